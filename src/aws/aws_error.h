@@ -1,0 +1,49 @@
+/*-------------------------------------------------------------------------
+ *
+ * aws_error.h
+ *	  What can go wrong between us and AWS, and what it means for the caller.
+ *
+ * The class decides what is done about an error; code, message and request
+ * id are for people.  An AwsError never holds a secret: texts come from the
+ * reply (clipped, control characters replaced) or from libcurl.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef AWS_ERROR_H
+#define AWS_ERROR_H
+
+typedef enum AwsErrorClass
+{
+	AWS_ERROR_NONE = 0,
+	AWS_ERROR_TRANSIENT,		/* network, 5xx, garbage: try again */
+	AWS_ERROR_THROTTLED,		/* try again, slower */
+	AWS_ERROR_TIMEOUT,			/* our own deadline passed */
+	AWS_ERROR_CREDENTIALS,		/* refused key, token or signature */
+	AWS_ERROR_CLOCK,			/* signature refused for its date */
+	AWS_ERROR_NO_QUEUE,			/* no such queue, or no access to it */
+	AWS_ERROR_OVER_LIMIT,		/* too many messages in flight */
+	AWS_ERROR_LEASE_LOST,		/* receipt handle invalid, expired, not in flight */
+	AWS_ERROR_CONFIGURATION,	/* KMS, TLS, URL, permissions: a person must act */
+	AWS_ERROR_REQUEST			/* this request can never succeed */
+} AwsErrorClass;
+
+typedef struct AwsError
+{
+	AwsErrorClass class;
+	int			http_status;	/* 0: no reply */
+	bool		may_be_done;	/* the request may have had its effect */
+	char		code[96];		/* AWS's shape name, or "CurlNN" / "HttpNNN" */
+	char		message[512];
+	char		request_id[64];
+} AwsError;
+
+/* Class of an AWS error code (shape or query name) and HTTP status. */
+extern AwsErrorClass aws_error_classify(const char *code, int http_status,
+										const char *message);
+extern const char *aws_error_class_name(AwsErrorClass class);
+
+/* Fill *error from a format; sets no HTTP status. */
+extern void aws_error_set(AwsError *error, AwsErrorClass class,
+						  const char *code, const char *fmt,...) pg_attribute_printf(4, 5);
+
+#endif							/* AWS_ERROR_H */

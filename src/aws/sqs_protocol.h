@@ -1,0 +1,109 @@
+/*-------------------------------------------------------------------------
+ *
+ * sqs_protocol.h
+ *	  SQS's requests and replies in AWS JSON 1.0: encoding and parsing.
+ *
+ * Pure functions over bytes: no network, no clock, no allocation while
+ * parsing.  A reply is parsed in place; slices of the result point into the
+ * reply buffer, unescaped, and are NUL-terminated besides having a length
+ * (they may hold NUL bytes themselves only where SQS lets them: Binary
+ * attribute values).  Parsing never trusts the peer: wrong types, absent and
+ * unknown members, nesting and truncation end in an error or are ignored as
+ * sqs-api's rules say, never in a crash.  This is what test/fuzz feeds.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SQS_PROTOCOL_H
+#define SQS_PROTOCOL_H
+
+#include "aws/aws_error.h"
+
+/* AWS limits; source: the SQS service model and developer guide, 2025-08. */
+#define SQS_MAX_BATCH			10
+#define SQS_MAX_MESSAGE_BYTES	(1024 * 1024)
+#define SQS_MAX_ATTRIBUTES		10
+#define SQS_MAX_VISIBILITY		43200	/* seconds */
+#define SQS_MAX_WAIT			20	/* seconds */
+
+typedef enum SqsAction
+{
+	SQS_GET_QUEUE_URL,
+	SQS_GET_QUEUE_ATTRIBUTES,
+	SQS_RECEIVE_MESSAGE,
+	SQS_DELETE_MESSAGE_BATCH,
+	SQS_CHANGE_MESSAGE_VISIBILITY_BATCH,
+	SQS_SEND_MESSAGE,
+	SQS_SEND_MESSAGE_BATCH,
+	SQS_NUM_ACTIONS
+} SqsAction;
+
+extern const char *sqs_action_name(SqsAction action);	/* "ReceiveMessage" */
+
+typedef struct SqsSlice
+{
+	const char *data;			/* NULL: absent */
+	size_t		len;
+} SqsSlice;
+
+typedef struct SqsAttribute
+{
+	SqsSlice	name;
+	SqsSlice	data_type;		/* "String", "Number.int", "Binary", ... */
+	SqsSlice	value;			/* text, or the decoded bytes if binary */
+	bool		binary;
+} SqsAttribute;
+
+typedef struct SqsSystemAttribute
+{
+	SqsSlice	name;			/* "SenderId", "AWSTraceHeader", ... */
+	SqsSlice	value;
+} SqsSystemAttribute;
+
+/* More than AWS sends; what exceeds it is a parse error of that message. */
+#define SQS_PARSE_MAX_ATTRIBUTES		32
+#define SQS_PARSE_MAX_SYSTEM_ATTRIBUTES 32
+
+typedef struct SqsReceivedMessage
+{
+	SqsSlice	message_id;
+	SqsSlice	receipt_handle;
+	SqsSlice	body;
+	int			receive_count;	/* ApproximateReceiveCount; 0 unknown */
+	int64		sent_ms;		/* epoch ms; 0 unknown */
+	int64		first_received_ms;
+	SqsSlice	group_id;
+	SqsSlice	deduplication_id;
+	SqsSlice	sequence_number;	/* up to 39 digits */
+	int			nattributes;
+	SqsAttribute attributes[SQS_PARSE_MAX_ATTRIBUTES];
+	int			nsystem;		/* all system attributes, the above included */
+	SqsSystemAttribute system[SQS_PARSE_MAX_SYSTEM_ATTRIBUTES];
+
+	/*
+	 * NULL if the message is whole; else a constant text that says what is
+	 * wrong with it (body MD5 differs, attribute MD5 differs, bad base64,
+	 * ...).  message_id and receipt_handle are present all the same.
+	 */
+	const char *damage;
+} SqsReceivedMessage;
+
+typedef struct SqsBatchEntry
+{
+	bool		ok;
+	bool		sender_fault;
+	AwsErrorClass class;		/* of code, where !ok */
+	char		code[96];
+	char		message[256];
+} SqsBatchEntry;
+
+typedef struct SqsQueueAttributes
+{
+	int			visibility_timeout; /* -1: not told */
+	int			maximum_message_size;	/* -1: not told */
+	int			receive_wait_time;	/* -1: not told */
+	int64		approximate_messages;	/* -1: not told */
+	bool		fifo;
+	bool		has_redrive_policy;
+} SqsQueueAttributes;
+
+#endif							/* SQS_PROTOCOL_H */

@@ -1,0 +1,95 @@
+/*-------------------------------------------------------------------------
+ *
+ * catalog.h
+ *	  Configured queues: the catalog table sqs_queues and what hangs on it.
+ *
+ * A SqsQueueConfig is a plain copy of everything a worker needs to know
+ * about a queue, read in one short transaction and used without any.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SQSBRIDGE_CATALOG_H
+#define SQSBRIDGE_CATALOG_H
+
+#include "nodes/pg_list.h"
+
+/* Longest local queue name, in bytes: as long as SQS lets a name be. */
+#define SQS_QUEUE_NAME_MAX	80
+
+/* Legal ranges of the options; registration and README quote them. */
+#define SQS_CONCURRENCY_MAX		64
+
+typedef struct SqsQueueConfig
+{
+	int32		queue_id;
+	char	   *name;			/* in this database */
+	Oid			owner;			/* role the handler runs as */
+	char	   *queue_name;		/* at AWS: name, or queue URL */
+	char	   *handler;		/* schema-qualified, quoted; NULL: send only */
+	bool		enabled;
+	int			concurrency;
+	int			batch_size;
+	int			wait_time;		/* s */
+	int			visibility_timeout; /* s; -1: the queue's own */
+	int			handler_timeout;	/* ms; 0: none */
+	int			retry_delay;	/* s; -1: wait out the visibility timeout */
+	bool		exactly_once;
+	bool		fifo;			/* by the name's suffix */
+
+	/* its server */
+	char	   *server;
+	char	   *region;			/* NULL: from the endpoint */
+	char	   *endpoint;		/* NULL: AWS's for the region */
+	bool		allow_http;
+
+	/*
+	 * NULL, or why the queue cannot be worked on (server dropped, owner
+	 * without USAGE on it, role gone, ...): one sentence for people.  Fields
+	 * that could not be found are then NULL.
+	 */
+	char	   *problem;
+} SqsQueueConfig;
+
+/* Keys of a user mapping; wiped with sqs_wipe_keys().  All NULL: none. */
+typedef struct SqsKeys
+{
+	char	   *access_key_id;
+	char	   *secret_access_key;
+	char	   *session_token;
+} SqsKeys;
+
+/*
+ * All of these need a transaction with an active snapshot, return memory in
+ * the caller's context and leave no SPI connection open.
+ */
+
+/* OID of the installed extension in this database, or InvalidOid. */
+extern Oid	sqs_extension_oid(void);
+extern Oid	sqs_extension_schema(void);
+extern Oid	sqs_extension_owner(void);
+
+/* OID of a table, type or so of the extension; error if it is not there. */
+extern Oid	sqs_relation_oid(const char *relname);
+extern Oid	sqs_message_type_oid(void);
+
+/* All configured queues, as a List of SqsQueueConfig*, in order of id. */
+extern List *sqs_catalog_queues(void);
+
+/* One queue; NULL if there is none. */
+extern SqsQueueConfig *sqs_catalog_queue(int32 queue_id);
+
+/*
+ * Keys of the user mapping that applies to this owner and server (the
+ * owner's own, else PUBLIC's).  False if there is none.
+ */
+extern bool sqs_catalog_keys(Oid owner, const char *server, SqsKeys *keys);
+extern void sqs_wipe_keys(SqsKeys *keys);
+
+/*
+ * Resolve a handler "schema.name": the function that takes one sqs_message,
+ * executable by the role.  InvalidOid and *why (palloc'd) if it cannot be
+ * called.
+ */
+extern Oid	sqs_resolve_handler(const char *handler, Oid role, char **why);
+
+#endif							/* SQSBRIDGE_CATALOG_H */

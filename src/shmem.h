@@ -1,0 +1,221 @@
+/*-------------------------------------------------------------------------
+ *
+ * shmem.h
+ *	  State shared between the workers, the hooks and the views.
+ *
+ * Everything here lives in the main shared memory segment, sized at server
+ * start by three settings, and is rebuilt from the catalogs after a crash
+ * restart: nothing in it is ever the only copy of anything.
+ *
+ * Who owns what:
+ *
+ *	- A worker slot is claimed by the supervisor that launches a worker, and
+ *	  from its attach on belongs to that worker, whose exit callback frees it.
+ *	  The generation tells a slot's occupants apart.  Slots are guarded by
+ *	  the control lock; "state" and "messages" are written by the occupant
+ *	  alone, without it.
+ *	- A database entry exists while somebody believes that the database has
+ *	  work, or blocks it.  Guarded by the control lock; "change" is atomic.
+ *	- A queue's statistics are written by its one queue worker (or, while it
+ *	  has none, by the database worker) and read by anyone.  Counters are
+ *	  atomic, texts and times guarded by the entry's spinlock.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SQSBRIDGE_SHMEM_H
+#define SQSBRIDGE_SHMEM_H
+
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
+#include "storage/dsm.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "storage/spin.h"
+#include "utils/timestamp.h"
+
+typedef enum SqsWorkerKind
+{
+	SQS_LAUNCHER,
+	SQS_DATABASE_WORKER,
+	SQS_QUEUE_WORKER,
+	SQS_HANDLER_WORKER
+} SqsWorkerKind;
+
+/* What a worker says about itself; texts in sqs_worker_state_name(). */
+typedef enum SqsWorkerState
+{
+	SQS_WORKER_STARTING,
+	SQS_WORKER_IDLE,
+	SQS_WORKER_RUNNING,
+	SQS_WORKER_STOPPING
+} SqsWorkerState;
+
+typedef struct SqsWorkerSlot
+{
+	bool		in_use;
+	uint16		generation;
+	SqsWorkerKind kind;
+	Oid			dboid;
+	int32		queue_id;		/* 0: not a queue's */
+	Oid			role;			/* handler workers: the queue's owner */
+	PGPROC	   *proc;			/* NULL until the worker has attached */
+	pid_t		pid;
+	TimestampTz launch_time;	/* when the slot was claimed */
+	TimestampTz start_time;		/* when the worker attached */
+	dsm_handle	segment;		/* queue worker: leases; handler: channel */
+	pg_atomic_uint32 state;		/* SqsWorkerState */
+	pg_atomic_uint64 messages;	/* handled (or received) by this process */
+} SqsWorkerSlot;
+
+typedef struct SqsDatabase
+{
+	Oid			dboid;			/* InvalidOid: entry is free */
+	bool		wanted;			/* there may be work: keep a worker */
+	int			blockers;		/* backends that need it free of workers */
+	pg_atomic_uint64 change;	/* counts committed configuration changes */
+	int			failures;		/* starts in a row that did not last */
+	TimestampTz last_start;
+	TimestampTz next_start;		/* not before */
+} SqsDatabase;
+
+/* Upper bounds of the handler time histogram in ms; one bucket more for the rest. */
+#define SQS_HISTOGRAM_BUCKETS	17
+extern const double sqs_histogram_bounds[SQS_HISTOGRAM_BUCKETS - 1];
+
+typedef enum SqsQueueState
+{
+	SQS_QUEUE_NONE,				/* no worker has spoken for it yet */
+	SQS_QUEUE_STARTING,
+	SQS_QUEUE_POLLING,			/* as it should be */
+	SQS_QUEUE_BACKING_OFF,		/* SQS refuses or is out of reach; see last_error */
+	SQS_QUEUE_NO_WORKER_SLOT,	/* out of background worker slots */
+	SQS_QUEUE_ERROR,			/* a person must mend something; see last_error */
+	SQS_QUEUE_STOPPING,
+	SQS_QUEUE_DISABLED
+} SqsQueueState;
+
+typedef enum SqsCounter
+{
+	SQS_RECEIVED,
+	SQS_ACKED,
+	SQS_FAILED,
+	SQS_DUPLICATES,
+	SQS_RELEASED,
+	SQS_LOST,
+	SQS_HEARTBEATS,
+	SQS_POLL_FAILURES,
+	SQS_DELETE_FAILURES,
+	SQS_CALLS_RECEIVE,
+	SQS_CALLS_DELETE,
+	SQS_CALLS_VISIBILITY,
+	SQS_CALLS_OTHER,
+	SQS_BYTES_RECEIVED,
+	SQS_BYTES_SENT,
+	SQS_HANDLER_MICROS,
+	SQS_NUM_COUNTERS
+} SqsCounter;
+
+#define SQS_ERROR_TEXT	512
+
+typedef struct SqsQueueStats
+{
+	Oid			dboid;			/* InvalidOid: entry is free; control lock */
+	int32		queue_id;
+
+	pg_atomic_uint64 counters[SQS_NUM_COUNTERS];
+	pg_atomic_uint64 histogram[SQS_HISTOGRAM_BUCKETS];
+	pg_atomic_uint32 in_flight;
+
+	slock_t		mutex;			/* guards what follows */
+	Oid			owner;
+	SqsQueueState state;
+	TimestampTz state_since;
+	uint64		handler_max_micros;
+	TimestampTz last_receive_at;	/* last poll that was answered well */
+	TimestampTz last_success_at;	/* last message acknowledged */
+	TimestampTz last_error_at;
+	TimestampTz error_since;	/* first of the errors in a row; 0: none now */
+	uint64		consecutive_errors;
+	TimestampTz next_poll_at;	/* backing off until; 0: not */
+	TimestampTz reset_at;
+	char		last_error[SQS_ERROR_TEXT];
+
+	/* supervision, by the database worker alone */
+	int			failures;		/* starts in a row that did not last */
+	TimestampTz last_start;
+	TimestampTz next_start;
+} SqsQueueStats;
+
+typedef struct SqsShared
+{
+	LWLock	   *lock;			/* the control lock */
+	pid_t		launcher_pid;
+	PGPROC	   *launcher;		/* NULL: not running */
+	bool		rescan;			/* the launcher shall visit all databases */
+	ConditionVariable slots_cv; /* broadcast when a slot becomes free */
+	int			nslots;
+	int			ndatabases;
+	int			nqueues;
+	SqsWorkerSlot *slots;
+	SqsDatabase *databases;
+	SqsQueueStats *queues;
+} SqsShared;
+
+extern SqsShared *sqs_shared;
+
+extern void sqs_shmem_init(void);	/* from _PG_init */
+
+/* Lock that guards the lease table of the queue worker in this slot. */
+extern LWLock *sqs_slot_lock(int slot);
+
+/*
+ * Slots.  Claiming returns -1 when none is free.  Release is idempotent and
+ * does nothing if the slot has another generation by now.
+ */
+extern int	sqs_slot_claim(SqsWorkerKind kind, Oid dboid, int32 queue_id,
+						   Oid role, dsm_handle segment, uint16 *generation);
+extern bool sqs_slot_attach(int slot, uint16 generation);
+extern void sqs_slot_release(int slot, uint16 generation);
+extern bool sqs_slot_is(int slot, uint16 generation);
+
+/* Slot of a worker of this kind for this database and queue; -1: none. */
+extern int	sqs_slot_find(SqsWorkerKind kind, Oid dboid, int32 queue_id);
+extern int	sqs_slots_of_database(Oid dboid);
+
+/* Wake-ups: set the latch of whoever there is; never an error. */
+extern void sqs_wake_launcher(void);
+extern void sqs_wake_workers(Oid dboid);
+extern void sqs_wake_slot(int slot, uint16 generation);
+
+/*
+ * Database entries.  sqs_database_get() creates one if need be; NULL if the
+ * table is full.  The pointer stays valid while the caller's interest in it
+ * is recorded (a slot, a blocker, "wanted").
+ */
+extern SqsDatabase *sqs_database_find(Oid dboid);
+extern SqsDatabase *sqs_database_get(Oid dboid);
+extern void sqs_database_changed(Oid dboid);
+
+/* Statistics entries: found, or made; NULL if the table is full. */
+extern SqsQueueStats *sqs_stats_get(Oid dboid, int32 queue_id);
+extern SqsQueueStats *sqs_stats_find(Oid dboid, int32 queue_id);
+extern void sqs_stats_forget(SqsQueueStats *stats);
+extern void sqs_stats_reset_entry(SqsQueueStats *stats);
+
+static inline void
+sqs_count(SqsQueueStats *stats, SqsCounter counter, uint64 n)
+{
+	if (n > 0)
+		pg_atomic_fetch_add_u64(&stats->counters[counter], n);
+}
+
+/* Both return true if this changed anything, that is: is worth a log line. */
+extern bool sqs_stats_set_state(SqsQueueStats *stats, SqsQueueState state);
+extern bool sqs_stats_error(SqsQueueStats *stats, const char *text);
+extern void sqs_stats_clear_error(SqsQueueStats *stats);
+
+extern const char *sqs_queue_state_name(SqsQueueState state);
+extern const char *sqs_worker_state_name(SqsWorkerState state);
+extern const char *sqs_worker_kind_name(SqsWorkerKind kind);
+
+#endif							/* SQSBRIDGE_SHMEM_H */

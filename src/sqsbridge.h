@@ -1,0 +1,38 @@
+/*-------------------------------------------------------------------------
+ *
+ * sqsbridge.h
+ *	  What every file of the extension above the AWS layer shares.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SQSBRIDGE_H
+#define SQSBRIDGE_H
+
+#include "postgres.h"
+
+#define SQSBRIDGE_VERSION	"1.0"
+
+/* GUCs, defined in sqsbridge.c */
+extern int	sqs_max_workers;
+extern int	sqs_max_queues;
+extern int	sqs_max_databases;
+extern char *sqs_databases;
+extern char *sqs_ca_file;
+extern int	sqs_shutdown_timeout;	/* ms */
+extern int	sqs_handler_idle_timeout;	/* ms */
+extern int	sqs_failure_retention;	/* s */
+extern int	sqs_max_in_flight_memory;	/* kB */
+
+/* True if the library was loaded by shared_preload_libraries. */
+extern bool sqs_is_preloaded(void);
+
+/* ERROR with a hint unless it was. */
+extern void sqs_require_preloaded(void);
+
+/*
+ * The configuration of this database changes with the current transaction:
+ * at its commit, and only then, the workers are told.
+ */
+extern void sqs_wake_at_commit(void);
+
+#endif							/* SQSBRIDGE_H */
