@@ -204,6 +204,7 @@ typedef struct Request
 	RequestPhase phase;
 	bool		post;
 	bool		suspended;
+	bool		parked;			/* was suspended at least once */
 	bool		watched;		/* fd is in the epoll set for hang-ups */
 	StrBuf		body;
 	Action		action;

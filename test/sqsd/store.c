@@ -483,7 +483,7 @@ lease(Message *msg, int64_t now, int visibility)
 	stats->received++;
 	stats->bytes_out += (int64_t) message_bytes(msg);
 
-	/* A timeout of 0 leaves it visible: the timer would fire at once. */
+	/* With a timeout of 0 the next run of the timers ends the lease. */
 	set_state(msg, MSG_IN_FLIGHT, now + (int64_t) visibility * 1000);
 }
 
@@ -669,6 +669,10 @@ store_delete(Queue *queue, const char *handle, size_t len)
 	queue->stats.deleted++;
 	queue_books_add(queue, msg);
 	store_forget(msg);
+
+	/* At the limit of messages in flight this makes room for a poll. */
+	if (queue->counts[MSG_IN_FLIGHT] == MAX_IN_FLIGHT - 1)
+		queue_wake(queue);
 	return HANDLE_OK;
 }
 

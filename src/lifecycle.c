@@ -1,0 +1,318 @@
+/*-------------------------------------------------------------------------
+ *
+ * lifecycle.c
+ *	  Keeping workers out of the way of DDL on their database or extension.
+ *
+ * DROP DATABASE, ALTER DATABASE ... RENAME or SET TABLESPACE and CREATE
+ * DATABASE ... TEMPLATE need the database without connections, DROP
+ * EXTENSION needs the tables without locks.  So before such a statement runs
+ * the backend *blocks* the database: the entry's blocker count forbids new
+ * workers, those there are leave as at a shutdown, and the backend waits for
+ * the last one.  The block is lifted when the transaction ends, whichever
+ * way: after a rollback, or a statement that failed, everything comes back
+ * by itself.
+ *
+ * A backend counts each database it blocks once, in a list of its own, and
+ * gives all of them back at transaction end or, at the latest, at its exit.
+ * If it is killed, the crash restart resets shared memory.
+ *
+ * The object access hook catches what the statement does not name (DROP
+ * SCHEMA ... CASCADE, DROP OWNED): by then the extension's tables are locked
+ * already, so the workers are only told; each finds out at its next look.
+ *
+ * The same hook into utility statements notices DDL on servers and user
+ * mappings, so that a corrected key is tried at once.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_extension.h"
+#include "commands/dbcommands.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "storage/ipc.h"
+#include "tcop/utility.h"
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "lifecycle.h"
+#include "shmem.h"
+#include "sqsbridge.h"
+
+static ProcessUtility_hook_type prev_ProcessUtility = NULL;
+static object_access_hook_type prev_object_access = NULL;
+
+static List *blocked = NIL;		/* OIDs, in TopMemoryContext */
+static bool exit_callback_registered = false;
+static bool rescan_pending = false;
+
+static void
+unblock_all(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, blocked)
+	{
+		SqsDatabase *database = sqs_database_find(lfirst_oid(lc));
+
+		if (database != NULL)
+		{
+			LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+			Assert(database->blockers > 0);
+			database->blockers--;
+			/* someone has to look whether there is still work, or a database */
+			if (database->blockers == 0)
+			{
+				database->wanted = true;
+				database->next_start = 0;
+				database->failures = 0;
+			}
+			LWLockRelease(sqs_shared->lock);
+		}
+	}
+	list_free(blocked);
+	blocked = NIL;
+	sqs_wake_launcher();
+}
+
+static void
+unblock_on_exit(int code, Datum arg)
+{
+	if (blocked != NIL)
+		unblock_all();
+}
+
+/* Block the database and wait until no worker is left in it. */
+static void
+block_database(Oid dboid)
+{
+	SqsDatabase *database;
+	MemoryContext oldcontext;
+	uint32		wait_event;
+
+	if (!OidIsValid(dboid) || list_member_oid(blocked, dboid))
+		return;
+	if (!exit_callback_registered)
+	{
+		before_shmem_exit(unblock_on_exit, (Datum) 0);
+		exit_callback_registered = true;
+	}
+
+	database = sqs_database_get(dboid);
+	if (database == NULL)
+		return;					/* table full: it has no workers either */
+
+	oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+	blocked = lappend_oid(blocked, dboid);
+	MemoryContextSwitchTo(oldcontext);
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	database->blockers++;
+	LWLockRelease(sqs_shared->lock);
+
+	wait_event = sqs_wait_event_new("SqsbridgeWorkersStop");
+	ConditionVariablePrepareToSleep(&sqs_shared->slots_cv);
+	while (sqs_slots_of_database(dboid) > 0)
+	{
+		sqs_wake_workers(dboid);
+		/* the timeout covers a worker that was about to attach */
+		(void) ConditionVariableTimedSleep(&sqs_shared->slots_cv, 200, wait_event);
+	}
+	ConditionVariableCancelSleep();
+}
+
+void
+sqs_lifecycle_xact_end(XactEvent event)
+{
+	if (blocked != NIL)
+		unblock_all();
+	if (rescan_pending && event == XACT_EVENT_COMMIT)
+	{
+		LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+		sqs_shared->rescan = true;
+		LWLockRelease(sqs_shared->lock);
+		sqs_wake_launcher();
+	}
+	rescan_pending = false;
+}
+
+static bool
+names_extension(DropStmt *stmt)
+{
+	ListCell   *lc;
+
+	if (stmt->removeType != OBJECT_EXTENSION)
+		return false;
+	foreach(lc, stmt->objects)
+	{
+		if (strcmp(strVal(lfirst(lc)), "sqsbridge") == 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+before_utility(Node *parsetree)
+{
+	switch (nodeTag(parsetree))
+	{
+		case T_DropdbStmt:
+			block_database(get_database_oid(castNode(DropdbStmt, parsetree)->dbname, true));
+			break;
+
+		case T_RenameStmt:
+			{
+				RenameStmt *stmt = castNode(RenameStmt, parsetree);
+
+				if (stmt->renameType == OBJECT_DATABASE)
+					block_database(get_database_oid(stmt->subname, true));
+				else if (stmt->renameType == OBJECT_FOREIGN_SERVER)
+					sqs_wake_at_commit();
+				break;
+			}
+
+		case T_AlterDatabaseStmt:
+			{
+				AlterDatabaseStmt *stmt = castNode(AlterDatabaseStmt, parsetree);
+				ListCell   *lc;
+
+				foreach(lc, stmt->options)
+				{
+					if (strcmp(((DefElem *) lfirst(lc))->defname, "tablespace") == 0)
+						block_database(get_database_oid(stmt->dbname, true));
+				}
+				break;
+			}
+
+		case T_CreatedbStmt:
+			{
+				CreatedbStmt *stmt = castNode(CreatedbStmt, parsetree);
+				ListCell   *lc;
+				const char *template = "template1";
+
+				foreach(lc, stmt->options)
+				{
+					DefElem    *option = (DefElem *) lfirst(lc);
+
+					if (strcmp(option->defname, "template") == 0 &&
+						option->arg != NULL && IsA(option->arg, String))
+						template = strVal(option->arg);
+				}
+				block_database(get_database_oid(template, true));
+				/* a copy brings its queues along */
+				rescan_pending = true;
+				break;
+			}
+
+		case T_DropStmt:
+			if (names_extension(castNode(DropStmt, parsetree)) &&
+				OidIsValid(get_extension_oid("sqsbridge", true)))
+				block_database(MyDatabaseId);
+			else if (castNode(DropStmt, parsetree)->removeType == OBJECT_FOREIGN_SERVER)
+				sqs_wake_at_commit();
+			break;
+
+		case T_CreateForeignServerStmt:
+		case T_AlterForeignServerStmt:
+		case T_CreateUserMappingStmt:
+		case T_AlterUserMappingStmt:
+		case T_DropUserMappingStmt:
+			if (OidIsValid(get_extension_oid("sqsbridge", true)))
+				sqs_wake_at_commit();
+			break;
+
+		case T_CreateExtensionStmt:
+		case T_AlterExtensionStmt:
+			sqs_wake_at_commit();
+			break;
+
+		default:
+			break;
+	}
+}
+
+/*
+ * Statements that block wait for workers to leave, so only those that can
+ * get that far may: the privilege checks come first in PostgreSQL too, but
+ * after us.  Owner or superuser is what all of them need.
+ */
+static bool
+may_block(Node *parsetree)
+{
+	switch (nodeTag(parsetree))
+	{
+		case T_DropdbStmt:
+		case T_AlterDatabaseStmt:
+		case T_RenameStmt:
+			{
+				Oid			dboid = InvalidOid;
+
+				if (IsA(parsetree, DropdbStmt))
+					dboid = get_database_oid(((DropdbStmt *) parsetree)->dbname, true);
+				else if (IsA(parsetree, AlterDatabaseStmt))
+					dboid = get_database_oid(((AlterDatabaseStmt *) parsetree)->dbname, true);
+				else if (((RenameStmt *) parsetree)->renameType == OBJECT_DATABASE)
+					dboid = get_database_oid(((RenameStmt *) parsetree)->subname, true);
+				else
+					return true;
+				return OidIsValid(dboid) && sqs_database_ownercheck(dboid, GetUserId());
+			}
+		case T_CreatedbStmt:
+			return superuser() || have_createdb_privilege();
+		case T_DropStmt:
+			if (((DropStmt *) parsetree)->removeType == OBJECT_EXTENSION)
+			{
+				Oid			extension = get_extension_oid("sqsbridge", true);
+
+				return OidIsValid(extension) && sqs_extension_ownercheck(extension, GetUserId());
+			}
+			return true;
+		default:
+			return true;
+	}
+}
+
+static void
+sqs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
+				   bool readOnlyTree, ProcessUtilityContext context,
+				   ParamListInfo params, QueryEnvironment *queryEnv,
+				   DestReceiver *dest, QueryCompletion *qc)
+{
+	Node	   *parsetree = pstmt->utilityStmt;
+
+	if (sqs_shared != NULL && IsTransactionState() && !RecoveryInProgress() &&
+		may_block(parsetree))
+		before_utility(parsetree);
+
+	if (prev_ProcessUtility)
+		prev_ProcessUtility(pstmt, queryString, readOnlyTree, context,
+							params, queryEnv, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
+								params, queryEnv, dest, qc);
+}
+
+static void
+sqs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
+				  int subId, void *arg)
+{
+	if (prev_object_access)
+		prev_object_access(access, classId, objectId, subId, arg);
+
+	if (access == OAT_DROP && classId == ExtensionRelationId &&
+		objectId == get_extension_oid("sqsbridge", true))
+		sqs_wake_at_commit();
+}
+
+void
+sqs_lifecycle_init(void)
+{
+	prev_ProcessUtility = ProcessUtility_hook;
+	ProcessUtility_hook = sqs_ProcessUtility;
+	prev_object_access = object_access_hook;
+	object_access_hook = sqs_object_access;
+}

@@ -1,0 +1,16 @@
+/*-------------------------------------------------------------------------
+ *
+ * lifecycle.h
+ *	  Keeping workers out of the way of DDL on their database or extension.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SQSBRIDGE_LIFECYCLE_H
+#define SQSBRIDGE_LIFECYCLE_H
+
+#include "access/xact.h"
+
+extern void sqs_lifecycle_init(void);
+extern void sqs_lifecycle_xact_end(XactEvent event);
+
+#endif							/* SQSBRIDGE_LIFECYCLE_H */

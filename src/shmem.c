@@ -1,0 +1,587 @@
+/*-------------------------------------------------------------------------
+ *
+ * shmem.c
+ *	  State shared between the workers, the hooks and the views.
+ *
+ * See shmem.h for who owns what.  The functions here are the only ones that
+ * take the control lock; none of them does anything but look at or change
+ * the tables while holding it, so it is never held across a wait.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/shmem.h"
+
+#include "shmem.h"
+#include "sqsbridge.h"
+
+SqsShared  *sqs_shared = NULL;
+
+const double sqs_histogram_bounds[SQS_HISTOGRAM_BUCKETS - 1] = {
+	1, 2, 5, 10, 20, 50, 100, 200, 500,
+	1000, 2000, 5000, 10000, 30000, 60000, 300000
+};
+
+/*
+ * A slot whose worker has not attached after this long has none: it died
+ * before it could say so, or its supervisor did before it was launched.
+ */
+#define SLOT_ATTACH_TIMEOUT_MS	60000
+
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+
+static LWLockPadded *sqs_locks = NULL;
+
+static Size
+sqs_shmem_size(void)
+{
+	Size		size = MAXALIGN(sizeof(SqsShared));
+
+	size = add_size(size, mul_size(sqs_max_workers, MAXALIGN(sizeof(SqsWorkerSlot))));
+	size = add_size(size, mul_size(sqs_max_databases, MAXALIGN(sizeof(SqsDatabase))));
+	size = add_size(size, mul_size(sqs_max_queues, MAXALIGN(sizeof(SqsQueueStats))));
+	return size;
+}
+
+static void
+sqs_shmem_request(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+
+	RequestAddinShmemSpace(sqs_shmem_size());
+	/* the control lock, then one for each slot */
+	RequestNamedLWLockTranche("sqsbridge", 1 + sqs_max_workers);
+}
+
+static void
+sqs_shmem_startup(void)
+{
+	bool		found;
+
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+
+	sqs_locks = GetNamedLWLockTranche("sqsbridge");
+	sqs_shared = ShmemInitStruct("sqsbridge", sqs_shmem_size(), &found);
+	if (!found)
+	{
+		char	   *p = (char *) sqs_shared + MAXALIGN(sizeof(SqsShared));
+
+		memset(sqs_shared, 0, sqs_shmem_size());
+		sqs_shared->lock = &sqs_locks[0].lock;
+		sqs_shared->nslots = sqs_max_workers;
+		sqs_shared->ndatabases = sqs_max_databases;
+		sqs_shared->nqueues = sqs_max_queues;
+		ConditionVariableInit(&sqs_shared->slots_cv);
+
+		sqs_shared->slots = (SqsWorkerSlot *) p;
+		p += MAXALIGN(sqs_max_workers * sizeof(SqsWorkerSlot));
+		sqs_shared->databases = (SqsDatabase *) p;
+		p += MAXALIGN(sqs_max_databases * sizeof(SqsDatabase));
+		sqs_shared->queues = (SqsQueueStats *) p;
+
+		for (int i = 0; i < sqs_max_workers; i++)
+		{
+			pg_atomic_init_u32(&sqs_shared->slots[i].state, 0);
+			pg_atomic_init_u64(&sqs_shared->slots[i].messages, 0);
+		}
+		for (int i = 0; i < sqs_max_databases; i++)
+			pg_atomic_init_u64(&sqs_shared->databases[i].change, 0);
+		for (int i = 0; i < sqs_max_queues; i++)
+		{
+			SqsQueueStats *stats = &sqs_shared->queues[i];
+
+			SpinLockInit(&stats->mutex);
+			for (int j = 0; j < SQS_NUM_COUNTERS; j++)
+				pg_atomic_init_u64(&stats->counters[j], 0);
+			for (int j = 0; j < SQS_HISTOGRAM_BUCKETS; j++)
+				pg_atomic_init_u64(&stats->histogram[j], 0);
+			pg_atomic_init_u32(&stats->in_flight, 0);
+		}
+	}
+
+	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+sqs_shmem_init(void)
+{
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = sqs_shmem_request;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = sqs_shmem_startup;
+}
+
+LWLock *
+sqs_slot_lock(int slot)
+{
+	Assert(slot >= 0 && slot < sqs_shared->nslots);
+	return &sqs_locks[1 + slot].lock;
+}
+
+/* ---- slots ---- */
+
+int
+sqs_slot_claim(SqsWorkerKind kind, Oid dboid, int32 queue_id, Oid role,
+			   dsm_handle segment, uint16 *generation)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			found = -1;
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < sqs_shared->nslots; i++)
+	{
+		SqsWorkerSlot *slot = &sqs_shared->slots[i];
+
+		if (slot->in_use && slot->proc == NULL &&
+			TimestampDifferenceExceeds(slot->launch_time, now,
+									   SLOT_ATTACH_TIMEOUT_MS))
+			slot->in_use = false;
+
+		if (!slot->in_use)
+		{
+			slot->in_use = true;
+			slot->generation++;
+			slot->kind = kind;
+			slot->dboid = dboid;
+			slot->queue_id = queue_id;
+			slot->role = role;
+			slot->proc = NULL;
+			slot->pid = 0;
+			slot->launch_time = now;
+			slot->start_time = 0;
+			slot->segment = segment;
+			pg_atomic_write_u32(&slot->state, SQS_WORKER_STARTING);
+			pg_atomic_write_u64(&slot->messages, 0);
+			*generation = slot->generation;
+			found = i;
+			break;
+		}
+	}
+	LWLockRelease(sqs_shared->lock);
+
+	return found;
+}
+
+/*
+ * The worker takes possession.  False if the slot is no longer meant for it,
+ * or if the database is blocked: then it has to leave at once.
+ */
+bool
+sqs_slot_attach(int i, uint16 generation)
+{
+	SqsWorkerSlot *slot = &sqs_shared->slots[i];
+	bool		ok;
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	ok = slot->in_use && slot->generation == generation && slot->proc == NULL;
+	if (ok)
+	{
+		slot->proc = MyProc;
+		slot->pid = MyProcPid;
+		slot->start_time = GetCurrentTimestamp();
+		for (int d = 0; d < sqs_shared->ndatabases; d++)
+		{
+			SqsDatabase *database = &sqs_shared->databases[d];
+
+			if (OidIsValid(slot->dboid) && database->dboid == slot->dboid &&
+				database->blockers > 0)
+				ok = false;
+		}
+	}
+	LWLockRelease(sqs_shared->lock);
+
+	return ok;
+}
+
+void
+sqs_slot_release(int i, uint16 generation)
+{
+	SqsWorkerSlot *slot = &sqs_shared->slots[i];
+	bool		freed = false;
+	SqsWorkerKind kind = slot->kind;
+	Oid			dboid = slot->dboid;
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	if (slot->in_use && slot->generation == generation)
+	{
+		slot->in_use = false;
+		slot->proc = NULL;
+		slot->pid = 0;
+		slot->segment = DSM_HANDLE_INVALID;
+		freed = true;
+	}
+	LWLockRelease(sqs_shared->lock);
+
+	if (!freed)
+		return;
+
+	/* its supervisor may have to replace it, a blocker may wait for it */
+	if (kind == SQS_DATABASE_WORKER)
+		sqs_wake_launcher();
+	else
+		sqs_wake_workers(dboid);
+	ConditionVariableBroadcast(&sqs_shared->slots_cv);
+}
+
+bool
+sqs_slot_is(int i, uint16 generation)
+{
+	SqsWorkerSlot *slot = &sqs_shared->slots[i];
+	bool		is;
+
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	is = slot->in_use && slot->generation == generation;
+	LWLockRelease(sqs_shared->lock);
+	return is;
+}
+
+int
+sqs_slot_find(SqsWorkerKind kind, Oid dboid, int32 queue_id)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			found = -1;
+
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	for (int i = 0; i < sqs_shared->nslots && found < 0; i++)
+	{
+		SqsWorkerSlot *slot = &sqs_shared->slots[i];
+
+		if (slot->in_use && slot->kind == kind && slot->dboid == dboid &&
+			slot->queue_id == queue_id &&
+			(slot->proc != NULL ||
+			 !TimestampDifferenceExceeds(slot->launch_time, now,
+										 SLOT_ATTACH_TIMEOUT_MS)))
+			found = i;
+	}
+	LWLockRelease(sqs_shared->lock);
+	return found;
+}
+
+int
+sqs_slots_of_database(Oid dboid)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			n = 0;
+
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	for (int i = 0; i < sqs_shared->nslots; i++)
+	{
+		SqsWorkerSlot *slot = &sqs_shared->slots[i];
+
+		if (slot->in_use && slot->dboid == dboid &&
+			(slot->proc != NULL ||
+			 !TimestampDifferenceExceeds(slot->launch_time, now,
+										 SLOT_ATTACH_TIMEOUT_MS)))
+			n++;
+	}
+	LWLockRelease(sqs_shared->lock);
+	return n;
+}
+
+/* ---- wake-ups ---- */
+
+void
+sqs_wake_launcher(void)
+{
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	if (sqs_shared->launcher != NULL)
+		SetLatch(&sqs_shared->launcher->procLatch);
+	LWLockRelease(sqs_shared->lock);
+}
+
+void
+sqs_wake_workers(Oid dboid)
+{
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	for (int i = 0; i < sqs_shared->nslots; i++)
+	{
+		SqsWorkerSlot *slot = &sqs_shared->slots[i];
+
+		if (slot->in_use && slot->dboid == dboid && slot->proc != NULL)
+			SetLatch(&slot->proc->procLatch);
+	}
+	LWLockRelease(sqs_shared->lock);
+}
+
+void
+sqs_wake_slot(int i, uint16 generation)
+{
+	SqsWorkerSlot *slot = &sqs_shared->slots[i];
+
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	if (slot->in_use && slot->generation == generation && slot->proc != NULL)
+		SetLatch(&slot->proc->procLatch);
+	LWLockRelease(sqs_shared->lock);
+}
+
+/* ---- databases ---- */
+
+static SqsDatabase *
+database_lookup(Oid dboid)
+{
+	for (int i = 0; i < sqs_shared->ndatabases; i++)
+		if (sqs_shared->databases[i].dboid == dboid)
+			return &sqs_shared->databases[i];
+	return NULL;
+}
+
+SqsDatabase *
+sqs_database_find(Oid dboid)
+{
+	SqsDatabase *database;
+
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	database = database_lookup(dboid);
+	LWLockRelease(sqs_shared->lock);
+	return database;
+}
+
+SqsDatabase *
+sqs_database_get(Oid dboid)
+{
+	SqsDatabase *database;
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	database = database_lookup(dboid);
+	if (database == NULL)
+	{
+		/* "change" goes on counting: nobody compares it across occupants */
+		database = database_lookup(InvalidOid);
+		if (database != NULL)
+		{
+			database->dboid = dboid;
+			database->wanted = false;
+			database->blockers = 0;
+			database->failures = 0;
+			database->last_start = 0;
+			database->next_start = 0;
+		}
+	}
+	LWLockRelease(sqs_shared->lock);
+	return database;
+}
+
+/*
+ * A configuration change of this database has been committed: see to it that
+ * it gets a worker, and tell those that it has.
+ */
+void
+sqs_database_changed(Oid dboid)
+{
+	SqsDatabase *database = sqs_database_get(dboid);
+
+	if (database == NULL)
+	{
+		ereport(WARNING,
+				(errmsg("sqsbridge has work in more than %d databases", sqs_shared->ndatabases),
+				 errhint("Increase sqsbridge.max_databases and restart the server.")));
+		return;
+	}
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	pg_atomic_fetch_add_u64(&database->change, 1);
+	database->wanted = true;
+	database->failures = 0;
+	database->next_start = 0;	/* the change may be the remedy */
+	for (int i = 0; i < sqs_shared->nqueues; i++)
+		if (sqs_shared->queues[i].dboid == dboid)
+			sqs_shared->queues[i].next_start = 0;
+	LWLockRelease(sqs_shared->lock);
+
+	sqs_wake_workers(dboid);
+	sqs_wake_launcher();
+}
+
+/* ---- statistics ---- */
+
+SqsQueueStats *
+sqs_stats_find(Oid dboid, int32 queue_id)
+{
+	SqsQueueStats *found = NULL;
+
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	for (int i = 0; i < sqs_shared->nqueues && found == NULL; i++)
+		if (sqs_shared->queues[i].dboid == dboid &&
+			sqs_shared->queues[i].queue_id == queue_id)
+			found = &sqs_shared->queues[i];
+	LWLockRelease(sqs_shared->lock);
+	return found;
+}
+
+SqsQueueStats *
+sqs_stats_get(Oid dboid, int32 queue_id)
+{
+	SqsQueueStats *found = sqs_stats_find(dboid, queue_id);
+
+	if (found != NULL)
+		return found;
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < sqs_shared->nqueues && found == NULL; i++)
+		if (!OidIsValid(sqs_shared->queues[i].dboid))
+			found = &sqs_shared->queues[i];
+	if (found != NULL)
+	{
+		found->dboid = dboid;
+		found->queue_id = queue_id;
+		found->failures = 0;
+		found->last_start = 0;
+		found->next_start = 0;
+		pg_atomic_write_u32(&found->in_flight, 0);
+	}
+	LWLockRelease(sqs_shared->lock);
+
+	if (found != NULL)
+	{
+		sqs_stats_reset_entry(found);
+		sqs_stats_set_state(found, SQS_QUEUE_NONE);
+	}
+	return found;
+}
+
+void
+sqs_stats_forget(SqsQueueStats *stats)
+{
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	stats->dboid = InvalidOid;
+	LWLockRelease(sqs_shared->lock);
+}
+
+void
+sqs_stats_reset_entry(SqsQueueStats *stats)
+{
+	for (int j = 0; j < SQS_NUM_COUNTERS; j++)
+		pg_atomic_write_u64(&stats->counters[j], 0);
+	for (int j = 0; j < SQS_HISTOGRAM_BUCKETS; j++)
+		pg_atomic_write_u64(&stats->histogram[j], 0);
+
+	SpinLockAcquire(&stats->mutex);
+	stats->handler_max_micros = 0;
+	stats->last_receive_at = 0;
+	stats->last_success_at = 0;
+	stats->last_error_at = 0;
+	stats->error_since = 0;
+	stats->consecutive_errors = 0;
+	stats->last_error[0] = '\0';
+	stats->reset_at = GetCurrentTimestamp();
+	SpinLockRelease(&stats->mutex);
+}
+
+bool
+sqs_stats_set_state(SqsQueueStats *stats, SqsQueueState state)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		changed;
+
+	SpinLockAcquire(&stats->mutex);
+	changed = stats->state != state;
+	if (changed)
+	{
+		stats->state = state;
+		stats->state_since = now;
+	}
+	if (state != SQS_QUEUE_BACKING_OFF)
+		stats->next_poll_at = 0;
+	SpinLockRelease(&stats->mutex);
+	return changed;
+}
+
+bool
+sqs_stats_error(SqsQueueStats *stats, const char *text)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	char		clipped[SQS_ERROR_TEXT];
+	bool		news;
+
+	strlcpy(clipped, text, sizeof(clipped));
+
+	SpinLockAcquire(&stats->mutex);
+	news = stats->error_since == 0 || strcmp(stats->last_error, clipped) != 0;
+	memcpy(stats->last_error, clipped, sizeof(clipped));
+	stats->last_error_at = now;
+	if (stats->error_since == 0)
+		stats->error_since = now;
+	stats->consecutive_errors++;
+	SpinLockRelease(&stats->mutex);
+	return news;
+}
+
+/* Things are well again; the text of the last error stays to be read. */
+void
+sqs_stats_clear_error(SqsQueueStats *stats)
+{
+	SpinLockAcquire(&stats->mutex);
+	stats->error_since = 0;
+	stats->consecutive_errors = 0;
+	SpinLockRelease(&stats->mutex);
+}
+
+/* ---- names ---- */
+
+const char *
+sqs_queue_state_name(SqsQueueState state)
+{
+	switch (state)
+	{
+		case SQS_QUEUE_NONE:
+			return NULL;
+		case SQS_QUEUE_STARTING:
+			return "starting";
+		case SQS_QUEUE_POLLING:
+			return "polling";
+		case SQS_QUEUE_BACKING_OFF:
+			return "backing off";
+		case SQS_QUEUE_NO_WORKER_SLOT:
+			return "waiting for worker slot";
+		case SQS_QUEUE_ERROR:
+			return "error";
+		case SQS_QUEUE_STOPPING:
+			return "stopping";
+		case SQS_QUEUE_DISABLED:
+			return "disabled";
+	}
+	return NULL;
+}
+
+const char *
+sqs_worker_state_name(SqsWorkerState state)
+{
+	switch (state)
+	{
+		case SQS_WORKER_STARTING:
+			return "starting";
+		case SQS_WORKER_IDLE:
+			return "idle";
+		case SQS_WORKER_RUNNING:
+			return "running";
+		case SQS_WORKER_STOPPING:
+			return "stopping";
+	}
+	return NULL;
+}
+
+const char *
+sqs_worker_kind_name(SqsWorkerKind kind)
+{
+	switch (kind)
+	{
+		case SQS_LAUNCHER:
+			return "launcher";
+		case SQS_DATABASE_WORKER:
+			return "database worker";
+		case SQS_QUEUE_WORKER:
+			return "queue worker";
+		case SQS_HANDLER_WORKER:
+			return "handler worker";
+	}
+	return NULL;
+}

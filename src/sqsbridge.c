@@ -1,0 +1,169 @@
+/*-------------------------------------------------------------------------
+ *
+ * sqsbridge.c
+ *	  Loading the library: settings, shared memory, hooks, the launcher.
+ *
+ * The library has to be in shared_preload_libraries: it owns shared memory
+ * and a background worker.  Loaded otherwise (CREATE EXTENSION on a server
+ * without it), it defines nothing and every entry point says so.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "access/xact.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+
+#include "compat.h"
+#include "lifecycle.h"
+#include "shmem.h"
+#include "sqsbridge.h"
+#include "worker/worker.h"
+
+SQS_MODULE_MAGIC;
+
+void		_PG_init(void);
+
+int			sqs_max_workers = 64;
+int			sqs_max_queues = 256;
+int			sqs_max_databases = 64;
+char	   *sqs_databases = NULL;
+char	   *sqs_ca_file = NULL;
+int			sqs_shutdown_timeout = 5000;
+int			sqs_handler_idle_timeout = 60000;
+int			sqs_failure_retention = 7 * 24 * 3600;
+int			sqs_max_in_flight_memory = 64 * 1024;
+
+static bool preloaded = false;
+static bool wake_pending = false;
+
+/*
+ * Contexts: what sizes shared memory is fixed at server start; the rest may
+ * be changed by a reload.  Nothing here can be set by a session: a role that
+ * could choose a CA file or the databases would steer a superuser's process.
+ */
+static void
+define_settings(void)
+{
+	DefineCustomIntVariable("sqsbridge.max_workers",
+							"Maximum number of sqsbridge worker processes.",
+							"Database, queue and handler workers of all databases together; each also takes one of max_worker_processes.",
+							&sqs_max_workers,
+							64, 4, 8192,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("sqsbridge.max_queues",
+							"Maximum number of queues with statistics, in all databases together.",
+							NULL,
+							&sqs_max_queues,
+							256, 1, 65536,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("sqsbridge.max_databases",
+							"Maximum number of databases with configured queues.",
+							NULL,
+							&sqs_max_databases,
+							64, 1, 8192,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("sqsbridge.databases",
+							   "Databases in which sqsbridge looks for queues.",
+							   "A comma-separated list of names, or * for all.",
+							   &sqs_databases,
+							   "*",
+							   PGC_SIGHUP, GUC_LIST_INPUT, NULL, NULL, NULL);
+	DefineCustomStringVariable("sqsbridge.ca_file",
+							   "File with the certificates of the authorities that endpoints are verified against.",
+							   "PEM format. Empty: AWS_CA_BUNDLE of the server's environment, else the system's.",
+							   &sqs_ca_file,
+							   "",
+							   PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomIntVariable("sqsbridge.shutdown_timeout",
+							"Time that running handlers get to finish when the server or their queue stops.",
+							"After it they are cancelled, and their messages become visible again.",
+							&sqs_shutdown_timeout,
+							5000, 0, 3600000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("sqsbridge.handler_idle_timeout",
+							"Time after which an idle handler worker leaves.",
+							NULL,
+							&sqs_handler_idle_timeout,
+							60000, 100, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("sqsbridge.failure_retention",
+							"Time for which rows of sqs_failures are kept.",
+							NULL,
+							&sqs_failure_retention,
+							7 * 24 * 3600, 60, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("sqsbridge.max_in_flight_memory",
+							"Memory that the messages in hand of one queue may take before it stops receiving.",
+							NULL,
+							&sqs_max_in_flight_memory,
+							64 * 1024, 1024, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+
+	MarkGUCPrefixReserved("sqsbridge");
+}
+
+bool
+sqs_is_preloaded(void)
+{
+	return preloaded;
+}
+
+void
+sqs_require_preloaded(void)
+{
+	if (!preloaded)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("sqsbridge must be loaded by shared_preload_libraries"),
+				 errhint("Add sqsbridge to shared_preload_libraries in postgresql.conf and restart the server.")));
+}
+
+static void
+sqs_xact_callback(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			if (wake_pending)
+				sqs_database_changed(MyDatabaseId);
+			wake_pending = false;
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+
+			/*
+			 * A prepared change is seen at the next reconciliation after its
+			 * COMMIT PREPARED, which has no event of its own.
+			 */
+			wake_pending = false;
+			break;
+		default:
+			return;
+	}
+	sqs_lifecycle_xact_end(event);
+}
+
+void
+sqs_wake_at_commit(void)
+{
+	wake_pending = true;
+}
+
+void
+_PG_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
+		return;
+
+	preloaded = true;
+	define_settings();
+	sqs_shmem_init();
+	sqs_lifecycle_init();
+	RegisterXactCallback(sqs_xact_callback, NULL);
+	sqs_launcher_register();
+}

@@ -1,0 +1,159 @@
+/*-------------------------------------------------------------------------
+ *
+ * channel.h
+ *	  What travels between a queue worker and one handler worker.
+ *
+ * A DSM segment per handler worker: a shm_mq that carries messages to it,
+ * and a block of shared state for everything else.
+ *
+ * Messages have sequence numbers, 1, 2, 3 ... per channel.  The queue worker
+ * may send several ahead, so that a quick handler never waits; under the
+ * mutex the handler takes one ("current"), and the queue worker takes back
+ * those not taken yet ("revoked"), so a message waits behind a slow one no
+ * longer than the queue worker lets it.
+ *
+ * Results come back through a ring in the segment.  It has room for one
+ * result per message that can be outstanding, so it is never full.  A result
+ * that is there survives the death of the handler that wrote it.
+ *
+ * A result DONE says "committed", with the LSN up to which WAL must be
+ * durable before the message may be deleted; it does not say "durable".
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SQSBRIDGE_CHANNEL_H
+#define SQSBRIDGE_CHANNEL_H
+
+#include "access/xlogdefs.h"
+#include "lib/stringinfo.h"
+#include "port/atomics.h"
+#include "storage/dsm.h"
+#include "storage/proc.h"
+#include "storage/s_lock.h"
+#include "storage/shm_mq.h"
+#include "storage/spin.h"
+
+#include "aws/sqs_protocol.h"
+
+#define SQS_CHANNEL_DEPTH		32	/* messages outstanding at most */
+#define SQS_CHANNEL_QUEUE_SIZE	((Size) 256 * 1024)
+#define SQS_RESULT_TEXT			256
+
+typedef enum SqsOutcome
+{
+	SQS_OUTCOME_DONE,			/* effect committed, durable at lsn */
+	SQS_OUTCOME_DUPLICATE,		/* effect was committed before, durable at lsn */
+	SQS_OUTCOME_FAILED,			/* rolled back and recorded */
+	SQS_OUTCOME_LOST,			/* rolled back: the lease was lost */
+	SQS_OUTCOME_STOPPED,		/* rolled back for a shutdown */
+	SQS_OUTCOME_SKIPPED,		/* not run: an earlier one of its group failed */
+	SQS_OUTCOME_CANNOT_RUN		/* not run: there is no handler to call */
+} SqsOutcome;
+
+typedef struct SqsResult
+{
+	uint64		seq;
+	SqsOutcome	outcome;
+	uint32		micros;			/* the handler's time */
+	XLogRecPtr	lsn;
+	char		text[SQS_RESULT_TEXT];	/* FAILED, CANNOT_RUN: the error */
+} SqsResult;
+
+/* Why the queue worker cancels what the handler runs. */
+typedef enum SqsCancel
+{
+	SQS_CANCEL_NONE,
+	SQS_CANCEL_LEASE_LOST,
+	SQS_CANCEL_SHUTDOWN
+} SqsCancel;
+
+typedef struct SqsChannelShared
+{
+	/* fixed before the handler starts */
+	int32		queue_id;
+	PGPROC	   *leader;
+	char		queue[96];		/* local name of the queue */
+
+	slock_t		mutex;			/* guards the five below */
+	uint64		current;		/* seq being handled; 0: none */
+	int64		current_since;	/* its start, monotonic µs */
+	uint64		taken;			/* highest seq taken or skipped over */
+	uint64		revoked_to;		/* seqs > taken and <= this are not to be run */
+	SqsCancel	cancel;			/* for the current one */
+
+	pg_atomic_uint32 stop;		/* leave when there is nothing more to do */
+	pg_atomic_uint32 ready;		/* the handler has connected */
+	pg_atomic_uint32 term_requested;	/* a first SIGTERM has come */
+
+	pg_atomic_uint64 results_written;	/* by the handler */
+	pg_atomic_uint64 results_read;	/* by the queue worker */
+	SqsResult	results[SQS_CHANNEL_DEPTH];
+} SqsChannelShared;
+
+typedef struct SqsChannel
+{
+	dsm_segment *segment;
+	SqsChannelShared *shared;
+	shm_mq_handle *messages;
+} SqsChannel;
+
+#define SQS_FRAME_EXACTLY_ONCE	0x01
+
+/*
+ * A message on its way, and what the handler has to know to handle it.  The
+ * header is followed by attribute headers, then by all strings in order.
+ */
+typedef struct SqsFrame
+{
+	uint64		seq;
+	uint32		chain;			/* FIFO: run of a message group; 0: none */
+	uint32		flags;
+	int32		handler_timeout;	/* ms; 0: none */
+	int32		receive_count;
+	int64		sent_ms;
+	int64		first_received_ms;
+	uint32		handler_len;
+	uint32		message_id_len;
+	uint32		receipt_handle_len;
+	int32		group_id_len;	/* -1: absent */
+	int32		deduplication_id_len;
+	int32		sequence_number_len;
+	uint32		nattributes;
+	uint32		nsystem;
+	uint32		body_len;
+	int32		damage_len;		/* -1: the message is whole */
+} SqsFrame;
+
+typedef struct SqsFrameAttribute
+{
+	uint32		name_len;
+	uint32		type_len;
+	uint32		value_len;
+	uint32		binary;
+} SqsFrameAttribute;
+
+/* The queue worker's end. */
+extern SqsChannel *sqs_channel_create(int32 queue_id, const char *queue_name);
+extern void sqs_channel_destroy(SqsChannel *channel);
+
+/* Everything of the frame but the body, which is sent from where it is. */
+extern void sqs_frame_encode(StringInfo buf, uint64 seq, uint32 chain,
+							 uint32 flags, int handler_timeout,
+							 const char *handler,
+							 const SqsReceivedMessage *message);
+
+/* The handler worker's end. */
+extern SqsChannel *sqs_channel_attach(dsm_handle handle);
+
+/* Decoded in place: slices point into the frame. */
+typedef struct SqsDelivery
+{
+	SqsFrame	frame;
+	SqsSlice	handler;
+	SqsSlice	damage;
+	SqsReceivedMessage message;
+} SqsDelivery;
+
+extern void sqs_frame_decode(const char *data, Size len, SqsDelivery *delivery);
+
+#endif							/* SQSBRIDGE_CHANNEL_H */

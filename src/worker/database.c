@@ -1,0 +1,314 @@
+/*-------------------------------------------------------------------------
+ *
+ * database.c
+ *	  One process per database with queues: supervises its queue workers and
+ *	  clears away old rows.
+ *
+ * States: starting (looking whether there is anything to do here), idle,
+ * running (a cycle), and gone.  A cycle reads the configured queues in one
+ * short transaction and compares them with the queue workers there are:
+ *
+ *	- enabled, with a handler, without a problem, no worker: launch one,
+ *	  unless its back-off has not passed yet;
+ *	- anything else: nothing to do.  A queue worker notices by itself that it
+ *	  is no longer wanted (the entry's change counter), and leaves.
+ *
+ * It holds no lock, snapshot or transaction between cycles and runs no code
+ * of users: it reads tables that only the extension's owner can touch.
+ *
+ * If it dies the queue workers go on; its successor adopts them by slot.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "catalog.h"
+#include "compat.h"
+#include "sqsbridge.h"
+#include "worker/worker.h"
+
+#define RECONCILE_INTERVAL_MS	10000
+#define HEALTHY_MS				60000
+#define RESTART_MIN_MS			1000
+#define RESTART_MAX_MS			300000
+#define CLEAN_INTERVAL_MS		60000
+#define CLEAN_BATCH				5000
+
+static bool no_slot_warned = false;
+
+/*
+ * Record a problem that keeps a queue from running: one log line when it
+ * appears or changes.
+ */
+static void
+report_problem(SqsQueueStats *stats, const SqsQueueConfig *queue)
+{
+	sqs_stats_set_state(stats, SQS_QUEUE_ERROR);
+	if (sqs_stats_error(stats, queue->problem))
+		ereport(LOG,
+				(errmsg("sqsbridge cannot work on queue \"%s\": %s",
+						queue->name, queue->problem)));
+}
+
+/* Launch what is missing; returns ms until the next launch is due. */
+static long
+reconcile(List *queues)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	long		timeout = RECONCILE_INTERVAL_MS;
+	ListCell   *lc;
+
+	foreach(lc, queues)
+	{
+		SqsQueueConfig *queue = lfirst(lc);
+		SqsQueueStats *stats = sqs_stats_get(MyDatabaseId, queue->queue_id);
+		SqsWorkerRef ref;
+
+		if (stats == NULL)
+		{
+			ereport(WARNING,
+					(errmsg("sqsbridge has statistics for %d queues only", sqs_max_queues),
+					 errhint("Increase sqsbridge.max_queues and restart the server.")));
+			continue;
+		}
+
+		SpinLockAcquire(&stats->mutex);
+		stats->owner = queue->owner;
+		SpinLockRelease(&stats->mutex);
+
+		if (sqs_slot_find(SQS_QUEUE_WORKER, MyDatabaseId, queue->queue_id) >= 0)
+			continue;
+
+		if (!queue->enabled || queue->handler == NULL)
+		{
+			sqs_stats_set_state(stats, queue->handler == NULL ?
+								SQS_QUEUE_NONE : SQS_QUEUE_DISABLED);
+			stats->failures = 0;
+			continue;
+		}
+		if (queue->problem != NULL)
+		{
+			report_problem(stats, queue);
+			continue;
+		}
+		if (stats->next_start > now)
+		{
+			timeout = Min(timeout, TimestampDifferenceMilliseconds(now, stats->next_start));
+			continue;
+		}
+
+		if (stats->last_start != 0 &&
+			TimestampDifferenceExceeds(stats->last_start, now, HEALTHY_MS))
+			stats->failures = 0;
+		stats->failures++;
+		stats->last_start = now;
+		stats->next_start =
+			TimestampTzPlusMilliseconds(now, sqs_backoff_ms(stats->failures,
+															RESTART_MIN_MS, RESTART_MAX_MS));
+
+		if (sqs_worker_launch(SQS_QUEUE_WORKER, MyDatabaseId, queue->queue_id,
+							  InvalidOid, DSM_HANDLE_INVALID, queue->name,
+							  &ref) == SQS_LAUNCH_NO_SLOT)
+		{
+			sqs_stats_set_state(stats, SQS_QUEUE_NO_WORKER_SLOT);
+			sqs_stats_error(stats, "out of background worker slots");
+			if (!no_slot_warned)
+				sqs_warn_no_slot();
+			no_slot_warned = true;
+			timeout = Min(timeout, RESTART_MIN_MS);
+		}
+		else
+		{
+			no_slot_warned = false;
+			sqs_stats_set_state(stats, SQS_QUEUE_STARTING);
+		}
+	}
+
+	/* entries of queues that are configured no more */
+	for (int i = 0; i < sqs_shared->nqueues; i++)
+	{
+		SqsQueueStats *stats = &sqs_shared->queues[i];
+		bool		known = false;
+
+		if (stats->dboid != MyDatabaseId)
+			continue;
+		foreach(lc, queues)
+		{
+			if (((SqsQueueConfig *) lfirst(lc))->queue_id == stats->queue_id)
+				known = true;
+		}
+		if (!known && sqs_slot_find(SQS_QUEUE_WORKER, MyDatabaseId, stats->queue_id) < 0)
+			sqs_stats_forget(stats);
+	}
+
+	return timeout;
+}
+
+/*
+ * Delete what has been kept long enough, in transactions of at most
+ * CLEAN_BATCH rows.  Rows of a queue that is configured no more are kept for
+ * a day.  Returns true if there may be more.
+ */
+static bool
+clean(void)
+{
+	char	   *schema;
+	char	   *sql;
+	uint64		deleted = 0;
+	Datum		values[1];
+	Oid			types[1] = {INT4OID};
+
+	sqs_begin();
+	if (!OidIsValid(sqs_extension_oid()))
+	{
+		sqs_commit();
+		return false;
+	}
+	schema = (char *) quote_identifier(get_namespace_name(sqs_extension_schema()));
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+
+	sql = psprintf("DELETE FROM %s.sqs_inbox WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+				   "SELECT i.ctid FROM %s.sqs_inbox i LEFT JOIN %s.sqs_queues q USING (queue_id) "
+				   "WHERE i.handled_at OPERATOR(pg_catalog.<) pg_catalog.now() OPERATOR(pg_catalog.-) "
+				   "COALESCE(q.dedup_retention, '1 day'::pg_catalog.interval) LIMIT %d))",
+				   schema, schema, schema, CLEAN_BATCH);
+	if (SPI_execute(sql, false, 0) != SPI_OK_DELETE)
+		elog(ERROR, "could not clear sqs_inbox");
+	deleted = SPI_processed;
+
+	sql = psprintf("DELETE FROM %s.sqs_failures WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+				   "SELECT f.ctid FROM %s.sqs_failures f "
+				   "WHERE f.failed_at OPERATOR(pg_catalog.<) pg_catalog.now() OPERATOR(pg_catalog.-) "
+				   "pg_catalog.make_interval(secs => $1) LIMIT %d))",
+				   schema, schema, CLEAN_BATCH);
+	values[0] = Int32GetDatum(sqs_failure_retention);
+	if (SPI_execute_with_args(sql, 1, types, values, NULL, false, 0) != SPI_OK_DELETE)
+		elog(ERROR, "could not clear sqs_failures");
+	deleted = Max(deleted, SPI_processed);
+
+	SPI_finish();
+	sqs_commit();
+	return deleted >= CLEAN_BATCH;
+}
+
+void
+sqs_database_worker_main(Datum arg)
+{
+	MemoryContext context;
+	SqsDatabase *database;
+	TimestampTz next_clean = 0;
+	uint32		wait_event;
+	volatile int failures = 0;
+	volatile bool leave = false;
+
+	sqs_worker_attach(arg);
+	sqs_worker_signals();
+	BackgroundWorkerInitializeConnectionByOid(MySlot->dboid, InvalidOid, 0);
+	wait_event = sqs_wait_event_new("SqsbridgeDatabaseWorker");
+
+	/* never wait for a standby, never be steered by anybody's schema */
+	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_OVERRIDE);
+	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_OVERRIDE);
+	SetConfigOption("max_parallel_workers_per_gather", "0", PGC_USERSET, PGC_S_OVERRIDE);
+	sqs_own_resources();
+
+	database = sqs_database_get(MyDatabaseId);
+	if (database == NULL)
+		proc_exit(1);
+	context = AllocSetContextCreate(TopMemoryContext, "sqsbridge database worker",
+									ALLOCSET_DEFAULT_SIZES);
+
+	while (!leave)
+	{
+		volatile long timeout = RECONCILE_INTERVAL_MS;
+		uint64		change = pg_atomic_read_u64(&database->change);
+
+		CHECK_FOR_INTERRUPTS();
+		if (ShutdownRequestPending || sqs_database_is_blocked(MyDatabaseId))
+			break;
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+
+		MemoryContextSwitchTo(context);
+		MemoryContextReset(context);
+
+		PG_TRY();
+		{
+			List	   *queues = NIL;
+
+			pgstat_report_activity(STATE_RUNNING, "sqsbridge: supervising queue workers");
+			sqs_begin();
+			MemoryContextSwitchTo(context);
+			if (OidIsValid(sqs_extension_oid()))
+				queues = sqs_catalog_queues();
+			MemoryContextSwitchTo(TopTransactionContext);
+			sqs_commit();
+			MemoryContextSwitchTo(context);
+
+			timeout = reconcile(queues);
+
+			if (GetCurrentTimestamp() >= next_clean)
+			{
+				bool		more = clean();
+
+				MemoryContextSwitchTo(context);
+				next_clean = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+														 more ? 0 : CLEAN_INTERVAL_MS);
+				if (more)
+					timeout = 0;
+			}
+			pgstat_report_activity(STATE_IDLE, NULL);
+			sqs_set_worker_state(SQS_WORKER_IDLE);
+			failures = 0;
+
+			/*
+			 * Nothing configured: leave, unless a change was committed since
+			 * we looked.
+			 */
+			if (queues == NIL && sqs_slots_of_database(MyDatabaseId) <= 1)
+			{
+				LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+				if (pg_atomic_read_u64(&database->change) == change)
+				{
+					database->wanted = false;
+					database->failures = 0;
+					leave = true;
+				}
+				LWLockRelease(sqs_shared->lock);
+			}
+		}
+		PG_CATCH();
+		{
+			sqs_recover_from_error(context);
+			failures++;
+			timeout = sqs_backoff_ms(failures, RESTART_MIN_MS, RECONCILE_INTERVAL_MS);
+		}
+		PG_END_TRY();
+
+		if (leave)
+			break;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 timeout, wait_event);
+		ResetLatch(MyLatch);
+	}
+
+	proc_exit(0);
+}

@@ -1,0 +1,92 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.h
+ *	  What the four kinds of worker processes share.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SQSBRIDGE_WORKER_H
+#define SQSBRIDGE_WORKER_H
+
+#include <signal.h>
+
+#include "postmaster/bgworker.h"
+#include "storage/dsm.h"
+
+#include "shmem.h"
+
+/* Entry points, by name, for the postmaster. */
+extern PGDLLEXPORT void sqs_launcher_main(Datum arg);
+extern PGDLLEXPORT void sqs_database_worker_main(Datum arg);
+extern PGDLLEXPORT void sqs_queue_worker_main(Datum arg);
+extern PGDLLEXPORT void sqs_handler_worker_main(Datum arg);
+
+extern void sqs_launcher_register(void);
+
+/* A worker as its supervisor knows it. */
+typedef struct SqsWorkerRef
+{
+	int			slot;			/* -1: none */
+	uint16		generation;
+	BackgroundWorkerHandle *handle; /* palloc'd; NULL once it has attached */
+} SqsWorkerRef;
+
+typedef enum SqsLaunch
+{
+	SQS_LAUNCHED,
+	SQS_LAUNCH_NO_SLOT			/* sqsbridge.max_workers or max_worker_processes */
+} SqsLaunch;
+
+extern SqsLaunch sqs_worker_launch(SqsWorkerKind kind, Oid dboid,
+								   int32 queue_id, Oid role,
+								   dsm_handle segment, const char *label,
+								   SqsWorkerRef *ref);
+
+/*
+ * Is that worker still there, or on its way?  Cleans up after one that died
+ * before it could attach.
+ */
+extern bool sqs_worker_alive(SqsWorkerRef *ref);
+
+/* WARNING about missing slots, with the formula; the caller rations it. */
+extern void sqs_warn_no_slot(void);
+
+/*
+ * First thing in each dynamic worker: find and take the slot, and make sure
+ * that it is given back however the process ends.  Exits when the slot is
+ * not there to be taken.  Signals are still blocked.
+ */
+extern void sqs_worker_attach(Datum arg);
+extern int	sqs_my_slot;
+extern uint16 sqs_my_generation;
+#define MySlot	(&sqs_shared->slots[sqs_my_slot])
+
+/*
+ * SIGTERM in all workers but the handler: outside a transaction it asks the
+ * event loop to stop; inside one it is PostgreSQL's die(), so that nothing a
+ * statement may wait for holds up a shutdown.
+ */
+extern void sqs_worker_signals(void);
+
+/* Short transactions of the workers' own. */
+extern void sqs_begin(void);
+extern void sqs_commit(void);
+
+/*
+ * After an error was caught outside any PL: log it, abort, and be ready for
+ * the next cycle.
+ */
+extern void sqs_recover_from_error(MemoryContext context);
+
+/* Outside transactions too, crypto and DSM want a resource owner. */
+extern void sqs_own_resources(void);
+
+/* Grown, capped and jittered: base * 2^n, +-13 %. */
+extern long sqs_backoff_ms(int failures, long base_ms, long cap_ms);
+
+extern void sqs_set_worker_state(SqsWorkerState state);
+
+/* Should this worker leave? Its database is blocked, or SIGTERM came. */
+extern bool sqs_database_is_blocked(Oid dboid);
+
+#endif							/* SQSBRIDGE_WORKER_H */
