@@ -11,6 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MAX_ADVANCE_SECONDS	(10 * 365 * 86400)
+#define MAX_FILL			10000000
+
 static const char *const state_names[] = {
 	[MSG_VISIBLE] = "visible",[MSG_IN_FLIGHT] = "in_flight",[MSG_DELAYED] = "delayed"
 };
@@ -58,6 +61,11 @@ admin_fill(Request *req, const json_t *in)
 	if (queue == NULL)
 	{
 		problem(req, 404, "no such queue");
+		return;
+	}
+	if (count < 0 || count > MAX_FILL || start < -INT32_MAX || start > INT64_MAX / 2)
+	{
+		problem(req, 400, "count or start is out of range");
 		return;
 	}
 	if (body == NULL || *body == '\0')
@@ -294,6 +302,21 @@ admin_reset(Request *req)
 	sb_lit(&req->reply, "{\"ok\":true}");
 }
 
+static void
+admin_advance(Request *req, const json_t *in)
+{
+	double		seconds = json_number_value(json_object_get(in, "seconds"));
+
+	/* The clock only goes forward, as the expiry lists rely on that. */
+	if (seconds < 0 || seconds > MAX_ADVANCE_SECONDS)
+	{
+		problem(req, 400, "seconds is out of range");
+		return;
+	}
+	store_advance((int64_t) (seconds * 1000));
+	sb_lit(&req->reply, "{\"ok\":true}");
+}
+
 void
 admin_handle(Request *req, const char *path, const char *method)
 {
@@ -330,10 +353,7 @@ admin_handle(Request *req, const char *path, const char *method)
 	else if (strcmp(call, "reset") == 0 && post)
 		admin_reset(req);
 	else if (strcmp(call, "advance") == 0 && post)
-	{
-		store_advance((int64_t) (json_number_value(json_object_get(in, "seconds")) * 1000));
-		sb_lit(&req->reply, "{\"ok\":true}");
-	}
+		admin_advance(req, in);
 	else
 		problem(req, 404, "no such admin call");
 	json_decref(in);

@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MAX_NUMBER (INT64_C(1) << 40)
+
 static FaultRule *rules;
 static int	last_id;
 
@@ -238,6 +240,7 @@ rule_fill(FaultRule *rule, const json_t *spec, char *problem, size_t size)
 	if (rule->kind == FAULT_ERROR)
 		rule->status = (int) rule->number;
 	if ((rule->number < 0 && rule->kind != FAULT_CLOCK) ||
+		rule->number > MAX_NUMBER || rule->number < -MAX_NUMBER ||
 		(rule->number < 1 && rule->kind == FAULT_ENTRY_FAIL) ||
 		(rule->status != 0 && (rule->status < 200 || rule->status > 599)))
 	{

@@ -695,6 +695,7 @@ def test_faults(s):
 def test_admin(s):
     equal("health", s.admin("GET", "health").json, {"ok": True})
     equal("unknown admin call", s.admin("GET", "nope").status, 404)
+    equal("advance backwards", s.admin("POST", "advance", seconds=-1).status, 400)
     equal("fill unknown", s.admin("POST", "fill", queue="none", count=1).status, 404)
     start = time.time()
     s.admin("POST", "fill", queue="q", count=50000, body="body {i} " + "x" * 100, timeout=20)

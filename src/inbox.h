@@ -1,0 +1,25 @@
+/*-------------------------------------------------------------------------
+ *
+ * inbox.h
+ *	  The rows a handler worker writes on the extension's behalf.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SQSBRIDGE_INBOX_H
+#define SQSBRIDGE_INBOX_H
+
+#include "aws/sqs_protocol.h"
+
+/*
+ * Record in the current transaction that this message is handled.  Waits for
+ * a transaction that is just doing the same; raises unique_violation if the
+ * message has been recorded before.
+ */
+extern void sqs_inbox_insert(int32 queue_id, SqsSlice message_id);
+
+/* Record a failed attempt in the current transaction. */
+extern void sqs_failure_insert(const char *queue, Oid owner, SqsSlice message_id,
+							   int receive_count, ErrorData *edata,
+							   int handler_pid);
+
+#endif							/* SQSBRIDGE_INBOX_H */

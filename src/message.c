@@ -1,0 +1,252 @@
+/*-------------------------------------------------------------------------
+ *
+ * message.c
+ *	  A received message as the SQL value that a handler gets.
+ *
+ * SQS speaks UTF-8; the value is in the database's encoding, converted by
+ * the server's own routines, which also verify it.  An error here is the
+ * message's error, not the worker's.
+ *
+ * The jsonb columns are made by way of JSON text and jsonb_in(): the C
+ * interface for building jsonb differs between major versions, and a message
+ * has few attributes.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "common/base64.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
+
+#include "catalog.h"
+#include "message.h"
+
+#define SQS_MESSAGE_NATTS	12
+
+static char *
+slice_to_cstring(SqsSlice slice)
+{
+	char	   *utf8 = pnstrdup(slice.data != NULL ? slice.data : "", slice.len);
+
+	/* NUL bytes cannot pass for the end of the string */
+	if (strlen(utf8) != slice.len)
+		ereport(ERROR,
+				(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
+				 errmsg("message contains a NUL character")));
+	return pg_any_to_server(utf8, slice.len, PG_UTF8);
+}
+
+static Datum
+slice_to_text(SqsSlice slice)
+{
+	char	   *converted;
+
+	if (slice.data == NULL || slice.len == 0)
+		return CStringGetTextDatum("");
+	converted = pg_any_to_server(slice.data, slice.len, PG_UTF8);
+	if (converted == slice.data)
+		return PointerGetDatum(cstring_to_text_with_len(slice.data, slice.len));
+	return CStringGetTextDatum(converted);
+}
+
+/*
+ * Can the value of a Number attribute stand as a JSON number?  SQS accepts
+ * spellings that JSON does not ("+5", ".5", "007"); they are respelled.
+ * Whatever else it may hold is passed on as a string.
+ */
+static bool
+append_number(StringInfo buf, SqsSlice value)
+{
+	const char *p = value.data;
+	const char *end = p + value.len;
+	const char *digits;
+	int			nint = 0;
+	int			nfrac = 0;
+	StringInfoData number;
+
+	initStringInfo(&number);
+	if (p < end && (*p == '-' || *p == '+'))
+	{
+		if (*p == '-')
+			appendStringInfoChar(&number, '-');
+		p++;
+	}
+	while (p + 1 < end && p[0] == '0' && p[1] >= '0' && p[1] <= '9')
+		p++;
+	digits = p;
+	while (p < end && *p >= '0' && *p <= '9')
+		p++, nint++;
+	appendBinaryStringInfo(&number, digits, nint);
+	if (nint == 0)
+		appendStringInfoChar(&number, '0');
+	if (p < end && *p == '.')
+	{
+		digits = ++p;
+		while (p < end && *p >= '0' && *p <= '9')
+			p++, nfrac++;
+		if (nfrac > 0)
+		{
+			appendStringInfoChar(&number, '.');
+			appendBinaryStringInfo(&number, digits, nfrac);
+		}
+	}
+	if (nint + nfrac == 0)
+		return false;
+	if (p < end && (*p == 'e' || *p == 'E'))
+	{
+		int			nexp = 0;
+
+		appendStringInfoChar(&number, 'e');
+		p++;
+		if (p < end && (*p == '-' || *p == '+'))
+			appendStringInfoChar(&number, *p++);
+		while (p < end && *p >= '0' && *p <= '9')
+			appendStringInfoChar(&number, *p++), nexp++;
+		if (nexp == 0 || nexp > 3)	/* SQS: 1e-128 .. 1e+126 */
+			return false;
+	}
+	if (p != end)
+		return false;
+	appendBinaryStringInfo(buf, number.data, number.len);
+	return true;
+}
+
+static bool
+slice_is(SqsSlice slice, const char *text)
+{
+	return slice.len == strlen(text) && memcmp(slice.data, text, slice.len) == 0;
+}
+
+static Datum
+attributes_jsonb(const SqsReceivedMessage *message)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfoChar(&buf, '{');
+	for (int i = 0; i < message->nattributes; i++)
+	{
+		const SqsAttribute *attribute = &message->attributes[i];
+
+		if (i > 0)
+			appendStringInfoChar(&buf, ',');
+		escape_json(&buf, slice_to_cstring(attribute->name));
+		appendStringInfoChar(&buf, ':');
+
+		if (slice_is(attribute->data_type, "String"))
+			escape_json(&buf, slice_to_cstring(attribute->value));
+		else if (slice_is(attribute->data_type, "Number") &&
+				 append_number(&buf, attribute->value))
+			 /* done */ ;
+		else
+		{
+			appendStringInfoString(&buf, "{\"DataType\":");
+			escape_json(&buf, slice_to_cstring(attribute->data_type));
+			if (attribute->binary)
+			{
+				int			len = pg_b64_enc_len(attribute->value.len);
+				char	   *encoded = palloc(len + 1);
+
+				len = pg_b64_encode(attribute->value.data, attribute->value.len, encoded, len);
+				if (len < 0)
+					elog(ERROR, "could not encode attribute value");
+				encoded[len] = '\0';
+				appendStringInfo(&buf, ",\"BinaryValue\":\"%s\"}", encoded);
+			}
+			else
+			{
+				appendStringInfoString(&buf, ",\"StringValue\":");
+				escape_json(&buf, slice_to_cstring(attribute->value));
+				appendStringInfoChar(&buf, '}');
+			}
+		}
+	}
+	appendStringInfoChar(&buf, '}');
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(buf.data));
+}
+
+static Datum
+system_jsonb(const SqsReceivedMessage *message)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfoChar(&buf, '{');
+	for (int i = 0; i < message->nsystem; i++)
+	{
+		if (i > 0)
+			appendStringInfoChar(&buf, ',');
+		escape_json(&buf, slice_to_cstring(message->system[i].name));
+		appendStringInfoChar(&buf, ':');
+		escape_json(&buf, slice_to_cstring(message->system[i].value));
+	}
+	appendStringInfoChar(&buf, '}');
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(buf.data));
+}
+
+static TimestampTz
+timestamp_from_epoch_ms(int64 ms)
+{
+	return ms * 1000 -
+		((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE)) * USECS_PER_DAY;
+}
+
+Datum
+sqs_message_datum(const char *queue, const SqsReceivedMessage *message)
+{
+	static TupleDesc tupdesc = NULL;
+	Datum		values[SQS_MESSAGE_NATTS];
+	bool		nulls[SQS_MESSAGE_NATTS];
+
+	if (tupdesc == NULL)
+	{
+		MemoryContext old;
+		TupleDesc	found = lookup_rowtype_tupdesc_copy(sqs_message_type_oid(), -1);
+
+		if (found->natts != SQS_MESSAGE_NATTS)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("type \"sqs_message\" does not have the attributes this version of sqsbridge expects"),
+					 errhint("Run ALTER EXTENSION sqsbridge UPDATE.")));
+		old = MemoryContextSwitchTo(TopMemoryContext);
+		tupdesc = CreateTupleDescCopy(found);
+		tupdesc->tdtypeid = found->tdtypeid;
+		tupdesc->tdtypmod = found->tdtypmod;
+		MemoryContextSwitchTo(old);
+	}
+
+	memset(nulls, 0, sizeof(nulls));
+	values[0] = CStringGetTextDatum(queue);
+	values[1] = slice_to_text(message->message_id);
+	values[2] = slice_to_text(message->body);
+	values[3] = attributes_jsonb(message);
+	values[4] = system_jsonb(message);
+	values[5] = Int32GetDatum(message->receive_count);
+	nulls[5] = message->receive_count <= 0;
+	values[6] = TimestampTzGetDatum(timestamp_from_epoch_ms(message->sent_ms));
+	nulls[6] = message->sent_ms <= 0;
+	values[7] = TimestampTzGetDatum(timestamp_from_epoch_ms(message->first_received_ms));
+	nulls[7] = message->first_received_ms <= 0;
+	nulls[8] = message->group_id.data == NULL;
+	values[8] = nulls[8] ? (Datum) 0 : slice_to_text(message->group_id);
+	nulls[9] = message->deduplication_id.data == NULL;
+	values[9] = nulls[9] ? (Datum) 0 : slice_to_text(message->deduplication_id);
+	nulls[10] = message->sequence_number.data == NULL;
+	values[10] = nulls[10] ? (Datum) 0 :
+		DirectFunctionCall3(numeric_in,
+							CStringGetDatum(slice_to_cstring(message->sequence_number)),
+							ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	values[11] = slice_to_text(message->receipt_handle);
+
+	return HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls));
+}

@@ -1,0 +1,234 @@
+/*-------------------------------------------------------------------------
+ *
+ * ack.c
+ *	  An acknowledgement never precedes durability.
+ *
+ * Handler transactions commit asynchronously and report their LSN.  Their
+ * messages wait here, still leased, until WAL is flushed up to it, by one
+ * XLogFlush() for all there are: when ten have come together, when the
+ * first is 20 ms old, or when nothing is running that could add to them.
+ * The flush is the queue worker's and not the handlers', so that it serves
+ * all handlers of the queue at once, and so that no finished message waits
+ * for a slow one behind it.
+ *
+ * Where synchronous standbys are configured they must have flushed it too.
+ * That is never waited for: it is looked at on every turn, while heartbeats
+ * go on, however long a standby takes.
+ *
+ * Then the message is queued for deletion, ten to a call, or after 25 ms.
+ * The answer to a delete proves nothing (SQS reports success for a stale
+ * receipt handle), so it is only counted; if the message comes back, the
+ * inbox knows it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "replication/syncrep.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
+#include "utils/memutils.h"
+
+#include "worker/queue_worker.h"
+
+#define FLUSH_MESSAGES		10
+#define FLUSH_DELAY_MS		20
+#define STANDBY_TICK_MS		10
+#define DELETE_LINGER_MS	25
+#define DELETE_RETRY_MS		500
+
+void
+sqs_ack_committed(QueueWorker *qw, Lease *lease, XLogRecPtr lsn)
+{
+	lease->state = LEASE_COMMITTED;
+	lease->lsn = lsn;
+	lease->since = qw->now;
+	lease->handler = NULL;
+	lease->group = NULL;
+	dlist_push_tail(&qw->committed, &lease->node);
+	qw->ncommitted++;
+}
+
+/* How far the synchronous standbys have flushed; everything without any. */
+static XLogRecPtr
+standbys_flushed(void)
+{
+	XLogRecPtr	lsn = PG_UINT64_MAX;
+
+	if (max_wal_senders > 0 && SyncRepStandbyNames != NULL &&
+		SyncRepStandbyNames[0] != '\0')
+	{
+		LWLockAcquire(SyncRepLock, LW_SHARED);
+		lsn = WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH];
+		LWLockRelease(SyncRepLock);
+	}
+	return lsn;
+}
+
+void
+sqs_ack_flush(QueueWorker *qw)
+{
+	XLogRecPtr	last = InvalidXLogRecPtr;
+	XLogRecPtr	durable;
+	dlist_mutable_iter iter;
+	Lease	   *oldest;
+
+	if (qw->ncommitted == 0)
+		return;
+
+	oldest = dlist_head_element(Lease, node, &qw->committed);
+	if (qw->ncommitted < FLUSH_MESSAGES && qw->handed > 0 && !qw->stopping &&
+		qw->now < oldest->since + FLUSH_DELAY_MS)
+	{
+		sqs_wake_at(qw, oldest->since + FLUSH_DELAY_MS);
+		return;
+	}
+
+	/* not in order of LSN: several handlers report */
+	dlist_foreach_modify(iter, &qw->committed)
+		last = Max(last, dlist_container(Lease, node, iter.cur)->lsn);
+	XLogFlush(last);
+
+	durable = standbys_flushed();
+	dlist_foreach_modify(iter, &qw->committed)
+	{
+		Lease	   *lease = dlist_container(Lease, node, iter.cur);
+
+		if (lease->lsn > durable)
+			continue;
+		dlist_delete(&lease->node);
+		qw->ncommitted--;
+
+		/* out of the lease table before the delete is queued */
+		sqs_lease_stop_renewing(qw, lease);
+		lease->state = LEASE_DELETING;
+		lease->since = qw->now;
+		lease->not_before = 0;
+		sqs_lease_mirror(qw, lease);
+		dlist_push_tail(&qw->deletes, &lease->node);
+		qw->ndeletes++;
+	}
+	if (qw->ncommitted > 0)
+		sqs_wake_at(qw, qw->now + STANDBY_TICK_MS);
+}
+
+static void
+delete_done(SqsCall *call, void *arg)
+{
+	LeaseBatch *batch = arg;
+	QueueWorker *qw = batch->qw;
+	const AwsError *error = sqs_call_error(call);
+	uint64		acked = 0;
+	char		text[SQS_ERROR_TEXT] = "";
+
+	qw->calls_open--;
+	for (int i = 0; i < batch->n; i++)
+	{
+		Lease	   *lease = batch->leases[i];
+		const SqsBatchEntry *entry = error == NULL ? sqs_call_entry(call, i) : NULL;
+		AwsErrorClass class = error != NULL ? error->class : entry->class;
+
+		if (entry != NULL && entry->ok)
+		{
+			acked++;
+			sqs_lease_free(qw, lease);
+			continue;
+		}
+
+		sqs_count(qw->stats, SQS_DELETE_FAILURES, 1);
+		if (text[0] == '\0')
+		{
+			if (error != NULL)
+				snprintf(text, sizeof(text), "DeleteMessageBatch: %s: %s", error->code, error->message);
+			else
+				snprintf(text, sizeof(text), "DeleteMessageBatch: %s: %s", entry->code, entry->message);
+		}
+
+		/* retried while the lease lives; after that it comes back, and is known */
+		if (class != AWS_ERROR_LEASE_LOST && class != AWS_ERROR_REQUEST &&
+			!qw->stopping && qw->now < lease->until)
+		{
+			lease->attempts++;
+			lease->not_before = qw->now +
+				sqs_backoff_ms(lease->attempts, DELETE_RETRY_MS, 10000);
+			dlist_push_tail(&qw->deletes, &lease->node);
+			qw->ndeletes++;
+		}
+		else
+			sqs_lease_free(qw, lease);
+	}
+
+	sqs_count(qw->stats, SQS_ACKED, acked);
+	if (acked > 0)
+	{
+		SpinLockAcquire(&qw->stats->mutex);
+		qw->stats->last_success_at = GetCurrentTimestamp();
+		SpinLockRelease(&qw->stats->mutex);
+	}
+	if (text[0] != '\0')
+		sqs_stats_error(qw->stats, text);
+	sqs_call_free(call);
+	pfree(batch);
+}
+
+/*
+ * Send deletes: as many full batches as there are, and the rest when the
+ * oldest has waited long enough or "all" is wanted.
+ */
+void
+sqs_ack_deletes(QueueWorker *qw, bool all)
+{
+	dlist_mutable_iter iter;
+	LeaseBatch *batch = NULL;
+	SqsSlice	handles[SQS_MAX_BATCH];
+	int			ready = 0;
+	int64		oldest = PG_INT64_MAX;
+
+	if (qw->ndeletes == 0)
+		return;
+
+	dlist_foreach_modify(iter, &qw->deletes)
+	{
+		Lease	   *lease = dlist_container(Lease, node, iter.cur);
+
+		if (lease->not_before > qw->now)
+		{
+			sqs_wake_at(qw, lease->not_before);
+			continue;
+		}
+		ready++;
+		oldest = Min(oldest, lease->since);
+	}
+
+	while (ready >= SQS_MAX_BATCH ||
+		   (ready > 0 && (all || qw->now >= oldest + DELETE_LINGER_MS)))
+	{
+		int64		lease_left = PG_INT64_MAX;
+
+		batch = MemoryContextAllocZero(qw->context, sizeof(LeaseBatch));
+		batch->qw = qw;
+		dlist_foreach_modify(iter, &qw->deletes)
+		{
+			Lease	   *lease = dlist_container(Lease, node, iter.cur);
+
+			if (lease->not_before > qw->now)
+				continue;
+			dlist_delete(&lease->node);
+			qw->ndeletes--;
+			ready--;
+			lease_left = Min(lease_left, lease->until - qw->now);
+			handles[batch->n] = lease->message->receipt_handle;
+			batch->leases[batch->n++] = lease;
+			if (batch->n == SQS_MAX_BATCH)
+				break;
+		}
+		qw->calls_open++;
+		sqs_start_delete_batch(qw->client, qw->queue_url, batch->n, handles,
+							   qw->stopping ? 1000 : Max(Min(lease_left, 15000), 2000),
+							   3, delete_done, batch);
+	}
+	if (ready > 0)
+		sqs_wake_at(qw, oldest + DELETE_LINGER_MS);
+}

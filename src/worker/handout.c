@@ -1,0 +1,834 @@
+/*-------------------------------------------------------------------------
+ *
+ * handout.c
+ *	  Handler workers, message groups, and who gets what next.
+ *
+ * Standard queues: a message goes to the handler with the least to do.
+ * FIFO queues: a message group is with one handler at a time, its messages
+ * sent in order; groups run in parallel.  A group's messages in one handler
+ * are a chain: when one fails the handler itself skips the rest of the
+ * chain, because the next may be in its ring already, and they are released.
+ *
+ * So that quick handlers never wait for this process, a handler is given
+ * about 10 ms of work ahead, by the measured time of a message.  If its
+ * current message takes longer than that promised, what waits behind it is
+ * taken back and goes to others.
+ *
+ * Handlers are started when there is work that the running ones cannot take,
+ * and leave after a minute without any.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "miscadmin.h"
+#include "portability/instr_time.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "inbox.h"
+#include "sqsbridge.h"
+#include "worker/queue_worker.h"
+
+#define AHEAD_US			10000	/* work given ahead to a handler */
+#define STUCK_MS			50	/* then what is behind is taken back */
+#define ALIVE_CHECK_MS		50
+#define TERM_GRACE_MS		100 /* first SIGTERM without a shutdown */
+#define MAX_GROUP_ID		128 /* SQS's limit */
+
+void
+sqs_handout_init(QueueWorker *qw)
+{
+	HASHCTL		ctl;
+
+	memset(&ctl, 0, sizeof(ctl));
+	ctl.keysize = sizeof(((Group *) NULL)->id);
+	ctl.entrysize = sizeof(Group);
+	ctl.hcxt = qw->context;
+	qw->groups = hash_create("sqsbridge message groups", 64, &ctl,
+							 HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	dlist_init(&qw->groups_ready);
+}
+
+/* ---- message groups ---- */
+
+static Group *
+group_of(QueueWorker *qw, const SqsReceivedMessage *message)
+{
+	char		key[132];
+	size_t		len = Min(message->group_id.len, (size_t) MAX_GROUP_ID);
+	Group	   *group;
+	bool		found;
+
+	memset(key, 0, sizeof(key));
+	if (len > 0)
+		memcpy(key, message->group_id.data, len);
+	group = hash_search(qw->groups, key, HASH_ENTER, &found);
+	if (!found)
+	{
+		dlist_init(&group->waiting);
+		dlist_init(&group->tail);
+		group->nwaiting = 0;
+		group->handed = 0;
+		group->failed = false;
+		group->handler = NULL;
+		dlist_push_tail(&qw->groups_ready, &group->node);
+	}
+	return group;
+}
+
+/* A group without messages is forgotten; a failed one releases its rest. */
+static void
+group_settle(QueueWorker *qw, Group *group)
+{
+	dlist_mutable_iter iter;
+
+	if (group->handed > 0)
+		return;
+	group->handler = NULL;
+	if (group->failed)
+	{
+		dlist_foreach_modify(iter, &group->tail)
+		{
+			dlist_delete(iter.cur);
+			sqs_lease_release(qw, dlist_container(Lease, node, iter.cur), 0);
+		}
+		group->failed = false;
+	}
+	if (group->nwaiting == 0)
+	{
+		dlist_delete(&group->node);
+		hash_search(qw->groups, group->id, HASH_REMOVE, NULL);
+	}
+}
+
+/* Of this group nothing in hand may run any more. */
+static void
+group_fail(QueueWorker *qw, Group *group)
+{
+	dlist_mutable_iter iter;
+
+	group->failed = true;
+	dlist_foreach_modify(iter, &group->waiting)
+	{
+		dlist_delete(iter.cur);
+		dlist_push_tail(&group->tail, iter.cur);
+		group->nwaiting--;
+		qw->nwaiting--;
+	}
+}
+
+void
+sqs_handout_accept(QueueWorker *qw, Lease *lease)
+{
+	lease->state = LEASE_WAITING;
+	if (qw->config->fifo)
+	{
+		lease->group = group_of(qw, lease->message);
+		if (lease->group->failed)
+		{
+			dlist_push_tail(&lease->group->tail, &lease->node);
+			return;
+		}
+		dlist_push_tail(&lease->group->waiting, &lease->node);
+		lease->group->nwaiting++;
+	}
+	else
+		dlist_push_tail(&qw->waiting, &lease->node);
+	qw->nwaiting++;
+}
+
+/* Back to where it came from, in front. */
+static void
+put_back(QueueWorker *qw, Lease *lease)
+{
+	lease->state = LEASE_WAITING;
+	lease->handler = NULL;
+	if (lease->group != NULL)
+	{
+		lease->group->handed--;
+		if (lease->group->failed)
+			dlist_push_tail(&lease->group->tail, &lease->node);
+		else
+		{
+			dlist_push_head(&lease->group->waiting, &lease->node);
+			lease->group->nwaiting++;
+			qw->nwaiting++;
+		}
+	}
+	else
+	{
+		dlist_push_head(&qw->waiting, &lease->node);
+		qw->nwaiting++;
+	}
+	sqs_lease_mirror(qw, lease);
+}
+
+/* ---- what a handler has in hand ---- */
+
+static void
+take_off(QueueWorker *qw, Handler *handler, Lease *lease)
+{
+	Assert(handler->by_seq[lease->seq % SQS_CHANNEL_DEPTH] == lease);
+	handler->by_seq[lease->seq % SQS_CHANNEL_DEPTH] = NULL;
+	handler->outstanding--;
+	qw->handed--;
+	if (handler->outstanding == 0)
+		handler->idle_since = qw->now;
+}
+
+/*
+ * Take back what the handler has not begun with.  Returns the seq it is at.
+ * Not while a frame is half sent: the shm_mq wants the rest of it.
+ */
+static uint64
+revoke(QueueWorker *qw, Handler *handler)
+{
+	SqsChannelShared *shared = handler->channel->shared;
+	uint64		taken;
+
+	if (handler->sending)
+		return handler->last_seq;
+
+	SpinLockAcquire(&shared->mutex);
+	taken = shared->taken;
+	shared->revoked_to = handler->last_seq;
+	SpinLockRelease(&shared->mutex);
+
+	for (uint64 seq = handler->last_seq; seq > taken; seq--)
+	{
+		Lease	   *lease = handler->by_seq[seq % SQS_CHANNEL_DEPTH];
+
+		if (lease == NULL || lease->seq != seq)
+			continue;
+		take_off(qw, handler, lease);
+		put_back(qw, lease);
+	}
+	return taken;
+}
+
+/*
+ * Cancel the message if it is being run.  The signal is sent under the
+ * mutex, without which the handler does not begin its next message: so it
+ * cannot hit that one.
+ */
+static bool
+cancel_current(Handler *handler, uint64 seq, SqsCancel reason)
+{
+	SqsChannelShared *shared = handler->channel->shared;
+	bool		running;
+
+	SpinLockAcquire(&shared->mutex);
+	running = shared->current == seq;
+	if (running)
+	{
+		shared->cancel = reason;
+		kill(handler->pid, SIGINT);
+	}
+	SpinLockRelease(&shared->mutex);
+	return running;
+}
+
+void
+sqs_handout_lease_lost(QueueWorker *qw, Lease *lease)
+{
+	sqs_lease_stop_renewing(qw, lease);
+
+	switch (lease->state)
+	{
+		case LEASE_HANDED:
+			/* its result decides; if it had not begun, it is taken back first */
+			if (!cancel_current(lease->handler, lease->seq, SQS_CANCEL_LEASE_LOST))
+			{
+				Handler    *handler = lease->handler;
+				Group	   *group = lease->group;
+
+				(void) revoke(qw, handler);
+				if (lease->state != LEASE_WAITING)
+					return;		/* finished: its result is on the way */
+				(void) group;
+			}
+			else
+				return;
+			/* FALLTHROUGH */
+
+		case LEASE_WAITING:
+			{
+				Group	   *group = lease->group;
+
+				dlist_delete(&lease->node);
+				if (group == NULL || !group->failed)
+				{
+					qw->nwaiting--;
+					if (group != NULL)
+						group->nwaiting--;
+				}
+				sqs_count(qw->stats, SQS_LOST, 1);
+				sqs_lease_free(qw, lease);
+				if (group != NULL)
+				{
+					group_fail(qw, group);
+					group_settle(qw, group);
+				}
+				break;
+			}
+
+		case LEASE_COMMITTED:
+			/* it is done, and waits for a standby: nothing to cancel */
+			break;
+
+		default:
+			break;
+	}
+}
+
+/* ---- results ---- */
+
+static void
+count_handler_time(QueueWorker *qw, uint32 micros)
+{
+	int			bucket = 0;
+
+	while (bucket < SQS_HISTOGRAM_BUCKETS - 1 &&
+		   micros > sqs_histogram_bounds[bucket] * 1000)
+		bucket++;
+	pg_atomic_fetch_add_u64(&qw->stats->histogram[bucket], 1);
+	sqs_count(qw->stats, SQS_HANDLER_MICROS, micros);
+	if (micros > qw->stats->handler_max_micros)
+	{
+		SpinLockAcquire(&qw->stats->mutex);
+		qw->stats->handler_max_micros = micros;
+		SpinLockRelease(&qw->stats->mutex);
+	}
+
+	if (qw->mean_us == 0)
+		qw->mean_us = Max(micros, 1);
+	else
+		qw->mean_us += (Max(micros, 1) - qw->mean_us) / 16;
+}
+
+/* The message is not going to be handled by us now. */
+static void
+end_failed(QueueWorker *qw, Lease *lease, int release_after)
+{
+	if (release_after >= 0)
+		sqs_lease_release(qw, lease, release_after);
+	else
+		sqs_lease_free(qw, lease);	/* its visibility timeout brings it back */
+}
+
+static void
+apply_result(QueueWorker *qw, Lease *lease, const SqsResult *result)
+{
+	Group	   *group = lease->group;
+
+	if (group != NULL)
+	{
+		group->handed--;
+		if (result->outcome != SQS_OUTCOME_DONE &&
+			result->outcome != SQS_OUTCOME_DUPLICATE)
+			group_fail(qw, group);
+	}
+
+	switch (result->outcome)
+	{
+		case SQS_OUTCOME_DONE:
+			count_handler_time(qw, result->micros);
+			qw->cannot_run = 0;
+			sqs_ack_committed(qw, lease, result->lsn);
+			break;
+
+		case SQS_OUTCOME_DUPLICATE:
+			sqs_count(qw->stats, SQS_DUPLICATES, 1);
+			sqs_ack_committed(qw, lease, result->lsn);
+			break;
+
+		case SQS_OUTCOME_FAILED:
+			count_handler_time(qw, result->micros);
+			sqs_count(qw->stats, SQS_FAILED, 1);
+			sqs_stats_error(qw->stats, result->text);
+			end_failed(qw, lease, qw->config->retry_delay);
+			break;
+
+		case SQS_OUTCOME_LOST:
+			sqs_count(qw->stats, SQS_LOST, 1);
+			sqs_lease_free(qw, lease);
+			break;
+
+		case SQS_OUTCOME_STOPPED:
+			sqs_lease_release(qw, lease, 0);
+			break;
+
+		case SQS_OUTCOME_SKIPPED:
+			lease->state = LEASE_WAITING;
+			lease->handler = NULL;
+			dlist_push_tail(&group->tail, &lease->node);
+			break;
+
+		case SQS_OUTCOME_CANNOT_RUN:
+			/* nobody's fault but the handler's: wait, and look again */
+			qw->cannot_run++;
+			qw->paused_until = qw->now + sqs_backoff_ms(qw->cannot_run, 1000, 300000);
+			sqs_queue_error(qw, SQS_QUEUE_ERROR, result->text);
+			sqs_lease_release(qw, lease, 0);
+			break;
+	}
+
+	if (group != NULL)
+		group_settle(qw, group);
+}
+
+void
+sqs_handout_collect(QueueWorker *qw)
+{
+	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
+	{
+		Handler    *handler = &qw->handlers[i];
+		SqsChannelShared *shared;
+		uint64		read;
+		uint64		written;
+
+		if (!handler->used)
+			continue;
+		shared = handler->channel->shared;
+		if (!handler->ready && pg_atomic_read_u32(&shared->ready) != 0)
+		{
+			handler->ready = true;
+			handler->pid = sqs_shared->slots[handler->ref.slot].pid;
+			handler->idle_since = qw->now;
+			qw->start_failures = 0;
+		}
+
+		read = pg_atomic_read_u64(&shared->results_read);
+		written = pg_atomic_read_u64(&shared->results_written);
+		pg_read_barrier();
+		for (; read < written; read++)
+		{
+			SqsResult	result = shared->results[read % SQS_CHANNEL_DEPTH];
+			Lease	   *lease = handler->by_seq[result.seq % SQS_CHANNEL_DEPTH];
+
+			pg_atomic_write_u64(&shared->results_read, read + 1);
+			if (lease == NULL || lease->seq != result.seq)
+				continue;
+			take_off(qw, handler, lease);
+			apply_result(qw, lease, &result);
+		}
+	}
+}
+
+/* ---- dispatch ---- */
+
+static int
+depth_ahead(QueueWorker *qw)
+{
+	if (qw->mean_us <= 0)
+		return 1;
+	return (int) Max(1, Min(AHEAD_US / qw->mean_us, SQS_CHANNEL_DEPTH));
+}
+
+/* The lowest seq outstanding bounds what the ring of results can take. */
+static bool
+has_room(Handler *handler)
+{
+	return handler->by_seq[(handler->last_seq + 1) % SQS_CHANNEL_DEPTH] == NULL;
+}
+
+static bool
+can_take(QueueWorker *qw, Handler *handler)
+{
+	return handler->used && handler->ready && !handler->stopping &&
+		!handler->sending && handler->term_seen_at == 0 &&
+		handler->outstanding < depth_ahead(qw) && has_room(handler);
+}
+
+/* Go on with a frame; false if the handler cannot take more of it now. */
+static bool
+send_frame(QueueWorker *qw, Handler *handler)
+{
+	shm_mq_result res = shm_mq_sendv(handler->channel->messages, handler->iov, 2,
+									 true, true);
+
+	/* DETACHED: it is dying; supervision takes everything back from it */
+	handler->sending = res == SHM_MQ_WOULD_BLOCK;
+	return !handler->sending;
+}
+
+static void
+hand_out(QueueWorker *qw, Handler *handler, Lease *lease)
+{
+	uint32		flags = qw->config->exactly_once ? SQS_FRAME_EXACTLY_ONCE : 0;
+
+	lease->state = LEASE_HANDED;
+	lease->handler = handler;
+	lease->seq = ++handler->last_seq;
+	handler->by_seq[lease->seq % SQS_CHANNEL_DEPTH] = lease;
+	handler->outstanding++;
+	qw->handed++;
+	qw->nwaiting--;
+	sqs_lease_mirror(qw, lease);
+
+	sqs_frame_encode(&handler->frame, lease->seq,
+					 lease->group != NULL ? lease->group->chain : 0,
+					 flags, qw->config->handler_timeout, qw->config->handler,
+					 lease->message);
+	handler->iov[0].data = handler->frame.data;
+	handler->iov[0].len = handler->frame.len;
+	handler->iov[1].data = lease->message->body.data;
+	handler->iov[1].len = lease->message->body.len;
+	(void) send_frame(qw, handler);
+}
+
+/* The handler with the least to do among those that can take more. */
+static Handler *
+least_busy(QueueWorker *qw)
+{
+	Handler    *best = NULL;
+
+	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
+	{
+		Handler    *handler = &qw->handlers[i];
+
+		if (can_take(qw, handler) &&
+			(best == NULL || handler->outstanding < best->outstanding))
+			best = handler;
+	}
+	return best;
+}
+
+static void
+start_handler(QueueWorker *qw)
+{
+	Handler    *handler = NULL;
+
+	for (int i = 0; i < SQS_CONCURRENCY_MAX && handler == NULL; i++)
+		if (!qw->handlers[i].used)
+			handler = &qw->handlers[i];
+	if (handler == NULL)
+		return;
+
+	memset(handler, 0, sizeof(*handler));
+	handler->channel = sqs_channel_create(qw->config->queue_id, qw->config->name);
+	if (sqs_worker_launch(SQS_HANDLER_WORKER, MyDatabaseId, qw->config->queue_id,
+						  qw->config->owner,
+						  dsm_segment_handle(handler->channel->segment),
+						  qw->config->name, &handler->ref) == SQS_LAUNCH_NO_SLOT)
+	{
+		sqs_channel_destroy(handler->channel);
+		if (!qw->no_slot_warned)
+			sqs_warn_no_slot();
+		qw->no_slot_warned = true;
+		qw->start_failures++;
+		qw->next_start = qw->now + sqs_backoff_ms(qw->start_failures, 1000, 60000);
+		/* with a handler or more the queue goes on, only slower */
+		if (qw->nhandlers == 0)
+			sqs_queue_error(qw, SQS_QUEUE_NO_WORKER_SLOT, "out of background worker slots");
+		return;
+	}
+	qw->no_slot_warned = false;
+	initStringInfo(&handler->frame);
+	handler->used = true;
+	handler->idle_since = qw->now;
+	qw->nhandlers++;
+}
+
+void
+sqs_handout_dispatch(QueueWorker *qw)
+{
+	Handler    *handler;
+
+	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
+		if (qw->handlers[i].used && qw->handlers[i].sending)
+			(void) send_frame(qw, &qw->handlers[i]);
+
+	if (qw->nwaiting == 0 || qw->stopping)
+		return;
+
+	if (!qw->config->fifo)
+	{
+		while (!dlist_is_empty(&qw->waiting) && (handler = least_busy(qw)) != NULL)
+			hand_out(qw, handler, dlist_container(Lease, node, dlist_pop_head_node(&qw->waiting)));
+	}
+	else
+	{
+		dlist_mutable_iter iter;
+
+		dlist_foreach_modify(iter, &qw->groups_ready)
+		{
+			Group	   *group = dlist_container(Group, node, iter.cur);
+
+			while (group->nwaiting > 0 && !group->failed)
+			{
+				if (group->handed > 0)
+					handler = can_take(qw, group->handler) ? group->handler : NULL;
+				else
+					handler = least_busy(qw);
+				if (handler == NULL)
+					break;
+				if (group->handed == 0)
+				{
+					group->handler = handler;
+					group->chain = ++qw->chains;
+					if (group->chain == 0)
+						group->chain = ++qw->chains;
+				}
+				group->handed++;
+				group->nwaiting--;
+				hand_out(qw, handler,
+						 dlist_container(Lease, node, dlist_pop_head_node(&group->waiting)));
+			}
+		}
+	}
+
+	if (qw->nwaiting > 0 && qw->nhandlers < qw->config->concurrency)
+	{
+		if (qw->now >= qw->next_start)
+			start_handler(qw);
+		else
+			sqs_wake_at(qw, qw->next_start);
+	}
+}
+
+/*
+ * How many messages more can be started soon: one per free handler, and what
+ * the handlers get through in half a second.
+ */
+int
+sqs_handout_capacity(QueueWorker *qw)
+{
+	double		ahead = 0;
+
+	/* without a handler and without the hope of one, none */
+	if (qw->nhandlers == 0 && qw->start_failures > 0 && qw->now < qw->next_start)
+		return 0;
+	if (qw->mean_us > 0)
+		ahead = qw->config->concurrency * 500000.0 / qw->mean_us;
+	return qw->config->concurrency + (int) Min(ahead, SQS_MAX_LEASES) -
+		qw->nwaiting - qw->handed;
+}
+
+/* ---- supervision ---- */
+
+/* The handler died with this message: nobody else can write it down. */
+static void
+record_death(QueueWorker *qw, Lease *lease, Handler *handler)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		ErrorData  *edata;
+
+		sqs_begin();
+		edata = palloc0(sizeof(ErrorData));
+		edata->sqlerrcode = ERRCODE_ADMIN_SHUTDOWN;
+		edata->message = psprintf("handler worker (PID %d) exited while it handled the message",
+								  (int) handler->pid);
+		edata->hint = "The server log says why.";
+		sqs_failure_insert(qw->config->name, qw->config->owner,
+						   lease->message->message_id,
+						   lease->message->receive_count, edata, handler->pid);
+		sqs_commit();
+		MemoryContextSwitchTo(context);
+	}
+	PG_CATCH();
+	{
+		sqs_recover_from_error(context);
+	}
+	PG_END_TRY();
+}
+
+static void
+bury(QueueWorker *qw, Handler *handler)
+{
+	SqsChannelShared *shared = handler->channel->shared;
+	uint64		current = shared->current;	/* nobody is left to change it */
+	uint64		taken = shared->taken;
+
+	for (uint64 seq = handler->last_seq; seq > 0 && handler->outstanding > 0; seq--)
+	{
+		Lease	   *lease = handler->by_seq[seq % SQS_CHANNEL_DEPTH];
+		SqsResult	result;
+
+		if (lease == NULL || lease->seq != seq)
+			continue;
+		take_off(qw, handler, lease);
+		if (seq > taken || (seq == taken && current == 0))
+		{
+			put_back(qw, lease);
+			continue;
+		}
+		memset(&result, 0, sizeof(result));
+		if (shared->cancel == SQS_CANCEL_SHUTDOWN || qw->stopping)
+			result.outcome = SQS_OUTCOME_STOPPED;
+		else if (shared->cancel == SQS_CANCEL_LEASE_LOST)
+			result.outcome = SQS_OUTCOME_LOST;
+		else
+		{
+			result.outcome = SQS_OUTCOME_FAILED;
+			snprintf(result.text, sizeof(result.text),
+					 "handler worker (PID %d) exited while it handled a message",
+					 (int) handler->pid);
+			record_death(qw, lease, handler);
+		}
+		apply_result(qw, lease, &result);
+	}
+
+	if (!handler->ready && !handler->stopping && !qw->stopping)
+	{
+		qw->start_failures++;
+		qw->next_start = qw->now + sqs_backoff_ms(qw->start_failures, 1000, 60000);
+		if (qw->nhandlers == 1)
+			sqs_queue_error(qw, SQS_QUEUE_ERROR,
+							"handler worker could not start; the server log says why");
+	}
+	sqs_channel_destroy(handler->channel);
+	pfree(handler->frame.data);
+	handler->used = false;
+	qw->nhandlers--;
+}
+
+void
+sqs_handout_supervise(QueueWorker *qw)
+{
+	bool		check_alive = qw->now >= qw->last_alive_check + ALIVE_CHECK_MS;
+	int64		now_us;
+	instr_time	clock;
+
+	if (qw->nhandlers == 0)
+		return;
+	if (check_alive)
+		qw->last_alive_check = qw->now;
+	INSTR_TIME_SET_CURRENT(clock);
+	now_us = (int64) INSTR_TIME_GET_MICROSEC(clock);
+
+	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
+	{
+		Handler    *handler = &qw->handlers[i];
+		SqsChannelShared *shared;
+
+		if (!handler->used)
+			continue;
+		shared = handler->channel->shared;
+
+		if (check_alive && !sqs_worker_alive(&handler->ref))
+		{
+			sqs_handout_collect(qw);	/* what it still had to say */
+			bury(qw, handler);
+			continue;
+		}
+		if (!handler->ready)
+		{
+			sqs_wake_at(qw, qw->now + 100);
+			continue;
+		}
+
+		/* a slow message does not hold up those behind it */
+		if (handler->outstanding > 1 && !handler->sending)
+		{
+			int64		since;
+
+			SpinLockAcquire(&shared->mutex);
+			since = shared->current != 0 ? shared->current_since : now_us;
+			SpinLockRelease(&shared->mutex);
+			if (now_us - since > STUCK_MS * 1000)
+				(void) revoke(qw, handler);
+			else
+				sqs_wake_at(qw, qw->now + STUCK_MS);
+		}
+
+		/* somebody's SIGTERM, not ours and not a shutdown: pass it through */
+		if (handler->term_seen_at == 0 && pg_atomic_read_u32(&shared->term_requested) != 0)
+		{
+			handler->term_seen_at = qw->now;
+			(void) revoke(qw, handler);
+		}
+		if (handler->term_seen_at != 0 && !qw->stopping)
+		{
+			if (qw->now >= handler->term_seen_at + TERM_GRACE_MS)
+				kill(handler->pid, SIGTERM);
+			sqs_wake_at(qw, qw->now + TERM_GRACE_MS);
+		}
+
+		if (handler->outstanding == 0 && !handler->stopping)
+		{
+			if (qw->now >= handler->idle_since + sqs_handler_idle_timeout ||
+				qw->nhandlers > qw->config->concurrency)
+			{
+				handler->stopping = true;
+				pg_atomic_write_u32(&shared->stop, 1);
+				sqs_wake_slot(handler->ref.slot, handler->ref.generation);
+			}
+			else
+				sqs_wake_at(qw, handler->idle_since + sqs_handler_idle_timeout);
+		}
+		if (handler->stopping)
+			sqs_wake_at(qw, qw->now + ALIVE_CHECK_MS);
+	}
+}
+
+/* ---- leaving ---- */
+
+/* Release everything that does not run. */
+void
+sqs_handout_stop(QueueWorker *qw)
+{
+	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
+		if (qw->handlers[i].used)
+			(void) revoke(qw, &qw->handlers[i]);
+
+	for (int i = 0; i < SQS_MAX_LEASES; i++)
+	{
+		Lease	   *lease = &qw->leases[i];
+
+		if (lease->state != LEASE_WAITING)
+			continue;
+		dlist_delete(&lease->node);
+		if (lease->group == NULL || !lease->group->failed)
+		{
+			qw->nwaiting--;
+			if (lease->group != NULL)
+				lease->group->nwaiting--;
+		}
+		sqs_lease_release(qw, lease, 0);
+	}
+}
+
+/* The time is up: cancel what runs; hard: end its process. */
+void
+sqs_handout_cancel(QueueWorker *qw, bool hard)
+{
+	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
+	{
+		Handler    *handler = &qw->handlers[i];
+
+		if (!handler->used || !handler->ready || handler->outstanding == 0)
+			continue;
+		if (hard)
+			kill(handler->pid, SIGTERM);
+		else
+			for (int j = 0; j < SQS_CHANNEL_DEPTH; j++)
+				if (handler->by_seq[j] != NULL)
+					(void) cancel_current(handler, handler->by_seq[j]->seq,
+										  SQS_CANCEL_SHUTDOWN);
+	}
+}
+
+/* Let go of all handlers: a detached channel is their order to leave. */
+void
+sqs_handout_end(QueueWorker *qw)
+{
+	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
+	{
+		Handler    *handler = &qw->handlers[i];
+
+		if (!handler->used)
+			continue;
+		pg_atomic_write_u32(&handler->channel->shared->stop, 1);
+		sqs_channel_destroy(handler->channel);
+		handler->used = false;
+	}
+	qw->nhandlers = 0;
+}

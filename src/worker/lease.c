@@ -1,0 +1,389 @@
+/*-------------------------------------------------------------------------
+ *
+ * lease.c
+ *	  The table of messages in hand; renewing and releasing leases.
+ *
+ * SQS lends a message for its visibility timeout.  From the moment of the
+ * receive until it is handled, released or lost it is in this table, and at
+ * half its time the lease is renewed, ten to a call, whether the message
+ * waits or runs.  The end of a lease is counted from when the request that
+ * got or renewed it was sent: earlier than SQS counts, never later.
+ *
+ * A lease is lost when SQS says so for its entry, or when its time has run
+ * out without a renewal that succeeded; no handler runs without a lease.
+ *
+ * The renewal list is ordered by time because every lease asks for the same
+ * timeout: a lease that is added or renewed goes to the end.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "worker/queue_worker.h"
+
+/* SQS: 12 hours in all since the receive; a margin for clocks. */
+#define LEASE_TOTAL_MS		((int64) (SQS_MAX_VISIBILITY - 5) * 1000)
+
+#define RELEASE_LINGER_MS	5
+#define RENEW_RETRY_MS		500
+
+void
+sqs_leases_init(QueueWorker *qw)
+{
+	dlist_init(&qw->renewals);
+	dlist_init(&qw->waiting);
+	dlist_init(&qw->committed);
+	dlist_init(&qw->deletes);
+	dlist_init(&qw->releases);
+	qw->nfree = SQS_MAX_LEASES;
+	for (int i = 0; i < SQS_MAX_LEASES; i++)
+		qw->free_leases[i] = SQS_MAX_LEASES - 1 - i;
+
+	qw->segment = dsm_create(sizeof(SharedLeases), 0);
+	dsm_pin_mapping(qw->segment);
+	qw->shared = dsm_segment_address(qw->segment);
+	memset(qw->shared, 0, sizeof(SharedLeases));
+	qw->shared->queue_id = qw->config->queue_id;
+	qw->shared->owner = qw->config->owner;
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	MySlot->segment = dsm_segment_handle(qw->segment);
+	LWLockRelease(sqs_shared->lock);
+}
+
+static void
+copy_slice(char *dst, size_t size, SqsSlice src)
+{
+	size_t		n = Min(src.len, size - 1);
+
+	if (src.data != NULL)
+		memcpy(dst, src.data, n);
+	dst[src.data != NULL ? n : 0] = '\0';
+}
+
+/* Show the lease as it now is in sqs_stats_in_flight. */
+void
+sqs_lease_mirror(QueueWorker *qw, Lease *lease)
+{
+	SharedLease *shared = &qw->shared->leases[lease - qw->leases];
+	bool		shown = lease->state >= LEASE_WAITING && lease->state <= LEASE_COMMITTED;
+
+	LWLockAcquire(sqs_slot_lock(sqs_my_slot), LW_EXCLUSIVE);
+	if (shown && !shared->used)
+	{
+		copy_slice(shared->message_id, sizeof(shared->message_id), lease->message->message_id);
+		copy_slice(shared->group_id, sizeof(shared->group_id), lease->message->group_id);
+		shared->receive_count = lease->message->receive_count;
+		shared->received_at = sqs_ms_to_timestamp(qw, lease->received_at);
+	}
+	if (shown)
+	{
+		shared->running = lease->state == LEASE_HANDED;
+		shared->handler_pid = lease->handler != NULL ? lease->handler->pid : 0;
+		shared->until = sqs_ms_to_timestamp(qw, lease->until);
+	}
+	shared->used = shown;
+	LWLockRelease(sqs_slot_lock(sqs_my_slot));
+}
+
+static void
+schedule_renewal(QueueWorker *qw, Lease *lease, int64 from, int visibility)
+{
+	int64		end = from + (int64) visibility * 1000;
+
+	lease->until = Min(end, lease->received_at + LEASE_TOTAL_MS);
+	lease->renew_at = from + (int64) visibility * 500;
+	dlist_push_tail(&qw->renewals, &lease->renewal_node);
+}
+
+/* NULL if the table is full, which asking for no more than fits prevents. */
+Lease *
+sqs_lease_add(QueueWorker *qw, Reply *reply, const SqsReceivedMessage *message)
+{
+	Lease	   *lease;
+	uint32		generation;
+	int64		sent_at;
+
+	if (qw->nfree == 0)
+		return NULL;
+	lease = &qw->leases[qw->free_leases[--qw->nfree]];
+	generation = lease->generation + 1;
+	memset(lease, 0, sizeof(*lease));
+	lease->generation = generation;
+	lease->state = LEASE_WAITING;
+	lease->reply = reply;
+	lease->message = message;
+	lease->order = ++qw->order;
+
+	/*
+	 * A long poll may have been open for long before SQS handed the message
+	 * out; the reply is what says when, but only to a round trip.
+	 */
+	sent_at = qw->now - Min(sqs_call_elapsed_ms(reply->call), 1000);
+	lease->received_at = Max(sent_at, qw->now - (int64) qw->visibility * 250);
+	reply->leases++;
+	qw->nleases++;
+	schedule_renewal(qw, lease, lease->received_at, qw->visibility);
+	pg_atomic_write_u32(&qw->stats->in_flight, qw->nleases);
+	sqs_lease_mirror(qw, lease);
+	return lease;
+}
+
+void
+sqs_lease_stop_renewing(QueueWorker *qw, Lease *lease)
+{
+	if (lease->renewal_node.next != NULL)
+		dlist_delete(&lease->renewal_node);
+	lease->renewal_node.next = lease->renewal_node.prev = NULL;
+}
+
+/* The caller has taken it off its state's list. */
+void
+sqs_lease_free(QueueWorker *qw, Lease *lease)
+{
+	Reply	   *reply = lease->reply;
+
+	Assert(lease->state != LEASE_FREE);
+	sqs_lease_stop_renewing(qw, lease);
+	lease->state = LEASE_FREE;
+	lease->generation++;
+	sqs_lease_mirror(qw, lease);
+	qw->free_leases[qw->nfree++] = lease - qw->leases;
+	qw->nleases--;
+	pg_atomic_write_u32(&qw->stats->in_flight, qw->nleases);
+
+	if (--reply->leases == 0)
+	{
+		qw->memory -= reply->memory;
+		sqs_call_free(reply->call);
+		pfree(reply);
+	}
+}
+
+/*
+ * Make the message visible again, "after" seconds from now.  The caller has
+ * taken it off its state's list.  First in, last out: what was received last
+ * is released first, so that FIFO order survives.
+ */
+void
+sqs_lease_release(QueueWorker *qw, Lease *lease, int after)
+{
+	sqs_lease_stop_renewing(qw, lease);
+	lease->state = LEASE_RELEASING;
+	lease->handler = NULL;
+	lease->group = NULL;
+	lease->release_after = after;
+	lease->since = qw->now;
+	sqs_lease_mirror(qw, lease);
+	dlist_push_tail(&qw->releases, &lease->node);
+	qw->nreleases++;
+	sqs_wake_at(qw, qw->now + RELEASE_LINGER_MS);
+}
+
+static void
+release_done(SqsCall *call, void *arg)
+{
+	LeaseBatch *batch = arg;
+	QueueWorker *qw = batch->qw;
+	const AwsError *error = sqs_call_error(call);
+
+	qw->calls_open--;
+	for (int i = 0; i < batch->n; i++)
+	{
+		Lease	   *lease = batch->leases[i];
+
+		/* what could not be released becomes visible when its time is up */
+		if (error == NULL && sqs_call_entry(call, i)->ok)
+			sqs_count(qw->stats, SQS_RELEASED, 1);
+		sqs_lease_free(qw, lease);
+	}
+	sqs_call_free(call);
+	pfree(batch);
+}
+
+static int
+later_first(const ListCell *a, const ListCell *b)
+{
+	const Lease *la = lfirst(a);
+	const Lease *lb = lfirst(b);
+
+	return la->order > lb->order ? -1 : la->order < lb->order ? 1 : 0;
+}
+
+/*
+ * Send what is to be released, ten to a call: full batches at once, the rest
+ * after a short while or when "all" is wanted.  For FIFO queues one call at
+ * a time, last received first.
+ */
+void
+sqs_leases_flush_releases(QueueWorker *qw, bool all)
+{
+	List	   *sorted = NIL;
+	dlist_iter	iter;
+	ListCell   *lc;
+	LeaseBatch *batch = NULL;
+	SqsSlice	handles[SQS_MAX_BATCH];
+	int			timeouts[SQS_MAX_BATCH];
+	Lease	   *oldest;
+
+	if (qw->nreleases == 0)
+		return;
+	oldest = dlist_head_element(Lease, node, &qw->releases);
+	if (!all && qw->nreleases < SQS_MAX_BATCH &&
+		qw->now < oldest->since + RELEASE_LINGER_MS)
+	{
+		sqs_wake_at(qw, oldest->since + RELEASE_LINGER_MS);
+		return;
+	}
+
+	dlist_foreach(iter, &qw->releases)
+		sorted = lappend(sorted, dlist_container(Lease, node, iter.cur));
+	list_sort(sorted, later_first);
+	dlist_init(&qw->releases);
+	qw->nreleases = 0;
+
+	foreach(lc, sorted)
+	{
+		Lease	   *lease = lfirst(lc);
+
+		if (batch == NULL)
+		{
+			batch = MemoryContextAllocZero(qw->context, sizeof(LeaseBatch));
+			batch->qw = qw;
+		}
+		handles[batch->n] = lease->message->receipt_handle;
+		timeouts[batch->n] = lease->release_after;
+		batch->leases[batch->n++] = lease;
+
+		if (batch->n == SQS_MAX_BATCH || lnext(sorted, lc) == NULL)
+		{
+			qw->calls_open++;
+			sqs_start_change_visibility_batch(qw->client, qw->queue_url, batch->n,
+											  handles, timeouts,
+											  qw->stopping ? 1000 : 10000, 3,
+											  release_done, batch);
+			batch = NULL;
+		}
+	}
+	list_free(sorted);
+}
+
+static void
+renew_done(SqsCall *call, void *arg)
+{
+	LeaseBatch *batch = arg;
+	QueueWorker *qw = batch->qw;
+	const AwsError *error = sqs_call_error(call);
+
+	qw->calls_open--;
+	for (int i = 0; i < batch->n; i++)
+	{
+		Lease	   *lease = batch->leases[i];
+		const SqsBatchEntry *entry = error == NULL ? sqs_call_entry(call, i) : NULL;
+
+		/* gone, or finished, meanwhile */
+		if (lease->generation != batch->generations[i])
+			continue;
+		lease->renewing = false;
+		if (lease->state > LEASE_COMMITTED)
+			continue;
+
+		if (entry != NULL && entry->ok)
+		{
+			sqs_count(qw->stats, SQS_HEARTBEATS, 1);
+			schedule_renewal(qw, lease, batch->sent_at, batch->visibility);
+			sqs_lease_mirror(qw, lease);
+		}
+		else if (entry != NULL && entry->class == AWS_ERROR_LEASE_LOST)
+			sqs_handout_lease_lost(qw, lease);
+		else
+		{
+			/* try again while there is time; a failing call says why itself */
+			lease->renew_at = qw->now + RENEW_RETRY_MS;
+			dlist_push_head(&qw->renewals, &lease->renewal_node);
+		}
+	}
+	sqs_call_free(call);
+	pfree(batch);
+}
+
+/* Renew what is due, and give up what has run out. */
+void
+sqs_leases_renew(QueueWorker *qw)
+{
+	LeaseBatch *batch = NULL;
+	SqsSlice	handles[SQS_MAX_BATCH];
+	int			timeouts[SQS_MAX_BATCH];
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &qw->renewals)
+	{
+		Lease	   *lease = dlist_container(Lease, renewal_node, iter.cur);
+		int64		left;
+
+		if (lease->renew_at > qw->now)
+		{
+			/* fill a batch with what would be due soon */
+			if (batch == NULL ||
+				lease->renew_at > qw->now + (int64) qw->visibility * 100)
+				break;
+		}
+		if (qw->now >= lease->until)
+		{
+			/* may release others of its group: this walk ends here */
+			sqs_handout_lease_lost(qw, lease);
+			sqs_wake_at(qw, qw->now);
+			break;
+		}
+		left = (lease->received_at + LEASE_TOTAL_MS - qw->now) / 1000;
+		if (left < 1)
+		{
+			lease->renew_at = lease->until;
+			continue;
+		}
+
+		if (batch == NULL)
+		{
+			batch = MemoryContextAllocZero(qw->context, sizeof(LeaseBatch));
+			batch->qw = qw;
+			batch->sent_at = qw->now;
+			batch->visibility = Min(qw->visibility, left);
+		}
+		dlist_delete(&lease->renewal_node);
+		lease->renewal_node.next = lease->renewal_node.prev = NULL;
+		lease->renewing = true;
+		handles[batch->n] = lease->message->receipt_handle;
+		timeouts[batch->n] = batch->visibility;
+		batch->generations[batch->n] = lease->generation;
+		batch->leases[batch->n++] = lease;
+
+		if (batch->n == SQS_MAX_BATCH)
+		{
+			qw->calls_open++;
+			sqs_start_change_visibility_batch(qw->client, qw->queue_url, batch->n,
+											  handles, timeouts,
+											  Max(qw->visibility * 250, 500), 2,
+											  renew_done, batch);
+			batch = NULL;
+		}
+	}
+	if (batch != NULL)
+	{
+		qw->calls_open++;
+		sqs_start_change_visibility_batch(qw->client, qw->queue_url, batch->n,
+										  handles, timeouts,
+										  Max(qw->visibility * 250, 500), 2,
+										  renew_done, batch);
+	}
+
+	if (!dlist_is_empty(&qw->renewals))
+	{
+		Lease	   *next = dlist_head_element(Lease, renewal_node, &qw->renewals);
+
+		sqs_wake_at(qw, Min(next->renew_at, next->until));
+	}
+}
