@@ -46,4 +46,7 @@ extern const char *aws_error_class_name(AwsErrorClass class);
 extern void aws_error_set(AwsError *error, AwsErrorClass class,
 						  const char *code, const char *fmt,...) pg_attribute_printf(4, 5);
 
+/* Make a text from the network fit for a log: printable ASCII, in place. */
+extern void aws_text_sanitise(char *text);
+
 #endif							/* AWS_ERROR_H */

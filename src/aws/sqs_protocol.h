@@ -106,4 +106,47 @@ typedef struct SqsQueueAttributes
 	bool		has_redrive_policy;
 } SqsQueueAttributes;
 
+/* ---- requests: append the body of one to the writer ---- */
+
+struct JsonWriter;
+
+extern void sqs_encode_get_queue_url(struct JsonWriter *writer, const char *queue_name);
+extern void sqs_encode_get_queue_attributes(struct JsonWriter *writer, const char *queue_url);
+extern void sqs_encode_receive(struct JsonWriter *writer, const char *queue_url,
+							   int max_messages, int wait_seconds,
+							   int visibility_timeout);
+
+/* visibility_timeouts == NULL: a DeleteMessageBatch.  Ids are positions. */
+extern void sqs_encode_handles(struct JsonWriter *writer, const char *queue_url,
+							   int nentries, const SqsSlice *receipt_handles,
+							   const int *visibility_timeouts);
+
+/* ---- replies; all change the buffer, all return false if it is none ---- */
+
+/* The URL is left in *url, NUL-terminated. */
+extern bool sqs_parse_queue_url(char *data, size_t len, SqsSlice *url);
+extern bool sqs_parse_queue_attributes(char *data, size_t len,
+									   SqsQueueAttributes *attributes);
+
+/* *messages is malloc'ed for the caller to free; NULL if there are none. */
+extern bool sqs_parse_receive(char *data, size_t len,
+							  SqsReceivedMessage **messages, int *nmessages);
+
+/* Entries that the reply does not mention fail with code "NoResult". */
+extern bool sqs_parse_batch(char *data, size_t len, int nentries,
+							SqsBatchEntry *entries);
+
+/*
+ * An error reply, from whatever of body and headers is there.  Headers may be
+ * NULL or empty.
+ */
+extern void sqs_parse_error(char *data, size_t len, int http_status,
+							const char *query_error, const char *error_type,
+							AwsError *error);
+
+/* Hex MD5s; false if MD5 is not to be had (FIPS). */
+extern bool sqs_body_md5(const char *data, size_t len, char hex[33]);
+extern bool sqs_attributes_md5(const SqsAttribute *attributes, int nattributes,
+							   char hex[33]);
+
 #endif							/* SQS_PROTOCOL_H */

@@ -1,0 +1,715 @@
+/* sqsbridge--1.0.sql */
+
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION sqsbridge" to load this file. \quit
+
+/*
+ * Conventions of this script.
+ *
+ * - Nothing is replaced and nothing is taken over that is there already: no
+ *   OR REPLACE, no IF NOT EXISTS.
+ * - Names are qualified, operators included, so that no object of anybody
+ *   else's can slip in.
+ * - Privileges stand beside each CREATE and are explicit even where they are
+ *   the default.  What ALTER DEFAULT PRIVILEGES adds to tables is taken back
+ *   at the end.
+ * - Functions are in C and look names up in no search_path, save that the
+ *   ones that take a handler's name read the caller's.
+ */
+
+/*
+ * The library must have been loaded at server start.  Say so now, rather
+ * than at the first use.
+ */
+CREATE FUNCTION @extschema@.sqsbridge_check_preloaded()
+RETURNS void
+AS 'MODULE_PATHNAME', 'sqsbridge_check_preloaded'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+SELECT @extschema@.sqsbridge_check_preloaded();
+
+DROP FUNCTION @extschema@.sqsbridge_check_preloaded();
+
+
+/* ------------------------------------------------------------------------
+ * Where to connect, and as whom
+ * ------------------------------------------------------------------------ */
+
+CREATE FUNCTION @extschema@.sqsbridge_fdw_validator(options text[], catalog oid)
+RETURNS void
+AS 'MODULE_PATHNAME', 'sqsbridge_fdw_validator'
+LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE;
+REVOKE ALL ON FUNCTION @extschema@.sqsbridge_fdw_validator(text[], oid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqsbridge_fdw_validator(text[], oid) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqsbridge_fdw_validator(text[], oid) IS
+'checks the options of servers and user mappings of the foreign-data wrapper sqsbridge; PostgreSQL calls it';
+
+CREATE FOREIGN DATA WRAPPER sqsbridge
+	NO HANDLER
+	VALIDATOR @extschema@.sqsbridge_fdw_validator;
+REVOKE ALL ON FOREIGN DATA WRAPPER sqsbridge FROM PUBLIC;
+COMMENT ON FOREIGN DATA WRAPPER sqsbridge IS
+'holds where SQS is (servers: region, endpoint, allow_http) and the keys to it (user mappings: access_key_id, secret_access_key, session_token); it has no foreign tables. USAGE on it is the right to create servers, that is, to decide which hosts the database server talks to. USAGE on a server is the right to register queues on it and to send to them, with the keys of the role''s user mapping or, where there is none, those of the database server''s own environment';
+
+
+/* ------------------------------------------------------------------------
+ * The handler's argument
+ * ------------------------------------------------------------------------ */
+
+CREATE TYPE @extschema@.sqs_message AS (
+	queue text,
+	message_id text,
+	body text,
+	attributes jsonb,
+	system_attributes jsonb,
+	receive_count integer,
+	sent_at timestamp with time zone,
+	first_received_at timestamp with time zone,
+	group_id text,
+	deduplication_id text,
+	sequence_number numeric,
+	receipt_handle text
+);
+REVOKE ALL ON TYPE @extschema@.sqs_message FROM PUBLIC;
+GRANT USAGE ON TYPE @extschema@.sqs_message TO PUBLIC;
+COMMENT ON TYPE @extschema@.sqs_message IS
+'a message received from SQS; the one argument of a handler function';
+COMMENT ON COLUMN @extschema@.sqs_message.queue IS
+'name of the queue in sqs_queues';
+COMMENT ON COLUMN @extschema@.sqs_message.message_id IS
+'SQS''s id of the message, the same at every delivery';
+COMMENT ON COLUMN @extschema@.sqs_message.body IS
+'the body, exactly as sent';
+COMMENT ON COLUMN @extschema@.sqs_message.attributes IS
+'the message attributes, one key each: String as a JSON string, Number as a JSON number, anything else as {"DataType": ..., "BinaryValue" (base64) or "StringValue": ...}; {} if there are none';
+COMMENT ON COLUMN @extschema@.sqs_message.system_attributes IS
+'the attributes that SQS itself adds, such as SenderId or AWSTraceHeader, one key each, all values JSON strings';
+COMMENT ON COLUMN @extschema@.sqs_message.receive_count IS
+'how often SQS has handed the message out, this time included: 1 or more; approximate';
+COMMENT ON COLUMN @extschema@.sqs_message.sent_at IS
+'when the message was sent, by SQS''s clock';
+COMMENT ON COLUMN @extschema@.sqs_message.first_received_at IS
+'when the message was handed out for the first time, by SQS''s clock; approximate';
+COMMENT ON COLUMN @extschema@.sqs_message.group_id IS
+'message group, or NULL if it has none';
+COMMENT ON COLUMN @extschema@.sqs_message.deduplication_id IS
+'deduplication id, given or computed by SQS; NULL if the queue is not a FIFO queue';
+COMMENT ON COLUMN @extschema@.sqs_message.sequence_number IS
+'SQS''s sequence number, rising within a message group; NULL if the queue is not a FIFO queue';
+COMMENT ON COLUMN @extschema@.sqs_message.receipt_handle IS
+'SQS''s handle of this one delivery; the bridge deletes the message and extends its visibility timeout by it, a handler need not';
+
+
+/* ------------------------------------------------------------------------
+ * Configured queues
+ *
+ * The CHECK constraints repeat what the functions check, with better errors,
+ * so that a row that was restored or mended by hand is sound too.  Names have
+ * the C collation: they are identifiers, and no upgrade of the operating
+ * system shall ask for a reindex.
+ * ------------------------------------------------------------------------ */
+
+CREATE TABLE @extschema@.sqs_queues (
+	queue_id integer GENERATED ALWAYS AS IDENTITY,
+	name text COLLATE "C" NOT NULL,
+	owner regrole NOT NULL,
+	server name NOT NULL,
+	queue_name text COLLATE "C" NOT NULL,
+	handler text COLLATE "C",
+	concurrency integer NOT NULL DEFAULT 1,
+	batch_size integer NOT NULL DEFAULT 10,
+	wait_time interval NOT NULL DEFAULT '20 s'::interval,
+	visibility_timeout interval,
+	handler_timeout interval,
+	retry_delay interval,
+	exactly_once boolean NOT NULL DEFAULT true,
+	dedup_retention interval NOT NULL DEFAULT '1 day'::interval,
+	enabled boolean NOT NULL DEFAULT true,
+	created_at timestamp with time zone NOT NULL DEFAULT pg_catalog.now(),
+	changed_at timestamp with time zone NOT NULL DEFAULT pg_catalog.now(),
+	CONSTRAINT sqs_queues_pkey PRIMARY KEY (queue_id),
+	CONSTRAINT sqs_queues_name_key UNIQUE (name),
+	CONSTRAINT sqs_queues_name_check CHECK (
+		pg_catalog.octet_length(name) OPERATOR(pg_catalog.<=) 80 AND
+		name OPERATOR(pg_catalog.~) '^[A-Za-z0-9_-]+(\.fifo)?$'::text),
+	CONSTRAINT sqs_queues_queue_name_check CHECK (
+		queue_name OPERATOR(pg_catalog.<>) ''::text),
+	CONSTRAINT sqs_queues_handler_check CHECK (
+		handler OPERATOR(pg_catalog.<>) ''::text),
+	CONSTRAINT sqs_queues_concurrency_check CHECK (
+		concurrency OPERATOR(pg_catalog.>=) 1 AND
+		concurrency OPERATOR(pg_catalog.<=) 64),
+	CONSTRAINT sqs_queues_batch_size_check CHECK (
+		batch_size OPERATOR(pg_catalog.>=) 1 AND
+		batch_size OPERATOR(pg_catalog.<=) 10),
+	CONSTRAINT sqs_queues_wait_time_check CHECK (
+		wait_time OPERATOR(pg_catalog.>=) '0'::interval AND
+		wait_time OPERATOR(pg_catalog.<=) '20 s'::interval),
+	CONSTRAINT sqs_queues_visibility_timeout_check CHECK (
+		visibility_timeout OPERATOR(pg_catalog.>=) '1 s'::interval AND
+		visibility_timeout OPERATOR(pg_catalog.<=) '12 h'::interval),
+	CONSTRAINT sqs_queues_handler_timeout_check CHECK (
+		handler_timeout OPERATOR(pg_catalog.>=) '1 ms'::interval AND
+		handler_timeout OPERATOR(pg_catalog.<=) '12 h'::interval),
+	CONSTRAINT sqs_queues_retry_delay_check CHECK (
+		retry_delay OPERATOR(pg_catalog.>=) '0'::interval AND
+		retry_delay OPERATOR(pg_catalog.<=) '12 h'::interval),
+	CONSTRAINT sqs_queues_dedup_retention_check CHECK (
+		dedup_retention OPERATOR(pg_catalog.>=) '1 min'::interval AND
+		dedup_retention OPERATOR(pg_catalog.<=) '365 d'::interval)
+);
+REVOKE ALL ON TABLE @extschema@.sqs_queues FROM PUBLIC;
+GRANT SELECT ON TABLE @extschema@.sqs_queues TO PUBLIC;
+REVOKE ALL ON SEQUENCE @extschema@.sqs_queues_queue_id_seq FROM PUBLIC;
+
+/* Two consumers of one queue would steal each other's messages. */
+CREATE UNIQUE INDEX sqs_queues_consumer_key
+	ON @extschema@.sqs_queues (server, queue_name)
+	WHERE handler IS NOT NULL;
+
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.sqs_queues', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.sqs_queues_queue_id_seq', '');
+
+COMMENT ON TABLE @extschema@.sqs_queues IS
+'the configured queues, one row each; changed by sqs_register_queue() and its siblings only; dumped by pg_dump';
+COMMENT ON SEQUENCE @extschema@.sqs_queues_queue_id_seq IS
+'ids of configured queues';
+COMMENT ON INDEX @extschema@.sqs_queues_pkey IS
+'a queue has one id';
+COMMENT ON INDEX @extschema@.sqs_queues_name_key IS
+'a name is given once in a database';
+COMMENT ON INDEX @extschema@.sqs_queues_consumer_key IS
+'a queue at AWS has at most one handler in a database';
+COMMENT ON COLUMN @extschema@.sqs_queues.queue_id IS
+'id of the queue in this database; never used again';
+COMMENT ON COLUMN @extschema@.sqs_queues.name IS
+'name of the queue in this database: letters, digits, - and _, optionally followed by .fifo; at most 80 bytes';
+COMMENT ON COLUMN @extschema@.sqs_queues.owner IS
+'role that registered the queue; the handler runs as this role';
+COMMENT ON COLUMN @extschema@.sqs_queues.server IS
+'foreign server of the foreign-data wrapper sqsbridge, by name';
+COMMENT ON COLUMN @extschema@.sqs_queues.queue_name IS
+'name of the queue at AWS, or its URL';
+COMMENT ON COLUMN @extschema@.sqs_queues.handler IS
+'function that is called once per message, schema-qualified and quoted; NULL: nothing is received, the queue is for sending only';
+COMMENT ON COLUMN @extschema@.sqs_queues.concurrency IS
+'most handlers running at once: 1 to 64';
+COMMENT ON COLUMN @extschema@.sqs_queues.batch_size IS
+'most messages asked for per ReceiveMessage call: 1 to 10';
+COMMENT ON COLUMN @extschema@.sqs_queues.wait_time IS
+'how long SQS holds a receive call open while there is no message: 0 to 20 s, whole seconds';
+COMMENT ON COLUMN @extschema@.sqs_queues.visibility_timeout IS
+'lease on a message asked for at its receipt and at each heartbeat: 1 s to 12 h, whole seconds; NULL: the queue''s own';
+COMMENT ON COLUMN @extschema@.sqs_queues.handler_timeout IS
+'a handler that runs longer is cancelled: 1 ms to 12 h, whole milliseconds; NULL: never';
+COMMENT ON COLUMN @extschema@.sqs_queues.retry_delay IS
+'how long after its failure a message becomes visible again: 0 to 12 h, whole seconds; NULL: when its visibility timeout is over';
+COMMENT ON COLUMN @extschema@.sqs_queues.exactly_once IS
+'whether message ids are recorded in sqs_inbox, in the handler''s transaction, so that a message that SQS delivers again is not handled again';
+COMMENT ON COLUMN @extschema@.sqs_queues.dedup_retention IS
+'how long message ids are kept in sqs_inbox: 1 minute to 365 days';
+COMMENT ON COLUMN @extschema@.sqs_queues.enabled IS
+'false: paused, no message is received';
+COMMENT ON COLUMN @extschema@.sqs_queues.created_at IS
+'when the queue was registered';
+COMMENT ON COLUMN @extschema@.sqs_queues.changed_at IS
+'when the row was changed last';
+
+/*
+ * The functions that change sqs_queues.  Everybody may call them: what it
+ * takes is USAGE on the server, to register, and the privileges of the
+ * queue's owner for the rest, and they check that themselves.
+ *
+ * They have no SET search_path: a handler's name is looked up in the search
+ * path of the caller, as the caller means it.  Every other name in them is
+ * qualified.
+ */
+
+CREATE FUNCTION @extschema@.sqs_register_queue(
+	queue text,
+	server name,
+	handler text DEFAULT NULL,
+	queue_name text DEFAULT NULL,
+	concurrency integer DEFAULT 1,
+	batch_size integer DEFAULT 10,
+	wait_time interval DEFAULT '20 s'::interval,
+	visibility_timeout interval DEFAULT NULL,
+	handler_timeout interval DEFAULT NULL,
+	retry_delay interval DEFAULT NULL,
+	exactly_once boolean DEFAULT true,
+	dedup_retention interval DEFAULT '1 day'::interval,
+	enabled boolean DEFAULT true)
+RETURNS void
+AS 'MODULE_PATHNAME', 'sqs_register_queue'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, boolean) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, boolean) IS
+'registers an SQS queue, owned by the current role; takes effect at commit. queue: its name here; server: foreign server, on which the role needs USAGE; handler: function that takes one sqs_message, NULL to send only; queue_name: name or URL at AWS, if it is not the same; the rest: see the columns of sqs_queues. NULL stands for the default. Errors: a name that is taken, a server or handler that is missing or not allowed, a value out of range';
+
+CREATE FUNCTION @extschema@.sqs_alter_queue(
+	queue text,
+	server name DEFAULT NULL,
+	handler text DEFAULT NULL,
+	queue_name text DEFAULT NULL,
+	concurrency integer DEFAULT NULL,
+	batch_size integer DEFAULT NULL,
+	wait_time interval DEFAULT NULL,
+	visibility_timeout interval DEFAULT NULL,
+	handler_timeout interval DEFAULT NULL,
+	retry_delay interval DEFAULT NULL,
+	exactly_once boolean DEFAULT NULL,
+	dedup_retention interval DEFAULT NULL,
+	enabled boolean DEFAULT NULL,
+	reset text[] DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'sqs_alter_queue'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, boolean, text[]) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, boolean, text[]) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, boolean, text[]) IS
+'changes options of a registered queue; takes effect at commit. Options as in sqs_register_queue(); NULL leaves one as it is. reset: names of options to put back to their defaults, such as ARRAY[''visibility_timeout'']. Needs the privileges of the queue''s owner. Errors: no such queue, a server or handler that is missing or not allowed, a value out of range';
+
+CREATE FUNCTION @extschema@.sqs_unregister_queue(queue text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'sqs_unregister_queue'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION @extschema@.sqs_unregister_queue(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_unregister_queue(text) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_unregister_queue(text) IS
+'forgets a registered queue; takes effect at commit. Messages in hand go back to SQS, the queue at AWS stays as it is, and so do its rows in sqs_failures. Needs the privileges of the queue''s owner. Error: no such queue';
+
+CREATE FUNCTION @extschema@.sqs_disable_queue(queue text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'sqs_disable_queue'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION @extschema@.sqs_disable_queue(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_disable_queue(text) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_disable_queue(text) IS
+'pauses a queue from commit on, across restarts: no message is received, running handlers may finish. No effect if it is paused. Needs the privileges of the queue''s owner. Error: no such queue';
+
+CREATE FUNCTION @extschema@.sqs_enable_queue(queue text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'sqs_enable_queue'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION @extschema@.sqs_enable_queue(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_enable_queue(text) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_enable_queue(text) IS
+'lets a paused queue go on from commit on. No effect if it is not paused. Needs the privileges of the queue''s owner. Error: no such queue';
+
+
+/* ------------------------------------------------------------------------
+ * What has been handled, and what failed
+ *
+ * Rows are written by the handler workers, below the executor, and deleted
+ * by the database worker.  The tables must have the columns in this order,
+ * and no defaults, triggers or generated columns that an insertion below the
+ * executor would pass over.
+ * ------------------------------------------------------------------------ */
+
+CREATE TABLE @extschema@.sqs_inbox (
+	queue_id integer NOT NULL,
+	message_id text COLLATE "C" NOT NULL,
+	handled_at timestamp with time zone NOT NULL,
+	CONSTRAINT sqs_inbox_pkey PRIMARY KEY (queue_id, message_id)
+) WITH (
+	autovacuum_vacuum_scale_factor = 0.05,
+	autovacuum_vacuum_threshold = 1000
+);
+REVOKE ALL ON TABLE @extschema@.sqs_inbox FROM PUBLIC;
+
+/*
+ * For the clearing of old rows.  A BRIN index would be smaller, but rows fill
+ * the space of deleted ones: after the first round every block range would
+ * span all times.
+ */
+CREATE INDEX sqs_inbox_handled_at_idx
+	ON @extschema@.sqs_inbox (queue_id, handled_at);
+
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.sqs_inbox', '');
+
+COMMENT ON TABLE @extschema@.sqs_inbox IS
+'messages that have been handled, recorded in the handler''s own transaction: a message that is found here is acknowledged without being handled again. Dumped by pg_dump, so that a restored database remembers';
+COMMENT ON INDEX @extschema@.sqs_inbox_pkey IS
+'a message of a queue is handled once';
+COMMENT ON INDEX @extschema@.sqs_inbox_handled_at_idx IS
+'finds the rows whose retention is over';
+COMMENT ON COLUMN @extschema@.sqs_inbox.queue_id IS
+'queue, as in sqs_queues; rows of a queue that is registered no more are cleared in time too';
+COMMENT ON COLUMN @extschema@.sqs_inbox.message_id IS
+'SQS''s id of the message';
+COMMENT ON COLUMN @extschema@.sqs_inbox.handled_at IS
+'start of the transaction that handled it; the row is kept for the queue''s dedup_retention from then on';
+
+CREATE TABLE @extschema@.sqs_failures (
+	failed_at timestamp with time zone NOT NULL,
+	queue text COLLATE "C" NOT NULL,
+	queue_owner regrole NOT NULL,
+	message_id text COLLATE "C" NOT NULL,
+	receive_count integer,
+	sqlstate text,
+	message text,
+	detail text,
+	hint text,
+	context text,
+	handler_pid integer
+) WITH (
+	autovacuum_vacuum_scale_factor = 0.05,
+	autovacuum_vacuum_threshold = 1000
+);
+REVOKE ALL ON TABLE @extschema@.sqs_failures FROM PUBLIC;
+GRANT SELECT ON TABLE @extschema@.sqs_failures TO PUBLIC;
+
+CREATE INDEX sqs_failures_failed_at_idx
+	ON @extschema@.sqs_failures (failed_at);
+
+/*
+ * There is no key: one message may fail any number of times.  Without a
+ * replica identity, a publication FOR ALL TABLES would make it impossible to
+ * delete old rows.
+ */
+ALTER TABLE @extschema@.sqs_failures REPLICA IDENTITY FULL;
+
+/* What a handler reports may quote what its owner only may read. */
+ALTER TABLE @extschema@.sqs_failures ENABLE ROW LEVEL SECURITY;
+CREATE POLICY sqs_failures_of_owner ON @extschema@.sqs_failures
+	FOR SELECT TO PUBLIC
+	USING (pg_catalog.pg_has_role(queue_owner::oid, 'USAGE'::text) OR
+		   pg_catalog.pg_has_role('pg_read_all_stats'::name, 'USAGE'::text));
+
+COMMENT ON TABLE @extschema@.sqs_failures IS
+'failed attempts to handle a message, one row each, without the message''s body; kept for sqsbridge.failure_retention. A role sees the failures of queues whose owner''s privileges it has; members of pg_read_all_stats see all. Not dumped by pg_dump';
+COMMENT ON POLICY sqs_failures_of_owner ON @extschema@.sqs_failures IS
+'failures are for the queue''s owner and for pg_read_all_stats';
+COMMENT ON INDEX @extschema@.sqs_failures_failed_at_idx IS
+'finds the newest rows, and the ones to clear away';
+COMMENT ON COLUMN @extschema@.sqs_failures.failed_at IS
+'when the attempt failed';
+COMMENT ON COLUMN @extschema@.sqs_failures.queue IS
+'name that the queue had in sqs_queues';
+COMMENT ON COLUMN @extschema@.sqs_failures.queue_owner IS
+'owner that the queue had';
+COMMENT ON COLUMN @extschema@.sqs_failures.message_id IS
+'SQS''s id of the message';
+COMMENT ON COLUMN @extschema@.sqs_failures.receive_count IS
+'which delivery of the message it was: 1 or more; approximate';
+COMMENT ON COLUMN @extschema@.sqs_failures.sqlstate IS
+'SQLSTATE of the error, five characters';
+COMMENT ON COLUMN @extschema@.sqs_failures.message IS
+'the error''s primary message';
+COMMENT ON COLUMN @extschema@.sqs_failures.detail IS
+'the error''s detail, or NULL';
+COMMENT ON COLUMN @extschema@.sqs_failures.hint IS
+'the error''s hint, or NULL';
+COMMENT ON COLUMN @extschema@.sqs_failures.context IS
+'where in the handler the error was raised, innermost line first, or NULL';
+COMMENT ON COLUMN @extschema@.sqs_failures.handler_pid IS
+'process id of the handler worker';
+
+
+/* ------------------------------------------------------------------------
+ * Statistics
+ *
+ * The functions decide themselves what the caller may see.
+ * ------------------------------------------------------------------------ */
+
+CREATE FUNCTION @extschema@.sqs_get_queue_stats(
+	OUT queue_id integer,
+	OUT state text,
+	OUT state_since timestamp with time zone,
+	OUT received bigint,
+	OUT acked bigint,
+	OUT failed bigint,
+	OUT duplicates bigint,
+	OUT released bigint,
+	OUT lost bigint,
+	OUT heartbeats bigint,
+	OUT poll_failures bigint,
+	OUT delete_failures bigint,
+	OUT in_flight integer,
+	OUT receive_calls bigint,
+	OUT delete_calls bigint,
+	OUT visibility_calls bigint,
+	OUT other_calls bigint,
+	OUT bytes_received bigint,
+	OUT bytes_sent bigint,
+	OUT handler_time_total double precision,
+	OUT handler_time_max double precision,
+	OUT handler_time_histogram bigint[],
+	OUT last_receive_at timestamp with time zone,
+	OUT last_success_at timestamp with time zone,
+	OUT last_error_at timestamp with time zone,
+	OUT last_error text,
+	OUT error_since timestamp with time zone,
+	OUT consecutive_errors bigint,
+	OUT next_poll_at timestamp with time zone,
+	OUT stats_reset timestamp with time zone)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'sqs_get_queue_stats'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 10;
+REVOKE ALL ON FUNCTION @extschema@.sqs_get_queue_stats() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_queue_stats() TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_get_queue_stats() IS
+'statistics of the queues of this database; read them through the view sqs_stats, whose columns say what they mean';
+
+CREATE FUNCTION @extschema@.sqs_get_workers(
+	OUT kind text,
+	OUT pid integer,
+	OUT datid oid,
+	OUT queue_id integer,
+	OUT role oid,
+	OUT state text,
+	OUT started_at timestamp with time zone,
+	OUT messages bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'sqs_get_workers'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 10;
+REVOKE ALL ON FUNCTION @extschema@.sqs_get_workers() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_workers() TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_get_workers() IS
+'processes of the bridge, in the whole cluster; read them through the view sqs_stats_workers, whose columns say what they mean';
+
+CREATE FUNCTION @extschema@.sqs_get_in_flight(
+	OUT queue_id integer,
+	OUT message_id text,
+	OUT group_id text,
+	OUT receive_count integer,
+	OUT status text,
+	OUT handler_pid integer,
+	OUT received_at timestamp with time zone,
+	OUT lease_until timestamp with time zone)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'sqs_get_in_flight'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 100;
+REVOKE ALL ON FUNCTION @extschema@.sqs_get_in_flight() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_in_flight() TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_get_in_flight() IS
+'messages that the queues of this database hold; read them through the view sqs_stats_in_flight, whose columns say what they mean';
+
+CREATE FUNCTION @extschema@.sqs_stats_reset(queue text DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'sqs_stats_reset'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+REVOKE ALL ON FUNCTION @extschema@.sqs_stats_reset(text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_stats_reset(text) IS
+'sets the counters and times of a queue, or with NULL of all queues of this database, back to nothing, at once; for superusers and whom they grant EXECUTE. Error: no such queue';
+
+CREATE VIEW @extschema@.sqs_stats AS
+SELECT
+	q.name AS queue,
+	q.queue_id,
+	q.owner,
+	COALESCE(s.state,
+			 CASE
+			 WHEN q.handler IS NULL THEN 'send only'::text
+			 WHEN NOT q.enabled THEN 'disabled'::text
+			 ELSE 'starting'::text
+			 END) AS state,
+	s.state_since,
+	s.in_flight,
+	s.received,
+	s.acked,
+	s.failed,
+	s.duplicates,
+	s.released,
+	s.lost,
+	s.heartbeats,
+	s.poll_failures,
+	s.delete_failures,
+	s.receive_calls,
+	s.delete_calls,
+	s.visibility_calls,
+	s.other_calls,
+	s.bytes_received,
+	s.bytes_sent,
+	s.handler_time_total,
+	s.handler_time_max,
+	s.handler_time_histogram,
+	s.last_receive_at,
+	s.last_success_at,
+	s.last_error_at,
+	s.last_error,
+	s.error_since,
+	s.consecutive_errors,
+	s.next_poll_at,
+	s.stats_reset
+FROM @extschema@.sqs_queues q
+	LEFT JOIN @extschema@.sqs_get_queue_stats() s
+		ON s.queue_id OPERATOR(pg_catalog.=) q.queue_id;
+REVOKE ALL ON TABLE @extschema@.sqs_stats FROM PUBLIC;
+GRANT SELECT ON TABLE @extschema@.sqs_stats TO PUBLIC;
+COMMENT ON VIEW @extschema@.sqs_stats IS
+'what the queues of this database do, one row per configured queue. Counters are kept in memory: they survive the workers but not a restart of the server. They are NULL while there are none for the queue';
+COMMENT ON COLUMN @extschema@.sqs_stats.queue IS
+'name of the queue';
+COMMENT ON COLUMN @extschema@.sqs_stats.queue_id IS
+'id of the queue, as in sqs_queues';
+COMMENT ON COLUMN @extschema@.sqs_stats.owner IS
+'owner of the queue';
+COMMENT ON COLUMN @extschema@.sqs_stats.state IS
+'what the queue is at: "polling" is as it should be; "send only" and "disabled" are as configured; otherwise see last_error';
+COMMENT ON COLUMN @extschema@.sqs_stats.state_since IS
+'when the state became what it is';
+COMMENT ON COLUMN @extschema@.sqs_stats.in_flight IS
+'messages in hand: received and neither acknowledged nor given back';
+COMMENT ON COLUMN @extschema@.sqs_stats.received IS
+'messages received';
+COMMENT ON COLUMN @extschema@.sqs_stats.acked IS
+'messages deleted from SQS after they were handled';
+COMMENT ON COLUMN @extschema@.sqs_stats.failed IS
+'attempts that failed; see sqs_failures';
+COMMENT ON COLUMN @extschema@.sqs_stats.duplicates IS
+'messages that had been handled before and were acknowledged without being handled again';
+COMMENT ON COLUMN @extschema@.sqs_stats.released IS
+'messages given back to SQS without having been handled, as at a shutdown';
+COMMENT ON COLUMN @extschema@.sqs_stats.lost IS
+'messages whose lease ended while they were in hand: SQS may have handed them to somebody else';
+COMMENT ON COLUMN @extschema@.sqs_stats.heartbeats IS
+'extensions of a message''s lease';
+COMMENT ON COLUMN @extschema@.sqs_stats.poll_failures IS
+'receive calls that failed';
+COMMENT ON COLUMN @extschema@.sqs_stats.delete_failures IS
+'deletions of a message that failed; they are tried again while the lease lasts';
+COMMENT ON COLUMN @extschema@.sqs_stats.receive_calls IS
+'ReceiveMessage calls to SQS';
+COMMENT ON COLUMN @extschema@.sqs_stats.delete_calls IS
+'DeleteMessageBatch calls to SQS';
+COMMENT ON COLUMN @extschema@.sqs_stats.visibility_calls IS
+'ChangeMessageVisibilityBatch calls to SQS';
+COMMENT ON COLUMN @extschema@.sqs_stats.other_calls IS
+'other calls to SQS, such as GetQueueUrl';
+COMMENT ON COLUMN @extschema@.sqs_stats.bytes_received IS
+'bytes of SQS''s answers';
+COMMENT ON COLUMN @extschema@.sqs_stats.bytes_sent IS
+'bytes of the requests to SQS';
+COMMENT ON COLUMN @extschema@.sqs_stats.handler_time_total IS
+'time spent in handlers, in milliseconds';
+COMMENT ON COLUMN @extschema@.sqs_stats.handler_time_max IS
+'longest run of a handler, in milliseconds';
+COMMENT ON COLUMN @extschema@.sqs_stats.handler_time_histogram IS
+'number of handler runs by duration, 17 buckets, each with the runs that took at most 1, 2, 5, 10, 20, 50, 100, 200, 500 ms, 1, 2, 5, 10, 30, 60, 300 s and longer, and more than the one before';
+COMMENT ON COLUMN @extschema@.sqs_stats.last_receive_at IS
+'when SQS last answered a receive call well, be it with no message: the sign of life of the queue';
+COMMENT ON COLUMN @extschema@.sqs_stats.last_success_at IS
+'when a message was last acknowledged';
+COMMENT ON COLUMN @extschema@.sqs_stats.last_error_at IS
+'when the last error of the bridge itself happened; errors of handlers are in sqs_failures';
+COMMENT ON COLUMN @extschema@.sqs_stats.last_error IS
+'text of that error';
+COMMENT ON COLUMN @extschema@.sqs_stats.error_since IS
+'when the first of the present row of errors happened; NULL: all is well';
+COMMENT ON COLUMN @extschema@.sqs_stats.consecutive_errors IS
+'errors in a row; 0: all is well';
+COMMENT ON COLUMN @extschema@.sqs_stats.next_poll_at IS
+'after errors: when SQS will be asked again; NULL: there is no waiting';
+COMMENT ON COLUMN @extschema@.sqs_stats.stats_reset IS
+'since when is counted';
+
+CREATE VIEW @extschema@.sqs_stats_workers AS
+SELECT
+	w.kind,
+	w.pid,
+	d.datname AS database,
+	q.name AS queue,
+	w.role::regrole AS role,
+	w.state,
+	w.started_at,
+	w.messages
+FROM @extschema@.sqs_get_workers() w
+	LEFT JOIN pg_catalog.pg_database d
+		ON d.oid OPERATOR(pg_catalog.=) w.datid
+	LEFT JOIN @extschema@.sqs_queues q
+		ON q.queue_id OPERATOR(pg_catalog.=) w.queue_id AND
+		   d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database();
+REVOKE ALL ON TABLE @extschema@.sqs_stats_workers FROM PUBLIC;
+GRANT SELECT ON TABLE @extschema@.sqs_stats_workers TO PUBLIC;
+COMMENT ON VIEW @extschema@.sqs_stats_workers IS
+'the processes of the bridge in the whole cluster, one row each';
+COMMENT ON COLUMN @extschema@.sqs_stats_workers.kind IS
+'launcher, database worker, queue worker or handler worker';
+COMMENT ON COLUMN @extschema@.sqs_stats_workers.pid IS
+'process id, as in pg_stat_activity';
+COMMENT ON COLUMN @extschema@.sqs_stats_workers.database IS
+'database that it works in; NULL: none';
+COMMENT ON COLUMN @extschema@.sqs_stats_workers.queue IS
+'queue that it works for; NULL: none, or one of another database';
+COMMENT ON COLUMN @extschema@.sqs_stats_workers.role IS
+'handler workers: role that it is connected as';
+COMMENT ON COLUMN @extschema@.sqs_stats_workers.state IS
+'starting, idle, running or stopping';
+COMMENT ON COLUMN @extschema@.sqs_stats_workers.started_at IS
+'when it started';
+COMMENT ON COLUMN @extschema@.sqs_stats_workers.messages IS
+'messages that this process has received (queue workers) or handled (handler workers)';
+
+CREATE VIEW @extschema@.sqs_stats_in_flight AS
+SELECT
+	q.name AS queue,
+	f.message_id,
+	f.group_id,
+	f.receive_count,
+	f.status,
+	f.handler_pid,
+	f.received_at,
+	f.lease_until
+FROM @extschema@.sqs_get_in_flight() f
+	JOIN @extschema@.sqs_queues q
+		ON q.queue_id OPERATOR(pg_catalog.=) f.queue_id;
+REVOKE ALL ON TABLE @extschema@.sqs_stats_in_flight FROM PUBLIC;
+GRANT SELECT ON TABLE @extschema@.sqs_stats_in_flight TO PUBLIC;
+COMMENT ON VIEW @extschema@.sqs_stats_in_flight IS
+'the messages that the queues of this database have in hand, one row each. A role sees those of queues whose owner''s privileges it has; members of pg_read_all_stats see all';
+COMMENT ON COLUMN @extschema@.sqs_stats_in_flight.queue IS
+'name of the queue';
+COMMENT ON COLUMN @extschema@.sqs_stats_in_flight.message_id IS
+'SQS''s id of the message';
+COMMENT ON COLUMN @extschema@.sqs_stats_in_flight.group_id IS
+'message group, or NULL if it has none';
+COMMENT ON COLUMN @extschema@.sqs_stats_in_flight.receive_count IS
+'which delivery of the message this is: 1 or more; approximate';
+COMMENT ON COLUMN @extschema@.sqs_stats_in_flight.status IS
+'how far it is: waiting for a handler, running, or finished and being acknowledged or given back';
+COMMENT ON COLUMN @extschema@.sqs_stats_in_flight.handler_pid IS
+'process id of the handler worker that has it; NULL: none has';
+COMMENT ON COLUMN @extschema@.sqs_stats_in_flight.received_at IS
+'when it was received';
+COMMENT ON COLUMN @extschema@.sqs_stats_in_flight.lease_until IS
+'until when SQS shows it to nobody else; extended while it is in hand';
+
+
+/* ------------------------------------------------------------------------
+ * ALTER DEFAULT PRIVILEGES may have given others rights on the tables above
+ * as they were created.  With a right to write or to add a trigger a role
+ * could run code as whoever owns a queue, or as the extension's owner.
+ * ------------------------------------------------------------------------ */
+
+DO LANGUAGE plpgsql $do$
+DECLARE
+	relation pg_catalog.text;
+	grantee pg_catalog.text;
+BEGIN
+	FOR relation, grantee IN
+		SELECT DISTINCT
+			pg_catalog.format('%I.%I'::pg_catalog.text, n.nspname, c.relname),
+			pg_catalog.quote_ident(a.rolname::pg_catalog.text)
+		FROM pg_catalog.pg_extension e
+			JOIN pg_catalog.pg_depend d
+				ON d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass::pg_catalog.oid AND
+				   d.refobjid OPERATOR(pg_catalog.=) e.oid AND
+				   d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid AND
+				   d.deptype OPERATOR(pg_catalog.=) 'e'::pg_catalog."char"
+			JOIN pg_catalog.pg_class c
+				ON c.oid OPERATOR(pg_catalog.=) d.objid
+			JOIN pg_catalog.pg_namespace n
+				ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+			CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) x
+			JOIN pg_catalog.pg_authid a
+				ON a.oid OPERATOR(pg_catalog.=) x.grantee AND
+				   a.oid OPERATOR(pg_catalog.<>) c.relowner
+		WHERE e.extname OPERATOR(pg_catalog.=) 'sqsbridge'::pg_catalog.name
+	LOOP
+		EXECUTE pg_catalog.format('REVOKE ALL ON TABLE %s FROM %s'::pg_catalog.text,
+								  relation, grantee);
+	END LOOP;
+END
+$do$;

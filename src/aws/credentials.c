@@ -1,0 +1,153 @@
+/*-------------------------------------------------------------------------
+ *
+ * credentials.c
+ *	  Where keys come from: static keys, and the server's environment.
+ *
+ * The environment is the postmaster's and fixed at its start; it is read
+ * anew each time all the same, which costs nothing and keeps no copy.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifdef FRONTEND
+#include "postgres_fe.h"
+#else
+#include "postgres.h"
+#endif
+
+#include "aws/credentials.h"
+
+struct AwsCredentialsProvider
+{
+	bool		is_static;
+	char	   *access_key_id;
+	char	   *secret_access_key;
+	char	   *session_token;
+};
+
+/* Sources of the AWS provider chain that do not exist here yet. */
+static const char *const unsupported_sources[] = {
+	"AWS_WEB_IDENTITY_TOKEN_FILE",
+	"AWS_PROFILE",
+	"AWS_SHARED_CREDENTIALS_FILE",
+	"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+	"AWS_CONTAINER_CREDENTIALS_FULL_URI",
+};
+
+static char *
+copy(const char *s)
+{
+	return s != NULL && s[0] != '\0' ? strdup(s) : NULL;
+}
+
+static void
+wipe(char *s)
+{
+	if (s != NULL)
+	{
+		explicit_bzero(s, strlen(s));
+		free(s);
+	}
+}
+
+AwsCredentialsProvider *
+aws_static_credentials(const char *access_key_id, const char *secret_access_key,
+					   const char *session_token)
+{
+	AwsCredentialsProvider *provider = calloc(1, sizeof(AwsCredentialsProvider));
+
+	if (provider == NULL)
+		return NULL;
+	provider->is_static = true;
+	provider->access_key_id = copy(access_key_id);
+	provider->secret_access_key = copy(secret_access_key);
+	provider->session_token = copy(session_token);
+	return provider;
+}
+
+AwsCredentialsProvider *
+aws_default_credentials(void)
+{
+	return calloc(1, sizeof(AwsCredentialsProvider));
+}
+
+static const char *
+nonempty_env(const char *name)
+{
+	const char *value = getenv(name);
+
+	return value != NULL && value[0] != '\0' ? value : NULL;
+}
+
+AwsCredentialsStatus
+aws_credentials_get(AwsCredentialsProvider *provider,
+					AwsCredentials *credentials, AwsError *error)
+{
+	const char *why = NULL;
+
+	if (provider == NULL)
+		why = "out of memory";
+	else if (provider->is_static)
+	{
+		credentials->access_key_id = provider->access_key_id;
+		credentials->secret_access_key = provider->secret_access_key;
+		credentials->session_token = provider->session_token;
+		if (credentials->access_key_id == NULL || credentials->secret_access_key == NULL)
+			why = "the user mapping has no access_key_id or no secret_access_key";
+	}
+	else
+	{
+		credentials->access_key_id = nonempty_env("AWS_ACCESS_KEY_ID");
+		credentials->secret_access_key = nonempty_env("AWS_SECRET_ACCESS_KEY");
+		credentials->session_token = nonempty_env("AWS_SESSION_TOKEN");
+		if (credentials->access_key_id == NULL && credentials->secret_access_key == NULL)
+		{
+			for (size_t i = 0; i < lengthof(unsupported_sources); i++)
+			{
+				if (nonempty_env(unsupported_sources[i]) != NULL)
+				{
+					aws_error_set(error, AWS_ERROR_CREDENTIALS, "NoCredentials",
+								  "no user mapping, and the server's environment sets %s, which this version does not support",
+								  unsupported_sources[i]);
+					return AWS_CREDENTIALS_FAILED;
+				}
+			}
+			why = "no user mapping for the queue's owner, and no AWS_ACCESS_KEY_ID in the server's environment";
+		}
+		else if (credentials->access_key_id == NULL)
+			why = "the server's environment sets AWS_SECRET_ACCESS_KEY but not AWS_ACCESS_KEY_ID";
+		else if (credentials->secret_access_key == NULL)
+			why = "the server's environment sets AWS_ACCESS_KEY_ID but not AWS_SECRET_ACCESS_KEY";
+	}
+
+	if (why != NULL)
+	{
+		aws_error_set(error, AWS_ERROR_CREDENTIALS, "NoCredentials", "%s", why);
+		return AWS_CREDENTIALS_FAILED;
+	}
+	return AWS_CREDENTIALS_OK;
+}
+
+/* Neither source has other keys to offer. */
+bool
+aws_credentials_invalidate(AwsCredentialsProvider *provider)
+{
+	(void) provider;
+	return false;
+}
+
+const char *
+aws_credentials_source(const AwsCredentialsProvider *provider)
+{
+	return provider->is_static ? "user mapping" : "environment";
+}
+
+void
+aws_credentials_free(AwsCredentialsProvider *provider)
+{
+	if (provider == NULL)
+		return;
+	wipe(provider->access_key_id);
+	wipe(provider->secret_access_key);
+	wipe(provider->session_token);
+	free(provider);
+}

@@ -1,0 +1,259 @@
+/*-------------------------------------------------------------------------
+ *
+ * endpoint.c
+ *	  Regions, endpoints and queue URLs: which are valid, and which host to
+ *	  call.
+ *
+ * Secrets go only where TLS protects them, so plain http is accepted for
+ * loopback hosts alone unless the caller says otherwise.  The partitions are
+ * those of the AWS endpoint rules, 2026.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifdef FRONTEND
+#include "postgres_fe.h"
+#else
+#include "postgres.h"
+#endif
+
+#include <ctype.h>
+
+#include "aws/endpoint.h"
+
+/* By prefix of the region; the first that fits. */
+static const struct
+{
+	const char *prefix;
+	const char *suffix;
+}			partitions[] =
+{
+	{"cn-", "amazonaws.com.cn"},
+	{"us-isob-", "sc2s.sgov.gov"},
+	{"us-isof-", "csp.hci.ic.gov"},
+	{"us-iso-", "c2s.ic.gov"},
+	{"eu-isoe-", "cloud.adc-e.uk"},
+	{"eusc-", "amazonaws.eu"},
+	{"", "amazonaws.com"}
+};
+
+bool
+aws_region_is_valid(const char *region, const char **why)
+{
+	size_t		len = strlen(region);
+
+	*why = "must be 1 to 32 lower-case letters, digits and hyphens, such as us-east-1";
+	if (len < 1 || len > 32 || region[0] == '-' || region[len - 1] == '-')
+		return false;
+	return strspn(region, "abcdefghijklmnopqrstuvwxyz0123456789-") == len;
+}
+
+static bool
+is_name_char(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+		(c >= '0' && c <= '9') || c == '-' || c == '_';
+}
+
+bool
+sqs_queue_name_is_valid(const char *name, const char **why)
+{
+	size_t		len = strlen(name);
+	size_t		base = len;
+
+	*why = "must be 1 to 80 letters, digits, hyphens and underscores, with .fifo at the end for a FIFO queue";
+	if (len < 1 || len > 80)
+		return false;
+	if (len > 5 && strcmp(name + len - 5, ".fifo") == 0)
+		base = len - 5;
+	for (size_t i = 0; i < base; i++)
+		if (!is_name_char(name[i]))
+			return false;
+	return true;
+}
+
+bool
+aws_host_is_loopback(const char *host)
+{
+	size_t		len = strlen(host);
+	unsigned int a,
+				b,
+				c,
+				d;
+	int			n = 0;
+
+	if (strcmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0)
+		return true;
+	if (len > 10 && strcmp(host + len - 10, ".localhost") == 0)
+		return true;
+	/* 127.0.0.0/8, written out in full and not a name that begins so */
+	return sscanf(host, "%3u.%3u.%3u.%3u%n", &a, &b, &c, &d, &n) == 4 &&
+		n == (int) len && a == 127 && b < 256 && c < 256 && d < 256;
+}
+
+bool
+aws_url_parse(const char *url, AwsUrl *parsed, const char **why)
+{
+	const char *p;
+	size_t		len;
+
+	memset(parsed, 0, sizeof(*parsed));
+	*why = "must be a URL that begins with https://";
+	if (pg_strncasecmp(url, "https://", 8) == 0)
+	{
+		parsed->https = true;
+		p = url + 8;
+	}
+	else if (pg_strncasecmp(url, "http://", 7) == 0)
+		p = url + 7;
+	else
+		return false;
+
+	*why = "must be a URL without user name, query, fragment, blanks or control characters";
+	for (const char *c = url; *c != '\0'; c++)
+		if ((unsigned char) *c <= 0x20 || (unsigned char) *c >= 0x7f ||
+			strchr("@?#\\\"<>^`{|}", *c) != NULL)
+			return false;
+
+	*why = "must have a valid host name";
+	if (*p == '[')
+	{
+		len = strspn(p + 1, "0123456789abcdefABCDEF:.");
+		if (len < 2 || p[1 + len] != ']')
+			return false;
+		len += 2;
+	}
+	else
+		len = strspn(p, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._");
+	if (len < 1 || len >= sizeof(parsed->host) || *p == '.' || *p == '-')
+		return false;
+	for (size_t i = 0; i < len; i++)
+		parsed->host[i] = pg_ascii_tolower((unsigned char) p[i]);
+	p += len;
+
+	if (*p == ':')
+	{
+		long		port = 0;
+		int			digits = 0;
+
+		*why = "must have a port from 1 to 65535";
+		for (p++; *p >= '0' && *p <= '9' && digits < 6; p++, digits++)
+			port = port * 10 + (*p - '0');
+		if (port < 1 || port > 65535)
+			return false;
+		parsed->port = (int) port;
+	}
+	*why = "must have a path that begins with a slash, or none";
+	if (*p != '\0' && *p != '/')
+		return false;
+	parsed->path = p;
+	return true;
+}
+
+static bool
+check_http(const AwsUrl *url, bool allow_http, const char **why)
+{
+	if (url->https || allow_http || aws_host_is_loopback(url->host))
+		return true;
+	*why = "must use https, unless the host is a loopback address or the server has allow_http 'true'";
+	return false;
+}
+
+bool
+aws_endpoint_is_valid(const char *url, bool allow_http, const char **why)
+{
+	AwsUrl		parsed;
+
+	if (!aws_url_parse(url, &parsed, why))
+		return false;
+	if (strcmp(parsed.path, "") != 0 && strcmp(parsed.path, "/") != 0)
+	{
+		*why = "must not have a path";
+		return false;
+	}
+	return check_http(&parsed, allow_http, why);
+}
+
+bool
+sqs_queue_url_is_valid(const char *url, bool allow_http, const char **why)
+{
+	AwsUrl		parsed;
+	const char *name;
+	const char *ignored;
+
+	if (!aws_url_parse(url, &parsed, why))
+		return false;
+	name = strrchr(parsed.path, '/');
+	if (name == NULL || name == parsed.path ||
+		!sqs_queue_name_is_valid(name + 1, &ignored) || strlen(url) > 1024)
+	{
+		*why = "must be a queue URL: https://host/account/name";
+		return false;
+	}
+	return check_http(&parsed, allow_http, why);
+}
+
+void
+aws_url_host_header(const AwsUrl *url, char *buf, size_t size)
+{
+	if (url->port == 0 || url->port == (url->https ? 443 : 80))
+		snprintf(buf, size, "%s", url->host);
+	else
+		snprintf(buf, size, "%s:%d", url->host, url->port);
+}
+
+bool
+aws_sqs_endpoint(const char *region, char *buf, size_t size)
+{
+	const char *why;
+
+	if (!aws_region_is_valid(region, &why))
+		return false;
+	for (size_t i = 0; i < lengthof(partitions); i++)
+	{
+		if (strncmp(region, partitions[i].prefix, strlen(partitions[i].prefix)) == 0)
+			return snprintf(buf, size, "https://sqs.%s.%s", region,
+							partitions[i].suffix) < (int) size;
+	}
+	return false;
+}
+
+/* The label that p points to, if it is one of a region's form. */
+static bool
+region_label(const char *p, char *buf, size_t size)
+{
+	size_t		len = strcspn(p, ".");
+	const char *why;
+
+	if (len == 0 || len >= size || p[len] != '.')
+		return false;
+	memcpy(buf, p, len);
+	buf[len] = '\0';
+	/* aa-word-1: at least two hyphens and a digit at the end */
+	return aws_region_is_valid(buf, &why) && strchr(buf, '-') != NULL &&
+		strchr(strchr(buf, '-') + 1, '-') != NULL &&
+		isdigit((unsigned char) buf[len - 1]);
+}
+
+bool
+aws_region_of_host(const char *host, char *buf, size_t size)
+{
+	const char *p;
+
+	/* legacy: queue.amazonaws.com is us-east-1's */
+	if (strcmp(host, "queue.amazonaws.com") == 0)
+	{
+		strlcpy(buf, "us-east-1", size);
+		return true;
+	}
+	if (strncmp(host, "sqs.", 4) == 0)
+		return region_label(host + 4, buf, size);
+	if (strncmp(host, "sqs-fips.", 9) == 0)
+		return region_label(host + 9, buf, size);
+	/* VPC endpoints: vpce-....sqs.{region}.vpce.amazonaws.com */
+	if ((p = strstr(host, ".sqs.")) != NULL)
+		return region_label(p + 5, buf, size);
+	/* legacy: {region}.queue.amazonaws.com */
+	if ((p = strstr(host, ".queue.amazonaws.")) != NULL)
+		return region_label(host, buf, size);
+	return false;
+}

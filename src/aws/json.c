@@ -1,0 +1,499 @@
+/*-------------------------------------------------------------------------
+ *
+ * json.c
+ *	  JSON for AWS: a writer into a growing buffer, a reader that works in
+ *	  place.
+ *
+ * Why not the server's own jsonapi: its interface differs in every major
+ * version; it converts strings to the server's encoding and throws where
+ * that fails, so one odd message would take its nine neighbours down; and it
+ * cannot be run and fuzzed outside a backend.  What SQS sends is UTF-8 and
+ * stays UTF-8 up to the handler.
+ *
+ * The reader is strict (RFC 8259): no comments, no trailing commas, no
+ * control characters in strings, valid UTF-8, no lone surrogates.  It neither
+ * allocates nor recurses, and what it writes is never longer than what it
+ * has read.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifdef FRONTEND
+#include "postgres_fe.h"
+#else
+#include "postgres.h"
+#endif
+
+#include "aws/json.h"
+
+/* ---- writing ---- */
+
+void
+json_writer_init(JsonWriter *writer)
+{
+	memset(writer, 0, sizeof(*writer));
+}
+
+void
+json_writer_free(JsonWriter *writer)
+{
+	free(writer->data);
+	memset(writer, 0, sizeof(*writer));
+}
+
+static bool
+json_reserve(JsonWriter *writer, size_t more)
+{
+	size_t		size = writer->size == 0 ? 1024 : writer->size;
+	char	   *grown;
+
+	if (writer->failed)
+		return false;
+	if (writer->len + more + 1 <= writer->size)
+		return true;
+	while (size < writer->len + more + 1)
+		size *= 2;
+	grown = realloc(writer->data, size);
+	if (grown == NULL)
+	{
+		writer->failed = true;
+		return false;
+	}
+	writer->data = grown;
+	writer->size = size;
+	return true;
+}
+
+void
+json_raw_n(JsonWriter *writer, const char *text, size_t len)
+{
+	if (!json_reserve(writer, len))
+		return;
+	memcpy(writer->data + writer->len, text, len);
+	writer->len += len;
+	writer->data[writer->len] = '\0';
+}
+
+void
+json_raw(JsonWriter *writer, const char *text)
+{
+	json_raw_n(writer, text, strlen(text));
+}
+
+void
+json_int(JsonWriter *writer, int value)
+{
+	char		buf[16];
+
+	snprintf(buf, sizeof(buf), "%d", value);
+	json_raw(writer, buf);
+}
+
+void
+json_string(JsonWriter *writer, const char *text, size_t len)
+{
+	char	   *out;
+
+	/* six bytes for a control character at worst */
+	if (!json_reserve(writer, len * 6 + 2))
+		return;
+	out = writer->data + writer->len;
+	*out++ = '"';
+	for (size_t i = 0; i < len; i++)
+	{
+		unsigned char c = (unsigned char) text[i];
+
+		if (c == '"' || c == '\\')
+		{
+			*out++ = '\\';
+			*out++ = (char) c;
+		}
+		else if (c == '\n' || c == '\r' || c == '\t')
+		{
+			*out++ = '\\';
+			*out++ = c == '\n' ? 'n' : c == '\r' ? 'r' : 't';
+		}
+		else if (c < 0x20)
+		{
+			static const char digits[] = "0123456789abcdef";
+
+			memcpy(out, "\\u00", 4);
+			out[4] = digits[c >> 4];
+			out[5] = digits[c & 15];
+			out += 6;
+		}
+		else
+			*out++ = (char) c;
+	}
+	*out++ = '"';
+	*out = '\0';
+	writer->len = out - writer->data;
+}
+
+/* ---- reading ---- */
+
+void
+json_reader_init(JsonReader *reader, char *data, size_t len)
+{
+	memset(reader, 0, sizeof(*reader));
+	reader->p = data;
+	reader->end = data + len;
+}
+
+static JsonToken
+fail(JsonReader *reader)
+{
+	reader->token = JSON_ERROR;
+	return JSON_ERROR;
+}
+
+static void
+skip_blanks(JsonReader *reader)
+{
+	while (reader->p < reader->end &&
+		   (*reader->p == ' ' || *reader->p == '\t' ||
+			*reader->p == '\n' || *reader->p == '\r'))
+		reader->p++;
+}
+
+/* Length of the valid UTF-8 character at p, 0 if there is none. */
+static int
+utf8_length(const unsigned char *p, const unsigned char *end)
+{
+	size_t		left = end - p;
+
+	if (p[0] < 0x80)
+		return 1;
+	if (p[0] >= 0xc2 && p[0] <= 0xdf)
+		return left >= 2 && (p[1] & 0xc0) == 0x80 ? 2 : 0;
+	if (p[0] >= 0xe0 && p[0] <= 0xef)
+	{
+		if (left < 3 || (p[1] & 0xc0) != 0x80 || (p[2] & 0xc0) != 0x80)
+			return 0;
+		if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f))
+			return 0;			/* overlong; surrogate */
+		return 3;
+	}
+	if (p[0] >= 0xf0 && p[0] <= 0xf4)
+	{
+		if (left < 4 || (p[1] & 0xc0) != 0x80 || (p[2] & 0xc0) != 0x80 ||
+			(p[3] & 0xc0) != 0x80)
+			return 0;
+		if ((p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
+			return 0;
+		return 4;
+	}
+	return 0;
+}
+
+static int
+hex4(const char *p, const char *end)
+{
+	int			value = 0;
+
+	if (end - p < 4)
+		return -1;
+	for (int i = 0; i < 4; i++)
+	{
+		char		c = p[i];
+
+		value <<= 4;
+		if (c >= '0' && c <= '9')
+			value |= c - '0';
+		else if (c >= 'a' && c <= 'f')
+			value |= c - 'a' + 10;
+		else if (c >= 'A' && c <= 'F')
+			value |= c - 'A' + 10;
+		else
+			return -1;
+	}
+	return value;
+}
+
+static char *
+put_utf8(char *out, unsigned int c)
+{
+	if (c < 0x80)
+		*out++ = (char) c;
+	else if (c < 0x800)
+	{
+		*out++ = (char) (0xc0 | (c >> 6));
+		*out++ = (char) (0x80 | (c & 0x3f));
+	}
+	else if (c < 0x10000)
+	{
+		*out++ = (char) (0xe0 | (c >> 12));
+		*out++ = (char) (0x80 | ((c >> 6) & 0x3f));
+		*out++ = (char) (0x80 | (c & 0x3f));
+	}
+	else
+	{
+		*out++ = (char) (0xf0 | (c >> 18));
+		*out++ = (char) (0x80 | ((c >> 12) & 0x3f));
+		*out++ = (char) (0x80 | ((c >> 6) & 0x3f));
+		*out++ = (char) (0x80 | (c & 0x3f));
+	}
+	return out;
+}
+
+/* At the opening quote.  Leaves p behind the closing one. */
+static bool
+read_string(JsonReader *reader)
+{
+	char	   *p = reader->p + 1;
+	char	   *end = reader->end;
+	char	   *out = p;
+
+	reader->text = p;
+	for (;;)
+	{
+		char	   *run = p;
+		unsigned char c;
+
+		/* plain ASCII in one go: most of any body */
+		while (p < end && (unsigned char) *p >= 0x20 && (unsigned char) *p < 0x80 &&
+			   *p != '"' && *p != '\\')
+			p++;
+		if (out != run)
+			memmove(out, run, p - run);
+		out += p - run;
+		if (p >= end)
+			return false;
+
+		c = (unsigned char) *p;
+		if (c == '"')
+		{
+			reader->p = p + 1;
+			reader->len = out - reader->text;
+			*out = '\0';		/* over the closing quote at the latest */
+			return true;
+		}
+		if (c < 0x20)
+			return false;
+		if (c >= 0x80)
+		{
+			int			n = utf8_length((unsigned char *) p, (unsigned char *) end);
+
+			if (n == 0)
+				return false;
+			if (out != p)
+				memmove(out, p, n);
+			out += n;
+			p += n;
+			continue;
+		}
+
+		/* a backslash */
+		if (end - p < 2)
+			return false;
+		p++;
+		switch (*p++)
+		{
+			case '"':
+				*out++ = '"';
+				break;
+			case '\\':
+				*out++ = '\\';
+				break;
+			case '/':
+				*out++ = '/';
+				break;
+			case 'b':
+				*out++ = '\b';
+				break;
+			case 'f':
+				*out++ = '\f';
+				break;
+			case 'n':
+				*out++ = '\n';
+				break;
+			case 'r':
+				*out++ = '\r';
+				break;
+			case 't':
+				*out++ = '\t';
+				break;
+			case 'u':
+				{
+					int			code = hex4(p, end);
+					int			low;
+
+					if (code < 0 || (code >= 0xdc00 && code <= 0xdfff))
+						return false;
+					p += 4;
+					if (code >= 0xd800 && code <= 0xdbff)
+					{
+						if (end - p < 6 || p[0] != '\\' || p[1] != 'u')
+							return false;
+						low = hex4(p + 2, end);
+						if (low < 0xdc00 || low > 0xdfff)
+							return false;
+						p += 6;
+						code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+					}
+					out = put_utf8(out, (unsigned int) code);
+					break;
+				}
+			default:
+				return false;
+		}
+	}
+}
+
+static bool
+read_digits(JsonReader *reader)
+{
+	char	   *start = reader->p;
+
+	while (reader->p < reader->end && *reader->p >= '0' && *reader->p <= '9')
+		reader->p++;
+	return reader->p > start;
+}
+
+static bool
+read_number(JsonReader *reader)
+{
+	reader->text = reader->p;
+	if (*reader->p == '-')
+		reader->p++;
+	if (reader->p >= reader->end)
+		return false;
+	if (*reader->p == '0')
+		reader->p++;
+	else if (!read_digits(reader))
+		return false;
+	if (reader->p < reader->end && *reader->p == '.')
+	{
+		reader->p++;
+		if (!read_digits(reader))
+			return false;
+	}
+	if (reader->p < reader->end && (*reader->p == 'e' || *reader->p == 'E'))
+	{
+		reader->p++;
+		if (reader->p < reader->end && (*reader->p == '+' || *reader->p == '-'))
+			reader->p++;
+		if (!read_digits(reader))
+			return false;
+	}
+	reader->len = reader->p - reader->text;
+	return true;
+}
+
+static bool
+read_word(JsonReader *reader, const char *word)
+{
+	size_t		len = strlen(word);
+
+	if ((size_t) (reader->end - reader->p) < len || memcmp(reader->p, word, len) != 0)
+		return false;
+	reader->p += len;
+	return true;
+}
+
+/* A value has been read, or an object or array closed. */
+static JsonToken
+value_done(JsonReader *reader, JsonToken token)
+{
+	if (reader->depth == 0)
+		reader->done = true;
+	reader->first = false;
+	reader->want_value = false;
+	reader->token = token;
+	return token;
+}
+
+JsonToken
+json_next(JsonReader *reader)
+{
+	bool		in_object;
+
+	if (reader->token == JSON_ERROR)
+		return JSON_ERROR;
+	skip_blanks(reader);
+	if (reader->done)
+	{
+		if (reader->p < reader->end)
+			return fail(reader);
+		return reader->token = JSON_END;
+	}
+	if (reader->p >= reader->end)
+		return fail(reader);
+
+	in_object = reader->depth > 0 && reader->in_object[reader->depth - 1];
+	if (reader->depth > 0 && !reader->want_value)
+	{
+		char		close = in_object ? '}' : ']';
+
+		if (*reader->p == close)
+		{
+			reader->p++;
+			reader->depth--;
+			return value_done(reader, in_object ? JSON_OBJECT_END : JSON_ARRAY_END);
+		}
+		if (!reader->first)
+		{
+			if (*reader->p != ',')
+				return fail(reader);
+			reader->p++;
+			skip_blanks(reader);
+			if (reader->p >= reader->end)
+				return fail(reader);
+		}
+		if (in_object)
+		{
+			if (*reader->p != '"' || !read_string(reader))
+				return fail(reader);
+			skip_blanks(reader);
+			if (reader->p >= reader->end || *reader->p != ':')
+				return fail(reader);
+			reader->p++;
+			reader->first = false;
+			reader->want_value = true;
+			return reader->token = JSON_KEY;
+		}
+	}
+
+	switch (*reader->p)
+	{
+		case '{':
+		case '[':
+			if (reader->depth == JSON_MAX_DEPTH)
+				return fail(reader);
+			reader->in_object[reader->depth++] = *reader->p == '{';
+			reader->first = true;
+			reader->want_value = false;
+			return reader->token = *reader->p++ == '{' ? JSON_OBJECT : JSON_ARRAY;
+		case '"':
+			return read_string(reader) ? value_done(reader, JSON_STRING) : fail(reader);
+		case 't':
+			return read_word(reader, "true") ? value_done(reader, JSON_TRUE) : fail(reader);
+		case 'f':
+			return read_word(reader, "false") ? value_done(reader, JSON_FALSE) : fail(reader);
+		case 'n':
+			return read_word(reader, "null") ? value_done(reader, JSON_NULL) : fail(reader);
+		default:
+			if (*reader->p != '-' && (*reader->p < '0' || *reader->p > '9'))
+				return fail(reader);
+			return read_number(reader) ? value_done(reader, JSON_NUMBER) : fail(reader);
+	}
+}
+
+bool
+json_skip(JsonReader *reader)
+{
+	int			depth;
+
+	if (reader->token != JSON_OBJECT && reader->token != JSON_ARRAY)
+		return reader->token != JSON_ERROR;
+	depth = reader->depth - 1;
+	while (reader->depth > depth)
+		if (json_next(reader) == JSON_ERROR)
+			return false;
+	return true;
+}
+
+bool
+json_is(const JsonReader *reader, const char *text)
+{
+	return reader->len == strlen(text) && memcmp(reader->text, text, reader->len) == 0;
+}

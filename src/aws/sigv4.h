@@ -1,0 +1,51 @@
+/*-------------------------------------------------------------------------
+ *
+ * sigv4.h
+ *	  AWS Signature Version 4.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef AWS_SIGV4_H
+#define AWS_SIGV4_H
+
+#define SIGV4_DATE_LEN		16	/* YYYYMMDDTHHMMSSZ */
+#define SIGV4_SHA256_LEN	32
+
+typedef struct SigV4Header
+{
+	const char *name;			/* lower case */
+	const char *value;			/* as it is sent */
+} SigV4Header;
+
+/* The signing key of the day; wiped and made anew when anything changes. */
+typedef struct SigV4Key
+{
+	bool		valid;
+	char		access_key_id[129];
+	char		secret_digest[SIGV4_SHA256_LEN];
+	char		date[9];
+	char		region[33];
+	char		service[17];
+	uint8		key[SIGV4_SHA256_LEN];
+} SigV4Key;
+
+/* Seconds since the epoch as X-Amz-Date; buf of SIGV4_DATE_LEN + 1. */
+extern void sigv4_date(int64 epoch_seconds, char *buf);
+
+/*
+ * The value of the Authorization header for a request whose path needs no
+ * encoding and which has no query.  headers: all that are signed, sorted by
+ * name, host and x-amz-date among them.  False if out of memory, if the
+ * crypto functions fail or if it does not fit; nothing secret is left in buf.
+ */
+extern bool sigv4_authorization(SigV4Key *cache, const char *access_key_id,
+								const char *secret_access_key,
+								const char *region, const char *service,
+								const char *date, const char *method,
+								const char *path,
+								const SigV4Header *headers, int nheaders,
+								const void *body, size_t body_len,
+								char *buf, size_t size);
+extern void sigv4_key_wipe(SigV4Key *cache);
+
+#endif							/* AWS_SIGV4_H */

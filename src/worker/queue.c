@@ -1,0 +1,626 @@
+/*-------------------------------------------------------------------------
+ *
+ * queue.c
+ *	  One process per enabled queue with a handler: polls SQS, holds the
+ *	  leases, hands messages out, acknowledges.  It runs no code of users.
+ *
+ * An event loop over one latch and the AWS client's file descriptor.  No
+ * transaction, snapshot or lock is held while it waits; transactions are
+ * opened only to read the configuration, at start and after a change.
+ *
+ * States (sqs_stats.state):
+ *
+ *	starting		finding out the queue's URL and attributes
+ *	polling			at least one receive is open, or handlers are busy
+ *	backing off		the last poll failed; the next is at next_poll_at
+ *	error			a person has to mend something; looked at again with a
+ *					growing delay
+ *	waiting for worker slot		no handler worker can be started
+ *	stopping		disabled, dropped, changed, blocked or shut down: no new
+ *					receives; running handlers have shutdown_timeout, then
+ *					they are cancelled; what is not done is made visible
+ *
+ * Polling widens and narrows: one receive is open while the queue is idle; a
+ * full reply allows one more in parallel, up to what the handlers can take;
+ * an empty one goes back to one.  Nothing SQS or the network do ends this
+ * process: a failed poll is repeated after 0.5 s .. 60 s, for ever.
+ *
+ * If it dies, its handlers see the channel detach and leave after their
+ * current message; its leases run out; the messages come back, and those
+ * that were committed are recognised by the inbox.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "portability/instr_time.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "sqsbridge.h"
+#include "worker/queue_worker.h"
+
+#define POLL_BACKOFF_MIN_MS		500
+#define POLL_BACKOFF_MAX_MS		60000
+#define POLL_MARGIN_MS			10000	/* beyond the wait, the hard deadline */
+#define SETUP_DEADLINE_MS		15000
+#define DEFAULT_VISIBILITY		30	/* SQS's own default, if it won't tell */
+#define IDLE_WAKE_MS			10000
+#define STOP_HARD_MS			500 /* from cancel to SIGTERM */
+#define STOP_LAST_MS			1500	/* from cancel to leaving all the same */
+
+int64
+sqs_now_ms(void)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return (int64) (INSTR_TIME_GET_MICROSEC(now) / 1000);
+}
+
+TimestampTz
+sqs_ms_to_timestamp(QueueWorker *qw, int64 ms)
+{
+	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms - qw->now);
+}
+
+/* A new state with its reason; one log line when either changes. */
+void
+sqs_queue_error(QueueWorker *qw, SqsQueueState state, const char *text)
+{
+	bool		news = sqs_stats_error(qw->stats, text);
+
+	if (sqs_stats_set_state(qw->stats, state) || news)
+		ereport(LOG,
+				(errmsg("sqsbridge queue \"%s\" is %s: %s",
+						qw->config->name, sqs_queue_state_name(state), text)));
+}
+
+static void
+queue_is_well(QueueWorker *qw)
+{
+	sqs_stats_clear_error(qw->stats);
+	if (sqs_stats_set_state(qw->stats, SQS_QUEUE_POLLING))
+		ereport(LOG,
+				(errmsg("sqsbridge queue \"%s\" is polling", qw->config->name)));
+}
+
+/* ---- configuration ---- */
+
+static uint64
+fingerprint(uint64 seed, const char *text)
+{
+	if (text == NULL)
+		return hash_combine64(seed, 1);
+	return hash_combine64(seed, hash_bytes_extended((const unsigned char *) text,
+													strlen(text), 7));
+}
+
+/*
+ * Read the queue's configuration.  Returns false if this worker has to go:
+ * the queue is gone or disabled, or talks to another place than before.
+ */
+static bool
+load_config(QueueWorker *qw)
+{
+	MemoryContext fresh = AllocSetContextCreate(TopMemoryContext, "sqsbridge queue configuration",
+												ALLOCSET_SMALL_SIZES);
+	SqsQueueConfig *config;
+	SqsKeys		keys = {NULL, NULL, NULL};
+	uint64		place = 0;
+	static MemoryContext current = NULL;
+	bool		first = qw->config == NULL;
+
+	sqs_begin();
+	MemoryContextSwitchTo(fresh);
+	config = OidIsValid(sqs_extension_oid()) ? sqs_catalog_queue(MySlot->queue_id) : NULL;
+	if (config != NULL && config->problem == NULL)
+		(void) sqs_catalog_keys(config->owner, config->server, &keys);
+	sqs_commit();
+	MemoryContextSwitchTo(qw->context);
+
+	if (config == NULL || !config->enabled || config->handler == NULL ||
+		config->problem != NULL)
+	{
+		if (config != NULL && config->problem != NULL && qw->stats != NULL)
+		{
+			sqs_stats_set_state(qw->stats, SQS_QUEUE_ERROR);
+			sqs_stats_error(qw->stats, config->problem);
+		}
+		sqs_wipe_keys(&keys);
+		MemoryContextDelete(fresh);
+		return false;
+	}
+
+	place = fingerprint(place, config->region);
+	place = fingerprint(place, config->endpoint);
+	place = fingerprint(place, config->queue_name);
+	place = fingerprint(place, config->allow_http ? "1" : "0");
+	place = fingerprint(place, keys.access_key_id);
+	place = fingerprint(place, keys.secret_access_key);
+	place = fingerprint(place, keys.session_token);
+	if (!first && (place != qw->keys_fingerprint || config->owner != qw->config->owner))
+	{
+		sqs_wipe_keys(&keys);
+		MemoryContextDelete(fresh);
+		return false;
+	}
+
+	if (first)
+	{
+		qw->keys_fingerprint = place;
+		if (keys.access_key_id != NULL)
+			qw->credentials = aws_static_credentials(keys.access_key_id,
+													 keys.secret_access_key,
+													 keys.session_token);
+		else
+			qw->credentials = aws_default_credentials();
+	}
+	sqs_wipe_keys(&keys);
+
+	if (qw->attributes_known && config->visibility_timeout > 0)
+		qw->visibility = config->visibility_timeout;
+	qw->config = config;
+	if (current != NULL)
+		MemoryContextDelete(current);
+	current = fresh;
+	return true;
+}
+
+/* ---- finding the queue ---- */
+
+static void
+setup_failed(QueueWorker *qw, const char *action, const AwsError *error)
+{
+	char		text[SQS_ERROR_TEXT];
+	long		delay;
+
+	snprintf(text, sizeof(text), "%s: %s: %s%s%s", action, error->code, error->message,
+			 error->request_id[0] ? " (request id " : "", error->request_id);
+	if (error->request_id[0])
+		strlcat(text, ")", sizeof(text));
+
+	qw->poll_failures++;
+	sqs_count(qw->stats, SQS_POLL_FAILURES, 1);
+	delay = sqs_backoff_ms(qw->poll_failures, POLL_BACKOFF_MIN_MS, POLL_BACKOFF_MAX_MS);
+	qw->next_poll = qw->now + delay;
+	sqs_queue_error(qw, SQS_QUEUE_BACKING_OFF, text);
+	SpinLockAcquire(&qw->stats->mutex);
+	qw->stats->next_poll_at = sqs_ms_to_timestamp(qw, qw->next_poll);
+	SpinLockRelease(&qw->stats->mutex);
+}
+
+static void
+url_done(SqsCall *call, void *arg)
+{
+	QueueWorker *qw = arg;
+	const AwsError *error = sqs_call_error(call);
+
+	qw->setup_call = NULL;
+	if (error != NULL)
+		setup_failed(qw, "GetQueueUrl", error);
+	else
+	{
+		qw->queue_url = MemoryContextStrdup(qw->context, sqs_call_queue_url(call));
+		qw->poll_failures = 0;
+	}
+	sqs_call_free(call);
+}
+
+static void
+attributes_done(SqsCall *call, void *arg)
+{
+	QueueWorker *qw = arg;
+	const AwsError *error = sqs_call_error(call);
+	int			own = -1;
+
+	qw->setup_call = NULL;
+	if (error != NULL)
+	{
+		/* the right to receive does not include the right to look */
+		if (error->class != AWS_ERROR_CONFIGURATION)
+		{
+			setup_failed(qw, "GetQueueAttributes", error);
+			sqs_call_free(call);
+			return;
+		}
+		ereport(LOG,
+				(errmsg("sqsbridge queue \"%s\" cannot read its attributes: %s: %s",
+						qw->config->name, error->code, error->message),
+				 errdetail("A visibility timeout of %d s is asked for unless the queue's option says otherwise.",
+						   DEFAULT_VISIBILITY)));
+	}
+	else
+		own = sqs_call_queue_attributes(call)->visibility_timeout;
+
+	/*
+	 * The lease is always asked for in so many words, so that its length is
+	 * known.  A queue with a timeout of 0 s lends nothing; it gets 1 s.
+	 */
+	if (qw->config->visibility_timeout > 0)
+		qw->visibility = qw->config->visibility_timeout;
+	else
+		qw->visibility = own >= 0 ? Max(own, 1) : DEFAULT_VISIBILITY;
+	qw->attributes_known = true;
+	qw->poll_failures = 0;
+	queue_is_well(qw);
+	sqs_call_free(call);
+}
+
+static void
+find_queue(QueueWorker *qw)
+{
+	if (qw->setup_call != NULL)
+		return;
+	if (qw->now < qw->next_poll)
+	{
+		sqs_wake_at(qw, qw->next_poll);
+		return;
+	}
+	if (qw->queue_url == NULL && strstr(qw->config->queue_name, "://") != NULL)
+		qw->queue_url = MemoryContextStrdup(qw->context, qw->config->queue_name);
+
+	if (qw->queue_url == NULL)
+		qw->setup_call = sqs_start_get_queue_url(qw->client, qw->config->queue_name,
+												 SETUP_DEADLINE_MS, 1, url_done, qw);
+	else
+		qw->setup_call = sqs_start_get_queue_attributes(qw->client, qw->queue_url,
+														SETUP_DEADLINE_MS, 1,
+														attributes_done, qw);
+}
+
+/* ---- polling ---- */
+
+/* The one there is in this process: receives know only their poll. */
+static QueueWorker *the_worker = NULL;
+
+static void
+receive_done(SqsCall *call, void *arg)
+{
+	QueueWorker *qw = the_worker;
+	Poll	   *poll = arg;
+	const AwsError *error = sqs_call_error(call);
+	int			asked = poll->asked;
+	int			n;
+	Reply	   *reply;
+
+	poll->call = NULL;
+	qw->npolls--;
+	qw->asked -= asked;
+
+	if (error != NULL)
+	{
+		setup_failed(qw, "ReceiveMessage", error);
+		qw->width = 1;
+		/* deleted, or made anew under another URL? */
+		if (error->class == AWS_ERROR_NO_QUEUE &&
+			strstr(qw->config->queue_name, "://") == NULL)
+			qw->queue_url = NULL;
+		sqs_call_free(call);
+		return;
+	}
+
+	n = sqs_call_nmessages(call);
+	if (qw->poll_failures > 0 || qw->stats->state != SQS_QUEUE_POLLING)
+	{
+		qw->poll_failures = 0;
+		if (!qw->stopping && qw->paused_until <= qw->now)
+			queue_is_well(qw);
+	}
+	SpinLockAcquire(&qw->stats->mutex);
+	qw->stats->last_receive_at = GetCurrentTimestamp();
+	SpinLockRelease(&qw->stats->mutex);
+
+	if (n == 0)
+	{
+		qw->width = 1;
+		sqs_call_free(call);
+		return;
+	}
+	if (n >= asked && qw->width < SQS_MAX_POLLS)
+		qw->width++;
+
+	sqs_count(qw->stats, SQS_RECEIVED, n);
+	pg_atomic_fetch_add_u64(&MySlot->messages, n);
+	reply = MemoryContextAlloc(qw->context, sizeof(Reply));
+	reply->call = call;
+	reply->leases = 1;			/* ours, until all are in */
+	reply->memory = sqs_call_memory(call);
+	qw->memory += reply->memory;
+	if (qw->mean_size == 0)
+		qw->mean_size = (double) reply->memory / n;
+	else
+		qw->mean_size += ((double) reply->memory / n - qw->mean_size) / 8;
+
+	for (int i = 0; i < n; i++)
+	{
+		Lease	   *lease = sqs_lease_add(qw, reply, sqs_call_message(call, i));
+
+		if (lease == NULL)
+			break;				/* more than was asked for: left to time out */
+		if (qw->stopping)
+			sqs_lease_release(qw, lease, 0);
+		else
+			sqs_handout_accept(qw, lease);
+	}
+	if (--reply->leases == 0)
+	{
+		qw->memory -= reply->memory;
+		sqs_call_free(call);
+		pfree(reply);
+	}
+}
+
+/* Open as many receives as are wanted. */
+static void
+start_polls(QueueWorker *qw)
+{
+	int			want;
+	int			room;
+
+	if (qw->stopping)
+		return;
+	if (qw->now < qw->next_poll || qw->now < qw->paused_until)
+	{
+		sqs_wake_at(qw, Max(qw->next_poll, qw->paused_until));
+		return;
+	}
+
+	want = sqs_handout_capacity(qw) - qw->asked;
+	room = qw->nfree - qw->asked;
+	want = Min(want, room);
+
+	while (qw->npolls < qw->width && want > 0)
+	{
+		Poll	   *poll = NULL;
+		int			n = Min(want, qw->config->batch_size);
+
+		/*
+		 * Beyond the first, a poll for less than a batch costs more than it
+		 * brings; wait until there is room for a whole one.
+		 */
+		if (qw->npolls > 0 && n < qw->config->batch_size)
+			break;
+		if (qw->memory + (qw->asked + n) * qw->mean_size >
+			(double) sqs_max_in_flight_memory * 1024 && qw->nleases > 0)
+			break;
+
+		for (int i = 0; i < SQS_MAX_POLLS && poll == NULL; i++)
+			if (qw->polls[i].call == NULL)
+				poll = &qw->polls[i];
+		if (poll == NULL)
+			break;
+		poll->asked = n;
+		poll->call = sqs_start_receive(qw->client, qw->queue_url, n,
+									   qw->config->wait_time, qw->visibility,
+									   (long) qw->config->wait_time * 1000 + POLL_MARGIN_MS,
+									   receive_done, poll);
+		qw->npolls++;
+		qw->asked += n;
+		want -= n;
+	}
+}
+
+/* ---- statistics ---- */
+
+static void
+count_calls(QueueWorker *qw)
+{
+	const SqsClientStats *stats = sqs_client_stats(qw->client);
+	SqsClientStats *seen = &qw->seen;
+
+#define CALLS(action) (stats->calls[action] - seen->calls[action])
+	sqs_count(qw->stats, SQS_CALLS_RECEIVE, CALLS(SQS_RECEIVE_MESSAGE));
+	sqs_count(qw->stats, SQS_CALLS_DELETE, CALLS(SQS_DELETE_MESSAGE_BATCH));
+	sqs_count(qw->stats, SQS_CALLS_VISIBILITY, CALLS(SQS_CHANGE_MESSAGE_VISIBILITY_BATCH));
+	sqs_count(qw->stats, SQS_CALLS_OTHER,
+			  CALLS(SQS_GET_QUEUE_URL) + CALLS(SQS_GET_QUEUE_ATTRIBUTES));
+#undef CALLS
+	sqs_count(qw->stats, SQS_BYTES_SENT, stats->bytes_sent - seen->bytes_sent);
+	sqs_count(qw->stats, SQS_BYTES_RECEIVED, stats->bytes_received - seen->bytes_received);
+	*seen = *stats;
+}
+
+/* ---- leaving ---- */
+
+static void
+begin_stop(QueueWorker *qw)
+{
+	qw->stopping = true;
+	qw->stop_at = qw->now + sqs_shutdown_timeout;
+	sqs_set_worker_state(SQS_WORKER_STOPPING);
+	sqs_stats_set_state(qw->stats, SQS_QUEUE_STOPPING);
+	sqs_handout_stop(qw);
+}
+
+/* One turn of leaving; true when there is nothing left to wait for. */
+static bool
+stop_turn(QueueWorker *qw)
+{
+	bool		busy = qw->handed > 0 || qw->nreleases > 0 || qw->ndeletes > 0 ||
+		qw->calls_open > 0;
+
+	/* a standby that stalls is not waited for: the inbox knows the message */
+	if (qw->handed == 0 && qw->ncommitted > 0)
+	{
+		dlist_mutable_iter iter;
+
+		dlist_foreach_modify(iter, &qw->committed)
+		{
+			dlist_delete(iter.cur);
+			qw->ncommitted--;
+			sqs_lease_release(qw, dlist_container(Lease, node, iter.cur), 0);
+		}
+		busy = true;
+	}
+	if (!busy)
+		return true;
+
+	if (qw->now >= qw->stop_at && !qw->cancelled)
+	{
+		qw->cancelled = true;
+		sqs_handout_cancel(qw, false);
+	}
+	if (qw->now >= qw->stop_at + STOP_HARD_MS)
+		sqs_handout_cancel(qw, true);
+	if (qw->now >= qw->stop_at + STOP_LAST_MS)
+		return true;
+	sqs_wake_at(qw, qw->cancelled ? qw->now + 100 : qw->stop_at);
+	return false;
+}
+
+/* ---- the process ---- */
+
+static void
+create_client(QueueWorker *qw)
+{
+	SqsClientOptions options;
+	AwsError	error;
+	const char *bundle = getenv("AWS_CA_BUNDLE");
+
+	memset(&options, 0, sizeof(options));
+	options.region = qw->config->region;
+	options.endpoint = qw->config->endpoint;
+	options.allow_http = qw->config->allow_http;
+	options.ca_file = sqs_ca_file[0] != '\0' ? sqs_ca_file : bundle;
+	options.user_agent = "sqsbridge/" SQSBRIDGE_VERSION " PostgreSQL/" PG_VERSION;
+	options.credentials = qw->credentials;
+	qw->client = sqs_client_create(&options, &error);
+	if (qw->client == NULL)
+	{
+		sqs_queue_error(qw, SQS_QUEUE_ERROR, error.message);
+		proc_exit(1);
+	}
+}
+
+/* The next worker for this queue need not wait: this one leaves as it should. */
+static void
+forget_start(SqsQueueStats *stats)
+{
+	stats->failures = 0;
+	stats->next_start = 0;
+}
+
+void
+sqs_queue_worker_main(Datum arg)
+{
+	QueueWorker *qw;
+	SqsDatabase *database;
+	uint32		wait_event;
+	uint64		change;
+
+	sqs_worker_attach(arg);
+	sqs_worker_signals();
+	BackgroundWorkerInitializeConnectionByOid(MySlot->dboid, InvalidOid, 0);
+	wait_event = sqs_wait_event_new("SqsbridgeQueueWorker");
+	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_OVERRIDE);
+	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_OVERRIDE);
+	sqs_own_resources();
+
+	database = sqs_database_get(MyDatabaseId);
+	if (database == NULL)
+		proc_exit(1);
+
+	the_worker = qw = MemoryContextAllocZero(TopMemoryContext, sizeof(QueueWorker));
+	qw->context = AllocSetContextCreate(TopMemoryContext, "sqsbridge queue worker",
+										ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(qw->context);
+	qw->width = 1;
+	qw->visibility = DEFAULT_VISIBILITY;
+	qw->now = sqs_now_ms();
+	qw->stats = sqs_stats_get(MyDatabaseId, MySlot->queue_id);
+	if (qw->stats == NULL)
+		proc_exit(1);
+
+	change = pg_atomic_read_u64(&database->change);
+	if (!load_config(qw))
+		proc_exit(0);
+	SpinLockAcquire(&qw->stats->mutex);
+	qw->stats->owner = qw->config->owner;
+	SpinLockRelease(&qw->stats->mutex);
+	sqs_leases_init(qw);
+	sqs_handout_init(qw);
+	create_client(qw);
+	sqs_set_worker_state(SQS_WORKER_RUNNING);
+
+	for (;;)
+	{
+		long		timeout;
+		long		client_timeout;
+		int			rc;
+
+		CHECK_FOR_INTERRUPTS();
+		qw->now = sqs_now_ms();
+		qw->wake_at = qw->now + IDLE_WAKE_MS;
+
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		if (!qw->stopping)
+		{
+			uint64		newest = pg_atomic_read_u64(&database->change);
+			bool		look_again = qw->cannot_run > 0 && qw->paused_until > 0 &&
+				qw->now >= qw->paused_until;
+
+			if (ShutdownRequestPending || sqs_database_is_blocked(MyDatabaseId))
+				begin_stop(qw);
+			else if (newest != change || look_again)
+			{
+				change = newest;
+				qw->paused_until = 0;
+				if (!load_config(qw))
+					begin_stop(qw);
+			}
+		}
+
+		sqs_client_poll(qw->client);
+		sqs_handout_collect(qw);
+		sqs_handout_supervise(qw);
+		sqs_ack_flush(qw);
+		sqs_handout_dispatch(qw);
+		sqs_leases_renew(qw);
+		sqs_ack_deletes(qw, qw->stopping);
+		sqs_leases_flush_releases(qw, qw->stopping);
+
+		if (qw->stopping)
+		{
+			if (stop_turn(qw))
+				break;
+		}
+		else if (!qw->attributes_known || qw->queue_url == NULL)
+			find_queue(qw);
+		else
+			start_polls(qw);
+
+		count_calls(qw);
+
+		timeout = (long) Max(qw->wake_at - sqs_now_ms(), 0);
+		client_timeout = sqs_client_timeout(qw->client);
+		if (client_timeout >= 0)
+			timeout = Min(timeout, client_timeout);
+
+		rc = WaitLatchOrSocket(MyLatch,
+							   WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+							   sqs_client_fd(qw->client), timeout, wait_event);
+		if (rc & WL_LATCH_SET)
+			ResetLatch(MyLatch);
+	}
+
+	count_calls(qw);
+	sqs_handout_end(qw);
+	sqs_client_destroy(qw->client);
+	aws_credentials_free(qw->credentials);
+	pg_atomic_write_u32(&qw->stats->in_flight, 0);
+	forget_start(qw->stats);
+	proc_exit(0);
+}
