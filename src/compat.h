@@ -48,6 +48,7 @@
 /* 16 unified the ACL checks. */
 #if PG_VERSION_NUM < 160000
 #include "catalog/pg_foreign_server.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_database.h"
 
@@ -62,6 +63,8 @@ object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
 			return pg_proc_aclcheck(objectid, roleid, mode);
 		case DatabaseRelationId:
 			return pg_database_aclcheck(objectid, roleid, mode);
+		case NamespaceRelationId:
+			return pg_namespace_aclcheck(objectid, roleid, mode);
 		default:
 			elog(ERROR, "no access check for catalog %u", classid);
 			return ACLCHECK_NO_PRIV;

@@ -27,7 +27,7 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
+#include "access/xlog.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"

@@ -211,7 +211,7 @@ sqs_database_worker_main(Datum arg)
 {
 	MemoryContext context;
 	SqsDatabase *database;
-	TimestampTz next_clean = 0;
+	volatile TimestampTz next_clean = 0;
 	uint32		wait_event;
 	volatile int failures = 0;
 	volatile bool leave = false;

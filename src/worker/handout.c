@@ -45,8 +45,8 @@ sqs_handout_init(QueueWorker *qw)
 	HASHCTL		ctl;
 
 	memset(&ctl, 0, sizeof(ctl));
-	ctl.keysize = sizeof(((Group *) NULL)->id);
-	ctl.entrysize = sizeof(Group);
+	ctl.keysize = sizeof(((MessageGroup *) NULL)->id);
+	ctl.entrysize = sizeof(MessageGroup);
 	ctl.hcxt = qw->context;
 	qw->groups = hash_create("sqsbridge message groups", 64, &ctl,
 							 HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
@@ -55,12 +55,12 @@ sqs_handout_init(QueueWorker *qw)
 
 /* ---- message groups ---- */
 
-static Group *
+static MessageGroup *
 group_of(QueueWorker *qw, const SqsReceivedMessage *message)
 {
 	char		key[132];
 	size_t		len = Min(message->group_id.len, (size_t) MAX_GROUP_ID);
-	Group	   *group;
+	MessageGroup    *group;
 	bool		found;
 
 	memset(key, 0, sizeof(key));
@@ -82,7 +82,7 @@ group_of(QueueWorker *qw, const SqsReceivedMessage *message)
 
 /* A group without messages is forgotten; a failed one releases its rest. */
 static void
-group_settle(QueueWorker *qw, Group *group)
+group_settle(QueueWorker *qw, MessageGroup *group)
 {
 	dlist_mutable_iter iter;
 
@@ -107,7 +107,7 @@ group_settle(QueueWorker *qw, Group *group)
 
 /* Of this group nothing in hand may run any more. */
 static void
-group_fail(QueueWorker *qw, Group *group)
+group_fail(QueueWorker *qw, MessageGroup *group)
 {
 	dlist_mutable_iter iter;
 
@@ -185,7 +185,7 @@ take_off(QueueWorker *qw, Handler *handler, Lease *lease)
  * Not while a frame is half sent: the shm_mq wants the rest of it.
  */
 static uint64
-revoke(QueueWorker *qw, Handler *handler)
+take_back(QueueWorker *qw, Handler *handler)
 {
 	SqsChannelShared *shared = handler->channel->shared;
 	uint64		taken;
@@ -244,9 +244,9 @@ sqs_handout_lease_lost(QueueWorker *qw, Lease *lease)
 			if (!cancel_current(lease->handler, lease->seq, SQS_CANCEL_LEASE_LOST))
 			{
 				Handler    *handler = lease->handler;
-				Group	   *group = lease->group;
+				MessageGroup    *group = lease->group;
 
-				(void) revoke(qw, handler);
+				(void) take_back(qw, handler);
 				if (lease->state != LEASE_WAITING)
 					return;		/* finished: its result is on the way */
 				(void) group;
@@ -257,7 +257,7 @@ sqs_handout_lease_lost(QueueWorker *qw, Lease *lease)
 
 		case LEASE_WAITING:
 			{
-				Group	   *group = lease->group;
+				MessageGroup    *group = lease->group;
 
 				dlist_delete(&lease->node);
 				if (group == NULL || !group->failed)
@@ -323,7 +323,7 @@ end_failed(QueueWorker *qw, Lease *lease, int release_after)
 static void
 apply_result(QueueWorker *qw, Lease *lease, const SqsResult *result)
 {
-	Group	   *group = lease->group;
+	MessageGroup    *group = lease->group;
 
 	if (group != NULL)
 	{
@@ -557,7 +557,7 @@ sqs_handout_dispatch(QueueWorker *qw)
 
 		dlist_foreach_modify(iter, &qw->groups_ready)
 		{
-			Group	   *group = dlist_container(Group, node, iter.cur);
+			MessageGroup    *group = dlist_container(MessageGroup, node, iter.cur);
 
 			while (group->nwaiting > 0 && !group->failed)
 			{
@@ -734,7 +734,7 @@ sqs_handout_supervise(QueueWorker *qw)
 			since = shared->current != 0 ? shared->current_since : now_us;
 			SpinLockRelease(&shared->mutex);
 			if (now_us - since > STUCK_MS * 1000)
-				(void) revoke(qw, handler);
+				(void) take_back(qw, handler);
 			else
 				sqs_wake_at(qw, qw->now + STUCK_MS);
 		}
@@ -743,7 +743,7 @@ sqs_handout_supervise(QueueWorker *qw)
 		if (handler->term_seen_at == 0 && pg_atomic_read_u32(&shared->term_requested) != 0)
 		{
 			handler->term_seen_at = qw->now;
-			(void) revoke(qw, handler);
+			(void) take_back(qw, handler);
 		}
 		if (handler->term_seen_at != 0 && !qw->stopping)
 		{
@@ -777,7 +777,7 @@ sqs_handout_stop(QueueWorker *qw)
 {
 	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
 		if (qw->handlers[i].used)
-			(void) revoke(qw, &qw->handlers[i]);
+			(void) take_back(qw, &qw->handlers[i]);
 
 	for (int i = 0; i < SQS_MAX_LEASES; i++)
 	{

@@ -56,7 +56,7 @@ typedef struct Reply
 } Reply;
 
 struct Handler;
-struct Group;
+struct MessageGroup;
 
 typedef struct Lease
 {
@@ -73,7 +73,7 @@ typedef struct Lease
 	bool		renewing;		/* a renewal is under way */
 	struct Handler *handler;	/* HANDED */
 	uint64		seq;			/* HANDED */
-	struct Group *group;		/* FIFO */
+	struct MessageGroup *group;		/* FIFO */
 	XLogRecPtr	lsn;			/* COMMITTED */
 	int64		since;			/* entered its list */
 	int64		not_before;		/* DELETING, RELEASING: retry then */
@@ -101,7 +101,7 @@ typedef struct SharedLeases
 	SharedLease leases[SQS_MAX_LEASES];
 } SharedLeases;
 
-typedef struct Group
+typedef struct MessageGroup
 {
 	char		id[132];		/* hash key */
 	dlist_head	waiting;
@@ -112,7 +112,7 @@ typedef struct Group
 	struct Handler *handler;	/* while handed > 0 */
 	uint32		chain;
 	dlist_head	tail;			/* failed: to be released, any order */
-} Group;
+} MessageGroup;
 
 typedef struct Handler
 {

@@ -1,0 +1,596 @@
+/*-------------------------------------------------------------------------
+ *
+ * http.c
+ *	  One HTTP transport: libcurl's multi interface behind one descriptor.
+ *
+ * libcurl's sockets are kept in an epoll set, so that the owner waits for
+ * one descriptor, together with its latch; http_pool_poll() then tells
+ * libcurl which of them are ready.
+ *
+ * Rules that hold here because libcurl is a guest in a database server:
+ *
+ *	- All signals are blocked while libcurl runs.  Its resolver thread inherits
+ *	  the mask, so no signal handler of the server ever runs on that thread.
+ *	- Nothing thrown, nothing from palloc inside its callbacks.  Buffers are
+ *	  malloc'ed and capped.
+ *	- A done function is called when libcurl is not on the stack and the
+ *	  request is out of all lists: it may throw.
+ *	- No waiting for the resolver (QUICK_EXIT), no alarm() (NOSIGNAL), no
+ *	  redirects, no other protocols, no credentials in its handles.
+ *	- curl_global_init() at first use, in the process that uses it; never in
+ *	  the postmaster, whose children would share its state.
+ *
+ * Beyond our control: on a kept-alive connection that dies before the first
+ * byte of a reply libcurl repeats the request on a new one, POST or not.  For
+ * everything but sends to standard queues that is harmless.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifdef FRONTEND
+#include "postgres_fe.h"
+#else
+#include "postgres.h"
+#endif
+
+#include <curl/curl.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "aws/http.h"
+
+#define CONNECT_TIMEOUT_MS	4000L
+#define MAX_AGE_CONN_S		50L /* servers close idle ones after a minute */
+#define MAX_LIFETIME_CONN_S 300L	/* so that DNS changes are followed */
+#define MAX_ERROR_REPLY		(64 * 1024)
+#define FIRST_BUFFER		4096
+
+struct HttpRequest
+{
+	HttpPool   *pool;
+	HttpRequest *next;			/* free or finished list */
+	HttpRequest *older;			/* all requests of the pool */
+	CURL	   *easy;
+	struct curl_slist *headers;
+	bool		running;
+	HttpReply	reply;
+	size_t		size;			/* of reply.body */
+	size_t		max_reply;
+	bool		too_large;
+	bool		no_memory;
+	CURLcode	result;
+	char		curl_error[CURL_ERROR_SIZE];
+	HttpDone	done;
+	void	   *arg;
+};
+
+struct HttpPool
+{
+	CURLM	   *multi;
+	int			epoll;
+	int64		timer_at;		/* ms; -1: none */
+	bool		epoll_failed;
+	HttpRequest *idle;
+	HttpRequest *finished;		/* done, completion not yet called */
+	HttpRequest **finished_tail;
+	HttpRequest *all;
+	char	   *ca_file;
+	char	   *user_agent;
+};
+
+static int64
+now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static void
+block_signals(sigset_t *saved)
+{
+	sigset_t	all;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, saved);
+}
+
+static void
+restore_signals(const sigset_t *saved)
+{
+	sigprocmask(SIG_SETMASK, saved, NULL);
+}
+
+/* ---- callbacks of libcurl: none may throw ---- */
+
+static int
+socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *socketp)
+{
+	HttpPool   *pool = arg;
+	struct epoll_event event;
+
+	(void) easy;
+	(void) socketp;
+	memset(&event, 0, sizeof(event));
+	event.data.fd = fd;
+	if (what == CURL_POLL_REMOVE)
+	{
+		(void) epoll_ctl(pool->epoll, EPOLL_CTL_DEL, fd, &event);
+		return 0;
+	}
+	if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
+		event.events |= EPOLLIN;
+	if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
+		event.events |= EPOLLOUT;
+	if (epoll_ctl(pool->epoll, EPOLL_CTL_MOD, fd, &event) < 0 &&
+		epoll_ctl(pool->epoll, EPOLL_CTL_ADD, fd, &event) < 0)
+		pool->epoll_failed = true;
+	return 0;
+}
+
+static int
+timer_callback(CURLM *multi, long timeout_ms, void *arg)
+{
+	HttpPool   *pool = arg;
+
+	(void) multi;
+	pool->timer_at = timeout_ms < 0 ? -1 : now_ms() + timeout_ms;
+	return 0;
+}
+
+static size_t
+write_callback(char *data, size_t size, size_t nmemb, void *arg)
+{
+	HttpRequest *request = arg;
+	size_t		n = size * nmemb;
+	long		status = 0;
+	size_t		cap = request->max_reply;
+
+	if (request->reply.len == 0)
+		curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
+	if (status != 0 && status != 200)
+		request->max_reply = cap = Min(cap, (size_t) MAX_ERROR_REPLY);
+
+	if (request->reply.len + n > cap)
+	{
+		request->too_large = true;
+		return 0;
+	}
+	if (request->reply.len + n + 1 > request->size)
+	{
+		size_t		want = Max(request->size, (size_t) FIRST_BUFFER);
+		char	   *grown;
+
+		while (want < request->reply.len + n + 1)
+			want *= 2;
+		grown = realloc(request->reply.body, want);
+		if (grown == NULL)
+		{
+			request->no_memory = true;
+			return 0;
+		}
+		request->reply.body = grown;
+		request->size = want;
+	}
+	memcpy(request->reply.body + request->reply.len, data, n);
+	request->reply.len += n;
+	request->reply.body[request->reply.len] = '\0';
+	return n;
+}
+
+static bool
+header_value(const char *line, size_t len, const char *name, char *buf, size_t size)
+{
+	size_t		name_len = strlen(name);
+	size_t		n;
+
+	if (len <= name_len || pg_strncasecmp(line, name, name_len) != 0 ||
+		line[name_len] != ':')
+		return false;
+	line += name_len + 1;
+	len -= name_len + 1;
+	while (len > 0 && (*line == ' ' || *line == '\t'))
+		line++, len--;
+	while (len > 0 && (line[len - 1] == '\r' || line[len - 1] == '\n' || line[len - 1] == ' '))
+		len--;
+	n = Min(len, size - 1);
+	memcpy(buf, line, n);
+	buf[n] = '\0';
+	return true;
+}
+
+/* An allow-list: no other header is looked at, or kept. */
+static size_t
+header_callback(char *data, size_t size, size_t nmemb, void *arg)
+{
+	HttpRequest *request = arg;
+	HttpReply  *reply = &request->reply;
+	size_t		len = size * nmemb;
+	char		date[64];
+
+	if (len < 5)
+		return len;
+	switch (data[0])
+	{
+		case 'x':
+		case 'X':
+			if (header_value(data, len, "x-amzn-requestid", reply->request_id, sizeof(reply->request_id)) ||
+				header_value(data, len, "x-amz-request-id", reply->request_id, sizeof(reply->request_id)))
+				aws_text_sanitise(reply->request_id);
+			else if (!header_value(data, len, "x-amzn-query-error", reply->query_error, sizeof(reply->query_error)))
+				(void) header_value(data, len, "x-amzn-errortype", reply->error_type, sizeof(reply->error_type));
+			break;
+		case 'd':
+		case 'D':
+			if (header_value(data, len, "date", date, sizeof(date)))
+			{
+				time_t		t = curl_getdate(date, NULL);
+
+				reply->date = t > 0 ? (int64) t : 0;
+			}
+			break;
+		default:
+			break;
+	}
+	return len;
+}
+
+/* ---- pool ---- */
+
+HttpPool *
+http_pool_create(const char *ca_file, const char *user_agent, AwsError *error)
+{
+	static bool initialised = false;
+	HttpPool   *pool;
+	const curl_version_info_data *version;
+	sigset_t	saved;
+
+	block_signals(&saved);
+	if (!initialised && curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+	{
+		restore_signals(&saved);
+		aws_error_set(error, AWS_ERROR_CONFIGURATION, "CurlInit", "libcurl cannot be initialised");
+		return NULL;
+	}
+	initialised = true;
+
+	version = curl_version_info(CURLVERSION_NOW);
+	if ((version->features & CURL_VERSION_ASYNCHDNS) == 0 ||
+		(version->features & CURL_VERSION_SSL) == 0)
+	{
+		restore_signals(&saved);
+		aws_error_set(error, AWS_ERROR_CONFIGURATION, "CurlFeatures",
+					  "libcurl %s lacks %s", version->version,
+					  (version->features & CURL_VERSION_SSL) == 0 ?
+					  "TLS" : "an asynchronous resolver");
+		return NULL;
+	}
+
+	pool = calloc(1, sizeof(HttpPool));
+	if (pool != NULL)
+	{
+		pool->epoll = epoll_create1(EPOLL_CLOEXEC);
+		pool->multi = curl_multi_init();
+		pool->timer_at = -1;
+		pool->finished_tail = &pool->finished;
+		pool->ca_file = ca_file != NULL && ca_file[0] ? strdup(ca_file) : NULL;
+		pool->user_agent = strdup(user_agent);
+	}
+	if (pool == NULL || pool->epoll < 0 || pool->multi == NULL || pool->user_agent == NULL)
+	{
+		restore_signals(&saved);
+		aws_error_set(error, AWS_ERROR_TRANSIENT, "NoResources",
+					  "out of memory or file descriptors");
+		return NULL;
+	}
+	curl_multi_setopt(pool->multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
+	curl_multi_setopt(pool->multi, CURLMOPT_SOCKETDATA, pool);
+	curl_multi_setopt(pool->multi, CURLMOPT_TIMERFUNCTION, timer_callback);
+	curl_multi_setopt(pool->multi, CURLMOPT_TIMERDATA, pool);
+	curl_multi_setopt(pool->multi, CURLMOPT_MAXCONNECTS, 64L);
+	restore_signals(&saved);
+	return pool;
+}
+
+void
+http_pool_destroy(HttpPool *pool)
+{
+	HttpRequest *request;
+	HttpRequest *next;
+	sigset_t	saved;
+
+	if (pool == NULL)
+		return;
+	block_signals(&saved);
+	for (request = pool->all; request != NULL; request = next)
+	{
+		next = request->older;
+		if (request->running)
+			curl_multi_remove_handle(pool->multi, request->easy);
+		curl_easy_cleanup(request->easy);
+		curl_slist_free_all(request->headers);
+		free(request->reply.body);
+		free(request);
+	}
+	curl_multi_cleanup(pool->multi);
+	close(pool->epoll);
+	free(pool->ca_file);
+	free(pool->user_agent);
+	free(pool);
+	restore_signals(&saved);
+}
+
+int
+http_pool_fd(const HttpPool *pool)
+{
+	return pool->epoll;
+}
+
+long
+http_pool_timeout(const HttpPool *pool)
+{
+	int64		left;
+
+	if (pool->finished != NULL)
+		return 0;
+	if (pool->timer_at < 0)
+		return -1;
+	left = pool->timer_at - now_ms();
+	return left < 0 ? 0 : (long) left;
+}
+
+/* ---- requests ---- */
+
+static HttpRequest *
+new_request(HttpPool *pool)
+{
+	HttpRequest *request = calloc(1, sizeof(HttpRequest));
+	CURL	   *easy;
+
+	if (request == NULL)
+		return NULL;
+	easy = request->easy = curl_easy_init();
+	if (easy == NULL)
+	{
+		free(request);
+		return NULL;
+	}
+	request->pool = pool;
+	request->older = pool->all;
+	pool->all = request;
+
+	curl_easy_setopt(easy, CURLOPT_PRIVATE, request);
+	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+#if LIBCURL_VERSION_NUM >= 0x075500
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+#else
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS, (long) (CURLPROTO_HTTP | CURLPROTO_HTTPS));
+#endif
+	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+	curl_easy_setopt(easy, CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
+	curl_easy_setopt(easy, CURLOPT_NOPROXY, "localhost,127.0.0.1,::1");
+	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
+	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
+	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+	if (pool->ca_file != NULL)
+		curl_easy_setopt(easy, CURLOPT_CAINFO, pool->ca_file);
+	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
+	curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, MAX_AGE_CONN_S);
+	curl_easy_setopt(easy, CURLOPT_MAXLIFETIME_CONN, MAX_LIFETIME_CONN_S);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, 10L);
+	curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, 5L);
+	curl_easy_setopt(easy, CURLOPT_USERAGENT, pool->user_agent);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, write_callback);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, request);
+	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, header_callback);
+	curl_easy_setopt(easy, CURLOPT_HEADERDATA, request);
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, request->curl_error);
+	curl_easy_setopt(easy, CURLOPT_POST, 1L);
+	return request;
+}
+
+HttpRequest *
+http_post(HttpPool *pool, const char *url, const char *const *headers,
+		  int nheaders, const char *body, size_t body_len, long timeout_ms,
+		  size_t max_reply, HttpDone done, void *arg)
+{
+	HttpRequest *request = pool->idle;
+	sigset_t	saved;
+	bool		ok = true;
+
+	block_signals(&saved);
+	if (request != NULL)
+		pool->idle = request->next;
+	else if ((request = new_request(pool)) == NULL)
+	{
+		restore_signals(&saved);
+		return NULL;
+	}
+
+	memset(&request->reply, 0, sizeof(request->reply));
+	request->next = NULL;
+	request->size = 0;
+	request->max_reply = max_reply;
+	request->too_large = false;
+	request->no_memory = false;
+	request->curl_error[0] = '\0';
+	request->done = done;
+	request->arg = arg;
+	for (int i = 0; i < nheaders && ok; i++)
+	{
+		struct curl_slist *longer = curl_slist_append(request->headers, headers[i]);
+
+		ok = longer != NULL;
+		if (ok)
+			request->headers = longer;
+	}
+
+	ok = ok &&
+		curl_easy_setopt(request->easy, CURLOPT_URL, url) == CURLE_OK &&
+		curl_easy_setopt(request->easy, CURLOPT_HTTPHEADER, request->headers) == CURLE_OK &&
+		curl_easy_setopt(request->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) body_len) == CURLE_OK &&
+		curl_easy_setopt(request->easy, CURLOPT_POSTFIELDS, body) == CURLE_OK &&
+		curl_easy_setopt(request->easy, CURLOPT_TIMEOUT_MS, Max(timeout_ms, 1)) == CURLE_OK &&
+		curl_multi_add_handle(pool->multi, request->easy) == CURLM_OK;
+	if (!ok)
+	{
+		curl_slist_free_all(request->headers);
+		request->headers = NULL;
+		request->next = pool->idle;
+		pool->idle = request;
+		request = NULL;
+	}
+	else
+		request->running = true;
+	restore_signals(&saved);
+	return request;
+}
+
+static void
+recycle(HttpRequest *request)
+{
+	curl_slist_free_all(request->headers);
+	request->headers = NULL;
+	free(request->reply.body);
+	request->reply.body = NULL;
+	request->next = request->pool->idle;
+	request->pool->idle = request;
+}
+
+void
+http_cancel(HttpRequest *request)
+{
+	HttpPool   *pool = request->pool;
+	sigset_t	saved;
+
+	block_signals(&saved);
+	if (request->running)
+	{
+		curl_multi_remove_handle(pool->multi, request->easy);
+		request->running = false;
+	}
+	else
+	{
+		/* finished, and waiting for its completion */
+		HttpRequest **link = &pool->finished;
+
+		while (*link != NULL && *link != request)
+			link = &(*link)->next;
+		if (*link == request)
+			*link = request->next;
+		pool->finished_tail = &pool->finished;
+		while (*pool->finished_tail != NULL)
+			pool->finished_tail = &(*pool->finished_tail)->next;
+	}
+	recycle(request);
+	restore_signals(&saved);
+}
+
+/* What a failure of libcurl's means. */
+static void
+set_curl_error(HttpRequest *request)
+{
+	HttpReply  *reply = &request->reply;
+	AwsErrorClass class = AWS_ERROR_TRANSIENT;
+	char		code[32];
+
+	switch (request->result)
+	{
+		case CURLE_OPERATION_TIMEDOUT:
+			class = AWS_ERROR_TIMEOUT;
+			break;
+		case CURLE_PEER_FAILED_VERIFICATION:
+		case CURLE_SSL_CACERT_BADFILE:
+		case CURLE_SSL_CERTPROBLEM:
+		case CURLE_URL_MALFORMAT:
+		case CURLE_UNSUPPORTED_PROTOCOL:
+			class = AWS_ERROR_CONFIGURATION;
+			break;
+		default:
+			break;
+	}
+	snprintf(code, sizeof(code), "Curl%d", (int) request->result);
+	if (request->too_large)
+		aws_error_set(&reply->error, class, code, "the reply is larger than %zu bytes",
+					  request->max_reply);
+	else if (request->no_memory)
+		aws_error_set(&reply->error, class, code, "out of memory for the reply");
+	else
+		aws_error_set(&reply->error, class, code, "%s",
+					  request->curl_error[0] ? request->curl_error :
+					  curl_easy_strerror(request->result));
+}
+
+void
+http_pool_poll(HttpPool *pool)
+{
+	struct epoll_event events[64];
+	sigset_t	saved;
+	int			running;
+	int			n;
+	CURLMsg    *message;
+	int			left;
+
+	block_signals(&saved);
+	n = epoll_wait(pool->epoll, events, lengthof(events), 0);
+	for (int i = 0; i < n; i++)
+	{
+		int			bits = 0;
+
+		if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLRDHUP))
+			bits |= CURL_CSELECT_IN;
+		if (events[i].events & EPOLLOUT)
+			bits |= CURL_CSELECT_OUT;
+		if (events[i].events & EPOLLERR)
+			bits |= CURL_CSELECT_ERR;
+		curl_multi_socket_action(pool->multi, events[i].data.fd, bits, &running);
+	}
+	if ((pool->timer_at >= 0 && pool->timer_at <= now_ms()) || pool->epoll_failed)
+	{
+		pool->timer_at = -1;
+		pool->epoll_failed = false;
+		curl_multi_socket_action(pool->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+	}
+
+	while ((message = curl_multi_info_read(pool->multi, &left)) != NULL)
+	{
+		HttpRequest *request;
+		long		value = 0;
+
+		if (message->msg != CURLMSG_DONE)
+			continue;
+		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &request);
+		request->result = message->data.result;
+		curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &value);
+		request->reply.status = request->result == CURLE_OK ? (int) value : 0;
+		curl_easy_getinfo(request->easy, CURLINFO_REQUEST_SIZE, &value);
+		request->reply.sent = value > 0;
+		if (request->result != CURLE_OK)
+			set_curl_error(request);
+		curl_multi_remove_handle(pool->multi, request->easy);
+		request->running = false;
+		request->next = NULL;
+		*pool->finished_tail = request;
+		pool->finished_tail = &request->next;
+	}
+	restore_signals(&saved);
+
+	/* completions may throw, start requests and cancel others */
+	while (pool->finished != NULL)
+	{
+		HttpRequest *request = pool->finished;
+		HttpReply	reply = request->reply;
+
+		pool->finished = request->next;
+		if (pool->finished == NULL)
+			pool->finished_tail = &pool->finished;
+		request->reply.body = NULL;
+		recycle(request);
+		request->done(&reply, request->arg);
+	}
+}

@@ -1,0 +1,51 @@
+/*-------------------------------------------------------------------------
+ *
+ * http.h
+ *	  One HTTP transport: libcurl's multi interface behind one descriptor.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef AWS_HTTP_H
+#define AWS_HTTP_H
+
+#include "aws/aws_error.h"
+
+typedef struct HttpPool HttpPool;
+typedef struct HttpRequest HttpRequest;
+
+typedef struct HttpReply
+{
+	int			status;			/* 0: none, see error */
+	char	   *body;			/* malloc'ed; the receiver may take it */
+	size_t		len;
+	int64		date;			/* of the Date header, epoch s; 0: none */
+	char		request_id[64];
+	char		query_error[128];
+	char		error_type[128];
+	bool		sent;			/* the request may have reached the server */
+	AwsError	error;			/* class AWS_ERROR_NONE: there is a reply */
+} HttpReply;
+
+typedef void (*HttpDone) (HttpReply *reply, void *arg);
+
+extern HttpPool *http_pool_create(const char *ca_file, const char *user_agent,
+								  AwsError *error);
+extern void http_pool_destroy(HttpPool *pool);
+extern int	http_pool_fd(const HttpPool *pool);
+extern long http_pool_timeout(const HttpPool *pool);	/* ms; -1: none */
+
+/* Do what can be done without waiting; invokes the done functions. */
+extern void http_pool_poll(HttpPool *pool);
+
+/*
+ * POST.  url, headers and body have to stay as they are until the request is
+ * done or cancelled.  NULL if out of memory.
+ */
+extern HttpRequest *http_post(HttpPool *pool, const char *url,
+							  const char *const *headers, int nheaders,
+							  const char *body, size_t body_len,
+							  long timeout_ms, size_t max_reply,
+							  HttpDone done, void *arg);
+extern void http_cancel(HttpRequest *request);
+
+#endif							/* AWS_HTTP_H */

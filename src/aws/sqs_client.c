@@ -1,0 +1,724 @@
+/*-------------------------------------------------------------------------
+ *
+ * sqs_client.c
+ *	  Amazon SQS over HTTPS, asynchronous: calls, attempts, deadlines.
+ *
+ * A call is encoded once and signed for each attempt, at the moment it is
+ * sent.  Between attempts it waits in the client with a time to go on.
+ *
+ * Everything here is malloc'ed: calls outlive memory contexts, and nothing
+ * may throw between libcurl and the completion of a call.
+ *
+ * Clock skew: the Date header of each reply is compared with the corrected
+ * local clock; when they are five minutes apart the correction is set anew.
+ * A signature refused for its date is tried once more if that changed the
+ * correction.  A Date that came by plain http is believed only from a
+ * loopback host.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifdef FRONTEND
+#include "postgres_fe.h"
+#else
+#include "postgres.h"
+#endif
+
+#include <sys/time.h>
+#include <time.h>
+
+#include "common/pg_prng.h"
+
+#include "aws/endpoint.h"
+#include "aws/http.h"
+#include "aws/json.h"
+#include "aws/sigv4.h"
+#include "aws/sqs_client.h"
+
+#define MAX_RECEIVE_REPLY	((size_t) 64 * 1024 * 1024)
+#define MAX_OTHER_REPLY		((size_t) 1024 * 1024)
+#define SKEW_LIMIT_S		300
+#define RETRY_TRANSIENT_MS	50
+#define RETRY_THROTTLED_MS	1000
+#define RETRY_MAX_MS		20000
+#define NHEADERS			8
+
+struct SqsCall
+{
+	SqsClient  *client;
+	SqsCall    *next;
+	SqsCall   **link;			/* what points to us in the client's list */
+	SqsAction	action;
+	char	   *url;
+	char	   *host;
+	JsonWriter	body;
+	int64		started;
+	int64		deadline;
+	int64		go_on_at;		/* waiting for the next attempt; 0: not */
+	int			attempts;
+	int			max_attempts;
+	bool		extra_used;		/* the attempt after a clock or key correction */
+	HttpRequest *request;
+	char	   *headers[NHEADERS];
+	SqsCallDone done;
+	void	   *arg;
+	int			nentries;
+
+	/* the result */
+	bool		finished;
+	AwsError	error;
+	char	   *reply;
+	size_t		reply_len;
+	SqsReceivedMessage *messages;
+	int			nmessages;
+	SqsSlice	queue_url;
+	SqsQueueAttributes attributes;
+	SqsBatchEntry *entries;
+	int64		ended;
+};
+
+struct SqsClient
+{
+	HttpPool   *pool;
+	char	   *endpoint;		/* without a slash at the end; NULL: the queue URL's */
+	char		region[33];
+	bool		allow_http;
+	AwsCredentialsProvider *credentials;
+	SigV4Key	key;
+	SqsClientStats stats;
+	SqsCall    *calls;
+};
+
+static int64
+now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* ---- client ---- */
+
+SqsClient *
+sqs_client_create(const SqsClientOptions *options, AwsError *error)
+{
+	SqsClient  *client = calloc(1, sizeof(SqsClient));
+	const char *why;
+	AwsUrl		url;
+	char		derived[300];
+	const char *endpoint = options->endpoint;
+
+	if (client == NULL)
+	{
+		aws_error_set(error, AWS_ERROR_TRANSIENT, "NoResources", "out of memory");
+		return NULL;
+	}
+	client->allow_http = options->allow_http;
+	client->credentials = options->credentials;
+
+	if (endpoint != NULL && !aws_endpoint_is_valid(endpoint, options->allow_http, &why))
+	{
+		aws_error_set(error, AWS_ERROR_CONFIGURATION, "InvalidEndpoint",
+					  "endpoint \"%s\" %s", endpoint, why);
+		free(client);
+		return NULL;
+	}
+	if (options->region != NULL)
+	{
+		if (!aws_region_is_valid(options->region, &why))
+		{
+			aws_error_set(error, AWS_ERROR_CONFIGURATION, "InvalidRegion",
+						  "region \"%s\" %s", options->region, why);
+			free(client);
+			return NULL;
+		}
+		strlcpy(client->region, options->region, sizeof(client->region));
+	}
+	else if (endpoint == NULL || !aws_url_parse(endpoint, &url, &why) ||
+			 !aws_region_of_host(url.host, client->region, sizeof(client->region)))
+	{
+		aws_error_set(error, AWS_ERROR_CONFIGURATION, "NoRegion",
+					  "no region is given, and the endpoint does not tell one");
+		free(client);
+		return NULL;
+	}
+	if (endpoint == NULL && aws_sqs_endpoint(client->region, derived, sizeof(derived)))
+		endpoint = derived;
+
+	client->endpoint = strdup(endpoint);
+	client->pool = http_pool_create(options->ca_file, options->user_agent, error);
+	if (client->pool == NULL || client->endpoint == NULL)
+	{
+		http_pool_destroy(client->pool);
+		free(client->endpoint);
+		free(client);
+		return NULL;
+	}
+	if (client->endpoint[strlen(client->endpoint) - 1] == '/')
+		client->endpoint[strlen(client->endpoint) - 1] = '\0';
+	return client;
+}
+
+static void
+unlink_call(SqsCall *call)
+{
+	if (call->link == NULL)
+		return;
+	*call->link = call->next;
+	if (call->next != NULL)
+		call->next->link = call->link;
+	call->link = NULL;
+	call->next = NULL;
+}
+
+static void
+link_call(SqsCall *call)
+{
+	SqsClient  *client = call->client;
+
+	call->next = client->calls;
+	call->link = &client->calls;
+	if (call->next != NULL)
+		call->next->link = &call->next;
+	client->calls = call;
+}
+
+static void
+free_headers(SqsCall *call)
+{
+	for (int i = 0; i < NHEADERS; i++)
+	{
+		if (call->headers[i] == NULL)
+			continue;
+		explicit_bzero(call->headers[i], strlen(call->headers[i]));
+		free(call->headers[i]);
+		call->headers[i] = NULL;
+	}
+}
+
+void
+sqs_call_free(SqsCall *call)
+{
+	unlink_call(call);
+	free_headers(call);
+	json_writer_free(&call->body);
+	free(call->url);
+	free(call->host);
+	free(call->reply);
+	free(call->messages);
+	free(call->entries);
+	free(call);
+}
+
+void
+sqs_call_abandon(SqsCall *call)
+{
+	if (call->request != NULL)
+		http_cancel(call->request);
+	call->request = NULL;
+	sqs_call_free(call);
+}
+
+void
+sqs_client_destroy(SqsClient *client)
+{
+	if (client == NULL)
+		return;
+	while (client->calls != NULL)
+		sqs_call_abandon(client->calls);
+	http_pool_destroy(client->pool);
+	sigv4_key_wipe(&client->key);
+	free(client->endpoint);
+	free(client);
+}
+
+int
+sqs_client_fd(const SqsClient *client)
+{
+	return http_pool_fd(client->pool);
+}
+
+long
+sqs_client_timeout(const SqsClient *client)
+{
+	long		timeout = http_pool_timeout(client->pool);
+	int64		now = 0;
+
+	for (SqsCall *call = client->calls; call != NULL; call = call->next)
+	{
+		long		left;
+
+		if (call->go_on_at == 0)
+			continue;
+		if (now == 0)
+			now = now_ms();
+		left = (long) Max(call->go_on_at - now, 0);
+		if (timeout < 0 || left < timeout)
+			timeout = left;
+	}
+	return timeout;
+}
+
+const SqsClientStats *
+sqs_client_stats(const SqsClient *client)
+{
+	return &client->stats;
+}
+
+/* ---- attempts ---- */
+
+static void reply_done(HttpReply *reply, void *arg);
+
+/* The call has ended: hand it to its owner, who frees it. */
+static void
+finish(SqsCall *call)
+{
+	unlink_call(call);
+	free_headers(call);
+	json_writer_free(&call->body);
+	call->finished = true;
+	call->go_on_at = 0;
+	call->ended = now_ms();
+	call->done(call, call->arg);
+}
+
+/* At the next poll, so that no completion runs inside a start function. */
+static void
+finish_later(SqsCall *call)
+{
+	call->finished = true;
+	call->go_on_at = 1;
+}
+
+static char *
+header(const char *name, const char *value)
+{
+	size_t		size = strlen(name) + strlen(value) + 3;
+	char	   *line = malloc(size);
+
+	if (line != NULL)
+		snprintf(line, size, "%s: %s", name, value);
+	return line;
+}
+
+/* Sign and send.  False, with the error set, if that cannot be done. */
+static bool
+send_attempt(SqsCall *call)
+{
+	SqsClient  *client = call->client;
+	AwsCredentials credentials = {NULL, NULL, NULL};
+	SigV4Header signed_headers[5];
+	int			nsigned = 0;
+	int			n = 0;
+	char		date[SIGV4_DATE_LEN + 1];
+	char		target[64];
+	char		authorization[1024];
+	struct timeval tv;
+	AwsCredentialsStatus status;
+	bool		ok = true;
+
+	free_headers(call);
+	status = aws_credentials_get(client->credentials, &credentials, &call->error);
+	if (status == AWS_CREDENTIALS_PENDING)
+	{
+		call->go_on_at = now_ms() + 20;
+		return true;
+	}
+	if (status == AWS_CREDENTIALS_FAILED)
+		return false;
+
+	gettimeofday(&tv, NULL);
+	sigv4_date(tv.tv_sec + client->stats.clock_skew_ms / 1000, date);
+	snprintf(target, sizeof(target), "AmazonSQS.%s", sqs_action_name(call->action));
+
+	signed_headers[nsigned++] = (SigV4Header) {"content-type", "application/x-amz-json-1.0"};
+	signed_headers[nsigned++] = (SigV4Header) {"host", call->host};
+	signed_headers[nsigned++] = (SigV4Header) {"x-amz-date", date};
+	if (credentials.session_token != NULL && credentials.session_token[0] != '\0')
+		signed_headers[nsigned++] = (SigV4Header) {"x-amz-security-token", credentials.session_token};
+	signed_headers[nsigned++] = (SigV4Header) {"x-amz-target", target};
+
+	if (!sigv4_authorization(&client->key, credentials.access_key_id,
+							 credentials.secret_access_key, client->region, "sqs",
+							 date, "POST", "/", signed_headers, nsigned,
+							 call->body.data, call->body.len,
+							 authorization, sizeof(authorization)))
+	{
+		aws_error_set(&call->error, AWS_ERROR_CONFIGURATION, "CannotSign",
+					  "the request cannot be signed: a key, token or region is too long, or SHA-256 is not available");
+		return false;
+	}
+
+	for (int i = 0; i < nsigned; i++)
+		call->headers[n++] = header(signed_headers[i].name, signed_headers[i].value);
+	call->headers[n++] = header("Authorization", authorization);
+	call->headers[n++] = strdup("Expect:");
+	for (int i = 0; i < n; i++)
+		ok = ok && call->headers[i] != NULL;
+	explicit_bzero(authorization, sizeof(authorization));
+
+	call->go_on_at = 0;
+	call->attempts++;
+	if (ok)
+		call->request = http_post(client->pool, call->url,
+								  (const char *const *) call->headers, n,
+								  call->body.data, call->body.len,
+								  (long) (call->deadline - now_ms()),
+								  call->action == SQS_RECEIVE_MESSAGE ?
+								  MAX_RECEIVE_REPLY : MAX_OTHER_REPLY,
+								  reply_done, call);
+	if (call->request == NULL)
+	{
+		aws_error_set(&call->error, AWS_ERROR_TRANSIENT, "NoResources",
+					  "the request cannot be sent: out of memory");
+		return false;
+	}
+	client->stats.calls[call->action]++;
+	if (call->attempts > 1)
+		client->stats.retries++;
+	client->stats.bytes_sent += call->body.len;
+	return true;
+}
+
+/* Does the server's clock differ from ours as we correct it?  Then follow. */
+static bool
+correct_clock(SqsCall *call, const HttpReply *reply)
+{
+	SqsClient  *client = call->client;
+	struct timeval tv;
+	AwsUrl		url;
+	const char *why;
+	int64		skew;
+
+	if (reply->date == 0 || !aws_url_parse(call->url, &url, &why) ||
+		(!url.https && !aws_host_is_loopback(url.host)))
+		return false;
+	gettimeofday(&tv, NULL);
+	skew = reply->date - tv.tv_sec;
+	if (llabs(skew - client->stats.clock_skew_ms / 1000) < SKEW_LIMIT_S)
+		return false;
+	client->stats.clock_skew_ms = skew * 1000;
+	return true;
+}
+
+static bool
+parse_reply(SqsCall *call)
+{
+	char	   *data = call->reply != NULL ? call->reply : "";
+	size_t		len = call->reply_len;
+
+	switch (call->action)
+	{
+		case SQS_GET_QUEUE_URL:
+			return len > 0 && sqs_parse_queue_url(data, len, &call->queue_url);
+		case SQS_GET_QUEUE_ATTRIBUTES:
+			return sqs_parse_queue_attributes(data, len, &call->attributes);
+		case SQS_RECEIVE_MESSAGE:
+			return sqs_parse_receive(data, len, &call->messages, &call->nmessages);
+		case SQS_DELETE_MESSAGE_BATCH:
+		case SQS_CHANGE_MESSAGE_VISIBILITY_BATCH:
+			call->entries = malloc(sizeof(SqsBatchEntry) * call->nentries);
+			return call->entries != NULL && len > 0 &&
+				sqs_parse_batch(data, len, call->nentries, call->entries);
+		default:
+			return false;
+	}
+}
+
+/*
+ * Try once more?  Sets when.  Full jitter: a random part of a time that
+ * doubles, so that many clients do not come back together.
+ */
+static bool
+schedule_retry(SqsCall *call, bool corrected)
+{
+	int64		now = now_ms();
+	double		ms;
+
+	if (corrected && !call->extra_used)
+	{
+		call->extra_used = true;
+		call->go_on_at = now;
+		return now < call->deadline;
+	}
+	if (call->attempts >= call->max_attempts)
+		return false;
+	if (call->error.class != AWS_ERROR_TRANSIENT && call->error.class != AWS_ERROR_THROTTLED)
+		return false;
+
+	ms = call->error.class == AWS_ERROR_THROTTLED ? RETRY_THROTTLED_MS : RETRY_TRANSIENT_MS;
+	for (int i = 1; i < call->attempts && ms < RETRY_MAX_MS; i++)
+		ms *= 2;
+	ms = Min(ms, RETRY_MAX_MS) * pg_prng_double(&pg_global_prng_state);
+	call->go_on_at = now + (int64) ms;
+	return call->go_on_at < call->deadline;
+}
+
+static void
+reply_done(HttpReply *reply, void *arg)
+{
+	SqsCall    *call = arg;
+	SqsClient  *client = call->client;
+	bool		corrected = false;
+
+	call->request = NULL;
+	client->stats.bytes_received += reply->len;
+	free(call->reply);
+	call->reply = reply->body;
+	call->reply_len = reply->len;
+
+	if (reply->error.class != AWS_ERROR_NONE)
+	{
+		call->error = reply->error;
+		call->error.may_be_done = reply->sent;
+	}
+	else
+	{
+		corrected = correct_clock(call, reply);
+		if (reply->status == 200)
+		{
+			if (parse_reply(call))
+			{
+				memset(&call->error, 0, sizeof(call->error));
+				finish(call);
+				return;
+			}
+			aws_error_set(&call->error, AWS_ERROR_TRANSIENT, "InvalidReply",
+						  "the reply is not what SQS sends (%zu bytes)", reply->len);
+			call->error.http_status = 200;
+			call->error.may_be_done = true;
+			free(call->messages);
+			call->messages = NULL;
+			free(call->entries);
+			call->entries = NULL;
+		}
+		else
+		{
+			sqs_parse_error(call->reply, call->reply_len, reply->status,
+							reply->query_error, reply->error_type, &call->error);
+			call->error.may_be_done = reply->status >= 500;
+		}
+		strlcpy(call->error.request_id, reply->request_id, sizeof(call->error.request_id));
+	}
+
+	/* a refused signature may be our clock's fault; refused keys may be old */
+	if (call->error.class == AWS_ERROR_CREDENTIALS)
+		corrected = corrected || aws_credentials_invalidate(client->credentials);
+	else if (call->error.class != AWS_ERROR_CLOCK)
+		corrected = false;
+
+	if (!schedule_retry(call, corrected))
+		finish(call);
+}
+
+void
+sqs_client_poll(SqsClient *client)
+{
+	int64		now;
+
+	http_pool_poll(client->pool);
+
+	/* calls whose next attempt is due; each look starts anew, lists change */
+	now = now_ms();
+	for (;;)
+	{
+		SqsCall    *call = client->calls;
+
+		while (call != NULL && (call->go_on_at == 0 || call->go_on_at > now))
+			call = call->next;
+		if (call == NULL)
+			break;
+		if (call->finished)
+			finish(call);
+		else if (now >= call->deadline)
+		{
+			call->error.class = AWS_ERROR_TIMEOUT;
+			finish(call);
+		}
+		else if (!send_attempt(call))
+			finish(call);
+	}
+}
+
+/* ---- starting calls ---- */
+
+static SqsCall *
+new_call(SqsClient *client, SqsAction action, long deadline_ms, int max_attempts,
+		 SqsCallDone done, void *arg)
+{
+	SqsCall    *call = calloc(1, sizeof(SqsCall));
+
+	if (call == NULL)
+	{
+#ifdef FRONTEND
+		exit(1);
+#else
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+#endif
+	}
+	call->client = client;
+	call->action = action;
+	call->started = now_ms();
+	call->deadline = call->started + deadline_ms;
+	call->max_attempts = max_attempts;
+	call->done = done;
+	call->arg = arg;
+	json_writer_init(&call->body);
+	link_call(call);
+	return call;
+}
+
+static SqsCall *
+start(SqsCall *call)
+{
+	AwsUrl		url;
+	const char *why;
+	char		host[300];
+
+	call->url = strdup(call->client->endpoint);
+	if (call->url != NULL && aws_url_parse(call->url, &url, &why))
+	{
+		aws_url_host_header(&url, host, sizeof(host));
+		call->host = strdup(host);
+	}
+	if (call->host == NULL || call->body.failed)
+	{
+		aws_error_set(&call->error, AWS_ERROR_TRANSIENT, "NoResources", "out of memory");
+		finish_later(call);
+	}
+	else if (!send_attempt(call))
+		finish_later(call);
+	return call;
+}
+
+SqsCall *
+sqs_start_get_queue_url(SqsClient *client, const char *queue_name,
+						long deadline_ms, int max_attempts,
+						SqsCallDone done, void *arg)
+{
+	SqsCall    *call = new_call(client, SQS_GET_QUEUE_URL, deadline_ms, max_attempts, done, arg);
+
+	sqs_encode_get_queue_url(&call->body, queue_name);
+	return start(call);
+}
+
+SqsCall *
+sqs_start_get_queue_attributes(SqsClient *client, const char *queue_url,
+							   long deadline_ms, int max_attempts,
+							   SqsCallDone done, void *arg)
+{
+	SqsCall    *call = new_call(client, SQS_GET_QUEUE_ATTRIBUTES, deadline_ms, max_attempts, done, arg);
+
+	sqs_encode_get_queue_attributes(&call->body, queue_url);
+	return start(call);
+}
+
+SqsCall *
+sqs_start_receive(SqsClient *client, const char *queue_url, int max_messages,
+				  int wait_seconds, int visibility_timeout, long deadline_ms,
+				  SqsCallDone done, void *arg)
+{
+	SqsCall    *call = new_call(client, SQS_RECEIVE_MESSAGE, deadline_ms, 1, done, arg);
+
+	sqs_encode_receive(&call->body, queue_url, max_messages, wait_seconds, visibility_timeout);
+	return start(call);
+}
+
+static SqsCall *
+start_handles(SqsClient *client, SqsAction action, const char *queue_url,
+			  int nentries, const SqsSlice *receipt_handles, const int *timeouts,
+			  long deadline_ms, int max_attempts, SqsCallDone done, void *arg)
+{
+	SqsCall    *call = new_call(client, action, deadline_ms, max_attempts, done, arg);
+
+	call->nentries = nentries;
+	sqs_encode_handles(&call->body, queue_url, nentries, receipt_handles, timeouts);
+	return start(call);
+}
+
+SqsCall *
+sqs_start_delete_batch(SqsClient *client, const char *queue_url, int nentries,
+					   const SqsSlice *receipt_handles, long deadline_ms,
+					   int max_attempts, SqsCallDone done, void *arg)
+{
+	return start_handles(client, SQS_DELETE_MESSAGE_BATCH, queue_url, nentries,
+						 receipt_handles, NULL, deadline_ms, max_attempts, done, arg);
+}
+
+SqsCall *
+sqs_start_change_visibility_batch(SqsClient *client, const char *queue_url,
+								  int nentries, const SqsSlice *receipt_handles,
+								  const int *visibility_timeouts,
+								  long deadline_ms, int max_attempts,
+								  SqsCallDone done, void *arg)
+{
+	return start_handles(client, SQS_CHANGE_MESSAGE_VISIBILITY_BATCH, queue_url,
+						 nentries, receipt_handles, visibility_timeouts,
+						 deadline_ms, max_attempts, done, arg);
+}
+
+/* ---- results ---- */
+
+SqsAction
+sqs_call_action(const SqsCall *call)
+{
+	return call->action;
+}
+
+const AwsError *
+sqs_call_error(const SqsCall *call)
+{
+	return call->error.class == AWS_ERROR_NONE ? NULL : &call->error;
+}
+
+const char *
+sqs_call_queue_url(const SqsCall *call)
+{
+	return call->queue_url.data;
+}
+
+const SqsQueueAttributes *
+sqs_call_queue_attributes(const SqsCall *call)
+{
+	return &call->attributes;
+}
+
+int
+sqs_call_nmessages(const SqsCall *call)
+{
+	return call->nmessages;
+}
+
+const SqsReceivedMessage *
+sqs_call_message(const SqsCall *call, int i)
+{
+	Assert(i >= 0 && i < call->nmessages);
+	return &call->messages[i];
+}
+
+int
+sqs_call_nentries(const SqsCall *call)
+{
+	return call->nentries;
+}
+
+const SqsBatchEntry *
+sqs_call_entry(const SqsCall *call, int i)
+{
+	Assert(i >= 0 && i < call->nentries);
+	return &call->entries[i];
+}
+
+long
+sqs_call_elapsed_ms(const SqsCall *call)
+{
+	return (long) (call->ended - call->started);
+}
+
+size_t
+sqs_call_memory(const SqsCall *call)
+{
+	return sizeof(SqsCall) + call->reply_len +
+		(call->messages != NULL ? sizeof(SqsReceivedMessage) * SQS_MAX_BATCH : 0);
+}

@@ -1,0 +1,473 @@
+/*-------------------------------------------------------------------------
+ *
+ * catalog.c
+ *	  Reading what is configured: queues, their servers, their keys.
+ *
+ * Workers read the catalogs in short transactions and copy what they need.
+ * Two things matter more here than brevity:
+ *
+ *	- One bad row must not keep the others from being worked on.  So whatever
+ *	  a person can get wrong (a dropped role, server or function, a privilege
+ *	  taken away) is no error but a sentence in the row's "problem".  Lookups
+ *	  are therefore made in the system caches, not through the functions that
+ *	  raise errors.
+ *
+ *	- The library may be newer, or older, than the extension's SQL objects,
+ *	  between its installation and ALTER EXTENSION UPDATE.  So the table is
+ *	  read by column name, a missing column has its default, and one that is
+ *	  not known here is passed over.
+ *
+ * The table is scanned directly, without the executor: privileges, row
+ * security and the search path of the session have no part in it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_foreign_server.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "catalog/pg_user_mapping.h"
+#include "commands/defrem.h"
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "foreign/foreign.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+
+#include "aws/endpoint.h"
+#include "catalog.h"
+#include "compat.h"
+#include "fdw.h"
+
+/*
+ * Schema and owner of the extension; InvalidOid where it is not installed.
+ */
+static void
+find_extension(Oid *schema, Oid *owner)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
+
+	*schema = InvalidOid;
+	*owner = InvalidOid;
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum("sqsbridge"));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_extension form = (Form_pg_extension) GETSTRUCT(tuple);
+
+		*schema = form->extnamespace;
+		*owner = form->extowner;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+}
+
+Oid
+sqs_extension_oid(void)
+{
+	return get_extension_oid("sqsbridge", true);
+}
+
+Oid
+sqs_extension_schema(void)
+{
+	Oid			schema;
+	Oid			owner;
+
+	find_extension(&schema, &owner);
+	return schema;
+}
+
+Oid
+sqs_extension_owner(void)
+{
+	Oid			schema;
+	Oid			owner;
+
+	find_extension(&schema, &owner);
+	return owner;
+}
+
+static void
+missing_object(const char *kind, const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("%s \"%s\" of extension sqsbridge does not exist", kind, name),
+			 OidIsValid(sqs_extension_oid()) ?
+			 errhint("Run ALTER EXTENSION sqsbridge UPDATE.") :
+			 errhint("Run CREATE EXTENSION sqsbridge in this database.")));
+}
+
+Oid
+sqs_relation_oid(const char *relname)
+{
+	Oid			schema = sqs_extension_schema();
+	Oid			relid = InvalidOid;
+
+	if (OidIsValid(schema))
+		relid = get_relname_relid(relname, schema);
+	if (!OidIsValid(relid))
+		missing_object("relation", relname);
+	return relid;
+}
+
+Oid
+sqs_message_type_oid(void)
+{
+	Oid			schema = sqs_extension_schema();
+	Oid			type = InvalidOid;
+
+	if (OidIsValid(schema))
+		type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
+							   CStringGetDatum("sqs_message"), ObjectIdGetDatum(schema));
+	if (!OidIsValid(type))
+		missing_object("type", "sqs_message");
+	return type;
+}
+
+/*
+ * Handlers
+ */
+
+static char *
+role_name(Oid role)
+{
+	char	   *name = GetUserNameFromId(role, true);
+
+	return name != NULL ? name : psprintf("%u", role);
+}
+
+Oid
+sqs_resolve_handler(const char *handler, Oid role, char **why)
+{
+	Oid			message_type = sqs_message_type_oid();
+	List	   *names;
+	char	   *nspname;
+	char	   *proname;
+	Oid			nsp;
+	HeapTuple	tuple;
+	Form_pg_proc form;
+	Oid			funcid;
+	char		prokind;
+	bool		retset;
+
+	*why = NULL;
+	if (!SplitIdentifierString(pstrdup(handler), '.', &names) || list_length(names) != 2)
+	{
+		*why = psprintf("\"%s\" is not the name of a function with its schema", handler);
+		return InvalidOid;
+	}
+	nspname = linitial(names);
+	proname = lsecond(names);
+
+	nsp = get_namespace_oid(nspname, true);
+	if (!OidIsValid(nsp))
+	{
+		*why = psprintf("schema \"%s\" does not exist", nspname);
+		return InvalidOid;
+	}
+	if (isAnyTempNamespace(nsp))
+	{
+		*why = psprintf("function %s is temporary, and other sessions cannot call it", handler);
+		return InvalidOid;
+	}
+
+	tuple = SearchSysCache3(PROCNAMEARGSNSP, CStringGetDatum(proname),
+							PointerGetDatum(buildoidvector(&message_type, 1)),
+							ObjectIdGetDatum(nsp));
+	if (!HeapTupleIsValid(tuple))
+	{
+		*why = psprintf("function %s(sqs_message) does not exist", handler);
+		return InvalidOid;
+	}
+	form = (Form_pg_proc) GETSTRUCT(tuple);
+	funcid = form->oid;
+	prokind = form->prokind;
+	retset = form->proretset;
+	ReleaseSysCache(tuple);
+
+	if (prokind != PROKIND_FUNCTION)
+		*why = psprintf("%s(sqs_message) is %s, not a function", handler,
+						prokind == PROKIND_PROCEDURE ? "a procedure" :
+						prokind == PROKIND_AGGREGATE ? "an aggregate" : "a window function");
+	else if (retset)
+		*why = psprintf("function %s(sqs_message) returns a set", handler);
+	else if (object_aclcheck(NamespaceRelationId, nsp, role, ACL_USAGE) != ACLCHECK_OK)
+		*why = psprintf("role \"%s\" has no USAGE privilege on schema \"%s\"",
+						role_name(role), nspname);
+	else if (object_aclcheck(ProcedureRelationId, funcid, role, ACL_EXECUTE) != ACLCHECK_OK)
+		*why = psprintf("role \"%s\" has no EXECUTE privilege on function %s(sqs_message)",
+						role_name(role), handler);
+
+	return *why == NULL ? funcid : InvalidOid;
+}
+
+/*
+ * Queues
+ */
+
+/* Look at what the row refers to: fills in the server, or the problem. */
+static void
+resolve_queue(SqsQueueConfig *queue)
+{
+	HeapTuple	role;
+	bool		can_login;
+	ForeignServer *server;
+	SqsServerOptions options;
+
+	role = SearchSysCache1(AUTHOID, ObjectIdGetDatum(queue->owner));
+	if (!HeapTupleIsValid(role))
+	{
+		queue->problem = psprintf("its owner, the role with OID %u, does not exist", queue->owner);
+		return;
+	}
+	can_login = ((Form_pg_authid) GETSTRUCT(role))->rolcanlogin;
+	ReleaseSysCache(role);
+
+	server = GetForeignServerByName(queue->server, true);
+	if (server == NULL)
+	{
+		queue->problem = psprintf("server \"%s\" does not exist", queue->server);
+		return;
+	}
+	if (!sqs_fdw_is_ours(server->fdwid))
+	{
+		queue->problem = psprintf("server \"%s\" is not one of foreign-data wrapper sqsbridge",
+								  queue->server);
+		return;
+	}
+
+	sqs_server_options(server, &options);
+	queue->region = options.region;
+	queue->endpoint = options.endpoint;
+	queue->allow_http = options.allow_http;
+
+	if (!sqs_server_has_region(&options))
+		queue->problem = psprintf("server \"%s\" has no region", queue->server);
+	else if (object_aclcheck(ForeignServerRelationId, server->serverid, queue->owner,
+							 ACL_USAGE) != ACLCHECK_OK)
+		queue->problem = psprintf("its owner, role \"%s\", has no USAGE privilege on server \"%s\"",
+								  role_name(queue->owner), queue->server);
+
+	/* the rest is asked of the role by a handler only */
+	if (queue->problem != NULL || queue->handler == NULL)
+		return;
+
+	if (SQS_OWNER_NEEDS_LOGIN && !can_login)
+		queue->problem = psprintf("its owner, role \"%s\", is not permitted to log in",
+								  role_name(queue->owner));
+	else if (object_aclcheck(DatabaseRelationId, MyDatabaseId, queue->owner,
+							 ACL_CONNECT) != ACLCHECK_OK)
+		queue->problem = psprintf("its owner, role \"%s\", has no CONNECT privilege on the database",
+								  role_name(queue->owner));
+	else
+		(void) sqs_resolve_handler(queue->handler, queue->owner, &queue->problem);
+}
+
+/* A column by its name; false if it is NULL or not there. */
+static bool
+get_column(HeapTuple tuple, TupleDesc desc, const char *name, Datum *value)
+{
+	int			attnum = SPI_fnumber(desc, name);
+	bool		isnull;
+
+	if (attnum <= 0)
+		return false;
+	*value = heap_getattr(tuple, attnum, desc, &isnull);
+	return !isnull;
+}
+
+static char *
+get_text(HeapTuple tuple, TupleDesc desc, const char *name)
+{
+	Datum		value;
+
+	return get_column(tuple, desc, name, &value) ? TextDatumGetCString(value) : NULL;
+}
+
+static int
+get_int(HeapTuple tuple, TupleDesc desc, const char *name, int default_value)
+{
+	Datum		value;
+
+	return get_column(tuple, desc, name, &value) ? DatumGetInt32(value) : default_value;
+}
+
+static bool
+get_bool(HeapTuple tuple, TupleDesc desc, const char *name, bool default_value)
+{
+	Datum		value;
+
+	return get_column(tuple, desc, name, &value) ? DatumGetBool(value) : default_value;
+}
+
+/* An interval in units of so many microseconds. */
+static int
+get_interval(HeapTuple tuple, TupleDesc desc, const char *name, int64 unit, int default_value)
+{
+	Datum		value;
+	Interval   *interval;
+
+	if (!get_column(tuple, desc, name, &value))
+		return default_value;
+	/* constraints see to it that there are no months and no overflow */
+	interval = DatumGetIntervalP(value);
+	return (int) ((interval->day * USECS_PER_DAY + interval->time) / unit);
+}
+
+static SqsQueueConfig *
+read_queue(HeapTuple tuple, TupleDesc desc)
+{
+	SqsQueueConfig *queue = palloc0(sizeof(SqsQueueConfig));
+	Datum		value;
+
+	queue->queue_id = get_int(tuple, desc, "queue_id", 0);
+	queue->name = get_text(tuple, desc, "name");
+	if (get_column(tuple, desc, "owner", &value))
+		queue->owner = DatumGetObjectId(value);
+	if (get_column(tuple, desc, "server", &value))
+		queue->server = pstrdup(NameStr(*DatumGetName(value)));
+	queue->queue_name = get_text(tuple, desc, "queue_name");
+	queue->handler = get_text(tuple, desc, "handler");
+	queue->enabled = get_bool(tuple, desc, "enabled", true);
+	queue->concurrency = get_int(tuple, desc, "concurrency", 1);
+	queue->batch_size = get_int(tuple, desc, "batch_size", 10);
+	queue->wait_time = get_interval(tuple, desc, "wait_time", USECS_PER_SEC, 20);
+	queue->visibility_timeout = get_interval(tuple, desc, "visibility_timeout", USECS_PER_SEC, -1);
+	queue->handler_timeout = get_interval(tuple, desc, "handler_timeout", 1000, 0);
+	queue->retry_delay = get_interval(tuple, desc, "retry_delay", USECS_PER_SEC, -1);
+	queue->exactly_once = get_bool(tuple, desc, "exactly_once", true);
+
+	if (queue->name == NULL || queue->server == NULL || queue->queue_name == NULL)
+		elog(ERROR, "unexpected null in sqs_queues");
+
+	queue->fifo = strlen(queue->queue_name) > 5 &&
+		strcmp(queue->queue_name + strlen(queue->queue_name) - 5, ".fifo") == 0;
+	return queue;
+}
+
+static int
+compare_queues(const ListCell *a, const ListCell *b)
+{
+	int32		left = ((SqsQueueConfig *) lfirst(a))->queue_id;
+	int32		right = ((SqsQueueConfig *) lfirst(b))->queue_id;
+
+	return (left > right) - (left < right);
+}
+
+/* All queues, or the one with this id. */
+static List *
+read_queues(int32 queue_id)
+{
+	Relation	rel = table_open(sqs_relation_oid("sqs_queues"), AccessShareLock);
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	List	   *queues = NIL;
+	ListCell   *lc;
+
+	/* the table is small: no index is of use */
+	scan = systable_beginscan(rel, InvalidOid, false, GetActiveSnapshot(), 0, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		if (queue_id == 0 ||
+			get_int(tuple, RelationGetDescr(rel), "queue_id", 0) == queue_id)
+			queues = lappend(queues, read_queue(tuple, RelationGetDescr(rel)));
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+
+	list_sort(queues, compare_queues);
+	foreach(lc, queues)
+		resolve_queue(lfirst(lc));
+	return queues;
+}
+
+List *
+sqs_catalog_queues(void)
+{
+	return read_queues(0);
+}
+
+SqsQueueConfig *
+sqs_catalog_queue(int32 queue_id)
+{
+	List	   *queues = queue_id > 0 ? read_queues(queue_id) : NIL;
+
+	return queues != NIL ? linitial(queues) : NULL;
+}
+
+/*
+ * Keys
+ */
+
+bool
+sqs_catalog_keys(Oid owner, const char *server, SqsKeys *keys)
+{
+	ForeignServer *found = GetForeignServerByName(server, true);
+	HeapTuple	tuple;
+	Datum		options;
+	bool		isnull;
+
+	memset(keys, 0, sizeof(*keys));
+
+	/* the options of another wrapper's mappings are none of our business */
+	if (found == NULL || !sqs_fdw_is_ours(found->fdwid))
+		return false;
+
+	tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(owner),
+							ObjectIdGetDatum(found->serverid));
+	if (!HeapTupleIsValid(tuple))
+		tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(InvalidOid),
+								ObjectIdGetDatum(found->serverid));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+
+	options = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple,
+							  Anum_pg_user_mapping_umoptions, &isnull);
+	if (!isnull)
+		sqs_mapping_keys(options, keys);
+	ReleaseSysCache(tuple);
+	return true;
+}
+
+static void
+wipe(char **key)
+{
+	if (*key == NULL)
+		return;
+	explicit_bzero(*key, strlen(*key));
+	pfree(*key);
+	*key = NULL;
+}
+
+void
+sqs_wipe_keys(SqsKeys *keys)
+{
+	wipe(&keys->access_key_id);
+	wipe(&keys->secret_access_key);
+	wipe(&keys->session_token);
+}
