@@ -9,7 +9,7 @@ OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/aws/*.c src/worker/*.c))
 
 PG_CPPFLAGS = -I$(srcdir)/src -D_GNU_SOURCE $(shell $(CURL_CONFIG) --cflags)
 PG_CFLAGS = -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare \
-	-Wno-missing-field-initializers -fvisibility=hidden
+	-Wno-missing-field-initializers
 SHLIB_LINK = $(shell $(CURL_CONFIG) --libs)
 CURL_CONFIG = curl-config
 

@@ -182,19 +182,19 @@ clean(void)
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 
-	sql = psprintf("DELETE FROM %s.sqs_inbox WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+	/* search_path is pg_catalog, so operators need no qualification */
+	sql = psprintf("DELETE FROM %s.sqs_inbox WHERE ctid = ANY (ARRAY("
 				   "SELECT i.ctid FROM %s.sqs_inbox i LEFT JOIN %s.sqs_queues q USING (queue_id) "
-				   "WHERE i.handled_at OPERATOR(pg_catalog.<) pg_catalog.now() OPERATOR(pg_catalog.-) "
-				   "COALESCE(q.dedup_retention, '1 day'::pg_catalog.interval) LIMIT %d))",
+				   "WHERE i.handled_at < now() - COALESCE(q.dedup_retention, '1 day'::interval) "
+				   "LIMIT %d))",
 				   schema, schema, schema, CLEAN_BATCH);
 	if (SPI_execute(sql, false, 0) != SPI_OK_DELETE)
 		elog(ERROR, "could not clear sqs_inbox");
 	deleted = SPI_processed;
 
-	sql = psprintf("DELETE FROM %s.sqs_failures WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+	sql = psprintf("DELETE FROM %s.sqs_failures WHERE ctid = ANY (ARRAY("
 				   "SELECT f.ctid FROM %s.sqs_failures f "
-				   "WHERE f.failed_at OPERATOR(pg_catalog.<) pg_catalog.now() OPERATOR(pg_catalog.-) "
-				   "pg_catalog.make_interval(secs => $1) LIMIT %d))",
+				   "WHERE f.failed_at < now() - make_interval(secs => $1) LIMIT %d))",
 				   schema, schema, CLEAN_BATCH);
 	values[0] = Int32GetDatum(sqs_failure_retention);
 	if (SPI_execute_with_args(sql, 1, types, values, NULL, false, 0) != SPI_OK_DELETE)
