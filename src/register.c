@@ -41,7 +41,6 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"
-#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
@@ -366,8 +365,7 @@ check_owner(const char *queue, Oid owner)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("role \"%s\" is not permitted to log in", name),
 				 errdetail("The handler of queue \"%s\" runs in a session of its owner.", queue),
-				 errhint("Run: ALTER ROLE %s LOGIN; without a password nobody else can use it.",
-						 quote_identifier(name))));
+				 errhint("Run: ALTER ROLE %s LOGIN;", quote_identifier(name))));
 	if (object_aclcheck(DatabaseRelationId, MyDatabaseId, owner, ACL_CONNECT) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -402,16 +400,18 @@ function_name_exists(const char *proname, List *namespaces)
 
 /* Does this text name the type sqs_message, as the caller sees types? */
 static bool
-is_message_type(const char *name)
+is_message_type(const char *given)
 {
-	LOCAL_FCINFO(fcinfo, 1);
-	Datum		type;
+	Oid			message_type = sqs_message_type_oid();
+	List	   *names;
 
-	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = CStringGetTextDatum(name);
-	fcinfo->args[0].isnull = false;
-	type = to_regtype(fcinfo);
-	return !fcinfo->isnull && DatumGetObjectId(type) == sqs_message_type_oid();
+	if (!SplitIdentifierString(pstrdup(given), '.', &names) || names == NIL ||
+		strcmp(llast(names), "sqs_message") != 0)
+		return false;
+	if (list_length(names) == 1)
+		return TypeIsVisible(message_type);
+	return list_length(names) == 2 &&
+		get_namespace_oid(linitial(names), true) == sqs_extension_schema();
 }
 
 /*
@@ -730,6 +730,13 @@ sqs_alter_queue(PG_FUNCTION_ARGS)
 	 * Only what is changed is checked: what has broken since does not stand
 	 * in the way of changing something else.
 	 */
+	if ((changes[OPT_SERVER].is_set || changes[OPT_HANDLER].is_set) &&
+		!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(queue->owner)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the owner of queue \"%s\" does not exist any more", name),
+				 errhint("Unregister the queue, and register it again as the role that shall own it.")));
+
 	server = queue->server;
 	if (changes[OPT_SERVER].is_set)
 	{

@@ -1,0 +1,81 @@
+--
+-- Servers and user mappings: every option, and every refusal
+--
+CREATE EXTENSION sqsbridge;
+CREATE ROLE regress_sqs_app;
+
+-- Options are where they belong, or nowhere.
+ALTER FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'us-east-1');
+CREATE SERVER sqs_bad FOREIGN DATA WRAPPER sqsbridge OPTIONS (regoin 'us-east-1');
+CREATE SERVER sqs_bad FOREIGN DATA WRAPPER sqsbridge OPTIONS (secret_access_key 'SECRET');
+CREATE SERVER sqs_bad FOREIGN DATA WRAPPER sqsbridge OPTIONS ("Region" 'us-east-1');
+CREATE SERVER sqs_aws FOREIGN DATA WRAPPER sqsbridge;
+CREATE USER MAPPING FOR regress_sqs_app SERVER sqs_aws OPTIONS (region 'us-east-1');
+CREATE USER MAPPING FOR regress_sqs_app SERVER sqs_aws OPTIONS (password 'SECRET');
+CREATE FOREIGN TABLE sqs_table (a int) SERVER sqs_aws OPTIONS (queue 'q');
+CREATE FOREIGN TABLE sqs_table (a int OPTIONS (region 'x')) SERVER sqs_aws;
+
+-- Regions.
+ALTER SERVER sqs_aws OPTIONS (ADD region '');
+ALTER SERVER sqs_aws OPTIONS (ADD region 'US-EAST-1');
+ALTER SERVER sqs_aws OPTIONS (ADD region 'us east 1');
+ALTER SERVER sqs_aws OPTIONS (ADD region 'evil.example/');
+ALTER SERVER sqs_aws OPTIONS (ADD region 'us-east-1');
+ALTER SERVER sqs_aws OPTIONS (SET region 'cn-north-1');
+ALTER SERVER sqs_aws OPTIONS (DROP region);
+
+-- Endpoints: plain http on request, or on this machine.
+ALTER SERVER sqs_aws OPTIONS (ADD endpoint '');
+ALTER SERVER sqs_aws OPTIONS (ADD endpoint 'sqs.us-east-1.amazonaws.com');
+ALTER SERVER sqs_aws OPTIONS (ADD endpoint 'ftp://sqs.us-east-1.amazonaws.com');
+ALTER SERVER sqs_aws OPTIONS (ADD endpoint 'file:///etc/passwd');
+ALTER SERVER sqs_aws OPTIONS (ADD endpoint 'https://');
+ALTER SERVER sqs_aws OPTIONS (ADD endpoint 'https://host:0');
+ALTER SERVER sqs_aws OPTIONS (ADD endpoint 'https://host:65536');
+ALTER SERVER sqs_aws OPTIONS (ADD endpoint 'https://host/path');
+ALTER SERVER sqs_aws OPTIONS (ADD endpoint 'https://host?query');
+ALTER SERVER sqs_aws OPTIONS (ADD endpoint 'https://user:SECRET@host');
+ALTER SERVER sqs_aws OPTIONS (ADD endpoint 'http://sqs.example.com');
+ALTER SERVER sqs_aws OPTIONS (ADD endpoint 'http://169.254.169.254');
+ALTER SERVER sqs_aws OPTIONS (ADD endpoint 'http://localhost.example.com');
+ALTER SERVER sqs_aws OPTIONS (ADD endpoint 'http://localhost:4566');
+ALTER SERVER sqs_aws OPTIONS (SET endpoint 'http://127.0.0.1:4566');
+ALTER SERVER sqs_aws OPTIONS (SET endpoint 'http://[::1]:4566');
+ALTER SERVER sqs_aws OPTIONS (SET endpoint 'https://sqs.eu-central-1.amazonaws.com');
+ALTER SERVER sqs_aws OPTIONS (SET endpoint 'http://sqs.example.com', ADD allow_http 'off');
+ALTER SERVER sqs_aws OPTIONS (SET endpoint 'http://sqs.example.com', ADD allow_http 'true');
+ALTER SERVER sqs_aws OPTIONS (DROP allow_http);
+ALTER SERVER sqs_aws OPTIONS (SET allow_http 'false');
+ALTER SERVER sqs_aws OPTIONS (SET allow_http 'perhaps');
+ALTER SERVER sqs_aws OPTIONS (SET allow_http '');
+SELECT srvoptions FROM pg_foreign_server WHERE srvname = 'sqs_aws';
+
+-- Keys: both or none.  No value is ever in a message.
+CREATE USER MAPPING FOR regress_sqs_app SERVER sqs_aws OPTIONS (access_key_id 'AKIDEXAMPLE');
+CREATE USER MAPPING FOR regress_sqs_app SERVER sqs_aws OPTIONS (secret_access_key 'SECRET');
+CREATE USER MAPPING FOR regress_sqs_app SERVER sqs_aws OPTIONS (session_token 'SECRET');
+CREATE USER MAPPING FOR regress_sqs_app SERVER sqs_aws
+  OPTIONS (access_key_id '', secret_access_key 'SECRET');
+CREATE USER MAPPING FOR regress_sqs_app SERVER sqs_aws
+  OPTIONS (access_key_id 'AKID EXAMPLE', secret_access_key 'SECRET');
+CREATE USER MAPPING FOR regress_sqs_app SERVER sqs_aws
+  OPTIONS (access_key_id 'AKIDEXAMPLE', secret_access_key E'SECRET\n');
+CREATE USER MAPPING FOR regress_sqs_app SERVER sqs_aws
+  OPTIONS (access_key_id 'AKIDEXAMPLE', secret_access_key E'SECRET\x7f');
+DO $$ BEGIN
+  EXECUTE format('CREATE USER MAPPING FOR regress_sqs_app SERVER sqs_aws OPTIONS (access_key_id %L, secret_access_key %L)',
+                 'AKIDEXAMPLE', repeat('SECRET', 1000));
+EXCEPTION WHEN invalid_parameter_value THEN RAISE NOTICE '%', sqlerrm;
+END $$;
+CREATE USER MAPPING FOR regress_sqs_app SERVER sqs_aws;
+ALTER USER MAPPING FOR regress_sqs_app SERVER sqs_aws OPTIONS (ADD access_key_id 'AKIDEXAMPLE');
+ALTER USER MAPPING FOR regress_sqs_app SERVER sqs_aws
+  OPTIONS (ADD access_key_id 'AKIDEXAMPLE', ADD secret_access_key 'a/b+c=', ADD session_token 'token==');
+ALTER USER MAPPING FOR regress_sqs_app SERVER sqs_aws OPTIONS (DROP secret_access_key);
+ALTER USER MAPPING FOR regress_sqs_app SERVER sqs_aws OPTIONS (DROP session_token);
+SELECT umoptions FROM pg_user_mappings WHERE srvname = 'sqs_aws';
+CREATE USER MAPPING FOR PUBLIC SERVER sqs_aws
+  OPTIONS (access_key_id 'AKIDPUBLIC', secret_access_key 'public');
+
+DROP EXTENSION sqsbridge CASCADE;
+DROP ROLE regress_sqs_app;
