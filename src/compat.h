@@ -38,6 +38,13 @@
 	LogLogicalMessage(prefix, data, len, true)
 #endif
 
+/* 19 passes more to signal handlers. */
+#if PG_VERSION_NUM >= 190000
+#define SQS_PASS_SIGNAL_ARGS	postgres_signal_arg, pg_siginfo
+#else
+#define SQS_PASS_SIGNAL_ARGS	postgres_signal_arg
+#endif
+
 /* 17 has a transaction_timeout, which is FATAL. */
 #if PG_VERSION_NUM >= 170000
 #define SQS_HAS_TRANSACTION_TIMEOUT	true

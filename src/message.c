@@ -157,7 +157,9 @@ attributes_jsonb(const SqsReceivedMessage *message)
 				int			len = pg_b64_enc_len(attribute->value.len);
 				char	   *encoded = palloc(len + 1);
 
-				len = pg_b64_encode(attribute->value.data, attribute->value.len, encoded, len);
+				/* void: from 18 on the bytes are uint8 */
+				len = pg_b64_encode((const void *) attribute->value.data,
+									attribute->value.len, encoded, len);
 				if (len < 0)
 					elog(ERROR, "could not encode attribute value");
 				encoded[len] = '\0';

@@ -342,9 +342,14 @@ check_queue_name(const char *value, const SqsServerOptions *options)
 	if (!(is_url ? sqs_queue_url_is_valid(value, options->allow_http, &why) :
 		  sqs_queue_name_is_valid(value, &why)))
 	{
-		/* a URL with a password in it is not repeated */
-		refuse_value(OPT_QUEUE_NAME,
-					 strchr(value, '@') != NULL ? "(not shown)" : quoted(value), why);
+		/* a URL with a password in it is not repeated, not even in the log */
+		if (strchr(value, '@') != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("invalid value for option \"queue_name\""),
+					 errdetail("Option \"queue_name\" %s.", why),
+					 errhidestmt(true)));
+		refuse_value(OPT_QUEUE_NAME, quoted(value), why);
 	}
 }
 

@@ -102,7 +102,7 @@ handler_sigterm(SIGNAL_ARGS)
 	int			save_errno = errno;
 
 	if (!in_loop || term_seen)
-		die(postgres_signal_arg);
+		die(SQS_PASS_SIGNAL_ARGS);
 	else
 	{
 		term_seen = true;
@@ -274,12 +274,32 @@ run_message(SqsDelivery *delivery, volatile Phase *phase)
 	return lsn;
 }
 
-/* The message was handled before: wait for that to be durable, no more. */
-static XLogRecPtr
-acknowledge_duplicate(SqsDelivery *delivery)
+/*
+ * The message was handled before: wait for that to be durable, no more.
+ */
+static void
+acknowledge_duplicate(SqsDelivery *delivery, SqsResult *result)
 {
-	StartTransactionCommand();
-	return commit_and_get_lsn(delivery->message.message_id);
+	PG_TRY();
+	{
+		StartTransactionCommand();
+		result->lsn = commit_and_get_lsn(delivery->message.message_id);
+		result->outcome = SQS_OUTCOME_DUPLICATE;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		MemoryContextSwitchTo(message_context);
+		edata = CopyErrorData();
+		HOLD_INTERRUPTS();
+		AbortOutOfAnyTransaction();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+		result->outcome = SQS_OUTCOME_FAILED;
+		strlcpy(result->text, edata->message, sizeof(result->text));
+	}
+	PG_END_TRY();
 }
 
 /*
@@ -364,25 +384,7 @@ try_message(SqsDelivery *delivery, int attempt, SqsResult *result)
 			strlcpy(result->text, edata->message, sizeof(result->text));
 		}
 		else if (phase == PHASE_INBOX && edata->sqlerrcode == ERRCODE_UNIQUE_VIOLATION)
-		{
-			PG_TRY();
-			{
-				result->lsn = acknowledge_duplicate(delivery);
-				result->outcome = SQS_OUTCOME_DUPLICATE;
-			}
-			PG_CATCH();
-			{
-				MemoryContextSwitchTo(message_context);
-				edata = CopyErrorData();
-				HOLD_INTERRUPTS();
-				AbortOutOfAnyTransaction();
-				FlushErrorState();
-				RESUME_INTERRUPTS();
-				result->outcome = SQS_OUTCOME_FAILED;
-				strlcpy(result->text, edata->message, sizeof(result->text));
-			}
-			PG_END_TRY();
-		}
+			acknowledge_duplicate(delivery, result);
 		else if ((edata->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
 				  edata->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED) &&
 				 attempt < MAX_TRIES && !timed_out && !term_seen)

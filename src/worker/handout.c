@@ -235,53 +235,36 @@ cancel_current(Handler *handler, uint64 seq, SqsCancel reason)
 void
 sqs_handout_lease_lost(QueueWorker *qw, Lease *lease)
 {
+	MessageGroup *group = lease->group;
+
 	sqs_lease_stop_renewing(qw, lease);
 
-	switch (lease->state)
+	if (lease->state == LEASE_HANDED)
 	{
-		case LEASE_HANDED:
-			/* its result decides; if it had not begun, it is taken back first */
-			if (!cancel_current(lease->handler, lease->seq, SQS_CANCEL_LEASE_LOST))
-			{
-				Handler    *handler = lease->handler;
-				MessageGroup    *group = lease->group;
+		/* running: its result says how that ended */
+		if (cancel_current(lease->handler, lease->seq, SQS_CANCEL_LEASE_LOST))
+			return;
+		/* not begun: taken back.  Or just finished: its result is on the way */
+		(void) take_back(qw, lease->handler);
+	}
 
-				(void) take_back(qw, handler);
-				if (lease->state != LEASE_WAITING)
-					return;		/* finished: its result is on the way */
-				(void) group;
-			}
-			else
-				return;
-			/* FALLTHROUGH */
+	/* COMMITTED is done and waits for a standby: there is nothing to cancel */
+	if (lease->state != LEASE_WAITING)
+		return;
 
-		case LEASE_WAITING:
-			{
-				MessageGroup    *group = lease->group;
-
-				dlist_delete(&lease->node);
-				if (group == NULL || !group->failed)
-				{
-					qw->nwaiting--;
-					if (group != NULL)
-						group->nwaiting--;
-				}
-				sqs_count(qw->stats, SQS_LOST, 1);
-				sqs_lease_free(qw, lease);
-				if (group != NULL)
-				{
-					group_fail(qw, group);
-					group_settle(qw, group);
-				}
-				break;
-			}
-
-		case LEASE_COMMITTED:
-			/* it is done, and waits for a standby: nothing to cancel */
-			break;
-
-		default:
-			break;
+	dlist_delete(&lease->node);
+	if (group == NULL || !group->failed)
+	{
+		qw->nwaiting--;
+		if (group != NULL)
+			group->nwaiting--;
+	}
+	sqs_count(qw->stats, SQS_LOST, 1);
+	sqs_lease_free(qw, lease);
+	if (group != NULL)
+	{
+		group_fail(qw, group);
+		group_settle(qw, group);
 	}
 }
 

@@ -26,6 +26,7 @@
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
+#include "compat.h"
 #include "sqsbridge.h"
 #include "worker/worker.h"
 
@@ -139,7 +140,7 @@ worker_sigterm(SIGNAL_ARGS)
 	int			save_errno = errno;
 
 	if (in_own_transaction)
-		die(postgres_signal_arg);
+		die(SQS_PASS_SIGNAL_ARGS);
 	ShutdownRequestPending = true;
 	SetLatch(MyLatch);
 	errno = save_errno;
