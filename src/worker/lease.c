@@ -12,8 +12,8 @@
  * A lease is lost when SQS says so for its entry, or when its time has run
  * out without a renewal that succeeded; no handler runs without a lease.
  *
- * The renewal list is ordered by time because every lease asks for the same
- * timeout: a lease that is added or renewed goes to the end.
+ * A lease is as long as its receive asked for, which may have been before the
+ * option was altered.
  *
  *-------------------------------------------------------------------------
  */
@@ -90,6 +90,26 @@ sqs_lease_mirror(QueueWorker *qw, Lease *lease)
 	LWLockRelease(sqs_slot_lock(sqs_my_slot));
 }
 
+/* By time; from the end, where it belongs unless the timeout was altered. */
+static void
+insert_renewal(QueueWorker *qw, Lease *lease)
+{
+	dlist_node *before = qw->renewals.head.prev;
+
+	if (dlist_is_empty(&qw->renewals))
+	{
+		dlist_push_head(&qw->renewals, &lease->renewal_node);
+		return;
+	}
+	while (before != &qw->renewals.head &&
+		   dlist_container(Lease, renewal_node, before)->renew_at > lease->renew_at)
+		before = before->prev;
+	if (before == &qw->renewals.head)
+		dlist_push_head(&qw->renewals, &lease->renewal_node);
+	else
+		dlist_insert_after(before, &lease->renewal_node);
+}
+
 static void
 schedule_renewal(QueueWorker *qw, Lease *lease, int64 from, int visibility)
 {
@@ -97,12 +117,13 @@ schedule_renewal(QueueWorker *qw, Lease *lease, int64 from, int visibility)
 
 	lease->until = Min(end, lease->received_at + LEASE_TOTAL_MS);
 	lease->renew_at = from + (int64) visibility * 500;
-	dlist_push_tail(&qw->renewals, &lease->renewal_node);
+	insert_renewal(qw, lease);
 }
 
 /* NULL if the table is full, which asking for no more than fits prevents. */
 Lease *
-sqs_lease_add(QueueWorker *qw, Reply *reply, const SqsReceivedMessage *message)
+sqs_lease_add(QueueWorker *qw, Reply *reply, const SqsReceivedMessage *message,
+			  int visibility)
 {
 	Lease	   *lease;
 	uint32		generation;
@@ -124,10 +145,10 @@ sqs_lease_add(QueueWorker *qw, Reply *reply, const SqsReceivedMessage *message)
 	 * out; the reply is what says when, but only to a round trip.
 	 */
 	sent_at = qw->now - Min(sqs_call_elapsed_ms(reply->call), 1000);
-	lease->received_at = Max(sent_at, qw->now - (int64) qw->visibility * 250);
+	lease->received_at = Max(sent_at, qw->now - (int64) visibility * 250);
 	reply->leases++;
 	qw->nleases++;
-	schedule_renewal(qw, lease, lease->received_at, qw->visibility);
+	schedule_renewal(qw, lease, lease->received_at, visibility);
 	pg_atomic_write_u32(&qw->stats->in_flight, qw->nleases);
 	sqs_lease_mirror(qw, lease);
 	return lease;
@@ -304,7 +325,7 @@ renew_done(SqsCall *call, void *arg)
 		{
 			/* try again while there is time; a failing call says why itself */
 			lease->renew_at = qw->now + RENEW_RETRY_MS;
-			dlist_push_head(&qw->renewals, &lease->renewal_node);
+			insert_renewal(qw, lease);
 		}
 	}
 	sqs_call_free(call);

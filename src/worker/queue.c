@@ -166,6 +166,9 @@ load_config(QueueWorker *qw)
 	}
 	sqs_wipe_keys(&keys);
 
+	/* another function has another pace */
+	if (!first && strcmp(config->handler, qw->config->handler) != 0)
+		qw->mean_us = 0;
 	if (qw->attributes_known && config->visibility_timeout > 0)
 		qw->visibility = config->visibility_timeout;
 	qw->config = config;
@@ -342,7 +345,8 @@ receive_done(SqsCall *call, void *arg)
 
 	for (int i = 0; i < n; i++)
 	{
-		Lease	   *lease = sqs_lease_add(qw, reply, sqs_call_message(call, i));
+		Lease	   *lease = sqs_lease_add(qw, reply, sqs_call_message(call, i),
+										poll->visibility);
 
 		if (lease == NULL)
 			break;				/* more than was asked for: left to time out */
@@ -399,6 +403,7 @@ start_polls(QueueWorker *qw)
 		if (poll == NULL)
 			break;
 		poll->asked = n;
+		poll->visibility = qw->visibility;
 		poll->call = sqs_start_receive(qw->client, qw->queue_url, n,
 									   qw->config->wait_time, qw->visibility,
 									   (long) qw->config->wait_time * 1000 + POLL_MARGIN_MS,

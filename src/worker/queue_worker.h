@@ -136,6 +136,7 @@ typedef struct Poll
 {
 	SqsCall    *call;			/* NULL: free */
 	int			asked;
+	int			visibility;		/* s: the lease it asked for */
 } Poll;
 
 typedef struct QueueWorker
@@ -220,7 +221,8 @@ sqs_wake_at(QueueWorker *qw, int64 at)
 /* lease.c */
 extern void sqs_leases_init(QueueWorker *qw);
 extern Lease *sqs_lease_add(QueueWorker *qw, Reply *reply,
-							const SqsReceivedMessage *message);
+							const SqsReceivedMessage *message,
+							int visibility);
 extern void sqs_lease_free(QueueWorker *qw, Lease *lease);
 extern void sqs_lease_stop_renewing(QueueWorker *qw, Lease *lease);
 extern void sqs_lease_mirror(QueueWorker *qw, Lease *lease);

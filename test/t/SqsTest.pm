@@ -1,0 +1,463 @@
+# SqsTest.pm: what the TAP tests of sqsbridge have in common.
+#
+# The tests start PostgreSQL servers and SQS servers of their own and need
+# nothing but what comes with PostgreSQL (PostgreSQL::Test::*), Perl's core
+# and IPC::Run.  The extension must be installed and test/sqsd be built.
+# initdb refuses to run as root, so the tests have to be run as somebody
+# else.  From the top of the source tree:
+#
+#   PATH=$(pg_config --bindir):$PATH \
+#   PG_REGRESS=$(dirname $(pg_config --pgxs))/../test/regress/pg_regress \
+#   PERL5LIB=$(dirname $(pg_config --pgxs))/../test/perl:test/t \
+#   TESTDIR=/tmp/sqsbridge-tap \
+#   prove test/t
+#
+# Everything that the tests write, logs included, goes to $TESTDIR/tmp_check,
+# which is made if it is not there.
+#
+# Optional:
+#
+#   SQSD                     path of sqsd, if it is not test/sqsd/sqsd
+#   SQSBRIDGE_ENDPOINT_KIND  sqsd (the default) or fauxqs, which is somebody
+#                            else's emulator of SQS; tests that need what only
+#                            sqsd can do are skipped then
+#   FAUXQS_DIR               directory that has node_modules/fauxqs
+package SqsTest;
+
+use strict;
+use warnings;
+
+use Encode ();
+use Cwd qw(abs_path);
+use Exporter 'import';
+use File::Basename;
+use HTTP::Tiny;
+use IPC::Run;
+use JSON::PP;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+our @EXPORT = qw(
+  start_sqs new_node setup_database poll_until query_is query_true
+  check_log need_sqsd endpoint_kind elapsed sql_literal log_text
+);
+
+my $account = '000000000000';
+
+# A killed SQS server must not kill the test.
+$SIG{PIPE} = 'IGNORE';
+
+sub endpoint_kind
+{
+	return $ENV{SQSBRIDGE_ENDPOINT_KIND} || 'sqsd';
+}
+
+# For test files that need what only sqsd can do.
+sub need_sqsd
+{
+	plan skip_all => 'needs sqsd' if endpoint_kind() ne 'sqsd';
+	return;
+}
+
+# ---- waiting ----
+
+# poll_until(sub { ... }, 'what for' [, seconds]): naps of 50 ms until the sub
+# returns true; returns what it returned.  A failed test if the time is over.
+sub poll_until
+{
+	my ($condition, $name, $timeout) = @_;
+	my $until = time() + ($timeout || 60);
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	while (1)
+	{
+		my $result = $condition->();
+		if ($result)
+		{
+			pass($name);
+			return $result;
+		}
+		last if time() > $until;
+		usleep(50_000);
+	}
+	fail("$name (timed out)");
+	return;
+}
+
+# The query must yield what is expected, sooner or later.
+sub query_is
+{
+	my ($node, $query, $expected, $name, %o) = @_;
+	my $until = time() + ($o{timeout} || 60);
+	my ($got, $stderr);
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	while (1)
+	{
+		(undef, $got, $stderr) =
+		  $node->psql($o{dbname} || 'postgres', $query, timeout => 60);
+		last if ($stderr || '') eq '' && $got eq $expected;
+		last if time() > $until;
+		usleep(50_000);
+	}
+	diag($stderr) if ($stderr || '') ne '';
+	return is($got, $expected, $name);
+}
+
+sub query_true
+{
+	my ($node, $query, $name, %o) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return query_is($node, "SELECT ($query)", 't', $name, %o);
+}
+
+# Seconds that the sub takes.
+sub elapsed
+{
+	my ($sub) = @_;
+	my $start = time();
+	$sub->();
+	return time() - $start;
+}
+
+sub sql_literal
+{
+	my ($text) = @_;
+	$text =~ s/'/''/g;
+	if ($text =~ /\\/)
+	{
+		$text =~ s/\\/\\\\/g;
+		return "E'$text'";
+	}
+	return "'$text'";
+}
+
+# ---- PostgreSQL ----
+
+# new_node(name [, conf => text, env => {}, init => [], start => 0]): a server
+# with the extension loaded.
+sub new_node
+{
+	my ($name, %o) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(@{ $o{init} || [] });
+	$node->append_conf('postgresql.conf', <<EOC);
+shared_preload_libraries = 'sqsbridge'
+max_worker_processes = 32
+log_statement = none
+log_min_messages = info
+EOC
+	$node->append_conf('postgresql.conf', $o{conf}) if defined $o{conf};
+	if (!exists $o{start} || $o{start})
+	{
+		local %ENV = (%ENV, %{ $o{env} || {} });
+		$node->start;
+	}
+	return $node;
+}
+
+# Extension, server "aws" and, unless user_mapping is 0, keys for all.
+sub setup_database
+{
+	my ($node, $sqs, %o) = @_;
+	my $db = $o{dbname} || 'postgres';
+	my $endpoint = $sqs->endpoint;
+
+	$node->safe_psql($db, <<EOQ);
+CREATE EXTENSION sqsbridge;
+CREATE SERVER aws FOREIGN DATA WRAPPER sqsbridge
+  OPTIONS (region 'us-east-1', endpoint '$endpoint');
+EOQ
+	$node->safe_psql($db, <<EOQ) if !exists $o{user_mapping} || $o{user_mapping};
+CREATE USER MAPPING FOR PUBLIC SERVER aws
+  OPTIONS (access_key_id 'AKIDTEST', secret_access_key 'secret');
+EOQ
+	return;
+}
+
+sub log_text
+{
+	my ($node, $offset) = @_;
+	return substr(slurp_file($node->logfile), $offset || 0);
+}
+
+# An unexplained line in a server log is a bug: every line of these kinds must
+# match one of the patterns.
+sub check_log
+{
+	my ($node, @allow) = @_;
+	my @bad;
+
+	foreach my $line (split /\n/, slurp_file($node->logfile))
+	{
+		next
+		  unless $line =~ /^TRAP/
+		  || $line =~ /^\S+ \S+ \S+ \[\d+\] (?:\S+ )?(?:PANIC|FATAL|ERROR|WARNING):  /
+		  || $line =~ /\bLOG:  .*(?:exited with exit code|terminated by signal)/
+		  || $line =~ /sqsbridge.*(?:leak|not closed)/;
+		push @bad, $line unless grep { $line =~ $_ } @allow;
+	}
+	splice(@bad, 20) if @bad > 20;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return is(join("\n", @bad), '', $node->name . ': no unexpected line in the server log');
+}
+
+# ---- SQS ----
+
+my @running;
+
+# start_sqs([queues => ['name,Attr=Value', ...], args => [...], port => N]):
+# an SQS server, of the kind that is asked for by the environment.
+sub start_sqs
+{
+	my (%o) = @_;
+	my $self = bless {
+		kind => $o{kind} || endpoint_kind(),
+		http => HTTP::Tiny->new(timeout => 60, verify_SSL => 0, keep_alive => 0),
+		scheme => $o{scheme} || 'http',
+	}, __PACKAGE__;
+	my @command;
+	my $portfile;
+	my $dir = PostgreSQL::Test::Utils::tempdir();
+
+	if ($self->{kind} eq 'sqsd')
+	{
+		my $program = $ENV{SQSD} || abs_path(dirname(__FILE__)) . '/../sqsd/sqsd';
+		$portfile = "$dir/port";
+		@command = ($program, '--quiet', '--no-cooldown', '--port', $o{port} || 0,
+			'--port-file', $portfile, @{ $o{args} || [] });
+	}
+	else
+	{
+		my $where = $ENV{FAUXQS_DIR} or die 'FAUXQS_DIR is not set';
+		$self->{port} = $o{port} || PostgreSQL::Test::Cluster::get_free_port();
+		$ENV{FAUXQS_PORT} = $self->{port};
+		$ENV{FAUXQS_LOGGER} = 'false';
+		@command = ('node', "$where/node_modules/.bin/fauxqs");
+	}
+	$self->{log} = "$dir/sqs.log";
+	$self->{harness} =
+	  IPC::Run::start(\@command, '<', \undef, '>', $self->{log}, '2>&1');
+	push @running, $self;
+
+	my $until = time() + 60;
+	while (time() < $until)
+	{
+		if (defined $portfile && -s $portfile)
+		{
+			$self->{port} = slurp_file($portfile) + 0;
+		}
+		if ($self->{port})
+		{
+			my $path = $self->{kind} eq 'sqsd' ? '/_sqsd/health' : '/health';
+			my $reply = $self->{http}->get($self->endpoint . $path);
+			last if $reply->{success};
+		}
+		usleep(50_000);
+	}
+	die "SQS server did not start: " . slurp_file($self->{log}) if time() >= $until;
+
+	foreach my $queue (@{ $o{queues} || [] })
+	{
+		my ($name, @attributes) = split /,/, $queue;
+		$self->create_queue($name, map { split /=/, $_, 2 } @attributes);
+	}
+	return $self;
+}
+
+sub endpoint
+{
+	my ($self) = @_;
+	return "$self->{scheme}://127.0.0.1:$self->{port}";
+}
+
+sub stop_sqs
+{
+	my ($self) = @_;
+	my $harness = delete $self->{harness} or return;
+	$harness->kill_kill(grace => 5);
+	return;
+}
+
+END
+{
+	my $status = $?;
+	$_->stop_sqs foreach @running;
+	$? = $status;
+}
+
+# A call of the SQS protocol; dies if it fails.
+sub call
+{
+	my ($self, $action, $in) = @_;
+	my $reply = $self->{http}->request(
+		'POST',
+		$self->endpoint . '/',
+		{
+			headers => {
+				'Content-Type' => 'application/x-amz-json-1.0',
+				'X-Amz-Target' => "AmazonSQS.$action",
+				'Authorization' =>
+				  'AWS4-HMAC-SHA256 Credential=AKIDTEST/20200101/us-east-1/sqs/aws4_request, '
+				  . 'SignedHeaders=host, Signature=' . ('0' x 64),
+			},
+			content => JSON::PP->new->utf8->canonical->encode($in)
+		});
+	die "$action: $reply->{status} $reply->{content}" unless $reply->{success};
+	return $reply->{content} eq '' ? {} : JSON::PP->new->utf8->decode($reply->{content});
+}
+
+sub url
+{
+	my ($self, $queue) = @_;
+	$self->{urls}{$queue} ||=
+	  $self->call('GetQueueUrl', { QueueName => $queue })->{QueueUrl};
+	return $self->{urls}{$queue};
+}
+
+# Attributes are SQS's own, but dlq => NAME:COUNT stands for a RedrivePolicy.
+sub create_queue
+{
+	my ($self, $name, %attributes) = @_;
+
+	$attributes{FifoQueue} = 'true' if $name =~ /\.fifo$/;
+	if (my $dlq = delete $attributes{dlq})
+	{
+		my ($target, $count) = split /:/, $dlq;
+		$attributes{RedrivePolicy} = JSON::PP->new->canonical->encode(
+			{
+				deadLetterTargetArn => "arn:aws:sqs:us-east-1:$account:$target",
+				maxReceiveCount => $count
+			});
+	}
+	return $self->call('CreateQueue', { QueueName => $name, Attributes => \%attributes });
+}
+
+# send_messages(queue, ...): each a body or a hash of a SendMessageBatch entry,
+# both in Perl's characters.  Returns the message ids.
+sub send_messages
+{
+	my ($self, $queue, @messages) = @_;
+	my @ids;
+	my $n = 0;
+
+	while (@messages)
+	{
+		my @entries;
+		my $bytes = 0;
+
+		while (@messages && @entries < 10)
+		{
+			my $m = ref $messages[0] ? $messages[0] : { MessageBody => $messages[0] };
+			my $size = length(Encode::encode_utf8($m->{MessageBody})) + 2048;
+			last if @entries && $bytes + $size > 1_000_000;
+			$bytes += $size;
+			push @entries, { Id => 'e' . $n++, %$m };
+			shift @messages;
+		}
+		my $reply = $self->call('SendMessageBatch',
+			{ QueueUrl => $self->url($queue), Entries => \@entries });
+		die 'not all messages were accepted: ' . encode_json($reply->{Failed})
+		  if @{ $reply->{Failed} || [] };
+		my %id = map { $_->{Id} => $_->{MessageId} } @{ $reply->{Successful} };
+		push @ids, map { $id{ $_->{Id} } } @entries;
+	}
+	return @ids;
+}
+
+# How many messages the queue has: visible, in_flight, delayed.
+sub counts
+{
+	my ($self, $queue) = @_;
+
+	if ($self->{kind} eq 'sqsd')
+	{
+		my $s = $self->stats($queue);
+		return { map { $_ => $s->{$_} } qw(visible in_flight delayed) };
+	}
+	my $a = $self->call('GetQueueAttributes',
+		{ QueueUrl => $self->url($queue), AttributeNames => ['All'] })->{Attributes};
+	return {
+		visible => $a->{ApproximateNumberOfMessages},
+		in_flight => $a->{ApproximateNumberOfMessagesNotVisible},
+		delayed => $a->{ApproximateNumberOfMessagesDelayed}
+	};
+}
+
+# Nothing left of the queue's messages, sooner or later.
+sub is_empty
+{
+	my ($self, $queue, $name, $timeout) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	poll_until(
+		sub {
+			my $c = $self->counts($queue);
+			return $c->{visible} + $c->{in_flight} + $c->{delayed} == 0;
+		},
+		$name || "SQS has no message left in $queue",
+		$timeout) or diag(explain($self->counts($queue)));
+	return;
+}
+
+# ---- what only sqsd has ----
+
+sub admin
+{
+	my ($self, $method, $path, $in) = @_;
+	my $reply = $self->{http}->request($method, $self->endpoint . "/_sqsd/$path",
+		defined $in ? { content => JSON::PP->new->utf8->encode($in) } : {});
+	die "$method $path: $reply->{status} $reply->{content}" unless $reply->{success};
+	return $reply->{content} eq '' ? {} : JSON::PP->new->utf8->decode($reply->{content});
+}
+
+sub fill
+{
+	my ($self, $queue, $count, %o) = @_;
+	return $self->admin('POST', 'fill',
+		{ queue => $queue, count => $count, body => '{i}', %o });
+}
+
+sub stats
+{
+	my ($self, $queue) = @_;
+	my $all = $self->admin('GET', 'stats');
+	return defined $queue ? $all->{queues}{$queue} : $all;
+}
+
+# Number of calls of an action for a queue.
+sub calls
+{
+	my ($self, $queue, $action) = @_;
+	return $self->stats($queue)->{calls}{$action} || 0;
+}
+
+sub messages
+{
+	my ($self, $queue, $state) = @_;
+	my $reply = $self->admin('GET',
+		"messages?queue=$queue" . (defined $state ? "&state=$state" : ''));
+	return ref $reply eq 'HASH' ? $reply->{messages} : $reply;
+}
+
+sub fault
+{
+	my ($self, %rule) = @_;
+	return $self->admin('POST', 'fault', \%rule)->{id};
+}
+
+sub clear_faults
+{
+	my ($self, $id) = @_;
+	return $self->admin('DELETE', 'fault' . (defined $id ? "?id=$id" : ''));
+}
+
+sub advance
+{
+	my ($self, $seconds) = @_;
+	return $self->admin('POST', 'advance', { seconds => $seconds });
+}
+
+1;
