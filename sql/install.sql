@@ -111,7 +111,9 @@ DROP SCHEMA "Odd Schema", sqs_elsewhere;
 
 -- What is there already is not taken over.
 CREATE TABLE sqs_inbox (queue_id int, message_id text, handled_at timestamptz);
+\set VERBOSITY terse
 CREATE EXTENSION sqsbridge;
+\set VERBOSITY default
 DROP TABLE sqs_inbox;
 
 -- Default privileges give nobody a way into the tables.

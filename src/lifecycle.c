@@ -27,8 +27,10 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xlog.h"
 #include "catalog/objectaccess.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
@@ -37,6 +39,7 @@
 #include "storage/ipc.h"
 #include "tcop/utility.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 
 #include "compat.h"
 #include "lifecycle.h"
@@ -155,6 +158,37 @@ names_extension(DropStmt *stmt)
 	return false;
 }
 
+static Oid
+template_database(CreatedbStmt *stmt)
+{
+	const char *template = "template1";
+	ListCell   *lc;
+
+	foreach(lc, stmt->options)
+	{
+		DefElem    *option = (DefElem *) lfirst(lc);
+
+		if (strcmp(option->defname, "template") == 0 &&
+			option->arg != NULL && IsA(option->arg, String))
+			template = strVal(option->arg);
+	}
+	return get_database_oid(template, true);
+}
+
+static bool
+is_template(Oid dboid)
+{
+	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(dboid));
+	bool		result = false;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		result = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
+		ReleaseSysCache(tuple);
+	}
+	return result;
+}
+
 static void
 before_utility(Node *parsetree)
 {
@@ -190,19 +224,7 @@ before_utility(Node *parsetree)
 
 		case T_CreatedbStmt:
 			{
-				CreatedbStmt *stmt = castNode(CreatedbStmt, parsetree);
-				ListCell   *lc;
-				const char *template = "template1";
-
-				foreach(lc, stmt->options)
-				{
-					DefElem    *option = (DefElem *) lfirst(lc);
-
-					if (strcmp(option->defname, "template") == 0 &&
-						option->arg != NULL && IsA(option->arg, String))
-						template = strVal(option->arg);
-				}
-				block_database(get_database_oid(template, true));
+				block_database(template_database(castNode(CreatedbStmt, parsetree)));
 				/* a copy brings its queues along */
 				rescan_pending = true;
 				break;
@@ -262,7 +284,13 @@ may_block(Node *parsetree)
 				return OidIsValid(dboid) && sqs_database_ownercheck(dboid, GetUserId());
 			}
 		case T_CreatedbStmt:
-			return superuser() || have_createdb_privilege();
+			{
+				Oid			dboid = template_database((CreatedbStmt *) parsetree);
+
+				/* as createdb() does: to copy takes more than CREATEDB */
+				return OidIsValid(dboid) && have_createdb_privilege() &&
+					(is_template(dboid) || sqs_database_ownercheck(dboid, GetUserId()));
+			}
 		case T_DropStmt:
 			if (((DropStmt *) parsetree)->removeType == OBJECT_EXTENSION)
 			{

@@ -521,6 +521,7 @@ sqs_queue_worker_main(Datum arg)
 	SqsDatabase *database;
 	uint32		wait_event;
 	uint64		change;
+	char	   *ca_file;
 
 	sqs_worker_attach(arg);
 	sqs_worker_signals();
@@ -554,6 +555,7 @@ sqs_queue_worker_main(Datum arg)
 	sqs_leases_init(qw);
 	sqs_handout_init(qw);
 	create_client(qw);
+	ca_file = pstrdup(sqs_ca_file);
 	sqs_set_worker_state(SQS_WORKER_RUNNING);
 
 	for (;;)
@@ -570,6 +572,9 @@ sqs_queue_worker_main(Datum arg)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			/* the client was made with it: the next worker makes another */
+			if (strcmp(ca_file, sqs_ca_file) != 0 && !qw->stopping)
+				begin_stop(qw);
 		}
 		if (!qw->stopping)
 		{
