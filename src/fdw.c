@@ -32,6 +32,7 @@
 #include "commands/defrem.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 
@@ -175,7 +176,9 @@ sqsbridge_fdw_validator(PG_FUNCTION_ARGS)
 	const char *why;
 	ListCell   *lc;
 
-	sqs_require_preloaded();
+	/* pg_upgrade creates servers while the rest of the library is idle */
+	if (!IsBinaryUpgrade)
+		sqs_require_preloaded();
 
 	foreach(lc, options)
 	{

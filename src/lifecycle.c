@@ -223,12 +223,10 @@ before_utility(Node *parsetree)
 			}
 
 		case T_CreatedbStmt:
-			{
-				block_database(template_database(castNode(CreatedbStmt, parsetree)));
-				/* a copy brings its queues along */
-				rescan_pending = true;
-				break;
-			}
+			block_database(template_database(castNode(CreatedbStmt, parsetree)));
+			/* a copy brings its queues along */
+			rescan_pending = true;
+			break;
 
 		case T_DropStmt:
 			if (names_extension(castNode(DropStmt, parsetree)) &&

@@ -1,0 +1,3 @@
+#include "postgres_fe.h"
+#include "tap.h"
+void test_errors(void) {}
