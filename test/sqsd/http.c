@@ -101,11 +101,19 @@ unwatch(Request *req)
 	req->watched = false;
 }
 
+/*
+ * Turns of the loop that must not wait.  A connection resumed while
+ * MHD_run() is on the stack is taken up by the next run only, and answered by
+ * the one after; libmicrohttpd's own timeout does not always say so.
+ */
+static int	eager_turns = 0;
+
 static void
 resume(Request *req)
 {
 	if (!req->suspended)
 		return;
+	eager_turns = 3;
 	req->suspended = false;
 	heap_remove(&timers, &req->timer);
 	unwatch(req);
@@ -594,6 +602,11 @@ next_timeout(void)
 	HeapNode   *node = heap_first(&timers);
 	MHD_UNSIGNED_LONG_LONG mhd_timeout;
 
+	if (eager_turns > 0)
+	{
+		eager_turns--;
+		return 0;
+	}
 	if (node != NULL)
 	{
 		int64_t		left = node->due - mono_ms();

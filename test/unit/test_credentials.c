@@ -1,3 +1,141 @@
+/*-------------------------------------------------------------------------
+ *
+ * test_credentials.c
+ *	  Keys from a user mapping and from the environment.
+ *
+ * A missing key has to say which one and where: the administrator sees
+ * nothing but this text.  No text may show a key.
+ *
+ *-------------------------------------------------------------------------
+ */
 #include "postgres_fe.h"
+
+#include "aws/credentials.h"
 #include "tap.h"
-void test_credentials(void) {}
+
+#define SECRET "very-secret-value"
+
+static const char *const variables[] = {
+	"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
+	"AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE",
+	"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"
+};
+
+static void
+clear_environment(void)
+{
+	for (size_t i = 0; i < lengthof(variables); i++)
+		unsetenv(variables[i]);
+}
+
+/* get() has to fail with a text that holds this, and no secret. */
+static void
+fails_with(AwsCredentialsProvider *provider, const char *text, const char *what)
+{
+	AwsCredentials credentials = {NULL, NULL, NULL};
+	AwsError	error;
+
+	memset(&error, 0, sizeof(error));
+	is_int(aws_credentials_get(provider, &credentials, &error), AWS_CREDENTIALS_FAILED,
+		   "%s: refused", what);
+	is_int(error.class, AWS_ERROR_CREDENTIALS, "%s: class", what);
+	if (!ok(strstr(error.message, text) != NULL && strstr(error.message, SECRET) == NULL,
+			"%s: the text names it", what))
+		printf("# %s\n", error.message);
+}
+
+static void
+static_keys(void)
+{
+	char		id[] = "AKIDEXAMPLE";
+	char		secret[] = SECRET;
+	char		token[] = "token";
+	AwsCredentialsProvider *provider = aws_static_credentials(id, secret, token);
+	AwsCredentials got;
+	AwsError	error;
+
+	/* copies: what was passed may go away */
+	memset(id, 'x', strlen(id));
+	memset(secret, 'x', strlen(secret));
+	memset(token, 'x', strlen(token));
+	is_int(aws_credentials_get(provider, &got, &error), AWS_CREDENTIALS_OK, "static keys");
+	is(got.access_key_id, "AKIDEXAMPLE", "key id");
+	is(got.secret_access_key, SECRET, "secret");
+	is(got.session_token, "token", "token");
+	is(aws_credentials_source(provider), "user mapping", "their source");
+	ok(!aws_credentials_invalidate(provider), "there are no others");
+	is_int(aws_credentials_get(provider, &got, &error), AWS_CREDENTIALS_OK, "so they stay");
+	aws_credentials_free(provider);
+
+	provider = aws_static_credentials("id", SECRET, NULL);
+	aws_credentials_get(provider, &got, &error);
+	ok(got.session_token == NULL, "no token");
+	aws_credentials_free(provider);
+	provider = aws_static_credentials("id", SECRET, "");
+	aws_credentials_get(provider, &got, &error);
+	ok(got.session_token == NULL, "an empty token is none");
+	aws_credentials_free(provider);
+
+	provider = aws_static_credentials("id", NULL, NULL);
+	fails_with(provider, "secret_access_key", "no secret");
+	aws_credentials_free(provider);
+	provider = aws_static_credentials("", SECRET, NULL);
+	fails_with(provider, "access_key_id", "empty key id");
+	aws_credentials_free(provider);
+
+	fails_with(NULL, "out of memory", "no provider");
+	aws_credentials_free(NULL);
+}
+
+static void
+environment(void)
+{
+	AwsCredentialsProvider *provider = aws_default_credentials();
+	AwsCredentials got;
+	AwsError	error;
+
+	clear_environment();
+	is(aws_credentials_source(provider), "environment", "source of the default chain");
+	fails_with(provider, "AWS_ACCESS_KEY_ID", "nothing set");
+
+	setenv("AWS_ACCESS_KEY_ID", "envid", 1);
+	fails_with(provider, "not AWS_SECRET_ACCESS_KEY", "the id alone");
+	setenv("AWS_SECRET_ACCESS_KEY", SECRET, 1);
+	is_int(aws_credentials_get(provider, &got, &error), AWS_CREDENTIALS_OK, "both");
+	is(got.access_key_id, "envid", "key id");
+	is(got.secret_access_key, SECRET, "secret");
+	ok(got.session_token == NULL, "no token");
+	setenv("AWS_SESSION_TOKEN", "envtoken", 1);
+	aws_credentials_get(provider, &got, &error);
+	is(got.session_token, "envtoken", "a token, read anew");
+	setenv("AWS_SESSION_TOKEN", "", 1);
+	aws_credentials_get(provider, &got, &error);
+	ok(got.session_token == NULL, "an empty one is none");
+	unsetenv("AWS_ACCESS_KEY_ID");
+	fails_with(provider, "not AWS_ACCESS_KEY_ID", "the secret alone");
+	setenv("AWS_ACCESS_KEY_ID", "", 1);
+	fails_with(provider, "not AWS_ACCESS_KEY_ID", "an empty id");
+
+	clear_environment();
+	for (size_t i = 3; i < lengthof(variables); i++)
+	{
+		setenv(variables[i], SECRET, 1);
+		fails_with(provider, variables[i], variables[i]);
+
+		/* keys in the environment come first all the same */
+		setenv("AWS_ACCESS_KEY_ID", "envid", 1);
+		setenv("AWS_SECRET_ACCESS_KEY", SECRET, 1);
+		is_int(aws_credentials_get(provider, &got, &error), AWS_CREDENTIALS_OK,
+			   "%s besides keys", variables[i]);
+		clear_environment();
+	}
+	ok(!aws_credentials_invalidate(provider), "there are no others");
+	aws_credentials_free(provider);
+}
+
+void
+test_credentials(void)
+{
+	static_keys();
+	environment();
+}

@@ -257,7 +257,7 @@ writer(void)
 	json_raw(&w, "{\"a\":");
 	json_int(&w, -2147483647 - 1);
 	json_raw_n(&w, ",\"b\":xxx", 5);
-	json_string(&w, "q\"\\\n\r\t\b\x01\x1f/\x7f\xc3\xa9", 12);
+	json_string(&w, "q\"\\\n\r\t\b\x01\x1f/\x7f\xc3\xa9", 13);
 	json_raw(&w, "}");
 	ok(!w.failed, "writing works");
 	is(w.data, "{\"a\":-2147483648,\"b\":\"q\\\"\\\\\\n\\r\\t\\u0008\\u0001\\u001f/\x7f\xc3\xa9\"}",

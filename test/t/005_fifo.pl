@@ -1,0 +1,130 @@
+# FIFO queues: order within a message group, groups in parallel.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use SqsTest;
+
+my $sqsd = endpoint_kind() eq 'sqsd';
+my $sqs = start_sqs(
+	queues => [
+		'order.fifo,VisibilityTimeout=30', 'head.fifo,VisibilityTimeout=30',
+		'meet.fifo,VisibilityTimeout=30'
+	]);
+my $node = new_node('main');
+
+setup_database($node, $sqs);
+$node->safe_psql('postgres', <<'EOQ');
+CREATE TABLE got (n serial, queue text, grp text, body text, seq numeric,
+  dedup text, receive_count int, pid int DEFAULT pg_backend_pid(),
+  started timestamptz DEFAULT clock_timestamp());
+CREATE FUNCTION handle(m sqs_message) RETURNS void LANGUAGE sql AS $$
+  INSERT INTO got (queue, grp, body, seq, dedup, receive_count)
+    VALUES (m.queue, m.group_id, m.body, m.sequence_number, m.deduplication_id, m.receive_count) $$;
+SELECT sqs_register_queue('order.fifo', server => 'aws', handler => 'handle', concurrency => 3);
+EOQ
+
+# five groups of forty messages each
+$sqs->send_messages(
+	'order.fifo',
+	map {
+		my $i = $_;
+		map { +{ MessageBody => $i, MessageGroupId => "g$_", MessageDeduplicationId => "$_-$i" } } 1 .. 5
+	} 1 .. 40);
+query_is($node, 'SELECT count(*) FROM got', '200', 'all messages are handled', timeout => 120);
+is( $node->safe_psql('postgres', q{SELECT grp, count(*), string_agg(body, ',' ORDER BY n) =
+	(SELECT string_agg(i::text, ',' ORDER BY i) FROM generate_series(1, 40) i)
+	FROM got GROUP BY grp ORDER BY grp}),
+	join("\n", map { "g$_|40|t" } 1 .. 5), 'in order within each group');
+is( $node->safe_psql('postgres', q{SELECT bool_and(ok) FROM (SELECT seq > lag(seq, 1, -1)
+	OVER (PARTITION BY grp ORDER BY n) AS ok FROM got) s}), 't', 'which is that of the sequence numbers');
+is( $node->safe_psql('postgres', q{SELECT bool_and(dedup = substr(grp, 2) || '-' || body),
+	max(receive_count) FROM got}), 't|1', 'each with its deduplication id and at its first delivery');
+cmp_ok($node->safe_psql('postgres', 'SELECT count(DISTINCT pid) FROM got'), '>', 1,
+	'by more than one handler worker');
+$sqs->is_empty('order.fifo');
+if ($sqsd)
+{
+	my $s = $sqs->stats('order.fifo');
+	is("$s->{sent} $s->{received} $s->{deleted} $s->{expired_leases}", '200 200 200 0',
+		"SQS's books say the same");
+}
+
+# A failing head: nothing behind it in its group goes first.
+$node->safe_psql('postgres', <<'EOQ');
+CREATE SEQUENCE attempts;
+CREATE TABLE heal (now bool);
+INSERT INTO heal VALUES (false);
+CREATE FUNCTION fail_head(m sqs_message) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF m.group_id = 'bad' AND m.body = '3' THEN
+    PERFORM nextval('attempts');
+    IF NOT (SELECT now FROM heal) THEN RAISE 'head is bad'; END IF;
+  END IF;
+  INSERT INTO got (queue, grp, body) VALUES (m.queue, m.group_id, m.body);
+END $$;
+SELECT sqs_register_queue('head.fifo', server => 'aws', handler => 'fail_head',
+  concurrency => 3, retry_delay => '1 s');
+EOQ
+$sqs->send_messages(
+	'head.fifo',
+	map {
+		my $i = $_;
+		map { +{ MessageBody => $i, MessageGroupId => $_, MessageDeduplicationId => "$_-$i" } }
+		  qw(bad good1 good2)
+	} 1 .. 20);
+query_is($node, q{SELECT count(*) FROM got WHERE queue = 'head.fifo' AND grp LIKE 'good%'}, '40',
+	'other groups go on while the head of one fails');
+query_true($node, '(SELECT last_value FROM attempts) >= 3', 'which is tried again and again');
+is( $node->safe_psql('postgres', q{SELECT string_agg(body, ',' ORDER BY n) FROM got WHERE grp = 'bad'}),
+	'1,2', 'nothing behind it is handled before it');
+is( $node->safe_psql('postgres', q{SELECT DISTINCT queue, sqlstate, message FROM sqs_failures}),
+	'head.fifo|P0001|head is bad', 'only the head is recorded as failed');
+$node->safe_psql('postgres', 'UPDATE heal SET now = true');
+query_is($node, q{SELECT string_agg(body, ',' ORDER BY n) FROM got WHERE grp = 'bad'},
+	join(',', 1 .. 20), 'when it succeeds the rest follows, in order', timeout => 90);
+is( $node->safe_psql('postgres', q{SELECT grp, string_agg(body, ',' ORDER BY n) FROM got
+	WHERE grp LIKE 'good%' GROUP BY 1 ORDER BY 1}),
+	join("\n", map { "$_|" . join(',', 1 .. 20) } qw(good1 good2)), 'the others were in order too');
+$sqs->is_empty('head.fifo');
+is($sqs->stats('head.fifo')->{expired_leases}, 0, 'no lease ran out') if $sqsd;
+
+# Groups in parallel: handlers of two groups wait for one another.  Either has
+# to see the other's lock, so both must be running at one time.
+$node->safe_psql('postgres', <<'EOQ');
+CREATE FUNCTION meet(m sqs_message) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  me int := m.group_id;
+  give_up timestamptz := clock_timestamp() + interval '30 s';
+BEGIN
+  PERFORM pg_advisory_xact_lock(4711, me);
+  LOOP
+    EXIT WHEN EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted
+      AND classid = 4711 AND objid = 3 - me) OR EXISTS (SELECT FROM met WHERE who = 3 - me);
+    IF clock_timestamp() > give_up THEN RAISE 'nobody came'; END IF;
+    PERFORM pg_sleep(0.01);
+  END LOOP;
+  -- dblink-free way of telling outside of this transaction: a sequence
+  PERFORM nextval('meetings');
+  -- the other one may still have to see my lock
+  WHILE (SELECT last_value FROM meetings) < 2 AND clock_timestamp() < give_up LOOP
+    PERFORM pg_sleep(0.01);
+  END LOOP;
+  INSERT INTO met VALUES (me);
+END $$;
+CREATE TABLE met (who int);
+CREATE SEQUENCE meetings;
+SELECT sqs_register_queue('meet.fifo', server => 'aws', handler => 'meet', concurrency => 2);
+EOQ
+$sqs->send_messages('meet.fifo',
+	map { +{ MessageBody => 'x', MessageGroupId => $_, MessageDeduplicationId => $_ } } 1, 2);
+query_is($node, 'SELECT who FROM met ORDER BY 1', "1\n2", 'handlers of two groups ran at the same time');
+is( $node->safe_psql('postgres', q{SELECT count(*) FROM sqs_failures WHERE queue = 'meet.fifo'}),
+	'0', 'without a failure');
+$sqs->is_empty('meet.fifo');
+
+$node->stop;
+check_log($node, qr/head is bad/);
+done_testing();
