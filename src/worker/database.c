@@ -182,12 +182,22 @@ clean(void)
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 
-	/* search_path is pg_catalog, so operators need no qualification */
-	sql = psprintf("DELETE FROM %s.sqs_inbox WHERE ctid = ANY (ARRAY("
-				   "SELECT i.ctid FROM %s.sqs_inbox i LEFT JOIN %s.sqs_queues q USING (queue_id) "
-				   "WHERE i.handled_at < now() - COALESCE(q.dedup_retention, '1 day'::interval) "
-				   "LIMIT %d))",
-				   schema, schema, schema, CLEAN_BATCH);
+	/*
+	 * search_path is pg_catalog, so operators need no qualification.  Queue by
+	 * queue along the index on (queue_id, handled_at), so that a large inbox
+	 * of which nothing has expired costs a few pages a minute.
+	 */
+	sql = psprintf("WITH RECURSIVE ids(queue_id) AS ("
+				   "(SELECT queue_id FROM %s.sqs_inbox ORDER BY queue_id LIMIT 1) "
+				   "UNION ALL "
+				   "SELECT (SELECT i.queue_id FROM %s.sqs_inbox i WHERE i.queue_id > ids.queue_id "
+				   "ORDER BY i.queue_id LIMIT 1) FROM ids WHERE ids.queue_id IS NOT NULL) "
+				   "DELETE FROM %s.sqs_inbox WHERE ctid = ANY (ARRAY("
+				   "SELECT x.ctid FROM ids LEFT JOIN %s.sqs_queues q USING (queue_id), "
+				   "LATERAL (SELECT i.ctid FROM %s.sqs_inbox i WHERE i.queue_id = ids.queue_id "
+				   "AND i.handled_at < now() - COALESCE(q.dedup_retention, '1 day'::interval) "
+				   "ORDER BY i.handled_at LIMIT %d) x LIMIT %d))",
+				   schema, schema, schema, schema, schema, CLEAN_BATCH, CLEAN_BATCH);
 	if (SPI_execute(sql, false, 0) != SPI_OK_DELETE)
 		elog(ERROR, "could not clear sqs_inbox");
 	deleted = SPI_processed;

@@ -1,0 +1,184 @@
+#!/usr/bin/env bash
+# demo.sh: 10,000 messages, a failing handler, a killed server, and the proof.
+#
+#   demo.sh [--keep]
+#   demo.sh [--keep] --endpoint URL --region R --queue NAME
+#
+# Without --endpoint it starts test/sqsd, a local SQS server for tests.  With
+# it, a real one is used: an existing, empty queue, and the keys that
+# AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN) hold.
+
+. "$(dirname "${BASH_SOURCE[0]}")/lib/setup.sh"
+
+MESSAGES=10000
+KEEP=
+ENDPOINT=
+REGION=us-east-1
+QUEUE=orders
+while [ $# -gt 0 ]; do
+	case $1 in
+		--keep) KEEP=1 ;;
+		--endpoint) ENDPOINT=${2:?}; shift ;;
+		--region) REGION=${2:?}; shift ;;
+		--queue) QUEUE=${2:?}; shift ;;
+		*) sed -n '2,10p' "$0"; exit 2 ;;
+	esac
+	shift
+done
+
+SQSD_PID=
+finish() {
+	[ -n "$KEEP" ] && [ -n "${PROVED:-}" ] && return
+	stop_cluster "$WORK/pg" fast
+	[ -n "$SQSD_PID" ] && as_root kill "$SQSD_PID" 2>/dev/null
+	as_root rm -rf "$WORK"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+sql() { "$PGBIN/psql" -h "$WORK/pg/socket" -U postgres -X -q -v ON_ERROR_STOP=1 "$@" demo; }
+value() { sql -At -c "$1"; }
+
+install_packages
+choose_user
+build
+
+if [ -z "$ENDPOINT" ]; then
+	say "starting sqsd, a local SQS server for tests (signatures verified)"
+	export AWS_ACCESS_KEY_ID=DEMOKEY AWS_SECRET_ACCESS_KEY=demosecret
+	unset AWS_SESSION_TOKEN
+	as_user "'$WORK/src/test/sqsd/sqsd' --port 0 --port-file '$WORK/port' --access-key DEMOKEY --secret-key demosecret --queue '$QUEUE' >'$WORK/sqsd.log' 2>&1 & echo \$! >'$WORK/sqsd.pid'"
+	for _ in $(seq 100); do [ -s "$WORK/port" ] && break; sleep 0.1; done
+	[ -s "$WORK/port" ] || die "sqsd did not start: $(cat "$WORK/sqsd.log")"
+	SQSD_PID=$(cat "$WORK/sqsd.pid")
+	ADMIN=http://127.0.0.1:$(tr -cd 0-9 <"$WORK/port")
+	ENDPOINT=$ADMIN
+else
+	: "${AWS_ACCESS_KEY_ID:?}" "${AWS_SECRET_ACCESS_KEY:?}"
+	ADMIN=
+fi
+
+say "starting a throwaway PostgreSQL in $WORK/pg"
+init_cluster "$WORK/pg" "log_min_error_statement = panic"
+start_cluster "$WORK/pg"
+"$PGBIN/createdb" -h "$WORK/pg/socket" -U postgres demo
+
+say "a queue with a handler"
+# the keys go in by standard input: they appear in no argument list and no log
+sql -v region="$REGION" -v endpoint="$ENDPOINT" -v queue="$QUEUE" \
+	-v key="$AWS_ACCESS_KEY_ID" >/dev/null <<SQL
+\\set secret \`printenv AWS_SECRET_ACCESS_KEY\`
+\\set token \`printenv AWS_SESSION_TOKEN\`
+CREATE EXTENSION sqsbridge;
+CREATE ROLE app LOGIN;
+GRANT CREATE ON SCHEMA public TO app;
+CREATE SERVER aws FOREIGN DATA WRAPPER sqsbridge OPTIONS (region :'region', endpoint :'endpoint');
+GRANT USAGE ON FOREIGN SERVER aws TO app;
+SELECT :'token' <> '' AS has_token \\gset
+CREATE USER MAPPING FOR app SERVER aws OPTIONS (access_key_id :'key', secret_access_key :'secret');
+\\if :has_token
+ALTER USER MAPPING FOR app SERVER aws OPTIONS (ADD session_token :'token');
+\\endif
+SET ROLE app;
+CREATE TABLE orders (id bigint, item text, message_id text);
+CREATE SEQUENCE attempts;
+CREATE FUNCTION handle_order(msg sqs_message) RETURNS void LANGUAGE plpgsql AS \$\$
+BEGIN
+    INSERT INTO orders
+    SELECT (msg.body::jsonb->>'id')::bigint, msg.body::jsonb->>'item', msg.message_id;
+    -- number 42 fails the first time, after it has done its work
+    IF msg.body::jsonb->>'id' = '42' AND nextval('attempts') = 1 THEN
+        RAISE EXCEPTION 'the kettle is empty' USING HINT = 'Try again.';
+    END IF;
+END \$\$;
+SELECT sqs_register_queue(:'queue', server => 'aws', handler => 'handle_order', concurrency => 2,
+                          visibility_timeout => '5 s', retry_delay => '1 s', enabled => false);
+SQL
+sql -c '\sf handle_order'
+
+say "putting $MESSAGES messages into \"$QUEUE\""
+if [ -n "$ADMIN" ]; then
+	curl -sS -o /dev/null -X POST -d "{\"queue\":\"$QUEUE\",\"count\":$MESSAGES,\"body\":\"{\\\"id\\\":{i},\\\"item\\\":\\\"tea\\\"}\"}" "$ADMIN/_sqsd/fill" ||
+		die "filling the queue failed"
+else
+	aws_call() {
+		curl -sS --fail-with-body --config <(printf 'user = "%s:%s"\n' "$AWS_ACCESS_KEY_ID" "$AWS_SECRET_ACCESS_KEY"
+			[ -z "${AWS_SESSION_TOKEN:-}" ] || printf 'header = "X-Amz-Security-Token: %s"\n' "$AWS_SESSION_TOKEN") \
+			--aws-sigv4 "aws:amz:$REGION:sqs" -H 'Content-Type: application/x-amz-json-1.0' \
+			-H "X-Amz-Target: AmazonSQS.$1" --data-binary "$2" "$ENDPOINT/"
+	}
+	URL=$(aws_call GetQueueUrl "{\"QueueName\":\"$QUEUE\"}" | sed 's/.*"QueueUrl": *"\([^"]*\)".*/\1/') || die "no queue \"$QUEUE\""
+	for ((i = 1; i <= MESSAGES; i += 10)); do
+		entries=
+		for ((j = i; j < i + 10; j++)); do
+			entries+="${entries:+,}{\"Id\":\"$j\",\"MessageBody\":\"{\\\"id\\\":$j,\\\"item\\\":\\\"tea\\\"}\"}"
+		done
+		aws_call SendMessageBatch "{\"QueueUrl\":\"$URL\",\"Entries\":[$entries]}" >/dev/null || die "sending failed"
+		((i % 1000 == 1)) && echo "   $((i + 9)) sent"
+	done
+fi
+
+say "handling them; at one third the whole server is killed with SIGKILL"
+sql -c "SET ROLE app" -c "SELECT sqs_enable_queue('$QUEUE')" >/dev/null
+killed=
+start=$(date +%s)
+last=-1
+while :; do
+	n=$(value "SELECT count(*) FROM orders" 2>/dev/null) || n=$last
+	if [ "$n" != "$last" ]; then
+		printf '   %5d of %d after %d s\n' "$n" "$MESSAGES" $(($(date +%s) - start))
+		last=$n
+	fi
+	if [ -z "$killed" ] && [ "$n" -ge $((MESSAGES / 3)) ]; then
+		postmaster=$(head -n 1 "$WORK/pg/data/postmaster.pid")
+		as_root kill -9 "$postmaster" $(pgrep -P "$postmaster")
+		printf '   *** SIGKILL to the server and all its processes\n'
+		killed=1
+		while pgrep -g "$postmaster" >/dev/null 2>&1; do sleep 0.1; done
+		as_root rm -f "$WORK"/pg/socket/.s.PGSQL.*.lock
+		start_cluster "$WORK/pg"
+		printf '   *** started again; what was in flight comes back after 5 s\n'
+	fi
+	acked=$(value "SELECT count(*) FROM sqs_stats_in_flight" 2>/dev/null || echo 1)
+	[ -n "$killed" ] && [ "$n" -ge "$MESSAGES" ] && [ "$acked" = 0 ] && break
+	[ $(($(date +%s) - start)) -gt 300 ] && break
+	sleep 0.05
+done
+# messages that were handled but not deleted come back and are recognised
+if [ -n "$ADMIN" ]; then
+	for _ in $(seq 150); do
+		deleted=$(curl -sS "$ADMIN/_sqsd/stats" | grep -o '"deleted":[0-9]*' | head -n 1 | tr -cd 0-9)
+		[ "$deleted" = "$MESSAGES" ] && break
+		sleep 0.1
+	done
+fi
+
+say "sqs_stats (counted since the restart)"
+sql -x -c "SELECT queue, state, received, acked, failed, duplicates, released, receive_calls, delete_calls, handler_time_total, last_error FROM sqs_stats"
+say "sqs_stats_workers"
+sql -c "SELECT kind, pid, database, queue, role, state, messages FROM sqs_stats_workers"
+say "sqs_failures"
+sql -x -c "SELECT failed_at, queue, message_id, receive_count, sqlstate, message, hint, context FROM sqs_failures"
+
+say "the proof"
+sql -c "SELECT count(*) AS effects, count(DISTINCT id) AS messages, count(*) - count(DISTINCT id) AS twice FROM orders"
+result=$(value "SELECT count(*) = $MESSAGES AND count(DISTINCT id) = $MESSAGES FROM orders")
+failures=$(value "SELECT count(*) FROM sqs_failures")
+if [ -n "$ADMIN" ]; then
+	echo "in sqsd's books: $(curl -sS "$ADMIN/_sqsd/stats" | grep -oE '"(sent|received|redelivered|deleted|visible|in_flight)":[0-9]+' | tr -d '"' | tr '\n' ' ')"
+	[ "$deleted" = "$MESSAGES" ] || result=f
+fi
+if [ "$result" = t ] && [ -n "$killed" ] && [ "$failures" -ge 1 ]; then
+	printf '\n%d messages, %d effects, each exactly once.\n' "$MESSAGES" "$MESSAGES"
+else
+	printf '\nFAILED: see above, and the server log:\n'
+	tail -n 30 "$WORK/pg/log"
+	exit 1
+fi
+
+if [ -n "$KEEP" ]; then
+	PROVED=1
+	printf '\nIt goes on running:\n  %s/psql -h %s -U postgres demo\n' "$PGBIN" "$WORK/pg/socket"
+	printf 'To end it:\n  su %s -s /bin/sh -c "%s/pg_ctl -D %s -m fast stop"; kill %s; rm -rf %s\n' \
+		"$RUN_USER" "$PGBIN" "$WORK/pg/data" "${SQSD_PID:-}" "$WORK"
+fi
