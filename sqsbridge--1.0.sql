@@ -668,7 +668,7 @@ COMMENT ON COLUMN @extschema@.sqs_stats_in_flight.group_id IS
 COMMENT ON COLUMN @extschema@.sqs_stats_in_flight.receive_count IS
 'which delivery of the message this is: 1 or more; approximate';
 COMMENT ON COLUMN @extschema@.sqs_stats_in_flight.status IS
-'how far it is: waiting for a handler, running, or finished and being acknowledged or given back';
+'how far it is: waiting (for a handler), running (with a handler, or next in its turn) or finished (committed, until that is durable)';
 COMMENT ON COLUMN @extschema@.sqs_stats_in_flight.handler_pid IS
 'process id of the handler worker that has it; NULL: none has';
 COMMENT ON COLUMN @extschema@.sqs_stats_in_flight.received_at IS

@@ -246,8 +246,8 @@ sqs_get_in_flight(PG_FUNCTION_ARGS)
 				put_string(&values[2], &nulls[2],
 						   lease->group_id[0] != '\0' ? lease->group_id : NULL);
 				values[3] = Int32GetDatum(lease->receive_count);
-				values[4] = CStringGetTextDatum(lease->running ? "handed out" :
-												lease->handler_pid != 0 ? "committed" : "waiting");
+				values[4] = CStringGetTextDatum(lease->state == LEASE_HANDED ? "running" :
+												lease->state == LEASE_COMMITTED ? "finished" : "waiting");
 				nulls[5] = lease->handler_pid == 0;
 				values[5] = Int32GetDatum(lease->handler_pid);
 				put_timestamp(&values[6], &nulls[6], lease->received_at);

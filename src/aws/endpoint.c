@@ -183,7 +183,7 @@ sqs_queue_url_is_valid(const char *url, bool allow_http, const char **why)
 	if (!aws_url_parse(url, &parsed, why))
 		return false;
 	name = strrchr(parsed.path, '/');
-	if (name == NULL || name == parsed.path ||
+	if (name == NULL || name <= parsed.path + 1 || name[-1] == '/' ||
 		!sqs_queue_name_is_valid(name + 1, &ignored) || strlen(url) > 1024)
 	{
 		*why = "must be a queue URL: https://host/account/name";

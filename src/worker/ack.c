@@ -45,6 +45,7 @@ sqs_ack_committed(QueueWorker *qw, Lease *lease, XLogRecPtr lsn)
 	lease->state = LEASE_COMMITTED;
 	lease->lsn = lsn;
 	lease->since = qw->now;
+	sqs_lease_mirror(qw, lease);
 	lease->handler = NULL;
 	lease->group = NULL;
 	dlist_push_tail(&qw->committed, &lease->node);
@@ -169,6 +170,8 @@ delete_done(SqsCall *call, void *arg)
 	}
 	if (text[0] != '\0')
 		sqs_stats_error(qw->stats, text);
+	else if (qw->poll_failures == 0 && qw->cannot_run == 0)
+		sqs_stats_clear_error(qw->stats);
 	sqs_call_free(call);
 	pfree(batch);
 }

@@ -331,8 +331,8 @@ apply_result(QueueWorker *qw, Lease *lease, const SqsResult *result)
 
 		case SQS_OUTCOME_FAILED:
 			count_handler_time(qw, result->micros);
+			/* what went wrong is in sqs_failures; last_error is the bridge's own */
 			sqs_count(qw->stats, SQS_FAILED, 1);
-			sqs_stats_error(qw->stats, result->text);
 			end_failed(qw, lease, qw->config->retry_delay);
 			break;
 

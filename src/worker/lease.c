@@ -82,8 +82,9 @@ sqs_lease_mirror(QueueWorker *qw, Lease *lease)
 	}
 	if (shown)
 	{
-		shared->running = lease->state == LEASE_HANDED;
-		shared->handler_pid = lease->handler != NULL ? lease->handler->pid : 0;
+		shared->state = lease->state;
+		if (lease->state != LEASE_COMMITTED || lease->handler != NULL)
+			shared->handler_pid = lease->handler != NULL ? lease->handler->pid : 0;
 		shared->until = sqs_ms_to_timestamp(qw, lease->until);
 	}
 	shared->used = shown;

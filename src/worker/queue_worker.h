@@ -85,7 +85,7 @@ typedef struct Lease
 typedef struct SharedLease
 {
 	bool		used;
-	bool		running;		/* handed to handler_pid */
+	LeaseState	state;			/* WAITING, HANDED or COMMITTED */
 	int			handler_pid;
 	int			receive_count;
 	TimestampTz received_at;

@@ -119,7 +119,7 @@ CREATE SEQUENCE meetings;
 SELECT sqs_register_queue('meet.fifo', server => 'aws', handler => 'meet', concurrency => 2);
 EOQ
 $sqs->send_messages('meet.fifo',
-	map { +{ MessageBody => 'x', MessageGroupId => $_, MessageDeduplicationId => $_ } } 1, 2);
+	map { +{ MessageBody => 'x', MessageGroupId => "$_", MessageDeduplicationId => "$_" } } 1, 2);
 query_is($node, 'SELECT who FROM met ORDER BY 1', "1\n2", 'handlers of two groups ran at the same time');
 is( $node->safe_psql('postgres', q{SELECT count(*) FROM sqs_failures WHERE queue = 'meet.fifo'}),
 	'0', 'without a failure');

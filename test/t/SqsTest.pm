@@ -358,7 +358,7 @@ sub send_messages
 			my $size = length(Encode::encode_utf8($m->{MessageBody})) + 2048;
 			last if @entries && $bytes + $size > 1_000_000;
 			$bytes += $size;
-			push @entries, { Id => 'e' . $n++, %$m };
+			push @entries, { Id => "e" . $n++, %$m, MessageBody => "$m->{MessageBody}" };
 			shift @messages;
 		}
 		my $reply = $self->call('SendMessageBatch',
