@@ -82,7 +82,7 @@ tap() {
 	shift
 	for file in "$@"; do
 		[ -f "$TOP/test/t/$file" ] || continue
-		as_user "cd '$WORK/src' && env PATH='$PGBIN':\$PATH \
+		as_user "mkdir -p '$WORK/tap-$kind-$file' && cd '$WORK/src' && env PATH='$PGBIN':\$PATH \
 			PG_REGRESS='$PGXS_DIR/src/test/regress/pg_regress' \
 			PERL5LIB='$PGXS_DIR/src/test/perl:$WORK/src/test/t' \
 			TESTDIR='$WORK/tap-$kind-$file' SQSD='$WORK/src/test/sqsd/sqsd' \

@@ -75,19 +75,29 @@ bool
 aws_host_is_loopback(const char *host)
 {
 	size_t		len = strlen(host);
-	unsigned int a,
-				b,
-				c,
-				d;
-	int			n = 0;
+	const char *p = host;
 
 	if (strcmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0)
 		return true;
 	if (len > 10 && strcmp(host + len - 10, ".localhost") == 0)
 		return true;
 	/* 127.0.0.0/8, written out in full and not a name that begins so */
-	return sscanf(host, "%3u.%3u.%3u.%3u%n", &a, &b, &c, &d, &n) == 4 &&
-		n == (int) len && a == 127 && b < 256 && c < 256 && d < 256;
+	if (strncmp(host, "127.", 4) != 0)
+		return false;
+	for (int i = 0; i < 4; i++)
+	{
+		int			value = 0;
+		int			digits = 0;
+
+		for (; *p >= '0' && *p <= '9' && digits < 4; p++, digits++)
+			value = value * 10 + (*p - '0');
+		if (digits < 1 || digits > 3 || value > 255)
+			return false;
+		if (*p != (i < 3 ? '.' : '\0'))
+			return false;
+		p++;
+	}
+	return true;
 }
 
 bool

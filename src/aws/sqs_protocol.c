@@ -370,6 +370,7 @@ decode_base64(SqsSlice *slice)
 			bits &= (1u << nbits) - 1;
 		}
 	}
+	*out = '\0';				/* there was a quote, or a character more */
 	slice->len = out - slice->data;
 	return true;
 }
@@ -444,8 +445,13 @@ parse_system_attributes(JsonReader *reader, SqsReceivedMessage *message)
 
 		if (!string_value(reader, &value))
 			return false;
-		if (value.data == NULL || message->nsystem == SQS_PARSE_MAX_SYSTEM_ATTRIBUTES)
+		if (value.data == NULL)
 			continue;
+		if (message->nsystem == SQS_PARSE_MAX_SYSTEM_ATTRIBUTES)
+		{
+			message->damage = "it has too many system attributes";
+			continue;
+		}
 		message->system[message->nsystem].name = name;
 		message->system[message->nsystem++].value = value;
 
