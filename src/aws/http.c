@@ -57,6 +57,7 @@ struct HttpRequest
 	HttpReply	reply;
 	size_t		size;			/* of reply.body */
 	size_t		max_reply;
+	int64		deadline;		/* ms */
 	bool		too_large;
 	bool		no_memory;
 	CURLcode	result;
@@ -280,6 +281,16 @@ http_pool_create(const char *ca_file, const char *user_agent, AwsError *error)
 	}
 	if (pool == NULL || pool->epoll < 0 || pool->multi == NULL || pool->user_agent == NULL)
 	{
+		if (pool != NULL)
+		{
+			if (pool->epoll >= 0)
+				close(pool->epoll);
+			if (pool->multi != NULL)
+				curl_multi_cleanup(pool->multi);
+			free(pool->ca_file);
+			free(pool->user_agent);
+			free(pool);
+		}
 		restore_signals(&saved);
 		aws_error_set(error, AWS_ERROR_TRANSIENT, "NoResources",
 					  "out of memory or file descriptors");
@@ -416,6 +427,7 @@ http_post(HttpPool *pool, const char *url, const char *const *headers,
 	request->next = NULL;
 	request->size = 0;
 	request->max_reply = max_reply;
+	request->deadline = now_ms() + Max(timeout_ms, 1);
 	request->too_large = false;
 	request->no_memory = false;
 	request->curl_error[0] = '\0';
@@ -502,13 +514,15 @@ set_curl_error(HttpRequest *request)
 	switch (request->result)
 	{
 		case CURLE_OPERATION_TIMEDOUT:
-			class = AWS_ERROR_TIMEOUT;
+
+			/* the connect timeout, unlike our deadline, leaves time to retry */
+			if (now_ms() >= request->deadline)
+				class = AWS_ERROR_TIMEOUT;
 			break;
 		case CURLE_PEER_FAILED_VERIFICATION:
 		case CURLE_SSL_CACERT_BADFILE:
 		case CURLE_SSL_CERTPROBLEM:
 		case CURLE_URL_MALFORMAT:
-		case CURLE_UNSUPPORTED_PROTOCOL:
 			class = AWS_ERROR_CONFIGURATION;
 			break;
 		default:

@@ -77,7 +77,9 @@ sigv4_date(int64 epoch_seconds, char *buf)
 	struct tm	tm;
 
 	gmtime_r(&t, &tm);
-	strftime(buf, SIGV4_DATE_LEN + 1, "%Y%m%dT%H%M%SZ", &tm);
+	/* a year of five digits does not fit, and is not a date to sign for */
+	if (strftime(buf, SIGV4_DATE_LEN + 1, "%Y%m%dT%H%M%SZ", &tm) == 0)
+		strlcpy(buf, "19700101T000000Z", SIGV4_DATE_LEN + 1);
 }
 
 void
@@ -198,6 +200,7 @@ sigv4_authorization(SigV4Key *cache, const char *access_key_id,
 	char		hex[2 * SIGV4_SHA256_LEN + 1];
 	bool		ok;
 
+	signed_headers[0] = '\0';
 	if (!sha256(body, body_len, digest))
 		return false;
 	to_hex(digest, hex);

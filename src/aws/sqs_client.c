@@ -37,6 +37,7 @@
 #define MAX_RECEIVE_REPLY	((size_t) 64 * 1024 * 1024)
 #define MAX_OTHER_REPLY		((size_t) 1024 * 1024)
 #define SKEW_LIMIT_S		300
+#define SKEW_MAX_S			((int64) 10 * 365 * 86400) /* beyond it the Date is nonsense */
 #define RETRY_TRANSIENT_MS	50
 #define RETRY_THROTTLED_MS	1000
 #define RETRY_MAX_MS		20000
@@ -287,7 +288,7 @@ static void
 finish_later(SqsCall *call)
 {
 	call->finished = true;
-	call->go_on_at = 1;
+	call->go_on_at = now_ms() + 1;
 }
 
 static char *
@@ -395,7 +396,8 @@ correct_clock(SqsCall *call, const HttpReply *reply)
 		return false;
 	gettimeofday(&tv, NULL);
 	skew = reply->date - tv.tv_sec;
-	if (llabs(skew - client->stats.clock_skew_ms / 1000) < SKEW_LIMIT_S)
+	if (llabs(skew - client->stats.clock_skew_ms / 1000) < SKEW_LIMIT_S ||
+		llabs(skew) > SKEW_MAX_S)
 		return false;
 	client->stats.clock_skew_ms = skew * 1000;
 	return true;
@@ -404,7 +406,8 @@ correct_clock(SqsCall *call, const HttpReply *reply)
 static bool
 parse_reply(SqsCall *call)
 {
-	char	   *data = call->reply != NULL ? call->reply : "";
+	static char empty[1];
+	char	   *data = call->reply != NULL ? call->reply : empty;
 	size_t		len = call->reply_len;
 
 	switch (call->action)
@@ -494,7 +497,10 @@ reply_done(HttpReply *reply, void *arg)
 		}
 		else
 		{
-			sqs_parse_error(call->reply, call->reply_len, reply->status,
+			static char empty[1];
+
+			sqs_parse_error(call->reply != NULL ? call->reply : empty,
+							call->reply_len, reply->status,
 							reply->query_error, reply->error_type, &call->error);
 			call->error.may_be_done = reply->status >= 500;
 		}

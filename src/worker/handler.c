@@ -529,7 +529,8 @@ handle_frame(const char *data, Size len)
 		clean_session();
 		debug_query_string = NULL;
 		if (result.outcome != SQS_OUTCOME_DONE &&
-			result.outcome != SQS_OUTCOME_DUPLICATE)
+			result.outcome != SQS_OUTCOME_DUPLICATE &&
+			result.outcome != SQS_OUTCOME_CANNOT_RUN)
 			failed_chain = delivery->frame.chain;
 	}
 

@@ -141,27 +141,40 @@ sqs_handout_accept(QueueWorker *qw, Lease *lease)
 	qw->nwaiting++;
 }
 
-/* Back to where it came from, in front. */
+/* Into a list of waiting leases, by order of receipt: nearly in front. */
+static void
+insert_in_order(dlist_head *list, Lease *lease)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, list)
+	{
+		if (dlist_container(Lease, node, iter.cur)->order > lease->order)
+		{
+			dlist_insert_before(iter.cur, &lease->node);
+			return;
+		}
+	}
+	dlist_push_tail(list, &lease->node);
+}
+
+/* Back to where it came from. */
 static void
 put_back(QueueWorker *qw, Lease *lease)
 {
+	MessageGroup *group = lease->group;
+
 	lease->state = LEASE_WAITING;
 	lease->handler = NULL;
-	if (lease->group != NULL)
-	{
-		lease->group->handed--;
-		if (lease->group->failed)
-			dlist_push_tail(&lease->group->tail, &lease->node);
-		else
-		{
-			dlist_push_head(&lease->group->waiting, &lease->node);
-			lease->group->nwaiting++;
-			qw->nwaiting++;
-		}
-	}
+	if (group != NULL)
+		group->handed--;
+	if (group != NULL && group->failed)
+		dlist_push_tail(&group->tail, &lease->node);
 	else
 	{
-		dlist_push_head(&qw->waiting, &lease->node);
+		insert_in_order(group != NULL ? &group->waiting : &qw->waiting, lease);
+		if (group != NULL)
+			group->nwaiting++;
 		qw->nwaiting++;
 	}
 	sqs_lease_mirror(qw, lease);
@@ -308,6 +321,22 @@ apply_result(QueueWorker *qw, Lease *lease, const SqsResult *result)
 {
 	MessageGroup    *group = lease->group;
 
+	if (result->outcome == SQS_OUTCOME_CANNOT_RUN)
+	{
+		/*
+		 * The handler's fault and no message's: they wait, leased, and
+		 * nothing is received until somebody has looked again.
+		 */
+		if (qw->now >= qw->paused_until)
+		{
+			qw->cannot_run++;
+			qw->paused_until = qw->now + sqs_backoff_ms(qw->cannot_run, 1000, 300000);
+		}
+		sqs_queue_error(qw, SQS_QUEUE_ERROR, result->text);
+		put_back(qw, lease);
+		return;
+	}
+
 	if (group != NULL)
 	{
 		group->handed--;
@@ -352,12 +381,7 @@ apply_result(QueueWorker *qw, Lease *lease, const SqsResult *result)
 			break;
 
 		case SQS_OUTCOME_CANNOT_RUN:
-			/* nobody's fault but the handler's: wait, and look again */
-			qw->cannot_run++;
-			qw->paused_until = qw->now + sqs_backoff_ms(qw->cannot_run, 1000, 300000);
-			sqs_queue_error(qw, SQS_QUEUE_ERROR, result->text);
-			sqs_lease_release(qw, lease, 0);
-			break;
+			break;				/* dealt with above */
 	}
 
 	if (group != NULL)
@@ -528,6 +552,11 @@ sqs_handout_dispatch(QueueWorker *qw)
 
 	if (qw->nwaiting == 0 || qw->stopping)
 		return;
+	if (qw->now < qw->paused_until)
+	{
+		sqs_wake_at(qw, qw->paused_until);
+		return;
+	}
 
 	if (!qw->config->fifo)
 	{

@@ -80,8 +80,8 @@ sqs_queue_error(QueueWorker *qw, SqsQueueState state, const char *text)
 
 	if (sqs_stats_set_state(qw->stats, state) || news)
 		ereport(LOG,
-				(errmsg("sqsbridge queue \"%s\" is %s: %s",
-						qw->config->name, sqs_queue_state_name(state), text)));
+				(errmsg("sqsbridge queue \"%s\": %s", qw->config->name, text),
+				 errdetail("The queue's state is \"%s\".", sqs_queue_state_name(state))));
 }
 
 static void

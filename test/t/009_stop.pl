@@ -1,0 +1,147 @@
+# Stopping takes a bounded time, and gives back what is in hand.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use SqsTest;
+
+need_sqsd();
+
+# sqsbridge.shutdown_timeout, and two seconds, and something for a slow machine
+my $limit = 5 + 2 + 2;
+
+my $sqs = start_sqs(
+	queues => ['plain,VisibilityTimeout=600', 'ordered.fifo,VisibilityTimeout=600', 'idle']);
+my $node = new_node('main');
+
+setup_database($node, $sqs);
+$node->safe_psql('postgres', <<'EOQ');
+CREATE TABLE got (queue text, body text, receive_count int);
+CREATE TABLE speed (seconds float);
+INSERT INTO speed VALUES (60);
+CREATE FUNCTION sleepy(m sqs_message) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO got VALUES (m.queue, m.body, m.receive_count);
+  PERFORM pg_sleep(seconds) FROM speed;
+END $$;
+SELECT sqs_register_queue('idle', server => 'aws', handler => 'sleepy');
+EOQ
+
+sub stop_within
+{
+	my ($seconds, $name) = @_;
+	my $took = elapsed(sub { $node->stop('fast') });
+	cmp_ok($took, '<', $seconds, sprintf('%s (%.1f s)', $name, $took));
+	return $took;
+}
+
+sub given_back
+{
+	my ($queue, $total, $name) = @_;
+	my $c = $sqs->counts($queue);
+	is("$c->{in_flight} $c->{visible}", "0 $total", $name);
+	return;
+}
+
+# ---- an idle long poll
+
+poll_until(sub { $sqs->stats('idle')->{open_polls} == 1 }, 'an idle queue polls');
+stop_within(3, 'a stop during a long poll is quick');
+poll_until(sub { $sqs->stats('idle')->{open_polls} == 0 }, 'SQS sees the poll end', 5);
+$node->start;
+query_is($node, q{SELECT state FROM sqs_stats}, 'polling', 'it polls again after the start');
+poll_until(sub { $sqs->stats('idle')->{open_polls} == 1 }, 'as SQS sees');
+
+# a message that arrives later is received, and not lost to a poll that was left
+$node->safe_psql('postgres', 'UPDATE speed SET seconds = 0');
+$sqs->send_messages('idle', 'x');
+query_is($node, 'SELECT body, receive_count FROM got', 'x|1', 'and works');
+$node->safe_psql('postgres', 'TRUNCATE got; UPDATE speed SET seconds = 60');
+
+# ---- running handlers and messages that wait behind them
+
+$sqs->send_messages('plain', map { "p$_" } 1 .. 12);
+$sqs->send_messages(
+	'ordered.fifo',
+	map {
+		my $i = $_;
+		map { +{ MessageBody => "$_$i", MessageGroupId => $_, MessageDeduplicationId => "$_$i" } } qw(a b)
+	} 1 .. 5);
+$node->safe_psql('postgres', q{SELECT sqs_register_queue('plain', server => 'aws', handler => 'sleepy', concurrency => 2);
+	SELECT sqs_register_queue('ordered.fifo', server => 'aws', handler => 'sleepy', concurrency => 2)});
+query_is($node, q{SELECT count(*) FROM sqs_stats_workers WHERE kind = 'handler worker' AND state = 'running'}, '4',
+	'handlers run');
+note($node->safe_psql('postgres', 'SELECT queue, status, count(*) FROM sqs_stats_in_flight GROUP BY 1, 2'));
+my $took = stop_within($limit, 'a stop with handlers that sleep');
+cmp_ok($took, '>', 4, 'they are given sqsbridge.shutdown_timeout to finish');
+given_back('plain', 12, 'unfinished and waiting messages are visible again at once');
+given_back('ordered.fifo', 10, 'so they are in a FIFO queue');
+is($sqs->stats('plain')->{deleted} + $sqs->stats('ordered.fifo')->{deleted}, 0, 'none is deleted');
+is($sqs->stats('plain')->{expired_leases}, 0, 'no lease had to run out for that');
+
+# ---- the same by sqs_disable_queue
+
+$node->start;
+is($node->safe_psql('postgres', 'SELECT count(*) FROM got'), '0', 'what was not finished is rolled back');
+query_is($node, q{SELECT count(*) FROM sqs_stats_workers WHERE kind = 'handler worker' AND state = 'running'}, '4',
+	'handlers run again');
+$took = elapsed(
+	sub {
+		$node->safe_psql('postgres', q{SELECT sqs_disable_queue('plain'); SELECT sqs_disable_queue('ordered.fifo')});
+		query_is($node, q{SELECT count(*) FROM sqs_stats_workers WHERE queue IN ('plain', 'ordered.fifo')}, '0',
+			'disabled queues come to a stop');
+	});
+cmp_ok($took, '<', $limit, 'within the same limit');
+given_back('plain', 12, 'their messages are visible again');
+given_back('ordered.fifo', 10, 'FIFO too');
+
+# handlers that finish in time have their messages deleted
+$node->safe_psql('postgres', q{UPDATE speed SET seconds = 2; SELECT sqs_enable_queue('plain')});
+query_is($node, q{SELECT count(*) FROM sqs_stats_workers WHERE kind = 'handler worker' AND state = 'running'}, '2',
+	'handlers that take 2 s');
+my $before = $sqs->stats('plain')->{deleted};
+stop_within(4.9, 'a stop lets them finish and does not wait longer');
+my $s = $sqs->stats('plain');
+cmp_ok($s->{deleted}, '>=', 2, 'what they finished is deleted');
+is($s->{in_flight}, 0, 'and the rest visible');
+$node->start;
+is( $node->safe_psql('postgres', q{SELECT count(*) FROM got WHERE queue = 'plain'}), $s->{deleted},
+	'what is deleted is in the table, what is in the table is deleted');
+
+# at the end all is handled once; order survives the giving back
+$node->safe_psql('postgres', q{UPDATE speed SET seconds = 0; SELECT sqs_enable_queue('ordered.fifo')});
+$sqs->is_empty('plain');
+$sqs->is_empty('ordered.fifo');
+is( $node->safe_psql('postgres', q{SELECT queue, count(*), count(DISTINCT body) FROM got GROUP BY 1 ORDER BY 1}),
+	"ordered.fifo|10|10\nplain|12|12", 'in the end each message is handled once');
+is( $node->safe_psql('postgres', q{SELECT string_agg(body, ',' ORDER BY ctid) FROM got
+	WHERE queue = 'ordered.fifo' GROUP BY left(body, 1) ORDER BY 1}),
+	"a1,a2,a3,a4,a5\nb1,b2,b3,b4,b5", 'FIFO groups in order');
+
+# ---- SQS is a black hole
+
+$node->safe_psql('postgres', 'UPDATE speed SET seconds = 60');
+$sqs->send_messages('plain', 'hole 1', 'hole 2');
+query_is($node, q{SELECT count(*) FROM sqs_stats_workers WHERE kind = 'handler worker' AND state = 'running'}, '2',
+	'handlers run');
+my $fault = $sqs->fault(kind => 'blackhole');
+stop_within($limit, 'a stop while SQS answers nothing');
+$node->start;
+stop_within($limit, 'even at the start');
+$sqs->clear_faults($fault);
+
+# nobody is there at all
+$sqs->stop_sqs;
+$node->start;
+query_is($node, q{SELECT count(*) FROM sqs_stats WHERE state = 'backing off'}, '3', 'SQS is down: backing off');
+stop_within(3, 'a stop while SQS is down');
+
+# ---- immediate stop
+
+$node->start;
+cmp_ok(elapsed(sub { $node->stop('immediate') }), '<', 3, 'an immediate stop is immediate');
+
+check_log($node, qr/canceling statement/, qr/terminating (?:connection|background worker)/);
+done_testing();

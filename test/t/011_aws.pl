@@ -1,0 +1,193 @@
+# Keys, clocks, TLS and an SQS that is unwell.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use SqsTest;
+
+need_sqsd();
+
+my @keys = ('--access-key', 'AKIDGOOD', '--secret-key', 'good/secret+key', '--access-key', 'AKIDENV', '--secret-key', 'environment');
+my $sqs = start_sqs(args => [ @keys, '--queue', 'q', '--queue', 'env' ]);
+my $node = new_node('main');
+my $handler = q{CREATE TABLE got (body text);
+CREATE FUNCTION handle(m sqs_message) RETURNS void LANGUAGE sql AS 'INSERT INTO got VALUES (m.body)'};
+
+# fill() needs no signature, sending does
+sub arrives
+{
+	my ($n, $queue, $name, $timeout) = @_;
+	my $i = ++$main::serial;
+	$sqs->fill($queue, 1, body => "m$i");
+	query_is($n, "SELECT count(*) FROM got WHERE body = 'm$i'", '1', $name, timeout => $timeout || 30);
+	return;
+}
+
+sub last_error_like
+{
+	my ($n, $pattern, $name) = @_;
+	poll_until(
+		sub { $n->safe_psql('postgres', 'SELECT last_error FROM sqs_stats WHERE error_since IS NOT NULL') =~ $pattern },
+		$name)
+	  or diag($n->safe_psql('postgres', 'SELECT state, last_error FROM sqs_stats'));
+	return;
+}
+
+# ---- a wrong key
+
+setup_database($node, $sqs, user_mapping => 0);
+$node->safe_psql('postgres', <<EOQ);
+$handler;
+CREATE USER MAPPING FOR CURRENT_USER SERVER aws OPTIONS (access_key_id 'AKIDGOOD', secret_access_key 'wrong-secret');
+SELECT sqs_register_queue('q', server => 'aws', handler => 'handle');
+EOQ
+last_error_like($node, qr/SignatureDoesNotMatch/, 'a wrong secret: last_error has the code');
+query_is($node, 'SELECT state FROM sqs_stats', 'backing off', 'state: backing off');
+query_true($node, q{(SELECT error_since IS NOT NULL AND consecutive_errors > 0 AND next_poll_at > now()
+	AND last_error !~ 'wrong-secret' FROM sqs_stats)}, 'the view tells since when and until when');
+my $failures = $sqs->stats->{auth_failures};
+$node->safe_psql('postgres', 'SELECT pg_sleep(4)');
+cmp_ok($sqs->stats->{auth_failures}, '<=', $failures + 6, 'calls are bounded');
+$node->safe_psql('postgres', q{ALTER USER MAPPING FOR CURRENT_USER SERVER aws OPTIONS (SET secret_access_key 'good/secret+key')});
+arrives($node, 'q', 'with the right secret it works soon', 15);
+query_is($node, 'SELECT state, error_since, consecutive_errors FROM sqs_stats', 'polling||0', 'and the queue is well');
+
+$node->safe_psql('postgres', q{ALTER USER MAPPING FOR CURRENT_USER SERVER aws OPTIONS (SET access_key_id 'AKIDNOBODY')});
+last_error_like($node, qr/InvalidClientTokenId|UnrecognizedClient/, 'an unknown key id');
+$node->safe_psql('postgres', q{ALTER USER MAPPING FOR CURRENT_USER SERVER aws OPTIONS (SET access_key_id 'AKIDGOOD')});
+arrives($node, 'q', 'and back', 15);
+
+# ---- no such queue at AWS, then it is created
+
+$node->safe_psql('postgres', q{SELECT sqs_register_queue('later', server => 'aws')});
+$node->safe_psql('postgres', q{SELECT sqs_unregister_queue('later')});
+
+# ---- no keys at all
+
+$node->safe_psql('postgres', 'DROP USER MAPPING FOR CURRENT_USER SERVER aws');
+$node->restart;
+last_error_like($node, qr/credentials|AWS_ACCESS_KEY_ID/i, 'without keys anywhere last_error says so');
+$node->stop;
+
+# ---- keys of the environment
+
+{
+	local $ENV{AWS_ACCESS_KEY_ID} = 'AKIDENV';
+	local $ENV{AWS_SECRET_ACCESS_KEY} = 'environment';
+	$node->start;
+}
+arrives($node, 'q', 'without a user mapping the keys of the environment are used');
+$node->stop;
+$node->start;
+$node->safe_psql('postgres', q{CREATE USER MAPPING FOR PUBLIC SERVER aws OPTIONS (access_key_id 'AKIDGOOD', secret_access_key 'good/secret+key')});
+arrives($node, 'q', 'a user mapping for PUBLIC does');
+
+# ---- SQS unwell: it recovers from everything, and nothing is lost
+
+my @illness = (
+	[ 'a 503', kind => 'error', status => 503, body => '<html>unavailable</html>' ],
+	[ 'an empty 500', kind => 'error', status => 500, body => '' ],
+	[ 'throttling', kind => 'error', status => 400, code => 'ThrottlingException' ],
+	[ 'garbage', kind => 'garbage', nonempty => JSON::PP::true() ],
+	[ 'a truncated reply', kind => 'truncate', nonempty => JSON::PP::true() ],
+	[ 'a reset before', kind => 'reset_before' ],
+	[ 'a reset after', kind => 'reset_after', nonempty => JSON::PP::true() ],
+	[ 'a wrong checksum', kind => 'bad_md5', nonempty => JSON::PP::true() ],
+	[ 'a huge reply', kind => 'huge', bytes => 80 * 1024 * 1024, nonempty => JSON::PP::true() ]);
+
+foreach my $case (@illness)
+{
+	my ($name, %rule) = @$case;
+	my $fault = $sqs->fault(action => 'ReceiveMessage', queue => 'q', count => 2, %rule);
+	my $i = ++$main::serial;
+	my $poll_failures = $node->safe_psql('postgres', 'SELECT poll_failures FROM sqs_stats');
+
+	# to make the open poll return
+	$sqs->fill('q', 1, body => "before m$i");
+	$sqs->fill('q', 1, body => "m$i");
+	# what a reply was lost of comes again when its visibility timeout is over
+	poll_until(
+		sub {
+			my ($f) = grep { $_->{id} == $fault } @{ rules() };
+			$f && $f->{fired} >= 2;
+		},
+		"$name: SQS is unwell", 60);
+	$sqs->clear_faults($fault);
+	query_true($node, "(SELECT poll_failures FROM sqs_stats) > $poll_failures", "$name: it is noticed");
+	$sqs->advance(31);
+	query_is($node, "SELECT count(*), count(DISTINCT body) FROM got WHERE body LIKE '%m$i'", '2|2',
+		"$name: it recovers, the messages are handled once", timeout => 30);
+}
+query_is($node, 'SELECT state, consecutive_errors FROM sqs_stats', 'polling|0', 'all is well again');
+$sqs->is_empty('q');
+
+# one log line per change of state, not per event: an outage
+my $fault = $sqs->fault(kind => 'error', status => 503, action => 'ReceiveMessage', queue => 'q');
+my $offset = -s $node->logfile;
+$sqs->fill('q', 1, body => 'outage');
+query_true($node, '(SELECT consecutive_errors FROM sqs_stats) >= 4', 'an outage');
+my @lines = grep { /queue "q"/ } split /\n/, log_text($node, $offset);
+is(scalar(@lines), 1, 'has one line in the log') or diag(join "\n", @lines);
+like($lines[0] || '', qr/backing off/, 'which says what is done about it');
+$sqs->clear_faults($fault);
+query_is($node, q{SELECT count(*) FROM got WHERE body = 'outage'}, '1', 'it ends');
+
+# ---- the clocks differ by more than SQS accepts: 15 minutes
+
+$fault = $sqs->fault(kind => 'clock', seconds => 3600);
+$node->restart;
+arrives($node, 'q', 'a clock that is an hour off is made up for');
+$sqs->clear_faults($fault);
+$fault = $sqs->fault(kind => 'clock', seconds => -3600);
+arrives($node, 'q', 'and when it jumps the other way');
+$sqs->clear_faults($fault);
+arrives($node, 'q', 'and back');
+$node->stop;
+$sqs->stop_sqs;
+
+# ---- temporary keys
+
+$sqs = start_sqs(args => [ @keys, '--session-token', 'the-token', '--queue', 'q' ]);
+$node->start;
+my $endpoint = $sqs->endpoint;
+$node->safe_psql('postgres', qq{ALTER SERVER aws OPTIONS (SET endpoint '$endpoint')});
+last_error_like($node, qr/\w+: /, 'without its session token a temporary key is refused');
+$node->safe_psql('postgres', q{ALTER USER MAPPING FOR PUBLIC SERVER aws OPTIONS (ADD session_token 'the-token')});
+arrives($node, 'q', 'with it, it is accepted', 15);
+$sqs->stop_sqs;
+
+# ---- TLS
+
+my $dir = PostgreSQL::Test::Utils::tempdir();
+my @openssl = ('openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=localhost',
+	'-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1', '-keyout', "$dir/key.pem", '-out', "$dir/cert.pem");
+SKIP:
+{
+	my $out;
+	skip 'no openssl', 4 unless eval { IPC::Run::run(\@openssl, '>', \$out, '2>&1') };
+	chmod 0600, "$dir/key.pem";
+	$sqs = start_sqs(
+		scheme => 'https',
+		args => [ '--tls-cert', "$dir/cert.pem", '--tls-key', "$dir/key.pem", '--queue', 'q' ]);
+	$endpoint = $sqs->endpoint;
+	$node->safe_psql('postgres', qq{ALTER SERVER aws OPTIONS (SET endpoint '$endpoint')});
+	last_error_like($node, qr/certificate/i, 'a certificate that nobody vouches for is refused');
+	is($sqs->stats('q')->{received}, 0, 'nothing was received');
+	$node->append_conf('postgresql.conf', "sqsbridge.ca_file = '$dir/cert.pem'");
+	$node->restart;
+	arrives($node, 'q', 'sqsbridge.ca_file vouches for it');
+	is($node->safe_psql('postgres', 'SELECT state FROM sqs_stats'), 'polling', 'all is well');
+}
+
+$node->stop;
+unlike(slurp_file($node->logfile), qr{good/secret|wrong-secret|the-token}, 'no secret is in the log');
+check_log($node);
+done_testing();
+
+sub rules
+{
+	my $reply = $sqs->admin('GET', 'fault');
+	return ref $reply eq 'HASH' ? ($reply->{faults} || $reply->{rules}) : $reply;
+}

@@ -1,0 +1,5 @@
+use strict; use warnings; use PostgreSQL::Test::Cluster; use PostgreSQL::Test::Utils; use Test::More; use SqsTest;
+my $sqs = start_sqs(queues=>['q']); my $node=new_node('main'); setup_database($node,$sqs);
+$node->safe_psql('postgres', q{CREATE FUNCTION h(m sqs_message) RETURNS void LANGUAGE sql AS 'SELECT 1'; SELECT sqs_register_queue('q', server=>'aws', handler=>'h', wait_time=>'20 s')});
+for (1..75) { sleep 1; my $s=$sqs->stats('q'); note "t=$_ open=$s->{open_polls} calls=$s->{calls}{ReceiveMessage} empty=$s->{empty_receives} conns=".$sqs->stats->{connections}{open}; }
+ok(1); note $node->safe_psql('postgres','select state,last_error,poll_failures,receive_calls from sqs_stats'); system("ss -tnp | grep $sqs->{port}"); $node->stop; done_testing();
