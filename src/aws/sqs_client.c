@@ -57,6 +57,7 @@ struct SqsCall
 	int64		go_on_at;		/* waiting for the next attempt; 0: not */
 	int			attempts;
 	int			max_attempts;
+	uint64		turn;			/* of the client's, when it was started */
 	bool		extra_used;		/* the attempt after a clock or key correction */
 	HttpRequest *request;
 	char	   *headers[NHEADERS];
@@ -87,6 +88,7 @@ struct SqsClient
 	SigV4Key	key;
 	SqsClientStats stats;
 	SqsCall    *calls;
+	uint64		turn;			/* counts polls */
 };
 
 static int64
@@ -288,7 +290,7 @@ static void
 finish_later(SqsCall *call)
 {
 	call->finished = true;
-	call->go_on_at = now_ms() + 1;
+	call->go_on_at = 1;
 }
 
 static char *
@@ -522,15 +524,20 @@ sqs_client_poll(SqsClient *client)
 {
 	int64		now;
 
+	client->turn++;
 	http_pool_poll(client->pool);
 
-	/* calls whose next attempt is due; each look starts anew, lists change */
+	/*
+	 * Calls whose next attempt is due; each look starts anew, lists change.
+	 * What a completion starts in here has its turn at the next poll.
+	 */
 	now = now_ms();
 	for (;;)
 	{
 		SqsCall    *call = client->calls;
 
-		while (call != NULL && (call->go_on_at == 0 || call->go_on_at > now))
+		while (call != NULL && (call->go_on_at == 0 || call->go_on_at > now ||
+								call->turn == client->turn))
 			call = call->next;
 		if (call == NULL)
 			break;
@@ -565,6 +572,7 @@ new_call(SqsClient *client, SqsAction action, long deadline_ms, int max_attempts
 	}
 	call->client = client;
 	call->action = action;
+	call->turn = client->turn;
 	call->started = now_ms();
 	call->deadline = call->started + deadline_ms;
 	call->max_attempts = max_attempts;
