@@ -46,8 +46,7 @@ foreach my $round (1 .. 2)
 	$node->kill9;
 	# its children notice and leave
 	poll_until(sub { !@{ processes($node) } }, "round $round: all processes are gone");
-	# where nobody reaps orphans the dead postmaster would seem to be alive
-	unlink($node->data_dir . '/postmaster.pid') if kill(0, $pid);
+	poll_until(sub { !kill(0, $pid) }, "round $round: the postmaster is reaped");
 
 	my $deleted = $sqs->stats('load')->{deleted};
 	my $held = $sqs->stats('load');
