@@ -443,6 +443,21 @@ begin_stop(QueueWorker *qw)
 	qw->stop_at = qw->now + sqs_shutdown_timeout;
 	sqs_set_worker_state(SQS_WORKER_STOPPING);
 	sqs_stats_set_state(qw->stats, SQS_QUEUE_STOPPING);
+
+	/*
+	 * Polls end before anything is released: SQS would hand it to them.  A
+	 * message that is on its way in a reply just now is lost to us until its
+	 * visibility timeout is over; waiting out the polls would take 20 s.
+	 */
+	for (int i = 0; i < SQS_MAX_POLLS; i++)
+	{
+		if (qw->polls[i].call == NULL)
+			continue;
+		sqs_call_abandon(qw->polls[i].call);
+		qw->polls[i].call = NULL;
+	}
+	qw->npolls = 0;
+	qw->asked = 0;
 	sqs_handout_stop(qw);
 }
 

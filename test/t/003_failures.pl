@@ -42,7 +42,8 @@ EOQ
 my ($id) = $sqs->send_messages('slow', 'one');
 query_is($node, 'SELECT count(*) FROM sqs_failures', '1', 'a failure is recorded');
 is( $node->safe_psql('postgres', q{SELECT queue, message_id, receive_count, sqlstate, message, detail, hint,
-	context LIKE 'PL/pgSQL function %fail(%sqs_message) line 5 at RAISE',
+	context LIKE 'PL/pgSQL function %fail(%sqs_message) line 5 at RAISE' || chr(10) ||
+		'handler of sqsbridge queue "slow", message ' || message_id,
 	queue_owner::text = current_user, failed_at > now() - interval '1 min', handler_pid > 0 FROM sqs_failures}),
 	"slow|$id|1|SQ001|no good: one|the detail|the hint|t|t|t|t", 'with all that PostgreSQL says');
 is( $node->safe_psql('postgres', 'SELECT count(*) FROM got'), '0', 'its transaction is rolled back');

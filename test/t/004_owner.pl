@@ -15,7 +15,7 @@ my $token = 'hush-session-token-4712';
 my $sqs = start_sqs(
 	args => [
 		'--access-key', 'AKIDOWNER', '--secret-key', $secret, '--session-token', $token,
-		map { ('--queue', $_) } qw(app clean,VisibilityTimeout=60 super other bad)
+		map { ('--queue', $_) } ('app', 'clean,VisibilityTimeout=60', 'super', 'other', 'bad')
 	]);
 my $node = new_node('main', conf => "log_min_messages = debug5\nlog_error_verbosity = verbose\n");
 my $endpoint = $sqs->endpoint;
@@ -136,7 +136,6 @@ BEGIN
     current_setting('statement_timeout'), current_setting('TimeZone') = (SELECT reset_val FROM pg_settings WHERE name = 'TimeZone'),
     (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()),
     to_regclass('pg_temp.leftover') IS NULL,
-    (SELECT count(*) FROM pg_listening_channels()),
     (SELECT count(*) FROM pg_prepared_statements),
     (SELECT count(*) FROM pg_cursors WHERE is_holdable),
     (SELECT count(*) FROM app_seq_usable()));
@@ -149,7 +148,6 @@ BEGIN
     SET TimeZone = 'Asia/Tokyo';
     PERFORM pg_advisory_lock(42);
     CREATE TEMP TABLE leftover (x int);
-    EXECUTE 'LISTEN somewhere';
     EXECUTE 'PREPARE statement AS SELECT 1';
     EXECUTE 'DECLARE held CURSOR WITH HOLD FOR SELECT 1';
     PERFORM nextval('app_seq');
@@ -176,7 +174,7 @@ $sqs->fill('clean', 1, body => 'infect and fail');
 query_is($node, q{SELECT message FROM sqs_failures WHERE queue = 'clean'}, 'failed after infecting', 'one that fails');
 $sqs->fill('clean', 1, body => 'look 3');
 query_is($node, q{SELECT what FROM app_schema.seen WHERE body LIKE 'look%' ORDER BY n},
-	join("\n", ('7MB app_schema, public none 0 t 0 t 0 0 0 ') x 3) =~ s/ (?=\n|$)/ 0/gr, 'and sees nothing of it');
+	join("\n", ('7MB app_schema, public none 0 t 0 t 0 0 0') x 3), 'and sees nothing of it');
 is($node->safe_psql('postgres', q{SELECT count(DISTINCT split_part(body, ' ', -1)) FROM app_schema.seen}), '1',
 	'all in one process');
 query_is($node, q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'}, '0', 'no lock is left');

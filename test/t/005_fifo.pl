@@ -126,6 +126,23 @@ is( $node->safe_psql('postgres', q{SELECT count(*) FROM sqs_failures WHERE queue
 	'0', 'without a failure');
 $sqs->is_empty('meet.fifo');
 
+# A free handler is not kept from another group by messages that wait in a
+# group that is busy.
+$node->safe_psql('postgres', <<'EOQ');
+CREATE FUNCTION stuck(m sqs_message) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF m.group_id = 'slow' THEN PERFORM pg_sleep(20); END IF;
+  INSERT INTO got (queue, grp, body) VALUES (m.queue, m.group_id, m.body);
+END $$;
+EOQ
+$sqs->create_queue('stuck.fifo', VisibilityTimeout => 30);
+$sqs->send_messages('stuck.fifo',
+	map { +{ MessageBody => $_, MessageGroupId => $_ > 12 ? 'quick' : 'slow', MessageDeduplicationId => "$_" } } 1 .. 13);
+$node->safe_psql('postgres', q{SELECT sqs_register_queue('stuck.fifo', server => 'aws', handler => 'stuck', concurrency => 2)});
+query_is($node, q{SELECT body FROM got WHERE queue = 'stuck.fifo'}, '13',
+	'a group with many waiting messages does not keep a free handler from another group', timeout => 12);
+$node->safe_psql('postgres', q{SELECT sqs_unregister_queue('stuck.fifo')});
+
 $node->stop;
 check_log($node, qr/head is bad/);
 done_testing();

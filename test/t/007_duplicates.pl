@@ -53,7 +53,7 @@ my $s = $sqs->stats('twice');
 cmp_ok($s->{redelivered}, '>', 0, "SQS's books: it did deliver twice");
 
 # twice in one reply
-$fault = $sqs->fault(kind => 'duplicate', same_reply => JSON::PP::true(), queue => 'reply');
+$fault = $sqs->fault(kind => 'duplicate', same_reply => JSON::PP::true(), queue => 'reply', count => 5);
 $sqs->send_messages('reply', map { "r$_" } 1 .. 20);
 $node->safe_psql('postgres', q{SELECT sqs_register_queue('reply', server => 'aws', handler => 'handle', concurrency => 2)});
 query_is($node, q{SELECT count(DISTINCT body) FROM got WHERE queue = 'reply'}, '20', 'the same with two in one reply');

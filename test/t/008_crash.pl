@@ -23,9 +23,12 @@ ALTER ROLE worker SET synchronous_commit = off;
 GRANT CREATE ON SCHEMA public TO worker;
 GRANT USAGE ON FOREIGN SERVER aws TO worker;
 SET SESSION AUTHORIZATION worker;
-CREATE TABLE got (body text, receive_count int);
-CREATE FUNCTION handle(m sqs_message) RETURNS void LANGUAGE sql AS $$
-  INSERT INTO got VALUES (m.body, m.receive_count) $$;
+CREATE TABLE got (body text, message_id text);
+CREATE FUNCTION handle(m sqs_message) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO got VALUES (m.body, m.message_id);
+  PERFORM pg_sleep(0.002);
+END $$;
 CREATE FUNCTION do_nothing(m sqs_message) RETURNS void LANGUAGE sql AS $$ SELECT $$;
 SELECT sqs_register_queue('load', server => 'aws', handler => 'handle', concurrency => 4);
 SELECT sqs_register_queue('noop', server => 'aws', handler => 'do_nothing', concurrency => 2);
@@ -57,8 +60,8 @@ foreach my $round (1 .. 2)
 	query_is($node, 'SELECT count(*) >= ' . $deleted . ' FROM got', 't',
 		"round $round: what SQS was told to delete is in the table", timeout => 1);
 	# the books of SQS say which these are
-	my %deleted = map { $_->{body} => 1 } @{ $sqs->messages('load', 'deleted') };
-	my %rows = map { $_ => 1 } split /\n/, $node->safe_psql('postgres', 'SELECT body FROM got');
+	my %deleted = map { ($_->{id} || $_->{message_id}) => 1 } @{ $sqs->messages('load', 'deleted') };
+	my %rows = map { $_ => 1 } split /\n/, $node->safe_psql('postgres', 'SELECT message_id FROM got');
 	my @lost = grep { !$rows{$_} } keys %deleted;
 	is(scalar(@lost), 0, "round $round: no message is deleted that has no row") or diag("@lost");
 

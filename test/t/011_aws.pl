@@ -43,7 +43,7 @@ $handler;
 CREATE USER MAPPING FOR CURRENT_USER SERVER aws OPTIONS (access_key_id 'AKIDGOOD', secret_access_key 'wrong-secret');
 SELECT sqs_register_queue('q', server => 'aws', handler => 'handle');
 EOQ
-last_error_like($node, qr/SignatureDoesNotMatch/, 'a wrong secret: last_error has the code');
+last_error_like($node, qr/InvalidSignature|SignatureDoesNotMatch/, 'a wrong secret: last_error has the code');
 query_is($node, 'SELECT state FROM sqs_stats', 'backing off', 'state: backing off');
 query_true($node, q{(SELECT error_since IS NOT NULL AND consecutive_errors > 0 AND next_poll_at > now()
 	AND last_error !~ 'wrong-secret' FROM sqs_stats)}, 'the view tells since when and until when');
@@ -115,7 +115,9 @@ foreach my $case (@illness)
 		},
 		"$name: SQS is unwell", 60);
 	$sqs->clear_faults($fault);
-	query_true($node, "(SELECT poll_failures FROM sqs_stats) > $poll_failures", "$name: it is noticed");
+	# libcurl itself repeats a request whose connection it finds closed
+	query_true($node, "(SELECT poll_failures FROM sqs_stats) > $poll_failures", "$name: it is noticed",
+		timeout => 10) unless $name eq 'a reset after';
 	$sqs->advance(31);
 	query_is($node, "SELECT count(*), count(DISTINCT body) FROM got WHERE body LIKE '%m$i'", '2|2',
 		"$name: it recovers, the messages are handled once", timeout => 30);
