@@ -17,6 +17,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
+#include "utils/resowner.h"
 
 #include "compat.h"
 #include "lifecycle.h"
@@ -39,7 +40,8 @@ int			sqs_failure_retention = 7 * 24 * 3600;
 int			sqs_max_in_flight_memory = 64 * 1024;
 
 static bool preloaded = false;
-static bool wake_pending = false;
+static bool wake_pending = false;	/* at commit, if it comes to that */
+static bool wake_now = false;	/* committed */
 
 /*
  * Contexts: what sizes shared memory is fixed at server start; the rest may
@@ -129,8 +131,7 @@ sqs_xact_callback(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
-			if (wake_pending)
-				sqs_database_changed(MyDatabaseId);
+			wake_now = wake_pending;
 			wake_pending = false;
 			break;
 		case XACT_EVENT_ABORT:
@@ -146,6 +147,22 @@ sqs_xact_callback(XactEvent event, void *arg)
 			return;
 	}
 	sqs_lifecycle_xact_end(event);
+}
+
+/*
+ * Workers are told at the very end of the commit.  In XACT_EVENT_COMMIT the
+ * invalidation messages of this transaction have not been sent yet, so a
+ * worker that looked then could see its own stale catalog cache, and would
+ * have no reason to look again.
+ */
+static void
+sqs_release_callback(ResourceReleasePhase phase, bool isCommit,
+					 bool isTopLevel, void *arg)
+{
+	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !isCommit || !isTopLevel || !wake_now)
+		return;
+	wake_now = false;
+	sqs_database_changed(MyDatabaseId);
 }
 
 void
@@ -165,5 +182,6 @@ _PG_init(void)
 	sqs_shmem_init();
 	sqs_lifecycle_init();
 	RegisterXactCallback(sqs_xact_callback, NULL);
+	RegisterResourceReleaseCallback(sqs_release_callback, NULL);
 	sqs_launcher_register();
 }

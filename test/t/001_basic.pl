@@ -9,7 +9,14 @@ use Test::More;
 use SqsTest;
 
 my $sqsd = endpoint_kind() eq 'sqsd';
-my $sqs = start_sqs(queues => ['orders']);
+# fauxqs still gives a message to a poll whose client has left
+sub left
+{
+	my $c = $main::sqs->counts('orders');
+	return $c->{visible} + ($sqsd ? 0 : $c->{in_flight});
+}
+
+our $sqs = start_sqs(queues => ['orders']);
 my $node = new_node('main');
 
 setup_database($node, $sqs);
@@ -106,11 +113,11 @@ query_is($node, q{SELECT count(*) FROM sqs_stats_workers WHERE queue = 'orders'}
 my $calls = $sqsd ? $sqs->calls('orders', 'ReceiveMessage') : 0;
 $sqs->send_messages('orders', 'during pause');
 $node->safe_psql('postgres', 'SELECT pg_sleep(2)');
-is($sqs->counts('orders')->{visible}, 1, 'a paused queue leaves its messages alone');
+is(left(), 1, 'a paused queue leaves its messages alone');
 is($sqs->calls('orders', 'ReceiveMessage'), $calls, 'and asks for none') if $sqsd;
 $node->restart;
 $node->safe_psql('postgres', 'SELECT pg_sleep(1)');
-is($sqs->counts('orders')->{visible}, 1, 'also after a restart of the server');
+is(left(), 1, 'also after a restart of the server');
 $node->safe_psql('postgres', q{SELECT sqs_enable_queue('orders')});
 query_true($node, q{EXISTS (SELECT FROM got WHERE body = 'during pause')}, 'then it goes on');
 
@@ -156,7 +163,7 @@ $node->safe_psql('postgres', q{SELECT sqs_unregister_queue('orders')});
 query_is($node, q{SELECT string_agg(kind, ',') FROM sqs_stats_workers}, 'launcher',
 	'without queues only the launcher is left');
 $sqs->send_messages('orders', 'nobody home');
-is($sqs->counts('orders')->{visible}, 1, 'messages stay at SQS');
+is(left(), 1, 'messages stay at SQS');
 
 $node->stop;
 if ($sqsd)

@@ -56,6 +56,11 @@ my %body = (
 	'slashes' => 'a/b\/c</script>',
 	'only a backslash' => '\\',
 	'only a quote' => '"');
+# fauxqs takes what is beyond the basic multilingual plane for illegal
+if (!$sqsd)
+{
+	delete $body{$_} foreach grep { $body{$_} =~ /[\x{10000}-\x{10ffff}]/ } keys %body;
+}
 my @names = sort keys %body;
 my @ids = $sqs->send_messages('content', map { $body{$_} } @names);
 $is->('SELECT count(*) FROM got', scalar(@names), 'all messages are handled');

@@ -213,6 +213,7 @@ as('app', q{CREATE FUNCTION naps(m sqs_message) RETURNS void LANGUAGE plpgsql AS
 $sqs->fill('app', 1);
 query_is($node, q{SELECT count(*) FROM sqs_stats_in_flight WHERE queue = 'app'}, '1', 'a running handler');
 
+as('app', q{SELECT sqs_disable_queue('bad')});
 is(as('app', q{SELECT count(*) > 0 FROM sqs_failures WHERE queue = 'bad'}), 't', 'the owner sees failures');
 is(as('app', q{SELECT count(*) FROM sqs_stats_in_flight WHERE queue = 'app'}), '1', 'and what is in flight');
 is(as('reader', q{SELECT count(*) > 0 FROM sqs_failures WHERE queue = 'bad'}), 't', 'so does pg_read_all_stats');
@@ -222,6 +223,10 @@ is(as('other', q{SELECT count(*) FROM sqs_stats_in_flight}), '0', 'and nothing i
 is(as('other', q{SELECT count(*) FROM sqs_stats}), '4', 'that there are queues it does see');
 is(as('other', q{SELECT count(umoptions) FROM pg_user_mappings}), '0', 'no secrets in pg_user_mappings');
 refused('other', 'SELECT * FROM pg_user_mapping', qr/permission denied/, 'pg_user_mapping');
+
+# CREATE TRIGGER waits for its lock before it looks at privileges
+as('app', q{SELECT sqs_disable_queue('app')});
+query_is($node, q{SELECT count(*) FROM sqs_stats_in_flight}, '0', 'the running handler is cancelled', timeout => 15);
 
 refused('other', q{SELECT sqs_register_queue('other', server => 'aws')}, qr/permission denied for foreign server aws/,
 	'registering without USAGE on the server');

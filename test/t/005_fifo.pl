@@ -135,7 +135,7 @@ BEGIN
   INSERT INTO got (queue, grp, body) VALUES (m.queue, m.group_id, m.body);
 END $$;
 EOQ
-$sqs->create_queue('stuck.fifo', VisibilityTimeout => 30);
+$sqs->create_queue('stuck.fifo', VisibilityTimeout => '30');
 $sqs->send_messages('stuck.fifo',
 	map { +{ MessageBody => $_, MessageGroupId => $_ > 12 ? 'quick' : 'slow', MessageDeduplicationId => "$_" } } 1 .. 13);
 $node->safe_psql('postgres', q{SELECT sqs_register_queue('stuck.fifo', server => 'aws', handler => 'stuck', concurrency => 2)});

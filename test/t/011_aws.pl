@@ -132,7 +132,7 @@ $sqs->fill('q', 1, body => 'outage');
 query_true($node, '(SELECT consecutive_errors FROM sqs_stats) >= 4', 'an outage');
 my @lines = grep { /queue "q"/ } split /\n/, log_text($node, $offset);
 is(scalar(@lines), 1, 'has one line in the log') or diag(join "\n", @lines);
-like($lines[0] || '', qr/backing off/, 'which says what is done about it');
+like($lines[0] || '', qr/InternalFailure|ServiceUnavailable/, 'which says what it is');
 $sqs->clear_faults($fault);
 query_is($node, q{SELECT count(*) FROM got WHERE body = 'outage'}, '1', 'it ends');
 
