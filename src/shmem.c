@@ -495,17 +495,34 @@ sqs_stats_set_state(SqsQueueStats *stats, SqsQueueState state)
 	return changed;
 }
 
+/*
+ * What of an error text tells it from another: "Action: Code: message" up to
+ * the message, which may hold times and ids.
+ */
+static size_t
+significant_length(const char *text)
+{
+	const char *colon = strstr(text, ": ");
+
+	if (colon != NULL)
+		colon = strstr(colon + 2, ": ");
+	return colon != NULL ? colon - text : strlen(text);
+}
+
 bool
 sqs_stats_error(SqsQueueStats *stats, const char *text)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	char		clipped[SQS_ERROR_TEXT];
+	size_t		significant;
 	bool		news;
 
 	strlcpy(clipped, text, sizeof(clipped));
+	significant = significant_length(clipped);
 
 	SpinLockAcquire(&stats->mutex);
-	news = stats->error_since == 0 || strcmp(stats->last_error, clipped) != 0;
+	news = stats->error_since == 0 ||
+		strncmp(stats->last_error, clipped, significant) != 0;
 	memcpy(stats->last_error, clipped, sizeof(clipped));
 	stats->last_error_at = now;
 	if (stats->error_since == 0)

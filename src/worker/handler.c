@@ -36,6 +36,8 @@
  */
 #include "postgres.h"
 
+#include <time.h>
+
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/namespace.h"
@@ -73,6 +75,9 @@
 /* serialization_failure and deadlock_detected: tries inside one lease */
 #define MAX_TRIES	4
 
+/* less than the queue worker waits before it sends a second SIGTERM */
+#define SAME_SIGTERM_MS 50
+
 static SqsChannel *channel;
 static Oid	owner;
 static MemoryContext message_context;
@@ -100,12 +105,23 @@ static void
 handler_sigterm(SIGNAL_ARGS)
 {
 	int			save_errno = errno;
+	static int64 first_at = 0;
+	struct timespec now;
+	int64		now_ms;
 
-	if (!in_loop || term_seen)
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	now_ms = (int64) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+
+	/*
+	 * The postmaster signals the process and its process group, so one
+	 * SIGTERM of its may arrive as two.
+	 */
+	if (!in_loop || (term_seen && now_ms >= first_at + SAME_SIGTERM_MS))
 		die(SQS_PASS_SIGNAL_ARGS);
-	else
+	else if (!term_seen)
 	{
 		term_seen = true;
+		first_at = now_ms;
 		ShutdownRequestPending = true;
 		pg_atomic_write_u32(&channel->shared->term_requested, 1);
 		SetLatch(&channel->shared->leader->procLatch);

@@ -604,6 +604,28 @@ sqs_handout_dispatch(QueueWorker *qw)
 }
 
 /*
+ * Messages that wait for their own group and no handler.  SQS holds the rest
+ * of such a group back, so what it would send instead are other groups.
+ */
+static int
+blocked_in_groups(QueueWorker *qw)
+{
+	dlist_iter	iter;
+	int			n = 0;
+
+	if (!qw->config->fifo || qw->nwaiting == 0)
+		return 0;
+	dlist_foreach(iter, &qw->groups_ready)
+	{
+		MessageGroup *group = dlist_container(MessageGroup, node, iter.cur);
+
+		if (group->handed > 0)
+			n += group->nwaiting;
+	}
+	return n;
+}
+
+/*
  * How many messages more can be started soon: one per free handler, and what
  * the handlers get through in half a second.
  */
@@ -618,7 +640,7 @@ sqs_handout_capacity(QueueWorker *qw)
 	if (qw->mean_us > 0)
 		ahead = qw->config->concurrency * 500000.0 / qw->mean_us;
 	return qw->config->concurrency + (int) Min(ahead, SQS_MAX_LEASES) -
-		qw->nwaiting - qw->handed;
+		(qw->nwaiting - blocked_in_groups(qw)) - qw->handed;
 }
 
 /* ---- supervision ---- */

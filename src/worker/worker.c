@@ -34,7 +34,6 @@ int			sqs_my_slot = -1;
 uint16		sqs_my_generation = 0;
 
 static ResourceOwner worker_resources = NULL;
-static volatile sig_atomic_t in_own_transaction = false;
 
 typedef struct WorkerArg
 {
@@ -139,7 +138,8 @@ worker_sigterm(SIGNAL_ARGS)
 {
 	int			save_errno = errno;
 
-	if (in_own_transaction)
+	/* while it connects, it may wait for a lock as any backend may */
+	if (worker_resources == NULL)
 		die(SQS_PASS_SIGNAL_ARGS);
 	ShutdownRequestPending = true;
 	SetLatch(MyLatch);
@@ -158,14 +158,17 @@ void
 sqs_own_resources(void)
 {
 	if (worker_resources == NULL)
+	{
 		worker_resources = ResourceOwnerCreate(NULL, "sqsbridge worker");
+		/* nothing that a transaction of ours waits for outlasts a shutdown */
+		SetConfigOption("lock_timeout", "2s", PGC_USERSET, PGC_S_OVERRIDE);
+	}
 	CurrentResourceOwner = worker_resources;
 }
 
 void
 sqs_begin(void)
 {
-	in_own_transaction = true;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -177,7 +180,6 @@ sqs_commit(void)
 	if (ActiveSnapshotSet())
 		PopActiveSnapshot();
 	CommitTransactionCommand();
-	in_own_transaction = false;
 	pgstat_report_stat(true);
 	sqs_own_resources();
 }
@@ -190,7 +192,6 @@ sqs_recover_from_error(MemoryContext context)
 	EmitErrorReport();
 	AbortOutOfAnyTransaction();
 	FlushErrorState();
-	in_own_transaction = false;
 	RESUME_INTERRUPTS();
 	MemoryContextSwitchTo(context);
 	pgstat_report_activity(STATE_IDLE, NULL);

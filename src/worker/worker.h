@@ -62,9 +62,9 @@ extern uint16 sqs_my_generation;
 #define MySlot	(&sqs_shared->slots[sqs_my_slot])
 
 /*
- * SIGTERM in all workers but the handler: outside a transaction it asks the
- * event loop to stop; inside one it is PostgreSQL's die(), so that nothing a
- * statement may wait for holds up a shutdown.
+ * SIGTERM in all workers but the handler asks the event loop to stop.  Their
+ * own transactions are short, wait for no standby and no longer than
+ * lock_timeout for a lock; while they connect SIGTERM is PostgreSQL's die().
  */
 extern void sqs_worker_signals(void);
 
