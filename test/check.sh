@@ -46,7 +46,7 @@ count_tap() {
 	[ "$notok" = 0 ] || { grep -E -A 12 '^not ok |^#   |Dubious|Bailout' "$1" | head -n 60; }
 }
 
-install_packages libipc-run-perl
+install_packages libipc-run-perl libio-socket-ssl-perl openssl
 choose_user
 build
 
