@@ -192,6 +192,7 @@ setup_failed(QueueWorker *qw, const char *action, const AwsError *error)
 		strlcat(text, ")", sizeof(text));
 
 	qw->poll_failures++;
+	qw->failed_at = qw->now;
 	sqs_count(qw->stats, SQS_POLL_FAILURES, 1);
 	delay = sqs_backoff_ms(qw->poll_failures, POLL_BACKOFF_MIN_MS, POLL_BACKOFF_MAX_MS);
 	qw->next_poll = qw->now + delay;
@@ -312,7 +313,9 @@ receive_done(SqsCall *call, void *arg)
 	}
 
 	n = sqs_call_nmessages(call);
-	if (qw->poll_failures > 0 || qw->stats->state != SQS_QUEUE_POLLING)
+	/* a receive from before the failure does not say that it is over */
+	if (poll->started_at >= qw->failed_at &&
+		(qw->poll_failures > 0 || qw->stats->state != SQS_QUEUE_POLLING))
 	{
 		qw->poll_failures = 0;
 		if (!qw->stopping && qw->paused_until <= qw->now)
@@ -404,6 +407,7 @@ start_polls(QueueWorker *qw)
 			break;
 		poll->asked = n;
 		poll->visibility = qw->visibility;
+		poll->started_at = qw->now;
 		poll->call = sqs_start_receive(qw->client, qw->queue_url, n,
 									   qw->config->wait_time, qw->visibility,
 									   (long) qw->config->wait_time * 1000 + POLL_MARGIN_MS,

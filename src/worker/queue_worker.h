@@ -137,6 +137,7 @@ typedef struct Poll
 	SqsCall    *call;			/* NULL: free */
 	int			asked;
 	int			visibility;		/* s: the lease it asked for */
+	int64		started_at;		/* ms */
 } Poll;
 
 typedef struct QueueWorker
@@ -162,6 +163,7 @@ typedef struct QueueWorker
 	int			asked;			/* messages that open polls may bring */
 	int			width;			/* polls wanted in parallel */
 	int			poll_failures;
+	int64		failed_at;		/* the last of them */
 	int64		next_poll;
 	size_t		memory;			/* of replies in hand */
 	double		mean_size;		/* bytes of memory per message */

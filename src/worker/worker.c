@@ -133,24 +133,11 @@ sqs_worker_attach(Datum main_arg)
 		proc_exit(0);
 }
 
-static void
-worker_sigterm(SIGNAL_ARGS)
-{
-	int			save_errno = errno;
-
-	/* while it connects, it may wait for a lock as any backend may */
-	if (worker_resources == NULL)
-		die(SQS_PASS_SIGNAL_ARGS);
-	ShutdownRequestPending = true;
-	SetLatch(MyLatch);
-	errno = save_errno;
-}
-
 void
 sqs_worker_signals(void)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, worker_sigterm);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
 }
 

@@ -64,7 +64,7 @@ extern uint16 sqs_my_generation;
 /*
  * SIGTERM in all workers but the handler asks the event loop to stop.  Their
  * own transactions are short, wait for no standby and no longer than
- * lock_timeout for a lock; while they connect SIGTERM is PostgreSQL's die().
+ * lock_timeout for a lock.
  */
 extern void sqs_worker_signals(void);
 
