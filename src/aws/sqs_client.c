@@ -64,6 +64,7 @@ struct SqsCall
 	SqsCallDone done;
 	void	   *arg;
 	int			nentries;
+	SqsDigests *digests;		/* of the messages sent, one per entry */
 
 	/* the result */
 	bool		finished;
@@ -209,6 +210,7 @@ sqs_call_free(SqsCall *call)
 	free(call->host);
 	free(call->reply);
 	free(call->messages);
+	free(call->digests);
 	free(call->entries);
 	free(call);
 }
@@ -422,9 +424,14 @@ parse_reply(SqsCall *call)
 			return sqs_parse_receive(data, len, &call->messages, &call->nmessages);
 		case SQS_DELETE_MESSAGE_BATCH:
 		case SQS_CHANGE_MESSAGE_VISIBILITY_BATCH:
+		case SQS_SEND_MESSAGE_BATCH:
 			call->entries = malloc(sizeof(SqsBatchEntry) * call->nentries);
 			return call->entries != NULL && len > 0 &&
-				sqs_parse_batch(data, len, call->nentries, call->entries);
+				sqs_parse_batch(data, len, call->nentries, call->digests, call->entries);
+		case SQS_SEND_MESSAGE:
+			call->entries = malloc(sizeof(SqsBatchEntry));
+			return call->entries != NULL && len > 0 &&
+				sqs_parse_send(data, len, call->digests, call->entries);
 		default:
 			return false;
 	}
@@ -670,6 +677,46 @@ sqs_start_change_visibility_batch(SqsClient *client, const char *queue_url,
 	return start_handles(client, SQS_CHANGE_MESSAGE_VISIBILITY_BATCH, queue_url,
 						 nentries, receipt_handles, visibility_timeouts,
 						 deadline_ms, max_attempts, done, arg);
+}
+
+static SqsCall *
+start_send(SqsClient *client, SqsAction action, const char *queue_url,
+		   int nentries, const SqsOutgoing *const *messages,
+		   long deadline_ms, int max_attempts, SqsCallDone done, void *arg)
+{
+	SqsCall    *call = new_call(client, action, deadline_ms, max_attempts, done, arg);
+
+	call->nentries = nentries;
+	call->digests = malloc(sizeof(SqsDigests) * nentries);
+	if (call->digests == NULL)
+		call->body.failed = true;
+	else
+	{
+		for (int i = 0; i < nentries; i++)
+			sqs_outgoing_digests(messages[i], &call->digests[i]);
+		if (action == SQS_SEND_MESSAGE)
+			sqs_encode_send(&call->body, queue_url, messages[0]);
+		else
+			sqs_encode_send_batch(&call->body, queue_url, nentries, messages);
+	}
+	return start(call);
+}
+
+SqsCall *
+sqs_start_send(SqsClient *client, const char *queue_url, const SqsOutgoing *message,
+			   long deadline_ms, int max_attempts, SqsCallDone done, void *arg)
+{
+	return start_send(client, SQS_SEND_MESSAGE, queue_url, 1, &message,
+					  deadline_ms, max_attempts, done, arg);
+}
+
+SqsCall *
+sqs_start_send_batch(SqsClient *client, const char *queue_url, int nentries,
+					 const SqsOutgoing *const *messages, long deadline_ms,
+					 int max_attempts, SqsCallDone done, void *arg)
+{
+	return start_send(client, SQS_SEND_MESSAGE_BATCH, queue_url, nentries, messages,
+					  deadline_ms, max_attempts, done, arg);
 }
 
 /* ---- results ---- */

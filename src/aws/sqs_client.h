@@ -117,7 +117,20 @@ extern SqsCall *sqs_start_change_visibility_batch(SqsClient *client,
 												  long deadline_ms, int max_attempts,
 												  SqsCallDone done, void *arg);
 
-/* The sending half (SendMessage, SendMessageBatch) joins here. */
+/*
+ * Sending.  An attempt whose outcome is not known is made again like any
+ * other transient failure, if max_attempts allows it: without a deduplication
+ * id the queue may then hold the message twice.  The result is in
+ * sqs_call_entry(), in the order of the messages, 1..10 of them.
+ */
+extern SqsCall *sqs_start_send(SqsClient *client, const char *queue_url,
+							   const SqsOutgoing *message,
+							   long deadline_ms, int max_attempts,
+							   SqsCallDone done, void *arg);
+extern SqsCall *sqs_start_send_batch(SqsClient *client, const char *queue_url,
+									 int nentries, const SqsOutgoing *const *messages,
+									 long deadline_ms, int max_attempts,
+									 SqsCallDone done, void *arg);
 
 /* After completion. */
 extern SqsAction sqs_call_action(const SqsCall *call);

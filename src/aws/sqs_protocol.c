@@ -14,6 +14,7 @@
 #include "postgres.h"
 #endif
 
+#include "common/base64.h"
 #include "common/cryptohash.h"
 #include "common/md5.h"
 
@@ -94,6 +95,132 @@ sqs_encode_handles(JsonWriter *writer, const char *queue_url, int nentries,
 		json_raw(writer, "}");
 	}
 	json_raw(writer, "]}");
+}
+
+/* A Binary value, as base64. */
+static void
+encode_bytes(JsonWriter *writer, SqsSlice value)
+{
+	int			size = pg_b64_enc_len(value.len) + 1;
+	char	   *encoded = malloc(size);
+	int			len = -1;
+
+	/* void: from 18 on the bytes are uint8 */
+	if (encoded != NULL)
+		len = pg_b64_encode((const void *) value.data, value.len, encoded, size);
+	if (len < 0)
+		writer->failed = true;
+	else
+	{
+		json_raw(writer, "\"");
+		json_raw_n(writer, encoded, len);
+		json_raw(writer, "\"");
+	}
+	free(encoded);
+}
+
+/* The members of a message, without braces. */
+static void
+encode_outgoing(JsonWriter *writer, const SqsOutgoing *message)
+{
+	json_raw(writer, "\"MessageBody\":");
+	json_string(writer, message->body.data, message->body.len);
+	if (message->delay >= 0)
+	{
+		json_raw(writer, ",\"DelaySeconds\":");
+		json_int(writer, message->delay);
+	}
+	if (message->group_id.data != NULL)
+	{
+		json_raw(writer, ",\"MessageGroupId\":");
+		json_string(writer, message->group_id.data, message->group_id.len);
+	}
+	if (message->deduplication_id.data != NULL)
+	{
+		json_raw(writer, ",\"MessageDeduplicationId\":");
+		json_string(writer, message->deduplication_id.data, message->deduplication_id.len);
+	}
+	if (message->trace_header.data != NULL)
+	{
+		json_raw(writer, ",\"MessageSystemAttributes\":{\"AWSTraceHeader\":"
+				 "{\"DataType\":\"String\",\"StringValue\":");
+		json_string(writer, message->trace_header.data, message->trace_header.len);
+		json_raw(writer, "}}");
+	}
+	if (message->nattributes > 0)
+	{
+		json_raw(writer, ",\"MessageAttributes\":{");
+		for (int i = 0; i < message->nattributes; i++)
+		{
+			const SqsAttribute *attribute = &message->attributes[i];
+
+			if (i > 0)
+				json_raw(writer, ",");
+			json_string(writer, attribute->name.data, attribute->name.len);
+			json_raw(writer, ":{\"DataType\":");
+			json_string(writer, attribute->data_type.data, attribute->data_type.len);
+			if (attribute->binary)
+			{
+				json_raw(writer, ",\"BinaryValue\":");
+				encode_bytes(writer, attribute->value);
+			}
+			else
+			{
+				json_raw(writer, ",\"StringValue\":");
+				json_string(writer, attribute->value.data, attribute->value.len);
+			}
+			json_raw(writer, "}");
+		}
+		json_raw(writer, "}");
+	}
+}
+
+void
+sqs_encode_send(JsonWriter *writer, const char *queue_url, const SqsOutgoing *message)
+{
+	encode_queue_url(writer, queue_url);
+	json_raw(writer, ",");
+	encode_outgoing(writer, message);
+	json_raw(writer, "}");
+}
+
+void
+sqs_encode_send_batch(JsonWriter *writer, const char *queue_url, int nentries,
+					  const SqsOutgoing *const *messages)
+{
+	encode_queue_url(writer, queue_url);
+	json_raw(writer, ",\"Entries\":[");
+	for (int i = 0; i < nentries; i++)
+	{
+		json_raw(writer, i > 0 ? ",{\"Id\":\"" : "{\"Id\":\"");
+		json_int(writer, i);
+		json_raw(writer, "\",");
+		encode_outgoing(writer, messages[i]);
+		json_raw(writer, "}");
+	}
+	json_raw(writer, "]}");
+}
+
+size_t
+sqs_outgoing_size(const SqsOutgoing *message)
+{
+	size_t		size = message->body.len;
+
+	for (int i = 0; i < message->nattributes; i++)
+		size += message->attributes[i].name.len +
+			message->attributes[i].data_type.len +
+			message->attributes[i].value.len;
+	return size;
+}
+
+void
+sqs_outgoing_digests(const SqsOutgoing *message, SqsDigests *digests)
+{
+	if (!sqs_body_md5(message->body.data, message->body.len, digests->body))
+		digests->body[0] = '\0';
+	if (message->nattributes == 0 ||
+		!sqs_attributes_md5(message->attributes, message->nattributes, digests->attributes))
+		digests->attributes[0] = '\0';
 }
 
 /* ---- MD5 ---- */
@@ -603,19 +730,109 @@ copy_clipped(char *dst, size_t size, SqsSlice src)
 	aws_text_sanitise(dst);
 }
 
+/* What a reply tells of one message that was sent. */
+typedef struct SentMembers
+{
+	SqsSlice	message_id;
+	SqsSlice	sequence_number;
+	SqsSlice	body_md5;
+	SqsSlice	attributes_md5;
+} SentMembers;
+
+/* Is the current key one of them?  *ok tells whether its value was JSON. */
+static bool
+sent_member(JsonReader *reader, SentMembers *sent, bool *ok)
+{
+	SqsSlice   *slice;
+
+	if (json_is(reader, "MessageId"))
+		slice = &sent->message_id;
+	else if (json_is(reader, "SequenceNumber"))
+		slice = &sent->sequence_number;
+	else if (json_is(reader, "MD5OfMessageBody"))
+		slice = &sent->body_md5;
+	else if (json_is(reader, "MD5OfMessageAttributes"))
+		slice = &sent->attributes_md5;
+	else
+		return false;
+	*ok = string_value(reader, slice);
+	return true;
+}
+
+/* SQS says it has the message: the one we meant? */
+static void
+confirm_sent(const SentMembers *sent, const SqsDigests *digests, SqsBatchEntry *entry)
+{
+	bool		same;
+
+	copy_clipped(entry->message_id, sizeof(entry->message_id), sent->message_id);
+	copy_clipped(entry->sequence_number, sizeof(entry->sequence_number),
+				 sent->sequence_number);
+
+	same = sent->body_md5.data == NULL || digests->body[0] == '\0' ||
+		slice_is_hex(sent->body_md5, digests->body);
+	if (sent->attributes_md5.data != NULL && digests->attributes[0] != '\0')
+		same = same && slice_is_hex(sent->attributes_md5, digests->attributes);
+	if (same)
+	{
+		entry->ok = true;
+		entry->class = AWS_ERROR_NONE;
+		entry->may_be_done = false;
+		entry->code[0] = '\0';
+		entry->message[0] = '\0';
+		return;
+	}
+	entry->class = AWS_ERROR_TRANSIENT;
+	entry->may_be_done = true;
+	strlcpy(entry->code, "ChecksumMismatch", sizeof(entry->code));
+	strlcpy(entry->message, "SQS confirms another MD5 than that of the message sent",
+			sizeof(entry->message));
+}
+
+static void
+no_result(SqsBatchEntry *entry)
+{
+	memset(entry, 0, sizeof(*entry));
+	entry->class = AWS_ERROR_TRANSIENT;
+	entry->may_be_done = true;
+	strlcpy(entry->code, "NoResult", sizeof(entry->code));
+	strlcpy(entry->message, "the reply does not mention this entry",
+			sizeof(entry->message));
+}
+
 bool
-sqs_parse_batch(char *data, size_t len, int nentries, SqsBatchEntry *entries)
+sqs_parse_send(char *data, size_t len, const SqsDigests *digests, SqsBatchEntry *entry)
+{
+	JsonReader	reader;
+	SentMembers sent;
+
+	no_result(entry);
+	memset(&sent, 0, sizeof(sent));
+	if (!begin_reply(&reader, data, len))
+		return false;
+	while (next_key(&reader))
+	{
+		bool		ok;
+
+		if (!sent_member(&reader, &sent, &ok))
+			ok = json_next(&reader) != JSON_ERROR && json_skip(&reader);
+		if (!ok)
+			return false;
+	}
+	if (!end_reply(&reader) || sent.message_id.len == 0)
+		return false;
+	confirm_sent(&sent, digests, entry);
+	return true;
+}
+
+bool
+sqs_parse_batch(char *data, size_t len, int nentries, const SqsDigests *digests,
+				SqsBatchEntry *entries)
 {
 	JsonReader	reader;
 
 	for (int i = 0; i < nentries; i++)
-	{
-		memset(&entries[i], 0, sizeof(entries[i]));
-		entries[i].class = AWS_ERROR_TRANSIENT;
-		strlcpy(entries[i].code, "NoResult", sizeof(entries[i].code));
-		strlcpy(entries[i].message, "the reply does not mention this entry",
-				sizeof(entries[i].message));
-	}
+		no_result(&entries[i]);
 	if (!begin_reply(&reader, data, len))
 		return false;
 	while (next_key(&reader))
@@ -634,9 +851,11 @@ sqs_parse_batch(char *data, size_t len, int nentries, SqsBatchEntry *entries)
 			SqsSlice	id = {NULL, 0};
 			SqsSlice	code = {NULL, 0};
 			SqsSlice	message = {NULL, 0};
+			SentMembers sent;
 			bool		sender_fault = false;
 			int64		position;
 
+			memset(&sent, 0, sizeof(sent));
 			while (next_key(&reader))
 			{
 				bool		ok;
@@ -652,7 +871,7 @@ sqs_parse_batch(char *data, size_t len, int nentries, SqsBatchEntry *entries)
 					sender_fault = json_next(&reader) == JSON_TRUE;
 					ok = json_skip(&reader);
 				}
-				else
+				else if (!sent_member(&reader, &sent, &ok))
 					ok = json_next(&reader) != JSON_ERROR && json_skip(&reader);
 				if (!ok)
 					return false;
@@ -661,10 +880,13 @@ sqs_parse_batch(char *data, size_t len, int nentries, SqsBatchEntry *entries)
 				return false;
 			if (!slice_int64(id, &position) || position >= nentries)
 				continue;
-			if (successful)
+			if (successful && digests != NULL)
+				confirm_sent(&sent, &digests[position], &entries[position]);
+			else if (successful)
 			{
 				entries[position].ok = true;
 				entries[position].class = AWS_ERROR_NONE;
+				entries[position].may_be_done = false;
 				entries[position].code[0] = '\0';
 				entries[position].message[0] = '\0';
 			}
@@ -673,6 +895,7 @@ sqs_parse_batch(char *data, size_t len, int nentries, SqsBatchEntry *entries)
 				SqsBatchEntry *entry = &entries[position];
 
 				entry->ok = false;
+				entry->may_be_done = false;
 				entry->sender_fault = sender_fault;
 				copy_clipped(entry->code, sizeof(entry->code), code);
 				copy_clipped(entry->message, sizeof(entry->message), message);

@@ -24,6 +24,10 @@
 #define SQS_MAX_ATTRIBUTES		10
 #define SQS_MAX_VISIBILITY		43200	/* seconds */
 #define SQS_MAX_WAIT			20	/* seconds */
+#define SQS_MAX_DELAY			900 /* seconds */
+#define SQS_MAX_ID				128 /* message group and deduplication ids */
+#define SQS_MAX_ATTRIBUTE_NAME	256
+#define SQS_MAX_DATA_TYPE		256
 
 typedef enum SqsAction
 {
@@ -87,13 +91,42 @@ typedef struct SqsReceivedMessage
 	const char *damage;
 } SqsReceivedMessage;
 
+/* A message to be sent.  Texts are UTF-8; slices belong to the caller. */
+typedef struct SqsOutgoing
+{
+	SqsSlice	body;
+	SqsSlice	group_id;		/* absent: none */
+	SqsSlice	deduplication_id;
+	SqsSlice	trace_header;	/* AWSTraceHeader, the one system attribute */
+	int			delay;			/* s; -1: the queue's own */
+	int			nattributes;
+	SqsAttribute attributes[SQS_MAX_ATTRIBUTES];
+} SqsOutgoing;
+
+/* What SQS must confirm to have received; "" where MD5 is not to be had. */
+typedef struct SqsDigests
+{
+	char		body[33];
+	char		attributes[33]; /* "": no attributes */
+} SqsDigests;
+
+/*
+ * One entry of a batch, or the one message of a SendMessage.  The ids are
+ * filled in where something was sent.  A message that SQS confirms with
+ * another MD5 than ours counts as failed with code "ChecksumMismatch", class
+ * AWS_ERROR_TRANSIENT: something is in the queue, and it is not what was
+ * meant.
+ */
 typedef struct SqsBatchEntry
 {
 	bool		ok;
 	bool		sender_fault;
+	bool		may_be_done;	/* not ok, and yet it may have had its effect */
 	AwsErrorClass class;		/* of code, where !ok */
 	char		code[96];
 	char		message[256];
+	char		message_id[101];	/* SQS: at most 100 characters */
+	char		sequence_number[41];	/* FIFO: up to 39 digits */
 } SqsBatchEntry;
 
 typedef struct SqsQueueAttributes
@@ -121,6 +154,22 @@ extern void sqs_encode_handles(struct JsonWriter *writer, const char *queue_url,
 							   int nentries, const SqsSlice *receipt_handles,
 							   const int *visibility_timeouts);
 
+extern void sqs_encode_send(struct JsonWriter *writer, const char *queue_url,
+							const SqsOutgoing *message);
+
+/* Ids are positions. */
+extern void sqs_encode_send_batch(struct JsonWriter *writer, const char *queue_url,
+								  int nentries, const SqsOutgoing *const *messages);
+
+/* The digests SQS has to answer with. */
+extern void sqs_outgoing_digests(const SqsOutgoing *message, SqsDigests *digests);
+
+/*
+ * Bytes as SQS counts them against its limits: body, and name, type and value
+ * of each attribute.
+ */
+extern size_t sqs_outgoing_size(const SqsOutgoing *message);
+
 /* ---- replies; all change the buffer, all return false if it is none ---- */
 
 /* The URL is left in *url, NUL-terminated. */
@@ -132,9 +181,14 @@ extern bool sqs_parse_queue_attributes(char *data, size_t len,
 extern bool sqs_parse_receive(char *data, size_t len,
 							  SqsReceivedMessage **messages, int *nmessages);
 
-/* Entries that the reply does not mention fail with code "NoResult". */
+/*
+ * Entries that the reply does not mention fail with code "NoResult".  Digests
+ * are given where messages were sent, else NULL.
+ */
 extern bool sqs_parse_batch(char *data, size_t len, int nentries,
-							SqsBatchEntry *entries);
+							const SqsDigests *digests, SqsBatchEntry *entries);
+extern bool sqs_parse_send(char *data, size_t len, const SqsDigests *digests,
+						   SqsBatchEntry *entry);
 
 /*
  * An error reply, from whatever of body and headers is there.  Headers may be

@@ -23,7 +23,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	copy = fuzz_copy(data + 1, size - 1);
 	entries = malloc(sizeof(SqsBatchEntry) * n);
 	MUST(entries != NULL);
-	(void) sqs_parse_batch(copy, size - 1, n, entries);
+	(void) sqs_parse_batch(copy, size - 1, n, NULL, entries);
 
 	/* filled, whatever came */
 	for (int i = 0; i < n; i++)

@@ -467,7 +467,7 @@ static bool
 parse_batch(const char *text, int n, SqsBatchEntry *entries)
 {
 	char	   *data = tap_copy(text, strlen(text));
-	bool		result = sqs_parse_batch(data, strlen(text), n, entries);
+	bool		result = sqs_parse_batch(data, strlen(text), n, NULL, entries);
 
 	free(data);
 	return result;
