@@ -34,7 +34,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "portability/instr_time.h"
@@ -95,15 +94,6 @@ queue_is_well(QueueWorker *qw)
 
 /* ---- configuration ---- */
 
-static uint64
-fingerprint(uint64 seed, const char *text)
-{
-	if (text == NULL)
-		return hash_combine64(seed, 1);
-	return hash_combine64(seed, hash_bytes_extended((const unsigned char *) text,
-													strlen(text), 7));
-}
-
 /*
  * Read the queue's configuration.  Returns false if this worker has to go:
  * the queue is gone or disabled, or talks to another place than before.
@@ -115,7 +105,8 @@ load_config(QueueWorker *qw)
 												ALLOCSET_SMALL_SIZES);
 	SqsQueueConfig *config;
 	SqsKeys		keys = {NULL, NULL, NULL};
-	uint64		place = 0;
+	AwsError	error;
+	uint64		place;
 	static MemoryContext current = NULL;
 	bool		first = qw->config == NULL;
 
@@ -140,13 +131,8 @@ load_config(QueueWorker *qw)
 		return false;
 	}
 
-	place = fingerprint(place, config->region);
-	place = fingerprint(place, config->endpoint);
-	place = fingerprint(place, config->queue_name);
-	place = fingerprint(place, config->allow_http ? "1" : "0");
-	place = fingerprint(place, keys.access_key_id);
-	place = fingerprint(place, keys.secret_access_key);
-	place = fingerprint(place, keys.session_token);
+	place = sqs_fingerprint_text(sqs_connection_fingerprint(config, &keys),
+								 config->queue_name);
 	if (!first && (place != qw->keys_fingerprint || config->owner != qw->config->owner))
 	{
 		sqs_wipe_keys(&keys);
@@ -157,12 +143,14 @@ load_config(QueueWorker *qw)
 	if (first)
 	{
 		qw->keys_fingerprint = place;
-		if (keys.access_key_id != NULL)
-			qw->credentials = aws_static_credentials(keys.access_key_id,
-													 keys.secret_access_key,
-													 keys.session_token);
-		else
-			qw->credentials = aws_default_credentials();
+		if (!sqs_connect(&qw->connection, config, &keys, &error))
+		{
+			qw->config = config;
+			sqs_wipe_keys(&keys);
+			sqs_queue_error(qw, SQS_QUEUE_ERROR, error.message);
+			proc_exit(1);
+		}
+		qw->client = qw->connection.client;
 	}
 	sqs_wipe_keys(&keys);
 
@@ -503,28 +491,6 @@ stop_turn(QueueWorker *qw)
 
 /* ---- the process ---- */
 
-static void
-create_client(QueueWorker *qw)
-{
-	SqsClientOptions options;
-	AwsError	error;
-	const char *bundle = getenv("AWS_CA_BUNDLE");
-
-	memset(&options, 0, sizeof(options));
-	options.region = qw->config->region;
-	options.endpoint = qw->config->endpoint;
-	options.allow_http = qw->config->allow_http;
-	options.ca_file = sqs_ca_file[0] != '\0' ? sqs_ca_file : bundle;
-	options.user_agent = "sqsbridge/" SQSBRIDGE_VERSION " PostgreSQL/" PG_VERSION;
-	options.credentials = qw->credentials;
-	qw->client = sqs_client_create(&options, &error);
-	if (qw->client == NULL)
-	{
-		sqs_queue_error(qw, SQS_QUEUE_ERROR, error.message);
-		proc_exit(1);
-	}
-}
-
 /* The next worker for this queue need not wait: this one leaves as it should. */
 static void
 forget_start(SqsQueueStats *stats)
@@ -573,7 +539,6 @@ sqs_queue_worker_main(Datum arg)
 	SpinLockRelease(&qw->stats->mutex);
 	sqs_leases_init(qw);
 	sqs_handout_init(qw);
-	create_client(qw);
 	ca_file = pstrdup(sqs_ca_file);
 	sqs_set_worker_state(SQS_WORKER_RUNNING);
 
@@ -647,8 +612,7 @@ sqs_queue_worker_main(Datum arg)
 
 	count_calls(qw);
 	sqs_handout_end(qw);
-	sqs_client_destroy(qw->client);
-	aws_credentials_free(qw->credentials);
+	sqs_disconnect(&qw->connection);
 	pg_atomic_write_u32(&qw->stats->in_flight, 0);
 	forget_start(qw->stats);
 	proc_exit(0);

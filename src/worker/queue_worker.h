@@ -30,6 +30,7 @@
 
 #include "aws/sqs_client.h"
 #include "catalog.h"
+#include "connect.h"
 #include "shmem.h"
 #include "worker/channel.h"
 #include "worker/worker.h"
@@ -146,8 +147,8 @@ typedef struct QueueWorker
 	SqsQueueConfig *config;
 	uint64		keys_fingerprint;
 	SqsQueueStats *stats;
-	SqsClient  *client;
-	AwsCredentialsProvider *credentials;
+	SqsConnection connection;
+	SqsClient  *client;			/* connection.client */
 	SqsClientStats seen;		/* client statistics already counted */
 	char	   *queue_url;
 	int			visibility;		/* s: lease asked for */

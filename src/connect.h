@@ -1,0 +1,36 @@
+/*-------------------------------------------------------------------------
+ *
+ * connect.h
+ *	  From a configured queue to a client of the AWS layer.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SQSBRIDGE_CONNECT_H
+#define SQSBRIDGE_CONNECT_H
+
+#include "aws/sqs_client.h"
+#include "catalog.h"
+
+typedef struct SqsConnection
+{
+	SqsClient  *client;			/* NULL: not connected */
+	AwsCredentialsProvider *credentials;
+	uint64		fingerprint;	/* of where it leads and as whom */
+} SqsConnection;
+
+/* Of server and keys: another one means another connection. */
+extern uint64 sqs_connection_fingerprint(const SqsQueueConfig *queue, const SqsKeys *keys);
+extern uint64 sqs_fingerprint_text(uint64 seed, const char *text);
+
+/*
+ * Makes a client for the queue's server with these keys, those of the
+ * server's environment if there are none.  No network is involved yet.
+ * False, with *error filled in, for options that cannot work.
+ */
+extern bool sqs_connect(SqsConnection *connection, const SqsQueueConfig *queue,
+						const SqsKeys *keys, AwsError *error);
+
+/* Abandons what is under way; wipes the keys. */
+extern void sqs_disconnect(SqsConnection *connection);
+
+#endif							/* SQSBRIDGE_CONNECT_H */

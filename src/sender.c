@@ -1,0 +1,351 @@
+/*-------------------------------------------------------------------------
+ *
+ * sender.c
+ *	  Which messages go into which SendMessageBatch, and when.
+ *
+ * A batch is full with ten entries or 1 MiB.  One that is not full is sent
+ * all the same when no other request is under way, or when its first message
+ * has waited for LINGER_MS: at low rates messages leave at once, at higher
+ * ones they come together without anybody having tuned anything.
+ *
+ * What a failure means:
+ *
+ *	- of the request: the queue is out of reach, out of order or refuses our
+ *	  keys.  Its messages wait, and the queue pauses, 0.5 s and doubling up to
+ *	  a minute.  A request that SQS refuses for what it is, is taken apart: each
+ *	  of its messages is sent alone, until the bad one is known;
+ *	- of an entry that is not the sender's fault: the entry is tried again
+ *	  after a delay of its own, and its group waits for it;
+ *	- of an entry that is the sender's fault: it is given back.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+
+#include "sender.h"
+#include "worker/worker.h"
+
+#define LINGER_MS			5
+#define PAUSE_MIN_MS		500
+#define PAUSE_MAX_MS		60000
+#define ENTRY_RETRY_MS		200
+#define ENTRY_RETRY_MAX_MS	60000
+#define MAX_MISMATCHES		3
+
+struct SendGroup
+{
+	uint64		key;			/* hash key: must be first */
+	dlist_node	node;			/* in ready or later, unless busy */
+	dlist_head	items;
+	bool		busy;			/* its first item is under way */
+	bool		delayed;		/* in later */
+	int64		since;			/* as in SendItem */
+};
+
+Sender *
+sender_create(MemoryContext context, bool fifo, int max_requests, int max_attempts)
+{
+	Sender	   *sender = MemoryContextAllocZero(context, sizeof(Sender));
+
+	sender->context = context;
+	sender->fifo = fifo;
+	sender->max_requests = max_requests;
+	sender->max_attempts = max_attempts;
+	dlist_init(&sender->ready);
+	dlist_init(&sender->later);
+	if (fifo)
+	{
+		HASHCTL		ctl;
+
+		ctl.keysize = sizeof(uint64);
+		ctl.entrysize = sizeof(SendGroup);
+		ctl.hcxt = context;
+		sender->groups = hash_create("sqsbridge message groups", 256, &ctl,
+									 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	return sender;
+}
+
+static void
+group_is_ready(Sender *sender, SendGroup *group, int64 since)
+{
+	group->busy = false;
+	group->delayed = false;
+	group->since = since;
+	dlist_push_tail(&sender->ready, &group->node);
+	sender->nready++;
+}
+
+void
+sender_add(Sender *sender, SendItem *item, uint64 group_key, int64 now)
+{
+	item->attempts = 0;
+	item->alone = false;
+	item->since = now;
+	item->group = NULL;
+	sender->waiting++;
+	if (sender->fifo)
+	{
+		bool		found;
+		SendGroup  *group = hash_search(sender->groups, &group_key, HASH_ENTER, &found);
+
+		item->group = group;
+		if (!found)
+		{
+			dlist_init(&group->items);
+			group_is_ready(sender, group, now);
+		}
+		dlist_push_tail(&group->items, &item->node);
+	}
+	else
+	{
+		dlist_push_tail(&sender->ready, &item->node);
+		sender->nready++;
+	}
+}
+
+/* What has waited long enough is ready, ahead of what has not begun. */
+static void
+wake_later(Sender *sender, int64 now)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &sender->later)
+	{
+		int64	   *since;
+
+		if (sender->fifo)
+		{
+			SendGroup  *group = dlist_container(SendGroup, node, iter.cur);
+
+			group->delayed = group->since > now;
+			since = &group->since;
+		}
+		else
+			since = &dlist_container(SendItem, node, iter.cur)->since;
+		if (*since > now)
+			continue;
+		dlist_delete(iter.cur);
+		dlist_push_head(&sender->ready, iter.cur);
+		sender->nready++;
+	}
+}
+
+static SendItem *
+first_item(const Sender *sender)
+{
+	dlist_node *node = dlist_head_node(unconstify(dlist_head *, &sender->ready));
+
+	if (sender->fifo)
+		return dlist_head_element(SendItem, node,
+								  &dlist_container(SendGroup, node, node)->items);
+	return dlist_container(SendItem, node, node);
+}
+
+static int64
+first_since(const Sender *sender)
+{
+	dlist_node *node = dlist_head_node(unconstify(dlist_head *, &sender->ready));
+
+	return sender->fifo ? dlist_container(SendGroup, node, node)->since :
+		dlist_container(SendItem, node, node)->since;
+}
+
+bool
+sender_take(Sender *sender, int64 now, SendBatch *batch)
+{
+	size_t		size = 0;
+
+	batch->n = 0;
+	if (sender->requests >= sender->max_requests || now < sender->paused_until)
+		return false;
+	if (!dlist_is_empty(&sender->later))
+		wake_later(sender, now);
+	if (sender->nready == 0)
+		return false;
+	if (sender->nready < SQS_MAX_BATCH && sender->requests > 0 &&
+		now < first_since(sender) + LINGER_MS)
+		return false;
+
+	/* while the queue is failing, one request finds out whether it still is */
+	if (sender->failures > 0 && sender->requests > 0)
+		return false;
+
+	while (batch->n < SQS_MAX_BATCH && sender->nready > 0)
+	{
+		SendItem   *item = first_item(sender);
+
+		if (batch->n > 0 && (item->alone || batch->items[0]->alone ||
+							 size + item->size > SQS_MAX_MESSAGE_BYTES))
+			break;
+		size += item->size;
+		dlist_pop_head_node(&sender->ready);
+		sender->nready--;
+		if (item->group != NULL)
+		{
+			item->group->busy = true;
+			dlist_delete(&item->node);
+		}
+		batch->items[batch->n++] = item;
+	}
+	sender->waiting -= batch->n;
+	sender->under_way += batch->n;
+	sender->requests++;
+	return true;
+}
+
+/* The item leaves the sender; its group goes on. */
+static void
+release_item(Sender *sender, SendItem *item, int64 now)
+{
+	SendGroup  *group = item->group;
+
+	sender->under_way--;
+	if (group == NULL)
+		return;
+	if (dlist_is_empty(&group->items))
+		hash_search(sender->groups, &group->key, HASH_REMOVE, NULL);
+	else
+		group_is_ready(sender, group, now);
+}
+
+/* Back to where it was; not before a time, if that is to come. */
+static void
+keep_item(Sender *sender, SendItem *item, int64 not_before, int64 now)
+{
+	dlist_node *node = &item->node;
+
+	sender->under_way--;
+	sender->waiting++;
+	item->since = not_before;
+	if (item->group != NULL)
+	{
+		dlist_push_head(&item->group->items, &item->node);
+		item->group->busy = false;
+		item->group->since = not_before;
+		item->group->delayed = not_before > now;
+		node = &item->group->node;
+	}
+	if (not_before > now)
+		dlist_push_tail(&sender->later, node);
+	else
+	{
+		dlist_push_head(&sender->ready, node);
+		sender->nready++;
+	}
+}
+
+void
+sender_put_back(Sender *sender, SendBatch *batch, int64 now)
+{
+	sender->requests--;
+	for (int i = batch->n - 1; i >= 0; i--)
+		keep_item(sender, batch->items[i], now, now);
+	batch->n = 0;
+}
+
+void
+sender_drop(Sender *sender, SendBatch *batch, int position, int64 now)
+{
+	release_item(sender, batch->items[position], now);
+	batch->n--;
+	memmove(&batch->items[position], &batch->items[position + 1],
+			sizeof(SendItem *) * (batch->n - position));
+	if (batch->n == 0)
+		sender->requests--;
+}
+
+void
+sender_pause(Sender *sender, const AwsError *error, int64 now)
+{
+	/* requests that were under way together fail together: that is once */
+	if (now < sender->paused_until)
+		return;
+	sender->failures++;
+	sender->paused_until = now + sqs_backoff_ms(sender->failures, PAUSE_MIN_MS, PAUSE_MAX_MS);
+}
+
+void
+sender_finish(Sender *sender, SendBatch *batch, SqsCall *call, int64 now,
+			  SendItemDone done, void *arg)
+{
+	const AwsError *error = sqs_call_error(call);
+	bool		give_up = false;
+
+	sender->requests--;
+	if (error == NULL)
+	{
+		sender->failures = 0;
+		sender->paused_until = 0;
+	}
+	else if (error->class != AWS_ERROR_REQUEST)
+	{
+		sender_pause(sender, error, now);
+		give_up = sender->max_attempts > 0 && sender->failures >= sender->max_attempts;
+	}
+
+	/* from the last to the first, so that what is put back keeps its order */
+	for (int i = batch->n - 1; i >= 0; i--)
+	{
+		SendItem   *item = batch->items[i];
+		const SqsBatchEntry *entry = error == NULL ? sqs_call_entry(call, i) : NULL;
+		SendOutcome outcome;
+
+		if (error != NULL)
+		{
+			if (error->class == AWS_ERROR_REQUEST)
+				outcome = batch->n > 1 ? SEND_RETRY : SEND_REFUSED;
+			else
+				outcome = give_up ? SEND_REFUSED : SEND_RETRY;
+			item->alone = item->alone || error->class == AWS_ERROR_REQUEST;
+			if (outcome == SEND_RETRY)
+				keep_item(sender, item, now, now);
+		}
+		else if (entry->ok)
+			outcome = SEND_DONE;
+		else
+		{
+			bool		mismatch = strcmp(entry->code, "ChecksumMismatch") == 0;
+
+			item->attempts++;
+			if (entry->sender_fault &&
+				(entry->class == AWS_ERROR_REQUEST || sender->max_attempts > 0))
+				outcome = SEND_REFUSED;
+			else if (sender->max_attempts > 0 && item->attempts >= sender->max_attempts)
+				outcome = SEND_REFUSED;
+			else if (mismatch && item->attempts >= MAX_MISMATCHES)
+				outcome = SEND_REFUSED;
+			else
+			{
+				outcome = SEND_RETRY;
+				keep_item(sender, item,
+						  now + sqs_backoff_ms(item->attempts, ENTRY_RETRY_MS,
+											   ENTRY_RETRY_MAX_MS), now);
+			}
+		}
+		if (outcome != SEND_RETRY)
+			release_item(sender, item, now);
+		done(item, outcome, entry, error, arg);
+	}
+	batch->n = 0;
+}
+
+int64
+sender_next_time(const Sender *sender, int64 now)
+{
+	int64		next = PG_INT64_MAX;
+	dlist_iter	iter;
+
+	if (sender->requests >= sender->max_requests ||
+		(sender->failures > 0 && sender->requests > 0))
+		return next;
+	if (sender->nready > 0)
+		next = sender->requests == 0 ? now : first_since(sender) + LINGER_MS;
+	dlist_foreach(iter, unconstify(dlist_head *, &sender->later))
+		next = Min(next, sender->fifo ?
+				   dlist_container(SendGroup, node, iter.cur)->since :
+				   dlist_container(SendItem, node, iter.cur)->since);
+	return Max(next, sender->paused_until);
+}
