@@ -1,0 +1,623 @@
+# measure.pl: the measurements of consume.sh, which starts the servers and
+# calls this with the file that holds sqsd's port and PostgreSQL's directory.
+# Perl's core modules only.  See README.md for what is measured and how.
+use strict;
+use warnings;
+
+use HTTP::Tiny;
+use IO::Socket::INET;
+use JSON::PP;
+use List::Util qw(sum0 min max);
+use POSIX qw(ceil);
+use Socket qw(IPPROTO_TCP TCP_NODELAY);
+use Time::HiRes qw(time usleep);
+
+my ($portfile, $pgdir) = @ARGV;
+my $messages = $ENV{MESSAGES};
+my $peer_messages = $ENV{PEER_MESSAGES};
+my $runs = $ENV{RUNS};
+my $with_peer = $ENV{PEER};
+my $quick = $ENV{QUICK};
+my $pace_seconds = $quick ? 5 : 20;
+my $pace_rate = 100;
+my $idle_polls = $quick ? 1 : 4;
+my %only = map { $_ => 1 } split /,/, $ENV{ONLY};
+my %queue = (bridge => 'bridge', peer => 'peer');
+
+# The peer's settings for a concurrency: connections in its pool, consumers
+# in its process.
+our $peer_consumers = $ENV{PEER_CONSUMERS} || 4;
+
+my $port = do { open my $f, '<', $portfile or die "$portfile: $!"; <$f> + 0 };
+my $postmaster = do { open my $f, '<', "$pgdir/data/postmaster.pid" or die $!; <$f> + 0 };
+my $endpoint = "http://127.0.0.1:$port";
+my $http = HTTP::Tiny->new(timeout => 60);
+my $json = JSON::PP->new->utf8->canonical;
+my $ticks = POSIX::sysconf(POSIX::_SC_CLK_TCK());
+my $hung = $quick ? 120 : 600;
+$| = 1;
+
+# ---- the servers ----
+
+sub sql
+{
+	my ($query) = @_;
+	open my $psql, '-|', "$ENV{PGBIN}/psql", '-h', "$pgdir/socket", '-U', 'postgres',
+	  '-XqAt', '-F', ' ', '-v', 'ON_ERROR_STOP=1', '-c', $query, 'bench'
+	  or die "psql: $!";
+	my $out = do { local $/; <$psql> };
+	close $psql or die "failed: $query\n";
+	chomp $out if defined $out;
+	return $out;
+}
+
+sub admin
+{
+	my ($method, $path, $in) = @_;
+	my $reply = $http->request($method, "$endpoint/_sqsd/$path",
+		defined $in ? { content => $json->encode($in) } : {});
+	die "$method $path: $reply->{status} $reply->{content}" unless $reply->{success};
+	return $reply->{content} eq '' ? {} : $json->decode($reply->{content});
+}
+
+sub books
+{
+	my ($queue) = @_;
+	return admin('GET', 'stats')->{queues}{$queue};
+}
+
+sub api_calls
+{
+	my ($books) = @_;
+	return sum0(values %{ $books->{calls} });
+}
+
+# User and system time in µs of a list of processes, and of those of their
+# children that are no more.
+sub process_cpu
+{
+	my $sum = 0;
+	foreach my $stat (@_)
+	{
+		$stat =~ s/^.*\) //s or next;
+		my @field = split ' ', $stat;
+		$sum += sum0(@field[ 11 .. 14 ]);
+	}
+	return $sum * 1e6 / $ticks;
+}
+
+sub read_stat
+{
+	my ($pid) = @_;
+	open my $f, '<', "/proc/$pid/stat" or return ();
+	my $line = <$f>;
+	return defined $line ? ($line) : ();
+}
+
+# All processes of the PostgreSQL server, past ones included: the postmaster
+# is the parent of all of them, and waits for each.
+sub server_cpu
+{
+	my @stats = read_stat($postmaster);
+	foreach my $dir (glob '/proc/[0-9]*')
+	{
+		my ($stat) = read_stat(substr($dir, 6)) or next;
+		push @stats, $stat if $stat =~ /\) \S (\d+)/ && $1 == $postmaster;
+	}
+	return process_cpu(@stats);
+}
+
+# Flushes of WAL by whatever process.
+my $wal_flushes_query = sql('SHOW server_version_num') >= 180000
+  ? q{SELECT sum(fsyncs) FROM pg_stat_io WHERE object = 'wal' AND context = 'normal'}
+  : q{SELECT wal_sync FROM pg_stat_wal};
+
+# Statistics reach shared memory late: wait until they stand still.
+sub wal_flushes
+{
+	my $last = -1;
+	my $since = time();
+	while (1)
+	{
+		my $now = sql($wal_flushes_query);
+		$since = time() if $now != $last;
+		return $now if time() - $since > 2.5;
+		$last = $now;
+		usleep(250_000);
+	}
+}
+
+sub wait_until
+{
+	my ($condition, $what) = @_;
+	my $until = time() + $hung;
+	until ($condition->())
+	{
+		die "timed out: $what\n" if time() > $until;
+		usleep(50_000);
+	}
+	return;
+}
+
+# ---- the two consumers ----
+
+my @peer_pids;
+
+sub start_peer
+{
+	my ($concurrency) = @_;
+	my $pid = fork();
+	die "fork: $!" unless defined $pid;
+	if ($pid == 0)
+	{
+		my ($node) = glob "$ENV{WORK}/peer/node_modules/node-linux-*/bin/node";
+		$node = 'node' unless defined $node;
+		%ENV = (%ENV,
+			ENDPOINT => $endpoint, QUEUE => $queue{peer}, CONSUMERS => $peer_consumers,
+			POOL => $concurrency, PGHOST => "$pgdir/socket", PGUSER => 'app',
+			PGDATABASE => 'bench', NODE_ENV => 'production');
+		open STDOUT, '>>', "$ENV{WORK}/peer.log";
+		open STDERR, '>&', \*STDOUT;
+		exec $node, "$ENV{WORK}/peer/consume.mjs" or die "$node: $!";
+	}
+	@peer_pids = ($pid);
+	if (open my $f, '>', "$ENV{WORK}/peer.pid") { print $f "$pid\n"; }
+	return;
+}
+
+sub stop_peer
+{
+	foreach my $pid (@peer_pids)
+	{
+		kill 'TERM', $pid;
+		waitpid $pid, 0;
+	}
+	unlink "$ENV{WORK}/peer.pid";
+	@peer_pids = ();
+	return;
+}
+
+END
+{
+	my $status = $?;
+	stop_peer();
+	$? = $status;
+}
+
+sub peer_cpu
+{
+	return process_cpu(map { read_stat($_) } @peer_pids);
+}
+
+sub start_bridge
+{
+	my ($concurrency, $exactly_once) = @_;
+	sql(sprintf q{SELECT sqs_alter_queue('bridge', concurrency => %d, exactly_once => %s)},
+		$concurrency, $exactly_once ? 'true' : 'false');
+	sql(q{SELECT sqs_enable_queue('bridge')});
+	return;
+}
+
+# Until nothing of it is left: its processes' time must not count later.
+sub stop_bridge
+{
+	sql(q{SELECT sqs_disable_queue('bridge')});
+	wait_until(
+		sub { sql(q{SELECT count(*) FROM sqs_stats_workers WHERE kind IN ('queue worker', 'handler worker')}) == 0 },
+		'the queue worker leaves');
+	return;
+}
+
+# ---- measurements ----
+
+sub fill
+{
+	my ($queue, $count) = @_;
+	admin('POST', 'fill', { queue => $queue, count => $count + 0, body => '{i}' });
+	return;
+}
+
+sub deleted
+{
+	my ($queue, $count) = @_;
+	wait_until(sub { books($queue)->{deleted} >= $count },
+		"$count messages deleted from queue $queue");
+	return;
+}
+
+sub empty_tables
+{
+	sql('TRUNCATE seen, sqs_inbox');
+	sql('CHECKPOINT');
+	return;
+}
+
+# Every message has its row, once, and SQS has none left.
+sub check_once
+{
+	my ($queue, $count) = @_;
+	my ($rows, $distinct) = split ' ', sql('SELECT count(*), count(DISTINCT body) FROM seen');
+	my $books = books($queue);
+	my $left = $books->{visible} + $books->{in_flight} + $books->{delayed};
+
+	return $rows == $count && $distinct == $count && $books->{deleted} == $count && $left == 0
+	  ? 'yes'
+	  : "NO: $count messages, $rows rows, $distinct distinct, $left left";
+}
+
+# Drain a full queue.  $kind is bridge or peer.
+sub drain
+{
+	my ($kind, $count, $concurrency, $exactly_once) = @_;
+	my $queue = $queue{$kind};
+	my %r;
+
+	admin('POST', 'reset');
+	if ($kind eq 'peer')
+	{
+		# its compiler is warm and its polls are open
+		start_peer($concurrency);
+		my $warm = min(2000, ceil($count / 5));
+		fill($queue, $warm);
+		deleted($queue, $warm);
+		admin('POST', 'reset');
+	}
+	empty_tables();
+	my $flushes = wal_flushes();
+	my $server = server_cpu();
+	my $client = peer_cpu();
+
+	fill($queue, $count);
+	start_bridge($concurrency, $exactly_once) if $kind eq 'bridge';
+	deleted($queue, $count);
+	$r{server_cpu} = (server_cpu() - $server) / $count;
+	$r{client_cpu} = (peer_cpu() - $client) / $count;
+	$r{calls} = api_calls(books($queue)) / $count;
+	$r{flushes} = (wal_flushes() - $flushes) / $count;
+	$kind eq 'peer' ? stop_peer() : stop_bridge();
+
+	my $seconds = sql(q{SELECT extract(epoch FROM max(t) - min(t))
+		FROM (SELECT pg_xact_commit_timestamp(xmin) AS t FROM seen) s});
+	$r{rate} = $count / max($seconds, 1e-6);
+	$r{once} = check_once($queue, $count);
+	return \%r;
+}
+
+sub median
+{
+	my @sorted = sort { $a <=> $b } @_;
+	return @sorted % 2 ? $sorted[ $#sorted / 2 ]
+	  : ($sorted[ $#sorted / 2 ] + $sorted[ @sorted / 2 ]) / 2;
+}
+
+# One for all of several runs.
+sub medians
+{
+	my @results = @_;
+	my %m;
+	foreach my $key (keys %{ $results[0] })
+	{
+		if ($key eq 'once')
+		{
+			my ($bad) = grep { $_ ne 'yes' } map { $_->{once} } @results;
+			$m{once} = defined $bad ? $bad : 'yes';
+			next;
+		}
+		$m{$key} = median(map { $_->{$key} } @results);
+	}
+	$m{lowest} = min(map { $_->{rate} } @results) if exists $m{rate};
+	$m{highest} = max(map { $_->{rate} } @results) if exists $m{rate};
+	return \%m;
+}
+
+# Sends at a constant pace; a late message does not delay the next.  The body
+# is its number and the time just before its call, in µs.
+sub paced_send
+{
+	my ($queue, $count) = @_;
+	my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port)
+	  or die "sqsd: $!";
+	setsockopt($socket, IPPROTO_TCP, TCP_NODELAY, 1);
+	my $start = time() + 0.1;
+
+	for my $i (1 .. $count)
+	{
+		my $at = $start + $i / $pace_rate;
+		my $early = $at - time();
+		usleep($early * 1e6) if $early > 0;
+
+		my $body = sprintf '{"QueueUrl":"%s/000000000000/%s","MessageBody":"%d %.0f"}',
+		  $endpoint, $queue, $i, time() * 1e6;
+		syswrite $socket, "POST / HTTP/1.1\r\nHost: 127.0.0.1:$port\r\n"
+		  . "Content-Type: application/x-amz-json-1.0\r\nX-Amz-Target: AmazonSQS.SendMessage\r\n"
+		  . 'Authorization: AWS4-HMAC-SHA256 Credential=A/20200101/us-east-1/sqs/aws4_request, '
+		  . 'SignedHeaders=host, Signature=' . ('0' x 64) . "\r\n"
+		  . 'Content-Length: ' . length($body) . "\r\n\r\n$body";
+		my $reply = '';
+		until ($reply =~ /\r\n\r\n/
+			&& $reply =~ /Content-Length: *(\d+)/i
+			&& length($reply) - index($reply, "\r\n\r\n") - 4 >= $1)
+		{
+			sysread $socket, $reply, 65536, length $reply or die 'sqsd closed the connection';
+		}
+		die $reply unless $reply =~ m{^HTTP/1.1 200};
+	}
+	return;
+}
+
+sub latency
+{
+	my ($kind) = @_;
+	my $queue = $queue{$kind};
+	my $count = $pace_rate * $pace_seconds;
+	my $warm = $pace_rate;
+	my %r;
+
+	admin('POST', 'reset');
+	empty_tables();
+	$kind eq 'peer' ? start_peer(4) : start_bridge(1, 1);
+	paced_send($queue, $warm);
+	deleted($queue, $warm);
+	empty_tables();
+	my $books = books($queue);
+	my $server = server_cpu();
+	paced_send($queue, $count);
+	deleted($queue, $count + $warm);
+	$r{server_cpu} = (server_cpu() - $server) / $count;
+	$r{calls} = (api_calls(books($queue)) - api_calls($books)) / $count;
+	$kind eq 'peer' ? stop_peer() : stop_bridge();
+
+	($r{p50}, $r{p99}, $r{max}, my $rows, my $distinct) = split ' ', sql(q{
+		SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY us) / 1000.0,
+			percentile_disc(0.99) WITHIN GROUP (ORDER BY us) / 1000.0,
+			max(us) / 1000.0, count(*), count(DISTINCT body)
+		FROM (SELECT body, extract(epoch FROM pg_xact_commit_timestamp(xmin)) * 1000000
+					- split_part(body, ' ', 2)::numeric AS us
+			FROM seen) s});
+	$r{once} = $rows == $count && $distinct == $count ? 'yes' : "NO: $count messages, $rows rows, $distinct distinct";
+	return \%r;
+}
+
+# Calls an hour of idle queues with wait_time 20 s: from one ReceiveMessage to
+# the $idle_polls-th after it.
+sub idle
+{
+	my @kinds = @_;
+	my (%from, %first, %result, %last);
+
+	admin('POST', 'reset');
+	start_bridge(1, 1) if grep { $_ eq 'bridge' } @kinds;
+	# one consumer: what sqs-consumer needs at least
+	local $peer_consumers = 1;
+	start_peer(1) if grep { $_ eq 'peer' } @kinds;
+	wait_until(
+		sub {
+			foreach my $kind (grep { !exists $result{$_} } @kinds)
+			{
+				my $books = books($queue{$kind});
+				my $calls = api_calls($books);
+				my $now = time();
+
+				# a reply without a message has been seen: the start is over
+				next if $books->{empty_receives} == 0;
+				if (!exists $last{$kind})
+				{
+					$last{$kind} = $calls;
+					next;
+				}
+				next if $calls == $last{$kind};
+				$last{$kind} = $calls;
+				if (!exists $from{$kind})
+				{
+					$from{$kind} = $now;
+					$first{$kind} = $calls;
+				}
+				elsif ($calls >= $first{$kind} + $idle_polls)
+				{
+					$result{$kind} = ($calls - $first{$kind}) * 3600 / ($now - $from{$kind});
+				}
+			}
+			return keys %result == @kinds;
+		},
+		'polls of an idle queue');
+	stop_peer();
+	stop_bridge() if grep { $_ eq 'bridge' } @kinds;
+	return \%result;
+}
+
+# ---- the table ----
+
+sub thousands
+{
+	my $n = sprintf '%.0f', $_[0];
+	1 while $n =~ s/^(\d+)(\d{3})/$1,$2/;
+	return $n;
+}
+
+sub head
+{
+	my ($what) = @_;
+	printf "\n%-36s %10s %17s %9s %9s %9s %9s  %s\n", $what, 'messages/s', '(from - to)', 'calls',
+	  'flushes', 'server', 'client', 'exactly';
+	printf "%-36s %10s %17s %9s %9s %9s %9s  %s\n", '', '', '', '/message', '/message',
+	  'µs/mess.', 'µs/mess.', 'once';
+	return;
+}
+
+sub row
+{
+	my ($name, $m) = @_;
+	printf "%-36s %10s %17s %9.3f %9.4f %8s %8s  %s\n", $name, thousands($m->{rate}),
+	  '(' . thousands($m->{lowest}) . ' - ' . thousands($m->{highest}) . ')',
+	  $m->{calls}, $m->{flushes}, sprintf('%.1f', $m->{server_cpu}),
+	  $m->{client_cpu} > 0 ? sprintf('%.1f', $m->{client_cpu}) : '-', $m->{once};
+	return;
+}
+
+my @targets;
+
+# Beside the figure what it ought to be; never a failure.
+sub target
+{
+	my ($name, $figure, $cmp, $limit, $format) = @_;
+	my $ok = $cmp eq '>=' ? $figure >= $limit : $cmp eq '>' ? $figure > $limit : $figure <= $limit;
+	my $number = sub { defined $format ? sprintf $format, $_[0] : thousands($_[0]) };
+	push @targets, sprintf "%-58s %10s   %2s %8s   %s", $name, $number->($figure), $cmp,
+	  $number->($limit), $ok ? 'met' : 'NOT MET';
+	return;
+}
+
+sub setup
+{
+	sql(<<EOQ);
+CREATE EXTENSION sqsbridge;
+CREATE ROLE app LOGIN;
+GRANT CREATE ON SCHEMA public TO app;
+CREATE SERVER aws FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'us-east-1', endpoint '$endpoint');
+GRANT USAGE ON FOREIGN SERVER aws TO app;
+CREATE USER MAPPING FOR app SERVER aws OPTIONS (access_key_id 'BENCHKEY', secret_access_key 'benchsecret');
+SET ROLE app;
+CREATE TABLE seen (body text);
+CREATE FUNCTION handle(msg sqs_message) RETURNS void LANGUAGE plpgsql AS \$\$
+BEGIN
+    INSERT INTO seen (body) VALUES (msg.body);
+END \$\$;
+DO 'BEGIN PERFORM sqs_register_queue(''bridge'', server => ''aws'', handler => ''handle'', enabled => false); END';
+EOQ
+	return;
+}
+
+sub machine
+{
+	my $model = 'unknown processor';
+	my $cpus = 0;
+	open my $f, '<', '/proc/cpuinfo' or return;
+	while (<$f>)
+	{
+		$model = $1 if /^model name\s*:\s*(.*)/;
+		$cpus++ if /^processor\s*:/;
+	}
+	open my $l, '<', '/proc/loadavg' or return;
+	my ($load) = split ' ', <$l>;
+	return "$cpus processors ($model), load $load at the start";
+}
+
+setup();
+print "\n", sql('SELECT version()') =~ s/ on .*//r, ', ', machine(), "\n";
+printf "%s messages a drain (the peer: %s), medians of %d run%s\n",
+  thousands($messages), thousands($peer_messages), $runs, $runs == 1 ? '' : 's';
+
+my @settings;
+foreach my $exactly_once (0, 1)
+{
+	push @settings, [ 'bridge', $_, $exactly_once ] foreach 1, 2, 4;
+}
+if ($with_peer) { push @settings, [ 'peer', $_, 0 ] foreach 1, 2, 4; }
+
+my %result;
+if ($only{drain})
+{
+	# by turns, so that what else the machine does meets all alike
+	foreach my $run (1 .. $runs)
+	{
+		foreach my $s (@settings)
+		{
+			print STDERR "\r\e[Kdraining, run $run of $runs: @$s[0,1]" if -t STDERR;
+			push @{ $result{"@$s"} },
+			  drain($s->[0], $s->[0] eq 'peer' ? $peer_messages : $messages, $s->[1], $s->[2]);
+		}
+	}
+	print STDERR "\r\e[K" if -t STDERR;
+
+	my %m = map { $_ => medians(@{ $result{$_} }) } keys %result;
+	head('draining a full queue');
+	foreach my $s (@settings)
+	{
+		my ($kind, $concurrency, $exactly_once) = @$s;
+		row($kind eq 'peer' ? "peer, $concurrency connection" . ($concurrency > 1 ? 's' : '')
+			: "sqsbridge, exactly_once " . ($exactly_once ? 'on' : 'off') . ", concurrency $concurrency",
+			$m{"@$s"});
+	}
+	my %best;
+	foreach my $s (@settings)
+	{
+		my $kind = $s->[0] eq 'peer' ? 'peer' : $s->[2] ? 'on' : 'off';
+		my $m = $m{"@$s"};
+		$best{$kind} = $m if !$best{$kind} || $m->{rate} > $best{$kind}{rate};
+	}
+	if ($with_peer)
+	{
+		print "\n";
+		foreach my $c (1, 2, 4)
+		{
+			printf "sqsbridge : peer at %d       messages/s %.1f (exactly_once off), %.1f (on)\n", $c,
+			  map { $m{"bridge $c $_"}{rate} / $m{"peer $c 0"}{rate} } 0, 1;
+		}
+		printf "best : peer's best          messages/s %.1f (exactly_once off), %.1f (on)\n",
+		  map { $best{$_}{rate} / $best{peer}{rate} } 'off', 'on';
+	}
+	target('messages/s, exactly_once off, best concurrency', $best{off}{rate}, '>=', 20000);
+	target('messages/s, exactly_once on, best concurrency', $best{on}{rate}, '>=', 15000);
+	target('API calls/message, greatest of all settings',
+		max(map { $m{$_}{calls} } grep { /^bridge/ } keys %m), '<=', 0.22, '%.3f');
+	target('server CPU µs/message, exactly_once off, concurrency 1',
+		$m{'bridge 1 0'}{server_cpu}, '<=', 50, '%.1f');
+	target('server CPU µs/message, exactly_once on, concurrency 1',
+		$m{'bridge 1 1'}{server_cpu}, '<=', 50, '%.1f');
+	target('messages/s : peer, exactly_once on, best of each',
+		$best{on}{rate} / $best{peer}{rate}, '>=', 5, '%.1f') if $with_peer;
+}
+
+if ($only{delay})
+{
+	# every flush of WAL takes 5 ms longer: a stand-in for a slow disk
+	sql('ALTER SYSTEM SET commit_delay = 5000');
+	sql('ALTER SYSTEM SET commit_siblings = 0');
+	sql('SELECT pg_reload_conf()');
+	my %m;
+	foreach my $run (1 .. $runs)
+	{
+		push @{ $m{bridge} }, drain('bridge', ceil($messages / 5), 1, 1);
+		push @{ $m{peer} }, drain('peer', ceil($peer_messages / 20), 1, 0) if $with_peer;
+	}
+	sql('ALTER SYSTEM RESET commit_delay');
+	sql('ALTER SYSTEM RESET commit_siblings');
+	sql('SELECT pg_reload_conf()');
+	$m{$_} = medians(@{ $m{$_} }) foreach keys %m;
+	head('a flush takes 5 ms longer');
+	row('sqsbridge, exactly_once on, conc. 1', $m{bridge});
+	row('peer, 1 connection', $m{peer}) if $with_peer;
+	target('messages/s, concurrency 1, commit_delay = 5000', $m{bridge}{rate}, '>', 1000);
+}
+
+if ($only{latency})
+{
+	my %m;
+	foreach my $run (1 .. $runs)
+	{
+		push @{ $m{$_} }, latency($_) foreach 'bridge', $with_peer ? 'peer' : ();
+	}
+	printf "\n%-36s %9s %9s %9s %9s %9s  %s\n", "sent to committed, $pace_rate messages/s", 'p50 ms',
+	  'p99 ms', 'worst ms', 'calls/m.', 'µs/mess.', 'exactly once';
+	foreach my $kind ('bridge', $with_peer ? 'peer' : ())
+	{
+		my $m = medians(@{ $m{$kind} });
+		printf "%-36s %9.2f %9.2f %9.2f %9.3f %9.1f  %s\n",
+		  $kind eq 'peer' ? 'peer, 4 connections' : 'sqsbridge, exactly_once on, conc. 1',
+		  @$m{qw(p50 p99 max calls server_cpu once)};
+		target("p99 ms from sent to committed at $pace_rate messages/s", $m->{p99}, '<=', 10, '%.2f')
+		  if $kind eq 'bridge';
+	}
+}
+
+if ($only{idle})
+{
+	my $calls = idle('bridge', $with_peer ? 'peer' : ());
+	printf "\n%-36s %9s\n", 'idle queue, wait_time 20 s', 'calls/h';
+	printf "%-36s %9.1f   (from %d polls)\n", 'sqsbridge', $calls->{bridge}, $idle_polls;
+	printf "%-36s %9.1f   (one consumer; each other one as many again)\n", 'peer', $calls->{peer} if $with_peer;
+	target('calls an hour of an idle queue', $calls->{bridge}, '<=', 180, '%.1f');
+}
+
+printf "\n%-58s %10s   %-11s\n", 'targets', 'figure', 'target';
+print "$_\n" foreach @targets;
