@@ -234,24 +234,29 @@ write_message(Request *req, const Message *msg)
 	sb_putc(sb, '}');
 }
 
-/* Lease what there is and write the reply; returns the number of messages. */
+/*
+ * Lease what there is and write the reply; returns the number of messages.
+ * Even with duplicates no reply has more messages than were asked for.
+ */
 static int
 receive_now(Request *req)
 {
 	Message    *messages[MAX_BATCH_ENTRIES];
+	int			max = req->receive.max;
+	bool		twice = req->plan.duplicate && req->plan.same_reply && max > 1;
 	int			count;
 
 	req->reply.len = 0;
-	count = store_receive(req->queue, req->receive.max, req->receive.visibility, messages);
+	count = store_receive(req->queue, twice ? max / 2 : max, req->receive.visibility, messages);
 	for (int i = 0; i < count; i++)
 	{
 		write_message(req, messages[i]);
-		if (req->plan.duplicate && req->plan.same_reply)
+		if (twice)
 		{
 			store_lease_again(messages[i], req->receive.visibility);
 			write_message(req, messages[i]);
 		}
-		else if (req->plan.duplicate)
+		else if (req->plan.duplicate && !req->plan.same_reply)
 			store_leave_visible(messages[i]);
 	}
 	if (count > 0)
@@ -265,8 +270,8 @@ reply_empty(Request *req)
 	req->queue->stats.empty_receives++;
 	req->reply.len = 0;
 	sb_lit(&req->reply, "{}");
-	if (req->plan.nonempty)
-		fault_unfire(&req->plan);
+	fault_recheck(&req->plan);
+	fault_unfire(&req->plan);
 }
 
 bool
@@ -376,6 +381,8 @@ api_serve_polls(void)
 				http_finish(req);
 				continue;
 			}
+
+			fault_recheck(&req->plan);
 
 			/*
 			 * There may be nothing after all: the messages went to the

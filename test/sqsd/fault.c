@@ -107,10 +107,12 @@ fault_plan(FaultPlan *plan, Action action, const char *queue_name)
 				break;
 			case FAULT_DUPLICATE:
 				plan->duplicate = true;
+				plan->duplicate_rule = rule->id;
 				plan->same_reply = rule->flag;
 				break;
 			case FAULT_BAD_MD5:
 				plan->bad_md5 = true;
+				plan->md5_rule = rule->id;
 				break;
 			case FAULT_ENTRY_FAIL:
 				plan->entry_rule = rule;
@@ -119,7 +121,6 @@ fault_plan(FaultPlan *plan, Action action, const char *queue_name)
 				plan->has_reply_fault = true;
 				plan->reply_kind = rule->kind;
 				plan->reply_rule = rule->id;
-				plan->nonempty = rule->nonempty;
 				plan->bytes = rule->number;
 				plan->raw = rule->flag;
 				if (rule->kind == FAULT_ERROR)
@@ -129,18 +130,46 @@ fault_plan(FaultPlan *plan, Action action, const char *queue_name)
 	}
 }
 
-/* A rule for non-empty receives has met an empty one. */
+/* Rules for non-empty receives have met an empty one. */
 void
 fault_unfire(FaultPlan *plan)
 {
 	for (FaultRule *rule = rules; rule != NULL; rule = rule->next)
+	{
+		if (!rule->nonempty ||
+			(rule->id != plan->reply_rule && rule->id != plan->duplicate_rule &&
+			 rule->id != plan->md5_rule))
+			continue;
+		rule->fired--;
+		rule->matched--;
 		if (rule->id == plan->reply_rule)
-		{
-			rule->fired--;
-			rule->matched--;
-		}
-	plan->has_reply_fault = false;
-	plan->nonempty = false;
+			plan->has_reply_fault = false;
+	}
+}
+
+static bool
+rule_lives(int id)
+{
+	for (FaultRule *rule = rules; rule != NULL; rule = rule->next)
+		if (rule->id == id)
+			return true;
+	return false;
+}
+
+/*
+ * A long poll is about to get messages: what was to be done to its reply is
+ * only done if the rule is still there, so that nothing happens after the end
+ * of a fault.
+ */
+void
+fault_recheck(FaultPlan *plan)
+{
+	if (plan->has_reply_fault && !rule_lives(plan->reply_rule))
+		plan->has_reply_fault = false;
+	if (plan->duplicate && !rule_lives(plan->duplicate_rule))
+		plan->duplicate = false;
+	if (plan->bad_md5 && !rule_lives(plan->md5_rule))
+		plan->bad_md5 = false;
 }
 
 /* Shall the next entry of a batch fail?  Entries are counted over all calls. */

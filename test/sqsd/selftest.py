@@ -663,6 +663,13 @@ def test_faults(s):
     equal("same reply", (len(a), a[0]["MessageId"] == a[1]["MessageId"],
                          a[0]["ReceiptHandle"] == a[1]["ReceiptHandle"]), (2, True, False))
     s.clear()
+    s.fault("duplicate", same_reply=True)
+    for i in range(6):
+        s.send("q", str(i))
+    a = s.receive("q", 5)
+    equal("no more than asked for", bodies(a), ["0", "0", "1", "1"])
+    equal("one is one", bodies(s.receive("q", 1)), ["2"])
+    s.clear()
     s.fault("bad_md5", count=2)
     check("bad md5 of a send", s.send("q", "x").json["MD5OfMessageBody"] != md5("x"))
     check("bad md5 of a receive", s.receive("q")[0]["MD5OfBody"] != md5("x"))
@@ -680,6 +687,23 @@ def test_faults(s):
     s.send("q")
     equal("nonempty fires", raw_call(s, "ReceiveMessage", {"QueueUrl": "x/q"}), (b"", "eof"))
     equal("lost in flight", s.stats("q")["in_flight"], 1)
+    s.clear()
+    s.fault("bad_md5", action="ReceiveMessage", nonempty=True, count=1)
+    equal("bad_md5 waits", s.call("ReceiveMessage", queue="q").json, {})
+    s.send("q", "x")
+    check("bad_md5 fires", s.receive("q")[0]["MD5OfBody"] != md5("x"))
+    s.clear()
+    for kind in "lose_reply", "garbage", "bad_md5":
+        s.fault(kind, action="ReceiveMessage")
+        got = []
+        t = threading.Thread(target=lambda: got.extend(s.receive("q", WaitTimeSeconds=10)))
+        t.start()
+        while s.stats("q")["open_polls"] == 0:
+            time.sleep(0.01)
+        s.admin("DELETE", "fault")
+        s.send("q", "x")
+        t.join()
+        equal("removed before the message: " + kind, [m["MD5OfBody"] for m in got], [md5("x")])
     s.clear()
     s.fault("clock", seconds=-3600)
     date = datetime.datetime.strptime(s.send("q").headers["Date"], "%a, %d %b %Y %H:%M:%S GMT")

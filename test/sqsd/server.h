@@ -153,10 +153,11 @@ typedef struct FaultRule
  */
 typedef struct FaultPlan
 {
-	int			reply_rule;		/* id of the rule which alters the reply */
+	int			reply_rule;		/* ids of rules, 0 for none: of the reply, */
+	int			duplicate_rule;
+	int			md5_rule;
 	FaultKind	reply_kind;
 	bool		has_reply_fault;
-	bool		nonempty;
 	bool		duplicate;
 	bool		same_reply;
 	bool		bad_md5;
@@ -170,6 +171,7 @@ typedef struct FaultPlan
 
 extern void fault_plan(FaultPlan *plan, Action action, const char *queue_name);
 extern void fault_unfire(FaultPlan *plan);
+extern void fault_recheck(FaultPlan *plan);
 extern bool fault_entry_fails(FaultPlan *plan);
 extern bool fault_add(const json_t *spec, int *id, char *problem, size_t size);
 extern bool fault_remove(int id);
