@@ -41,7 +41,7 @@ use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
   start_sqs new_node setup_database poll_until query_is query_true
-  check_log need_sqsd endpoint_kind elapsed sql_literal log_text
+  check_log need_sqsd endpoint_kind elapsed backs_off sql_literal log_text
 );
 
 my $account = '000000000000';
@@ -111,6 +111,23 @@ sub query_true
 	my ($node, $query, $name, %o) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	return query_is($node, "SELECT ($query)", 't', $name, %o);
+}
+
+# A queue in trouble asks again after half a second, one, two and so on (give
+# or take an eighth) and never faster, whatever the load of the machine: the
+# view's own times say whether it did.
+sub backs_off
+{
+	my ($node, $queue, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $row = $node->safe_psql('postgres', <<EOQ);
+SELECT extract(epoch FROM last_error_at - error_since) >=
+	(SELECT COALESCE(sum(0.85 * least(0.5 * 2 ^ i, 60)), 0)
+	 FROM generate_series(0, consecutive_errors - 2) i),
+	error_since, last_error_at, consecutive_errors
+FROM sqs_stats WHERE queue = '$queue'
+EOQ
+	return like($row, qr/^t\|.+\|.+\|/, $name);
 }
 
 # Seconds that the sub takes.
@@ -449,6 +466,14 @@ sub fault
 {
 	my ($self, %rule) = @_;
 	return $self->admin('POST', 'fault', \%rule)->{id};
+}
+
+# All rules, with how often they matched and fired.
+sub faults
+{
+	my ($self) = @_;
+	my $reply = $self->admin('GET', 'fault');
+	return ref $reply eq 'HASH' ? $reply->{faults} : $reply;
 }
 
 sub clear_faults
