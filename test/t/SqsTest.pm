@@ -225,6 +225,22 @@ sub check_log
 	return is(join("\n", @bad), '', $node->name . ': no unexpected line in the server log');
 }
 
+# Processes of the server, whether its postmaster lives or not: those that work
+# in its data directory.
+sub server_processes
+{
+	my ($node) = @_;
+	my $dir = $node->data_dir;
+	my @pids;
+
+	foreach my $entry (glob('/proc/[0-9]*'))
+	{
+		my $cwd = readlink("$entry/cwd");
+		push @pids, substr($entry, 6) if defined $cwd && $cwd eq $dir;
+	}
+	return @pids;
+}
+
 # ---- SQS ----
 
 my @running;
@@ -460,6 +476,28 @@ sub messages
 	my $reply = $self->admin('GET',
 		"messages?queue=$queue" . (defined $state ? "&state=$state" : ''));
 	return ref $reply eq 'HASH' ? $reply->{messages} : $reply;
+}
+
+# books_agree(queue, node, name [, query]): what SQS was told to delete has had
+# its effect, the right one, and nothing has had it twice.  The query yields
+# the id of the message and the MD5 of the body of each effect.  May be asked
+# at any time: SQS's books are read first.
+sub books_agree
+{
+	my ($self, $queue, $node, $name, $query) = @_;
+	my (%effects, @lost, @twice);
+	my $deleted = $self->messages($queue, 'deleted');
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	$query ||= "SELECT message_id, md5(body) FROM got WHERE queue = '$queue'";
+	$effects{$_}++ foreach split /\n/, $node->safe_psql('postgres', $query);
+	@lost = grep { !$effects{$_} } map { "$_->{id}|$_->{body_md5}" } @$deleted;
+	@twice = grep { $effects{$_} > 1 } keys %effects;
+	is(scalar(@lost), 0, "$name: no message is deleted that had no effect")
+	  or diag("lost: @lost[0 .. ($#lost < 9 ? $#lost : 9)]");
+	is(scalar(@twice), 0, "$name: no message had its effect twice")
+	  or diag("twice: @twice[0 .. ($#twice < 9 ? $#twice : 9)]");
+	return scalar(@$deleted);
 }
 
 sub fault
