@@ -29,7 +29,15 @@
 #define LEASE_TOTAL_MS		((int64) (SQS_MAX_VISIBILITY - 5) * 1000)
 
 #define RELEASE_LINGER_MS	5
-#define RENEW_RETRY_MS		500
+
+/*
+ * A renewal that fails must leave time for another, however short the lease:
+ * a call gets half of what is left of it, the next try comes after an eighth.
+ */
+#define RENEW_CALL_MIN_MS	100
+#define RENEW_CALL_MAX_MS	15000
+#define RENEW_RETRY_MIN_MS	50
+#define RENEW_RETRY_MAX_MS	500
 
 void
 sqs_leases_init(QueueWorker *qw)
@@ -206,6 +214,49 @@ sqs_lease_release(QueueWorker *qw, Lease *lease, int after)
 	sqs_wake_at(qw, qw->now + RELEASE_LINGER_MS);
 }
 
+/*
+ * How a ChangeMessageVisibilityBatch went.  That leases cannot be renewed, or
+ * messages not be released, is nowhere else to be seen than in messages that
+ * come again.  What SQS says of a single lease (lost) is no error of the
+ * queue's.
+ */
+static void
+note_outcome(QueueWorker *qw, SqsCall *call)
+{
+	const AwsError *error = sqs_call_error(call);
+	const char *code = NULL;
+	const char *message = NULL;
+	char		text[SQS_ERROR_TEXT];
+
+	if (error != NULL)
+	{
+		code = error->code;
+		message = error->message;
+	}
+	else
+		for (int i = 0; i < sqs_call_nentries(call) && code == NULL; i++)
+		{
+			const SqsBatchEntry *entry = sqs_call_entry(call, i);
+
+			if (!entry->ok && entry->class != AWS_ERROR_LEASE_LOST)
+			{
+				code = entry->code;
+				message = entry->message;
+			}
+		}
+
+	if (code == NULL)
+	{
+		if (qw->poll_failures == 0 && qw->cannot_run == 0)
+			sqs_stats_clear_error(qw->stats);
+		return;
+	}
+	snprintf(text, sizeof(text), "ChangeMessageVisibilityBatch: %s: %s", code, message);
+	if (sqs_stats_error(qw->stats, text))
+		ereport(LOG,
+				(errmsg("sqsbridge queue \"%s\": %s", qw->config->name, text)));
+}
+
 static void
 release_done(SqsCall *call, void *arg)
 {
@@ -214,6 +265,7 @@ release_done(SqsCall *call, void *arg)
 	const AwsError *error = sqs_call_error(call);
 
 	qw->calls_open--;
+	note_outcome(qw, call);
 	for (int i = 0; i < batch->n; i++)
 	{
 		Lease	   *lease = batch->leases[i];
@@ -302,6 +354,7 @@ renew_done(SqsCall *call, void *arg)
 	const AwsError *error = sqs_call_error(call);
 
 	qw->calls_open--;
+	note_outcome(qw, call);
 	for (int i = 0; i < batch->n; i++)
 	{
 		Lease	   *lease = batch->leases[i];
@@ -324,13 +377,30 @@ renew_done(SqsCall *call, void *arg)
 			sqs_handout_lease_lost(qw, lease);
 		else
 		{
-			/* try again while there is time; a failing call says why itself */
-			lease->renew_at = qw->now + RENEW_RETRY_MS;
+			/* try again while there is time */
+			int64		left = lease->until - qw->now;
+
+			lease->renew_at = qw->now +
+				Max(Min(left / 8, RENEW_RETRY_MAX_MS), RENEW_RETRY_MIN_MS);
 			insert_renewal(qw, lease);
 		}
 	}
 	sqs_call_free(call);
 	pfree(batch);
+}
+
+/* until: the first lease of the batch to end. */
+static void
+send_renewals(QueueWorker *qw, LeaseBatch *batch, const SqsSlice *handles,
+			  const int *timeouts, int64 until)
+{
+	long		deadline_ms = (long) Min((until - qw->now) / 2, RENEW_CALL_MAX_MS);
+
+	qw->calls_open++;
+	sqs_start_change_visibility_batch(qw->client, qw->queue_url, batch->n,
+									  handles, timeouts,
+									  Max(deadline_ms, RENEW_CALL_MIN_MS), 2,
+									  renew_done, batch);
 }
 
 /* Renew what is due, and give up what has run out. */
@@ -340,6 +410,7 @@ sqs_leases_renew(QueueWorker *qw)
 	LeaseBatch *batch = NULL;
 	SqsSlice	handles[SQS_MAX_BATCH];
 	int			timeouts[SQS_MAX_BATCH];
+	int64		until = PG_INT64_MAX;
 	dlist_mutable_iter iter;
 
 	dlist_foreach_modify(iter, &qw->renewals)
@@ -382,25 +453,17 @@ sqs_leases_renew(QueueWorker *qw)
 		timeouts[batch->n] = batch->visibility;
 		batch->generations[batch->n] = lease->generation;
 		batch->leases[batch->n++] = lease;
+		until = Min(until, lease->until);
 
 		if (batch->n == SQS_MAX_BATCH)
 		{
-			qw->calls_open++;
-			sqs_start_change_visibility_batch(qw->client, qw->queue_url, batch->n,
-											  handles, timeouts,
-											  Max(qw->visibility * 250, 500), 2,
-											  renew_done, batch);
+			send_renewals(qw, batch, handles, timeouts, until);
 			batch = NULL;
+			until = PG_INT64_MAX;
 		}
 	}
 	if (batch != NULL)
-	{
-		qw->calls_open++;
-		sqs_start_change_visibility_batch(qw->client, qw->queue_url, batch->n,
-										  handles, timeouts,
-										  Max(qw->visibility * 250, 500), 2,
-										  renew_done, batch);
-	}
+		send_renewals(qw, batch, handles, timeouts, until);
 
 	if (!dlist_is_empty(&qw->renewals))
 	{
