@@ -230,6 +230,19 @@ sqs_resolve_handler(const char *handler, Oid role, char **why)
  * Queues
  */
 
+static void
+set_server(SqsQueueConfig *queue, ForeignServer *server)
+{
+	SqsServerOptions options;
+
+	sqs_server_options(server, &options);
+	queue->region = options.region;
+	queue->endpoint = options.endpoint;
+	queue->allow_http = options.allow_http;
+	if (!sqs_server_has_region(&options))
+		queue->problem = psprintf("server \"%s\" has no region", queue->server);
+}
+
 /* Look at what the row refers to: fills in the server, or the problem. */
 static void
 resolve_queue(SqsQueueConfig *queue)
@@ -237,7 +250,6 @@ resolve_queue(SqsQueueConfig *queue)
 	HeapTuple	role;
 	bool		can_login;
 	ForeignServer *server;
-	SqsServerOptions options;
 
 	role = SearchSysCache1(AUTHOID, ObjectIdGetDatum(queue->owner));
 	if (!HeapTupleIsValid(role))
@@ -261,15 +273,10 @@ resolve_queue(SqsQueueConfig *queue)
 		return;
 	}
 
-	sqs_server_options(server, &options);
-	queue->region = options.region;
-	queue->endpoint = options.endpoint;
-	queue->allow_http = options.allow_http;
-
-	if (!sqs_server_has_region(&options))
-		queue->problem = psprintf("server \"%s\" has no region", queue->server);
-	else if (object_aclcheck(ForeignServerRelationId, server->serverid, queue->owner,
-							 ACL_USAGE) != ACLCHECK_OK)
+	set_server(queue, server);
+	if (queue->problem == NULL &&
+		object_aclcheck(ForeignServerRelationId, server->serverid, queue->owner,
+						ACL_USAGE) != ACLCHECK_OK)
 		queue->problem = psprintf("its owner, role \"%s\", has no USAGE privilege on server \"%s\"",
 								  role_name(queue->owner), queue->server);
 
@@ -418,6 +425,52 @@ sqs_catalog_queue(int32 queue_id)
 	List	   *queues = queue_id > 0 ? read_queues(queue_id) : NIL;
 
 	return queues != NIL ? linitial(queues) : NULL;
+}
+
+SqsQueueConfig *
+sqs_catalog_queue_to_send(const char *name)
+{
+	Relation	rel = table_open(sqs_relation_oid("sqs_queues"), AccessShareLock);
+	Oid			index = get_relname_relid("sqs_queues_name_key", RelationGetNamespace(rel));
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
+	SqsQueueConfig *queue = NULL;
+	ForeignServer *server;
+	AclResult	acl;
+
+	ScanKeyInit(&key, SPI_fnumber(RelationGetDescr(rel), "name"), BTEqualStrategyNumber,
+				F_TEXTEQ, CStringGetTextDatum(name));
+	scan = systable_beginscan(rel, index, OidIsValid(index), GetActiveSnapshot(), 1, &key);
+	if (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		queue = read_queue(tuple, RelationGetDescr(rel));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+
+	if (queue == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("queue \"%s\" does not exist", name),
+				 errhint("The registered queues are in sqs_queues.")));
+
+	server = GetForeignServerByName(queue->server, true);
+	if (server == NULL || !sqs_fdw_is_ours(server->fdwid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("cannot send to queue \"%s\": its server \"%s\" does not exist",
+						name, queue->server),
+				 errhint("Create the server, or choose another with sqs_alter_queue().")));
+	acl = object_aclcheck(ForeignServerRelationId, server->serverid, GetUserId(), ACL_USAGE);
+	if (acl != ACLCHECK_OK)
+		aclcheck_error(acl, OBJECT_FOREIGN_SERVER, server->servername);
+	set_server(queue, server);
+	if (queue->problem != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot send to queue \"%s\": %s", name, queue->problem),
+				 errhint("Set it: ALTER SERVER %s OPTIONS (ADD region '...');",
+						 quote_identifier(queue->server))));
+	return queue;
 }
 
 /*

@@ -79,6 +79,12 @@ extern List *sqs_catalog_queues(void);
 extern SqsQueueConfig *sqs_catalog_queue(int32 queue_id);
 
 /*
+ * A queue to send to, as the current role.  An ERROR if there is no such
+ * queue, or the role has no USAGE on its server.
+ */
+extern SqsQueueConfig *sqs_catalog_queue_to_send(const char *name);
+
+/*
  * Keys of the user mapping that applies to this owner and server (the
  * owner's own, else PUBLIC's).  False if there is none.
  */

@@ -56,15 +56,6 @@
 #define STOP_HARD_MS			500 /* from cancel to SIGTERM */
 #define STOP_LAST_MS			1500	/* from cancel to leaving all the same */
 
-int64
-sqs_now_ms(void)
-{
-	instr_time	now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	return (int64) (INSTR_TIME_GET_MICROSEC(now) / 1000);
-}
-
 TimestampTz
 sqs_ms_to_timestamp(QueueWorker *qw, int64 ms)
 {

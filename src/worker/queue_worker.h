@@ -211,7 +211,6 @@ typedef struct QueueWorker
 	bool		cancelled;
 } QueueWorker;
 
-extern int64 sqs_now_ms(void);
 extern TimestampTz sqs_ms_to_timestamp(QueueWorker *qw, int64 ms);
 
 static inline void

@@ -81,6 +81,9 @@ extern void sqs_recover_from_error(MemoryContext context);
 /* Outside transactions too, crypto and DSM want a resource owner. */
 extern void sqs_own_resources(void);
 
+/* Monotonic clock, ms. */
+extern int64 sqs_now_ms(void);
+
 /* Grown, capped and jittered: base * 2^n, +-13 %. */
 extern long sqs_backoff_ms(int failures, long base_ms, long cap_ms);
 

@@ -1,0 +1,690 @@
+/*-------------------------------------------------------------------------
+ *
+ * send.c
+ *	  sqs_send() and sqs_send_batch(): messages sent now, by the session.
+ *
+ * What is sent here is sent, whatever becomes of the transaction; who wants
+ * the transaction's fate for it uses the outbox.
+ *
+ * Everything that can be known without the network is checked before it is
+ * used.  While a reply is waited for, the session is as interruptible as in
+ * any other wait: it sleeps on its latch and the client's descriptor, and an
+ * interrupt abandons the calls, which does not block.
+ *
+ * Connections outlive the call, the transaction and an error.  They are kept
+ * by server and role, for the life of the session, and are made anew when
+ * what they were made from changes.  An abandoned call leaves nothing behind
+ * in them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "executor/executor.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/numeric.h"
+#include "utils/tuplestore.h"
+#include "utils/typcache.h"
+
+#include "catalog.h"
+#include "compat.h"
+#include "connect.h"
+#include "outgoing.h"
+#include "sender.h"
+#include "shmem.h"
+#include "sqsbridge.h"
+#include "worker/worker.h"
+
+PG_FUNCTION_INFO_V1(sqs_send);
+PG_FUNCTION_INFO_V1(sqs_send_batch);
+
+/* Each call to SQS ends within this, its attempts included. */
+#define DEADLINE_MS		30000
+/* As many as AWS's own SDKs make. */
+#define MAX_ATTEMPTS	3
+/* Requests of a batch under way at once. */
+#define MAX_REQUESTS	16
+
+/* A queue URL that has been looked up. */
+typedef struct KnownQueue
+{
+	struct KnownQueue *next;
+	char	   *url;
+	char		name[FLEXIBLE_ARRAY_MEMBER];
+} KnownQueue;
+
+/* A connection that the session keeps. */
+typedef struct SessionConnection
+{
+	struct SessionConnection *next;
+	Oid			role;
+	SqsConnection connection;
+	char	   *ca_file;
+	SqsClientStats seen;		/* already counted */
+	KnownQueue *queues;
+	char		server[NAMEDATALEN];
+} SessionConnection;
+
+static SessionConnection *session_connections = NULL;
+
+/* ---- connections ---- */
+
+static void
+forget_queues(SessionConnection *session)
+{
+	while (session->queues != NULL)
+	{
+		KnownQueue *queue = session->queues;
+
+		session->queues = queue->next;
+		pfree(queue->url);
+		pfree(queue);
+	}
+}
+
+static SessionConnection *
+connect_to(const SqsQueueConfig *queue)
+{
+	SessionConnection *session;
+	SqsKeys		keys;
+	AwsError	error;
+	bool		connected = true;
+
+	for (session = session_connections; session != NULL; session = session->next)
+	{
+		if (session->role == GetUserId() && strcmp(session->server, queue->server) == 0)
+			break;
+	}
+	if (session == NULL)
+	{
+		session = MemoryContextAllocZero(TopMemoryContext, sizeof(SessionConnection));
+		session->role = GetUserId();
+		strlcpy(session->server, queue->server, NAMEDATALEN);
+		session->next = session_connections;
+		session_connections = session;
+	}
+
+	(void) sqs_catalog_keys(GetUserId(), queue->server, &keys);
+	if (session->connection.client == NULL ||
+		session->connection.fingerprint != sqs_connection_fingerprint(queue, &keys) ||
+		strcmp(session->ca_file, sqs_ca_file) != 0)
+	{
+		sqs_disconnect(&session->connection);
+		forget_queues(session);
+		memset(&session->seen, 0, sizeof(session->seen));
+		if (session->ca_file != NULL)
+			pfree(session->ca_file);
+		session->ca_file = MemoryContextStrdup(TopMemoryContext, sqs_ca_file);
+		connected = sqs_connect(&session->connection, queue, &keys, &error);
+	}
+	sqs_wipe_keys(&keys);
+	if (!connected)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot send to queue \"%s\": %s", queue->name, error.message)));
+	return session;
+}
+
+/* Count what the client has done since last time as this queue's. */
+static void
+count_calls(SessionConnection *session, SqsQueueStats *stats)
+{
+	const SqsClientStats *now = sqs_client_stats(session->connection.client);
+	SqsClientStats *seen = &session->seen;
+	uint64		send = 0;
+	uint64		other = 0;
+
+	for (int action = 0; action < SQS_NUM_ACTIONS; action++)
+	{
+		uint64		n = now->calls[action] - seen->calls[action];
+
+		if (action == SQS_SEND_MESSAGE || action == SQS_SEND_MESSAGE_BATCH)
+			send += n;
+		else
+			other += n;
+	}
+	if (stats != NULL)
+	{
+		sqs_count(stats, SQS_CALLS_SEND, send);
+		sqs_count(stats, SQS_CALLS_OTHER, other);
+		sqs_count(stats, SQS_BYTES_SENT, now->bytes_sent - seen->bytes_sent);
+		sqs_count(stats, SQS_BYTES_RECEIVED, now->bytes_received - seen->bytes_received);
+	}
+	*seen = *now;
+}
+
+/*
+ * Wait for something to happen to the client's calls, at most so long, and
+ * let it happen.
+ */
+static void
+wait_for_client(SqsClient *client, long timeout)
+{
+	static uint32 wait_event = 0;
+	long		client_timeout = sqs_client_timeout(client);
+
+	if (wait_event == 0)
+		wait_event = sqs_wait_event_new("SqsbridgeSend");
+	if (client_timeout >= 0)
+		timeout = Min(timeout, client_timeout);
+	if (timeout > 0)
+	{
+		(void) WaitLatchOrSocket(MyLatch,
+								 WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+								 sqs_client_fd(client), timeout, wait_event);
+		ResetLatch(MyLatch);
+	}
+	CHECK_FOR_INTERRUPTS();
+	sqs_client_poll(client);
+}
+
+static void
+call_done(SqsCall *call, void *arg)
+{
+	*(bool *) arg = true;
+}
+
+static void
+wait_for_call(SqsClient *client, SqsCall *call, const bool *done)
+{
+	PG_TRY();
+	{
+		while (!*done)
+			wait_for_client(client, 1000);
+	}
+	PG_CATCH();
+	{
+		if (*done)
+			sqs_call_free(call);
+		else
+			sqs_call_abandon(call);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
+/* ---- errors ---- */
+
+static int
+sqlstate_of(AwsErrorClass class, int http_status, const char *code)
+{
+	switch (class)
+	{
+		case AWS_ERROR_THROTTLED:
+		case AWS_ERROR_OVER_LIMIT:
+			return ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
+		case AWS_ERROR_CREDENTIALS:
+		case AWS_ERROR_CLOCK:
+			return ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION;
+		case AWS_ERROR_NO_QUEUE:
+			return ERRCODE_UNDEFINED_OBJECT;
+		case AWS_ERROR_CONFIGURATION:
+			return ERRCODE_INSUFFICIENT_PRIVILEGE;
+		case AWS_ERROR_REQUEST:
+			return ERRCODE_INVALID_PARAMETER_VALUE;
+		default:
+			if (strcmp(code, "ChecksumMismatch") == 0)
+				return ERRCODE_DATA_CORRUPTED;
+			return http_status >= 500 ? ERRCODE_SYSTEM_ERROR : ERRCODE_CONNECTION_FAILURE;
+	}
+}
+
+/* Copies what it needs, then frees the call and raises its error. */
+static void
+raise_call_error(SqsCall *call, const char *queue)
+{
+	AwsError	error = *sqs_call_error(call);
+	bool		sending = sqs_call_action(call) != SQS_GET_QUEUE_URL;
+	StringInfoData detail;
+
+	sqs_call_free(call);
+	initStringInfo(&detail);
+	appendStringInfo(&detail, "%s: %s", sending ? "SendMessage" : "GetQueueUrl", error.code);
+	if (error.http_status > 0)
+		appendStringInfo(&detail, ", HTTP status %d", error.http_status);
+	if (error.request_id[0] != '\0')
+		appendStringInfo(&detail, ", request id %s", error.request_id);
+	appendStringInfoString(&detail,
+						   sending && error.may_be_done ?
+						   ". The message may have been sent nevertheless." :
+						   ". The message has not been sent.");
+	ereport(ERROR,
+			(errcode(sqlstate_of(error.class, error.http_status, error.code)),
+			 errmsg("could not send to queue \"%s\": %s", queue, error.message),
+			 errdetail_internal("%s", detail.data),
+			 error.class == AWS_ERROR_NO_QUEUE ?
+			 errhint("The queue must exist at AWS, and the key's permissions must let it be seen.") : 0));
+}
+
+/* ---- the queue's URL ---- */
+
+static const char *
+find_url(SessionConnection *session, const SqsQueueConfig *queue)
+{
+	KnownQueue *known;
+	SqsCall    *call;
+	bool		done = false;
+
+	if (strstr(queue->queue_name, "://") != NULL)
+		return queue->queue_name;
+	for (known = session->queues; known != NULL; known = known->next)
+	{
+		if (strcmp(known->name, queue->queue_name) == 0)
+			return known->url;
+	}
+
+	call = sqs_start_get_queue_url(session->connection.client, queue->queue_name,
+								   DEADLINE_MS, MAX_ATTEMPTS, call_done, &done);
+	wait_for_call(session->connection.client, call, &done);
+	if (sqs_call_error(call) != NULL)
+		raise_call_error(call, queue->name);
+
+	known = MemoryContextAllocZero(TopMemoryContext,
+								   offsetof(KnownQueue, name) + strlen(queue->queue_name) + 1);
+	strcpy(known->name, queue->queue_name);
+	known->url = MemoryContextStrdup(TopMemoryContext, sqs_call_queue_url(call));
+	known->next = session->queues;
+	session->queues = known;
+	sqs_call_free(call);
+	return known->url;
+}
+
+/*
+ * The queue may be deleted and made anew, at another URL: ask for it again
+ * next time.
+ */
+static void
+forget_url(SessionConnection *session, const char *queue_name)
+{
+	for (KnownQueue **link = &session->queues; *link != NULL; link = &(*link)->next)
+	{
+		KnownQueue *known = *link;
+
+		if (strcmp(known->name, queue_name) != 0)
+			continue;
+		*link = known->next;
+		pfree(known->url);
+		pfree(known);
+		return;
+	}
+}
+
+/* ---- one message ---- */
+
+static char *
+queue_argument(FunctionCallInfo fcinfo)
+{
+	sqs_require_preloaded();
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the queue must not be null")));
+	return text_to_cstring(PG_GETARG_TEXT_PP(0));
+}
+
+Datum
+sqs_send(PG_FUNCTION_ARGS)
+{
+	char	   *name = queue_argument(fcinfo);
+	Datum	   *fields[] = {NULL, NULL, NULL, NULL, NULL, NULL};
+	SqsDraft	draft;
+	SqsOutgoing message;
+	SqsDraftError *wrong;
+	SqsQueueConfig *queue;
+	SqsQueueStats *stats;
+	SessionConnection *session;
+	const char *url;
+	SqsCall    *call;
+	SqsBatchEntry entry;
+	bool		done = false;
+
+	fields[0] = &draft.body;
+	fields[1] = &draft.attributes;
+	fields[2] = &draft.delay;
+	fields[3] = &draft.group_id;
+	fields[4] = &draft.deduplication_id;
+	fields[5] = &draft.system_attributes;
+	for (int i = 0; i < (int) lengthof(fields); i++)
+		*fields[i] = PG_ARGISNULL(i + 1) ? (Datum) 0 : PG_GETARG_DATUM(i + 1);
+
+	queue = sqs_catalog_queue_to_send(name);
+	wrong = sqs_outgoing_prepare(&draft, queue->fifo, &message);
+	if (wrong != NULL)
+		sqs_draft_error_raise(wrong, name);
+
+	stats = sqs_stats_get(MyDatabaseId, queue->queue_id);
+	session = connect_to(queue);
+	PG_TRY();
+	{
+		url = find_url(session, queue);
+		call = sqs_start_send(session->connection.client, url, &message,
+							  DEADLINE_MS, MAX_ATTEMPTS, call_done, &done);
+		wait_for_call(session->connection.client, call, &done);
+		if (sqs_call_error(call) != NULL)
+		{
+			if (sqs_call_error(call)->class == AWS_ERROR_NO_QUEUE)
+				forget_url(session, queue->queue_name);
+			raise_call_error(call, name);
+		}
+		entry = *sqs_call_entry(call, 0);
+		sqs_call_free(call);
+		if (!entry.ok)
+			ereport(ERROR,
+					(errcode(sqlstate_of(entry.class, 0, entry.code)),
+					 errmsg("could not send to queue \"%s\": %s", name, entry.message),
+					 entry.may_be_done ?
+					 errdetail("Something has been sent nevertheless, as message %s.",
+							   entry.message_id) : 0));
+	}
+	PG_CATCH();
+	{
+		count_calls(session, stats);
+		if (stats != NULL)
+			sqs_count(stats, SQS_SEND_FAILURES, 1);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+
+	count_calls(session, stats);
+	if (stats != NULL)
+		sqs_count(stats, SQS_SENT, 1);
+	PG_RETURN_TEXT_P(cstring_to_text(entry.message_id));
+}
+
+/* ---- many messages ---- */
+
+typedef struct BatchItem
+{
+	SendItem	send;			/* must be first */
+	SqsOutgoing message;
+	bool		finished;
+	bool		ok;
+	bool		sender_fault;
+	char	   *code;
+	char	   *text;
+	char	   *message_id;
+	char	   *sequence_number;	/* or NULL */
+} BatchItem;
+
+typedef struct BatchRun
+{
+	Sender	   *sender;
+	SqsQueueStats *stats;
+	int			unfinished;
+	AwsError	error;			/* of the last request that failed as a whole */
+} BatchRun;
+
+/* A request under way. */
+typedef struct BatchCall
+{
+	dlist_node	node;
+	dlist_head *list;			/* of those under way */
+	SqsCall    *call;
+	BatchRun   *run;
+	SendBatch	batch;
+} BatchCall;
+
+static void
+finish_with_error(BatchItem *item, const char *code, const char *text, bool sender_fault)
+{
+	item->finished = true;
+	item->code = pstrdup(code);
+	item->text = pstrdup(text);
+	item->sender_fault = sender_fault;
+}
+
+static void
+item_done(SendItem *send, SendOutcome outcome, const SqsBatchEntry *entry,
+		  const AwsError *error, void *arg)
+{
+	BatchItem  *item = (BatchItem *) send;
+	BatchRun   *run = arg;
+
+	if (outcome == SEND_RETRY)
+		return;
+	run->unfinished--;
+	if (outcome == SEND_DONE)
+	{
+		item->finished = true;
+		item->ok = true;
+		item->message_id = pstrdup(entry->message_id);
+		if (entry->sequence_number[0] != '\0')
+			item->sequence_number = pstrdup(entry->sequence_number);
+		return;
+	}
+	if (entry != NULL)
+	{
+		finish_with_error(item, entry->code, entry->message, entry->sender_fault);
+		if (entry->may_be_done && entry->message_id[0] != '\0')
+			item->message_id = pstrdup(entry->message_id);
+	}
+	else
+		finish_with_error(item, error->code,
+						  psprintf("%s%s", error->message,
+								   error->may_be_done ? " (the message may have been sent nevertheless)" : ""),
+						  error->class == AWS_ERROR_REQUEST);
+}
+
+static void
+batch_done(SqsCall *call, void *arg)
+{
+	BatchCall  *request = arg;
+	BatchRun   *run = request->run;
+
+	dlist_delete(&request->node);
+	if (sqs_call_error(call) != NULL)
+		run->error = *sqs_call_error(call);
+	sender_finish(run->sender, &request->batch, call, sqs_now_ms(),
+				  item_done, run);
+	sqs_call_free(call);
+	pfree(request);
+}
+
+/*
+ * Send what the sender holds.  Ends when every item has its result, or when
+ * the queue as a whole has failed MAX_ATTEMPTS times in a row.
+ */
+static pg_noinline void
+run_batches(BatchRun *run, SessionConnection *session, const char *url)
+{
+	SqsClient  *client = session->connection.client;
+	dlist_head	under_way;
+	dlist_mutable_iter iter;
+
+	dlist_init(&under_way);
+	PG_TRY();
+	{
+		while (run->unfinished > 0 &&
+			   (run->sender->failures < MAX_ATTEMPTS || !dlist_is_empty(&under_way)))
+		{
+			int64		now = sqs_now_ms();
+			int64		next;
+			SendBatch	batch;
+
+			while (run->sender->failures < MAX_ATTEMPTS &&
+				   sender_take(run->sender, now, &batch))
+			{
+				BatchCall  *request = palloc(sizeof(BatchCall));
+				const SqsOutgoing *messages[SQS_MAX_BATCH];
+
+				for (int i = 0; i < batch.n; i++)
+					messages[i] = &((BatchItem *) batch.items[i])->message;
+				request->run = run;
+				request->batch = batch;
+				request->call = sqs_start_send_batch(client, url, batch.n, messages,
+													 DEADLINE_MS, 1, batch_done, request);
+				dlist_push_tail(&under_way, &request->node);
+			}
+			next = sender_next_time(run->sender, now);
+			wait_for_client(client, next == PG_INT64_MAX ? 1000 :
+							Min(Max(next - now, dlist_is_empty(&under_way) ? 1 : 0), 1000));
+		}
+	}
+	PG_CATCH();
+	{
+		dlist_foreach_modify(iter, &under_way)
+			sqs_call_abandon(dlist_container(BatchCall, node, iter.cur)->call);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
+/* Check the messages of the array; those that are well go to the sender. */
+static BatchItem *
+prepare_items(ArrayType *array, const SqsQueueConfig *queue, BatchRun *run, int *nitems)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	BatchItem  *items;
+	TupleDesc	desc = NULL;
+	int64		now = sqs_now_ms();
+
+	deconstruct_array(array, ARR_ELEMTYPE(array), -1, false, TYPALIGN_DOUBLE,
+					  &elements, &nulls, nitems);
+	items = palloc_extended(sizeof(BatchItem) * Max(*nitems, 1),
+							MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	for (int i = 0; i < *nitems; i++)
+	{
+		BatchItem  *item = &items[i];
+		HeapTupleHeader record;
+		HeapTupleData tuple;
+		Datum		values[6];
+		bool		isnull[6];
+		SqsDraft	draft;
+		SqsDraftError *wrong;
+
+		CHECK_FOR_INTERRUPTS();
+		if (nulls[i])
+		{
+			finish_with_error(item, "MissingParameter", "the message must not be null", true);
+			continue;
+		}
+		record = DatumGetHeapTupleHeader(elements[i]);
+		if (desc == NULL)
+		{
+			desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(record),
+										  HeapTupleHeaderGetTypMod(record));
+			if (desc->natts != lengthof(values))
+				elog(ERROR, "type sqs_outgoing has %d members, expected %d",
+					 desc->natts, (int) lengthof(values));
+		}
+		tuple.t_len = HeapTupleHeaderGetDatumLength(record);
+		ItemPointerSetInvalid(&tuple.t_self);
+		tuple.t_tableOid = InvalidOid;
+		tuple.t_data = record;
+		heap_deform_tuple(&tuple, desc, values, isnull);
+		draft.body = isnull[0] ? (Datum) 0 : values[0];
+		draft.attributes = isnull[1] ? (Datum) 0 : values[1];
+		draft.delay = isnull[2] ? (Datum) 0 : values[2];
+		draft.group_id = isnull[3] ? (Datum) 0 : values[3];
+		draft.deduplication_id = isnull[4] ? (Datum) 0 : values[4];
+		draft.system_attributes = isnull[5] ? (Datum) 0 : values[5];
+
+		wrong = sqs_outgoing_prepare(&draft, queue->fifo, &item->message);
+		if (wrong != NULL)
+		{
+			finish_with_error(item, wrong->code,
+							  wrong->detail == NULL ? wrong->message :
+							  psprintf("%s: %s", wrong->message, wrong->detail), true);
+			continue;
+		}
+		item->send.size = sqs_outgoing_size(&item->message);
+		sender_add(run->sender, &item->send,
+				   queue->fifo ? hash_bytes_extended((const unsigned char *) item->message.group_id.data,
+													 item->message.group_id.len, 0) : 0, now);
+		run->unfinished++;
+	}
+	if (desc != NULL)
+		ReleaseTupleDesc(desc);
+	return items;
+}
+
+Datum
+sqs_send_batch(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	char	   *name = queue_argument(fcinfo);
+	SqsQueueConfig *queue;
+	BatchRun	run;
+	BatchItem  *items;
+	int			nitems;
+	uint64		sent = 0;
+
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the array of messages must not be null")));
+	InitMaterializedSRF(fcinfo, 0);
+
+	queue = sqs_catalog_queue_to_send(name);
+	memset(&run, 0, sizeof(run));
+	run.stats = sqs_stats_get(MyDatabaseId, queue->queue_id);
+	run.sender = sender_create(CurrentMemoryContext, queue->fifo, MAX_REQUESTS, MAX_ATTEMPTS);
+	items = prepare_items(PG_GETARG_ARRAYTYPE_P(1), queue, &run, &nitems);
+
+	if (run.unfinished > 0)
+	{
+		SessionConnection *session = connect_to(queue);
+
+		PG_TRY();
+		{
+			run_batches(&run, session, find_url(session, queue));
+		}
+		PG_CATCH();
+		{
+			count_calls(session, run.stats);
+			PG_RE_THROW();
+		}
+		PG_END_TRY();
+		count_calls(session, run.stats);
+		if (run.error.class == AWS_ERROR_NO_QUEUE)
+			forget_url(session, queue->queue_name);
+	}
+
+	for (int i = 0; i < nitems; i++)
+	{
+		BatchItem  *item = &items[i];
+		Datum		values[6];
+		bool		isnull[6] = {false, true, true, true, true, true};
+
+		if (!item->finished)	/* the queue as a whole has failed */
+			finish_with_error(item, run.error.code, run.error.message, false);
+		sent += item->ok;
+		values[0] = Int32GetDatum(i + 1);
+		if (item->message_id != NULL)
+		{
+			values[1] = CStringGetTextDatum(item->message_id);
+			isnull[1] = false;
+		}
+		if (item->sequence_number != NULL)
+		{
+			values[2] = DirectFunctionCall3(numeric_in, CStringGetDatum(item->sequence_number),
+											ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+			isnull[2] = false;
+		}
+		if (!item->ok)
+		{
+			values[3] = CStringGetTextDatum(item->code);
+			values[4] = CStringGetTextDatum(item->text);
+			values[5] = BoolGetDatum(item->sender_fault);
+			isnull[3] = isnull[4] = isnull[5] = false;
+		}
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
+	}
+	if (run.stats != NULL)
+	{
+		sqs_count(run.stats, SQS_SENT, sent);
+		sqs_count(run.stats, SQS_SEND_FAILURES, nitems - sent);
+	}
+	return (Datum) 0;
+}
