@@ -408,6 +408,340 @@ COMMENT ON COLUMN @extschema@.sqs_failures.handler_pid IS
 
 
 /* ------------------------------------------------------------------------
+ * Sending now
+ * ------------------------------------------------------------------------ */
+
+CREATE FUNCTION @extschema@.sqs_send(
+	queue text,
+	body text,
+	attributes jsonb DEFAULT NULL,
+	delay interval DEFAULT NULL,
+	group_id text DEFAULT NULL,
+	deduplication_id text DEFAULT NULL,
+	system_attributes jsonb DEFAULT NULL)
+RETURNS text
+AS 'MODULE_PATHNAME', 'sqs_send'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION @extschema@.sqs_send(text, text, jsonb, interval, text, text, jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_send(text, text, jsonb, interval, text, text, jsonb) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_send(text, text, jsonb, interval, text, text, jsonb) IS
+'sends a message now, whatever becomes of the transaction, and returns SQS''s message id. queue: name in sqs_queues, on whose server the role needs USAGE; body: 1 byte to 1 MiB, attributes included; attributes: a JSON object with at most 10 members, each a string, a number or {"DataType": ..., "StringValue" or "BinaryValue" (base64): ...}; delay: 0 to 15 minutes, whole seconds, not on FIFO queues; group_id: on FIFO queues; deduplication_id: on FIFO queues that do not compute it; system_attributes: {"AWSTraceHeader": ...}. Ends within 30 s, three attempts included, and can be cancelled. The error says whether the message may have been sent nevertheless';
+
+CREATE TYPE @extschema@.sqs_outgoing AS (
+	body text,
+	attributes jsonb,
+	delay interval,
+	group_id text,
+	deduplication_id text,
+	system_attributes jsonb
+);
+REVOKE ALL ON TYPE @extschema@.sqs_outgoing FROM PUBLIC;
+GRANT USAGE ON TYPE @extschema@.sqs_outgoing TO PUBLIC;
+COMMENT ON TYPE @extschema@.sqs_outgoing IS
+'a message to be sent by sqs_send_batch(); made by the function sqs_outgoing()';
+COMMENT ON COLUMN @extschema@.sqs_outgoing.body IS
+'the body: 1 byte to 1 MiB, attributes included';
+COMMENT ON COLUMN @extschema@.sqs_outgoing.attributes IS
+'message attributes, as in sqs_send()';
+COMMENT ON COLUMN @extschema@.sqs_outgoing.delay IS
+'0 to 15 minutes, whole seconds; not on FIFO queues; NULL: the queue''s own';
+COMMENT ON COLUMN @extschema@.sqs_outgoing.group_id IS
+'message group: must be given on FIFO queues';
+COMMENT ON COLUMN @extschema@.sqs_outgoing.deduplication_id IS
+'deduplication id: on FIFO queues that do not compute it';
+COMMENT ON COLUMN @extschema@.sqs_outgoing.system_attributes IS
+'{"AWSTraceHeader": ...} or NULL';
+
+CREATE FUNCTION @extschema@.sqs_outgoing(
+	body text,
+	attributes jsonb DEFAULT NULL,
+	delay interval DEFAULT NULL,
+	group_id text DEFAULT NULL,
+	deduplication_id text DEFAULT NULL,
+	system_attributes jsonb DEFAULT NULL)
+RETURNS @extschema@.sqs_outgoing
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN ROW(body, attributes, delay, group_id, deduplication_id, system_attributes)::@extschema@.sqs_outgoing;
+REVOKE ALL ON FUNCTION @extschema@.sqs_outgoing(text, jsonb, interval, text, text, jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_outgoing(text, jsonb, interval, text, text, jsonb) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_outgoing(text, jsonb, interval, text, text, jsonb) IS
+'a message for sqs_send_batch(), with names and defaults: sqs_send_batch(''queue'', ARRAY[sqs_outgoing(''one''), sqs_outgoing(''two'', delay => ''5 s'')])';
+
+CREATE FUNCTION @extschema@.sqs_send_batch(
+	queue text,
+	messages @extschema@.sqs_outgoing[],
+	OUT ordinal integer,
+	OUT message_id text,
+	OUT sequence_number numeric,
+	OUT error_code text,
+	OUT error_message text,
+	OUT sender_fault boolean)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'sqs_send_batch'
+LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100;
+REVOKE ALL ON FUNCTION @extschema@.sqs_send_batch(text, @extschema@.sqs_outgoing[]) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_send_batch(text, @extschema@.sqs_outgoing[]) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_send_batch(text, @extschema@.sqs_outgoing[]) IS
+'sends any number of messages now, whatever becomes of the transaction, in requests of up to 10 messages and 1 MiB, several of them at once; messages of one group one after the other. Returns a row per message: ordinal, its place in the array, from 1; message_id, SQS''s; sequence_number, on FIFO queues; and if it was not sent error_code, error_message and sender_fault, true where another attempt would fail too. What is not the sender''s fault is tried three times. Errors: no such queue, no USAGE on its server, a queue that cannot be found at AWS';
+
+
+/* ------------------------------------------------------------------------
+ * Sending by the commit
+ *
+ * Rows are written below the executor, by the functions of this library and
+ * by the relay in the database worker.  The tables must have the columns in
+ * this order, and no defaults, triggers or generated columns.
+ * ------------------------------------------------------------------------ */
+
+CREATE SEQUENCE @extschema@.sqs_outbox_id_seq;
+REVOKE ALL ON SEQUENCE @extschema@.sqs_outbox_id_seq FROM PUBLIC;
+COMMENT ON SEQUENCE @extschema@.sqs_outbox_id_seq IS
+'ids of messages, and positions of transactions, in the outbox';
+
+CREATE TABLE @extschema@.sqs_outbox_rows (
+	batch_id bigint NOT NULL,
+	id bigint NOT NULL,
+	queue_id integer NOT NULL,
+	queue text COLLATE "C" NOT NULL,
+	token uuid NOT NULL,
+	enqueued_at timestamp with time zone NOT NULL,
+	enqueued_by regrole NOT NULL,
+	deliver_at timestamp with time zone,
+	body text NOT NULL,
+	attributes jsonb,
+	group_id text COLLATE "C",
+	deduplication_id text COLLATE "C",
+	system_attributes jsonb,
+	CONSTRAINT sqs_outbox_rows_pkey PRIMARY KEY (batch_id, id)
+) WITH (
+	autovacuum_vacuum_scale_factor = 0.05,
+	autovacuum_vacuum_threshold = 1000
+);
+REVOKE ALL ON TABLE @extschema@.sqs_outbox_rows FROM PUBLIC;
+
+CREATE TABLE @extschema@.sqs_outbox_batches (
+	batch_id bigint NOT NULL,
+	xid xid8 NOT NULL,
+	queue_id integer NOT NULL,
+	deliver_at timestamp with time zone NOT NULL,
+	"position" bigint NOT NULL,
+	CONSTRAINT sqs_outbox_batches_pkey PRIMARY KEY (xid, batch_id)
+) WITH (
+	autovacuum_vacuum_scale_factor = 0.05,
+	autovacuum_vacuum_threshold = 1000
+);
+REVOKE ALL ON TABLE @extschema@.sqs_outbox_batches FROM PUBLIC;
+
+CREATE INDEX sqs_outbox_batches_order_idx
+	ON @extschema@.sqs_outbox_batches (queue_id, deliver_at, "position");
+
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.sqs_outbox_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.sqs_outbox_rows', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.sqs_outbox_batches', '');
+
+COMMENT ON TABLE @extschema@.sqs_outbox_rows IS
+'the rows of sqs_outbox; dumped by pg_dump, so that a restored database sends what was not sent';
+COMMENT ON INDEX @extschema@.sqs_outbox_rows_pkey IS
+'finds the messages of a batch, in the order in which they were enqueued';
+COMMENT ON COLUMN @extschema@.sqs_outbox_rows.batch_id IS
+'batch, as in sqs_outbox_batches';
+COMMENT ON COLUMN @extschema@.sqs_outbox_rows.id IS
+'id of the message';
+COMMENT ON COLUMN @extschema@.sqs_outbox_rows.queue_id IS
+'queue, as in sqs_queues';
+COMMENT ON COLUMN @extschema@.sqs_outbox_rows.queue IS
+'name that the queue had';
+COMMENT ON COLUMN @extschema@.sqs_outbox_rows.token IS
+'travels with the message, so that a second copy of it is recognised: as its deduplication id where none is given, and as attribute sqsbridge-id';
+COMMENT ON COLUMN @extschema@.sqs_outbox_rows.enqueued_at IS
+'when the message was enqueued';
+COMMENT ON COLUMN @extschema@.sqs_outbox_rows.enqueued_by IS
+'role that enqueued it';
+COMMENT ON COLUMN @extschema@.sqs_outbox_rows.deliver_at IS
+'not to be sent before; NULL: at commit';
+COMMENT ON COLUMN @extschema@.sqs_outbox_rows.body IS
+'as in sqs_send()';
+COMMENT ON COLUMN @extschema@.sqs_outbox_rows.attributes IS
+'as in sqs_send()';
+COMMENT ON COLUMN @extschema@.sqs_outbox_rows.group_id IS
+'as in sqs_send()';
+COMMENT ON COLUMN @extschema@.sqs_outbox_rows.deduplication_id IS
+'as in sqs_send(); NULL: the token';
+COMMENT ON COLUMN @extschema@.sqs_outbox_rows.system_attributes IS
+'as in sqs_send()';
+
+COMMENT ON TABLE @extschema@.sqs_outbox_batches IS
+'when and in what order the rows of sqs_outbox are sent: a row per transaction and queue, and one per message with a time of its own; dumped by pg_dump';
+COMMENT ON INDEX @extschema@.sqs_outbox_batches_pkey IS
+'finds what a transaction has enqueued';
+COMMENT ON INDEX @extschema@.sqs_outbox_batches_order_idx IS
+'finds what is to be sent next';
+COMMENT ON COLUMN @extschema@.sqs_outbox_batches.batch_id IS
+'batch, as in sqs_outbox_rows';
+COMMENT ON COLUMN @extschema@.sqs_outbox_batches.xid IS
+'transaction that made it';
+COMMENT ON COLUMN @extschema@.sqs_outbox_batches.queue_id IS
+'queue, as in sqs_queues';
+COMMENT ON COLUMN @extschema@.sqs_outbox_batches.deliver_at IS
+'not to be sent before; -infinity: at commit';
+COMMENT ON COLUMN @extschema@.sqs_outbox_batches."position" IS
+'rises in the order of commits';
+
+/*
+ * has_server_privilege() by OID gives NULL, not an error, for a server that
+ * is dropped meanwhile.
+ */
+CREATE VIEW @extschema@.sqs_outbox WITH (security_barrier) AS
+SELECT
+	r.queue,
+	r.body,
+	r.attributes,
+	r.group_id,
+	r.deduplication_id,
+	r.deliver_at,
+	r.system_attributes,
+	r.id,
+	r.enqueued_at,
+	r.enqueued_by
+FROM @extschema@.sqs_outbox_rows r
+	JOIN @extschema@.sqs_queues q
+		ON q.queue_id OPERATOR(pg_catalog.=) r.queue_id
+	JOIN pg_catalog.pg_foreign_server s
+		ON s.srvname OPERATOR(pg_catalog.=) q.server
+WHERE pg_catalog.has_server_privilege(s.oid, 'USAGE'::text);
+REVOKE ALL ON TABLE @extschema@.sqs_outbox FROM PUBLIC;
+GRANT SELECT, INSERT ON TABLE @extschema@.sqs_outbox TO PUBLIC;
+
+CREATE FUNCTION @extschema@.sqs_outbox_insert()
+RETURNS trigger
+AS 'MODULE_PATHNAME', 'sqs_outbox_insert'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION @extschema@.sqs_outbox_insert() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_outbox_insert() TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_outbox_insert() IS
+'checks and stores a row that is inserted into sqs_outbox; its trigger calls it';
+
+CREATE TRIGGER sqs_outbox_insert
+	INSTEAD OF INSERT ON @extschema@.sqs_outbox
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.sqs_outbox_insert();
+COMMENT ON TRIGGER sqs_outbox_insert ON @extschema@.sqs_outbox IS
+'a row of the outbox is checked as it is inserted';
+
+COMMENT ON VIEW @extschema@.sqs_outbox IS
+'the transactional outbox: a row inserted here is sent once the transaction has committed, and leaves the outbox when SQS has confirmed it. INSERT INTO sqs_outbox (queue, body) is enough; INSERT ... SELECT and COPY work. A role sees and inserts rows of queues on whose servers it has USAGE. Rows cannot be updated or deleted';
+COMMENT ON COLUMN @extschema@.sqs_outbox.queue IS
+'name of the queue, as in sqs_queues; must be given';
+COMMENT ON COLUMN @extschema@.sqs_outbox.body IS
+'the body: 1 byte to 1 MiB, attributes included; must be given';
+COMMENT ON COLUMN @extschema@.sqs_outbox.attributes IS
+'message attributes, as in sqs_send(). With fewer than 10 of them, sqsbridge adds one, sqsbridge-id';
+COMMENT ON COLUMN @extschema@.sqs_outbox.group_id IS
+'message group: must be given on FIFO queues. Messages of a group are sent in the order in which their transactions committed';
+COMMENT ON COLUMN @extschema@.sqs_outbox.deduplication_id IS
+'deduplication id: on FIFO queues; NULL: one of its own';
+COMMENT ON COLUMN @extschema@.sqs_outbox.deliver_at IS
+'the message is not sent before; any time; NULL: it is sent at commit';
+COMMENT ON COLUMN @extschema@.sqs_outbox.system_attributes IS
+'{"AWSTraceHeader": ...} or NULL';
+COMMENT ON COLUMN @extschema@.sqs_outbox.id IS
+'id of the row; cannot be given';
+COMMENT ON COLUMN @extschema@.sqs_outbox.enqueued_at IS
+'when the row was inserted; cannot be given';
+COMMENT ON COLUMN @extschema@.sqs_outbox.enqueued_by IS
+'role that inserted the row; cannot be given';
+
+CREATE FUNCTION @extschema@.sqs_enqueue(
+	queue text,
+	body text,
+	attributes jsonb DEFAULT NULL,
+	delay interval DEFAULT NULL,
+	group_id text DEFAULT NULL,
+	deduplication_id text DEFAULT NULL,
+	system_attributes jsonb DEFAULT NULL,
+	deliver_at timestamp with time zone DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'sqs_enqueue'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION @extschema@.sqs_enqueue(text, text, jsonb, interval, text, text, jsonb, timestamp with time zone) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_enqueue(text, text, jsonb, interval, text, text, jsonb, timestamp with time zone) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_enqueue(text, text, jsonb, interval, text, text, jsonb, timestamp with time zone) IS
+'inserts a row into sqs_outbox and returns its id: the message is sent once the transaction has committed. Arguments as in sqs_send(), but the delay may be of any length, on FIFO queues too, and is counted from now; deliver_at says the same as a time';
+
+CREATE TABLE @extschema@.sqs_outbox_failures (
+	id bigint NOT NULL,
+	queue text COLLATE "C" NOT NULL,
+	error_code text NOT NULL,
+	error_message text NOT NULL,
+	failed_at timestamp with time zone NOT NULL,
+	body text NOT NULL,
+	attributes jsonb,
+	group_id text COLLATE "C",
+	deduplication_id text COLLATE "C",
+	system_attributes jsonb,
+	enqueued_at timestamp with time zone NOT NULL,
+	enqueued_by regrole NOT NULL,
+	token uuid NOT NULL,
+	server name,
+	CONSTRAINT sqs_outbox_failures_pkey PRIMARY KEY (id)
+);
+REVOKE ALL ON TABLE @extschema@.sqs_outbox_failures FROM PUBLIC;
+GRANT SELECT, DELETE ON TABLE @extschema@.sqs_outbox_failures TO PUBLIC;
+ALTER TABLE @extschema@.sqs_outbox_failures ENABLE ROW LEVEL SECURITY;
+CREATE POLICY sqs_outbox_failures_of_server ON @extschema@.sqs_outbox_failures
+	TO PUBLIC
+	USING (pg_catalog.pg_has_role(enqueued_by::oid, 'USAGE'::text) OR
+		   EXISTS (SELECT FROM pg_catalog.pg_foreign_server s
+				   WHERE s.srvname OPERATOR(pg_catalog.=) server AND
+						 pg_catalog.has_server_privilege(s.oid, 'USAGE'::text)));
+
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.sqs_outbox_failures', '');
+
+COMMENT ON TABLE @extschema@.sqs_outbox_failures IS
+'messages of the outbox that could not be sent and never will be, one row each, until somebody calls sqs_outbox_retry(id) or deletes them. A role sees those that it enqueued itself, or for queues on whose servers it has USAGE. Dumped by pg_dump';
+COMMENT ON POLICY sqs_outbox_failures_of_server ON @extschema@.sqs_outbox_failures IS
+'failures are for who enqueued the message, and for who may send to the queue';
+COMMENT ON INDEX @extschema@.sqs_outbox_failures_pkey IS
+'a message fails once';
+COMMENT ON COLUMN @extschema@.sqs_outbox_failures.id IS
+'id that the row had in sqs_outbox';
+COMMENT ON COLUMN @extschema@.sqs_outbox_failures.queue IS
+'name of the queue';
+COMMENT ON COLUMN @extschema@.sqs_outbox_failures.error_code IS
+'SQS''s error code, or the code that SQS would have answered with';
+COMMENT ON COLUMN @extschema@.sqs_outbox_failures.error_message IS
+'why the message cannot be sent';
+COMMENT ON COLUMN @extschema@.sqs_outbox_failures.failed_at IS
+'when that was found out';
+COMMENT ON COLUMN @extschema@.sqs_outbox_failures.body IS
+'as in sqs_outbox';
+COMMENT ON COLUMN @extschema@.sqs_outbox_failures.attributes IS
+'as in sqs_outbox';
+COMMENT ON COLUMN @extschema@.sqs_outbox_failures.group_id IS
+'as in sqs_outbox';
+COMMENT ON COLUMN @extschema@.sqs_outbox_failures.deduplication_id IS
+'as in sqs_outbox';
+COMMENT ON COLUMN @extschema@.sqs_outbox_failures.system_attributes IS
+'as in sqs_outbox';
+COMMENT ON COLUMN @extschema@.sqs_outbox_failures.enqueued_at IS
+'as in sqs_outbox';
+COMMENT ON COLUMN @extschema@.sqs_outbox_failures.enqueued_by IS
+'as in sqs_outbox';
+COMMENT ON COLUMN @extschema@.sqs_outbox_failures.token IS
+'by which a second copy of the message is recognised; kept by sqs_outbox_retry()';
+COMMENT ON COLUMN @extschema@.sqs_outbox_failures.server IS
+'foreign server of the queue; NULL: the queue was not registered any more';
+
+CREATE FUNCTION @extschema@.sqs_outbox_retry(id bigint)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'sqs_outbox_retry'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION @extschema@.sqs_outbox_retry(bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_outbox_retry(bigint) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_outbox_retry(bigint) IS
+'puts a row of sqs_outbox_failures back into sqs_outbox, to be sent once the transaction has committed, and returns its new id. Needs USAGE on the queue''s server. Errors: no such failure, a queue that is not registered, a message that cannot be sent as it is';
+
+
+/* ------------------------------------------------------------------------
  * Statistics
  *
  * The functions decide themselves what the caller may see.
@@ -426,10 +760,15 @@ CREATE FUNCTION @extschema@.sqs_get_queue_stats(
 	OUT heartbeats bigint,
 	OUT poll_failures bigint,
 	OUT delete_failures bigint,
+	OUT sent bigint,
+	OUT send_failures bigint,
+	OUT outbox_sent bigint,
+	OUT outbox_failed bigint,
 	OUT in_flight integer,
 	OUT receive_calls bigint,
 	OUT delete_calls bigint,
 	OUT visibility_calls bigint,
+	OUT send_calls bigint,
 	OUT other_calls bigint,
 	OUT bytes_received bigint,
 	OUT bytes_sent bigint,
@@ -443,6 +782,15 @@ CREATE FUNCTION @extschema@.sqs_get_queue_stats(
 	OUT error_since timestamp with time zone,
 	OUT consecutive_errors bigint,
 	OUT next_poll_at timestamp with time zone,
+	OUT outbox_state text,
+	OUT outbox_state_since timestamp with time zone,
+	OUT outbox_in_flight integer,
+	OUT outbox_last_success_at timestamp with time zone,
+	OUT outbox_last_error_at timestamp with time zone,
+	OUT outbox_last_error text,
+	OUT outbox_error_since timestamp with time zone,
+	OUT outbox_consecutive_errors bigint,
+	OUT outbox_next_attempt_at timestamp with time zone,
 	OUT stats_reset timestamp with time zone)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'sqs_get_queue_stats'
@@ -516,9 +864,12 @@ SELECT
 	s.heartbeats,
 	s.poll_failures,
 	s.delete_failures,
+	s.sent,
+	s.send_failures,
 	s.receive_calls,
 	s.delete_calls,
 	s.visibility_calls,
+	s.send_calls,
 	s.other_calls,
 	s.bytes_received,
 	s.bytes_sent,
@@ -570,12 +921,18 @@ COMMENT ON COLUMN @extschema@.sqs_stats.poll_failures IS
 'receive calls that failed';
 COMMENT ON COLUMN @extschema@.sqs_stats.delete_failures IS
 'deletions of a message that failed; they are tried again while the lease lasts';
+COMMENT ON COLUMN @extschema@.sqs_stats.sent IS
+'messages sent, by sqs_send(), by sqs_send_batch() and from the outbox';
+COMMENT ON COLUMN @extschema@.sqs_stats.send_failures IS
+'messages that these functions could not send; for the outbox, see sqs_stats_outbox';
 COMMENT ON COLUMN @extschema@.sqs_stats.receive_calls IS
 'ReceiveMessage calls to SQS';
 COMMENT ON COLUMN @extschema@.sqs_stats.delete_calls IS
 'DeleteMessageBatch calls to SQS';
 COMMENT ON COLUMN @extschema@.sqs_stats.visibility_calls IS
 'ChangeMessageVisibilityBatch calls to SQS';
+COMMENT ON COLUMN @extschema@.sqs_stats.send_calls IS
+'SendMessage and SendMessageBatch calls to SQS';
 COMMENT ON COLUMN @extschema@.sqs_stats.other_calls IS
 'other calls to SQS, such as GetQueueUrl';
 COMMENT ON COLUMN @extschema@.sqs_stats.bytes_received IS
@@ -604,6 +961,83 @@ COMMENT ON COLUMN @extschema@.sqs_stats.next_poll_at IS
 'after errors: when SQS will be asked again; NULL: there is no waiting';
 COMMENT ON COLUMN @extschema@.sqs_stats.stats_reset IS
 'since when is counted';
+
+CREATE VIEW @extschema@.sqs_stats_outbox AS
+SELECT
+	q.name AS queue,
+	q.queue_id,
+	COALESCE(s.outbox_state, 'idle'::text) AS state,
+	s.outbox_state_since AS state_since,
+	COALESCE(r.waiting, 0::bigint) AS waiting,
+	r.oldest_at,
+	COALESCE(r.scheduled, 0::bigint) AS scheduled,
+	r.next_deliver_at,
+	s.outbox_in_flight AS in_flight,
+	s.outbox_sent AS sent,
+	s.outbox_failed AS failed,
+	s.outbox_last_success_at AS last_success_at,
+	s.outbox_last_error_at AS last_error_at,
+	s.outbox_last_error AS last_error,
+	s.outbox_error_since AS error_since,
+	s.outbox_consecutive_errors AS consecutive_errors,
+	s.outbox_next_attempt_at AS next_attempt_at
+FROM @extschema@.sqs_queues q
+	LEFT JOIN @extschema@.sqs_get_queue_stats() s
+		ON s.queue_id OPERATOR(pg_catalog.=) q.queue_id
+	LEFT JOIN (
+		SELECT
+			o.queue_id,
+			pg_catalog.count(*) FILTER (WHERE o.due) AS waiting,
+			pg_catalog.min(o.enqueued_at) FILTER (WHERE o.due) AS oldest_at,
+			pg_catalog.count(*) FILTER (WHERE NOT o.due) AS scheduled,
+			pg_catalog.min(o.deliver_at) FILTER (WHERE NOT o.due) AS next_deliver_at
+		FROM (
+			SELECT
+				queue_id,
+				enqueued_at,
+				deliver_at,
+				COALESCE(deliver_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp(), true) AS due
+			FROM @extschema@.sqs_outbox_rows) o
+		GROUP BY o.queue_id) r
+		ON r.queue_id OPERATOR(pg_catalog.=) q.queue_id;
+REVOKE ALL ON TABLE @extschema@.sqs_stats_outbox FROM PUBLIC;
+GRANT SELECT ON TABLE @extschema@.sqs_stats_outbox TO PUBLIC;
+COMMENT ON VIEW @extschema@.sqs_stats_outbox IS
+'the outbox, one row per configured queue. Counts the rows of the outbox, and so takes the longer the more there are; counters are kept in memory and do not survive a restart of the server';
+COMMENT ON COLUMN @extschema@.sqs_stats_outbox.queue IS
+'name of the queue';
+COMMENT ON COLUMN @extschema@.sqs_stats_outbox.queue_id IS
+'id of the queue, as in sqs_queues';
+COMMENT ON COLUMN @extschema@.sqs_stats_outbox.state IS
+'what the relay is at: idle, sending, backing off (see last_error) or disabled, as the queue is';
+COMMENT ON COLUMN @extschema@.sqs_stats_outbox.state_since IS
+'when the state became what it is';
+COMMENT ON COLUMN @extschema@.sqs_stats_outbox.waiting IS
+'messages that could be sent and that SQS has not confirmed';
+COMMENT ON COLUMN @extschema@.sqs_stats_outbox.oldest_at IS
+'when the oldest of these was enqueued; NULL: there is none';
+COMMENT ON COLUMN @extschema@.sqs_stats_outbox.scheduled IS
+'messages whose time has not come';
+COMMENT ON COLUMN @extschema@.sqs_stats_outbox.next_deliver_at IS
+'when the time of the first of these comes';
+COMMENT ON COLUMN @extschema@.sqs_stats_outbox.in_flight IS
+'messages in requests under way';
+COMMENT ON COLUMN @extschema@.sqs_stats_outbox.sent IS
+'messages of the outbox that SQS has confirmed';
+COMMENT ON COLUMN @extschema@.sqs_stats_outbox.failed IS
+'messages that were moved to sqs_outbox_failures';
+COMMENT ON COLUMN @extschema@.sqs_stats_outbox.last_success_at IS
+'when SQS last confirmed messages';
+COMMENT ON COLUMN @extschema@.sqs_stats_outbox.last_error_at IS
+'when sending last failed';
+COMMENT ON COLUMN @extschema@.sqs_stats_outbox.last_error IS
+'how it failed';
+COMMENT ON COLUMN @extschema@.sqs_stats_outbox.error_since IS
+'when the first of the present row of errors happened; NULL: all is well';
+COMMENT ON COLUMN @extschema@.sqs_stats_outbox.consecutive_errors IS
+'errors in a row; 0: all is well';
+COMMENT ON COLUMN @extschema@.sqs_stats_outbox.next_attempt_at IS
+'after errors: when sending will be tried again; NULL: there is no waiting';
 
 CREATE VIEW @extschema@.sqs_stats_workers AS
 SELECT

@@ -94,7 +94,11 @@ sqs_shmem_startup(void)
 			pg_atomic_init_u64(&sqs_shared->slots[i].messages, 0);
 		}
 		for (int i = 0; i < sqs_max_databases; i++)
+		{
 			pg_atomic_init_u64(&sqs_shared->databases[i].change, 0);
+			pg_atomic_init_u64(&sqs_shared->databases[i].exits, 0);
+			pg_atomic_init_u64(&sqs_shared->databases[i].outbox, 0);
+		}
 		for (int i = 0; i < sqs_max_queues; i++)
 		{
 			SqsQueueStats *stats = &sqs_shared->queues[i];
@@ -105,6 +109,7 @@ sqs_shmem_startup(void)
 			for (int j = 0; j < SQS_HISTOGRAM_BUCKETS; j++)
 				pg_atomic_init_u64(&stats->histogram[j], 0);
 			pg_atomic_init_u32(&stats->in_flight, 0);
+			pg_atomic_init_u32(&stats->outbox_in_flight, 0);
 		}
 	}
 
@@ -202,6 +207,15 @@ sqs_slot_attach(int i, uint16 generation)
 	return ok;
 }
 
+static SqsDatabase *
+database_lookup(Oid dboid)
+{
+	for (int i = 0; i < sqs_shared->ndatabases; i++)
+		if (sqs_shared->databases[i].dboid == dboid)
+			return &sqs_shared->databases[i];
+	return NULL;
+}
+
 void
 sqs_slot_release(int i, uint16 generation)
 {
@@ -209,6 +223,7 @@ sqs_slot_release(int i, uint16 generation)
 	bool		freed = false;
 	SqsWorkerKind kind = slot->kind;
 	Oid			dboid = slot->dboid;
+	SqsDatabase *database;
 
 	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
 	if (slot->in_use && slot->generation == generation)
@@ -218,6 +233,9 @@ sqs_slot_release(int i, uint16 generation)
 		slot->pid = 0;
 		slot->segment = DSM_HANDLE_INVALID;
 		freed = true;
+		database = database_lookup(dboid);
+		if (database != NULL)
+			pg_atomic_fetch_add_u64(&database->exits, 1);
 	}
 	LWLockRelease(sqs_shared->lock);
 
@@ -325,15 +343,6 @@ sqs_wake_slot(int i, uint16 generation)
 
 /* ---- databases ---- */
 
-static SqsDatabase *
-database_lookup(Oid dboid)
-{
-	for (int i = 0; i < sqs_shared->ndatabases; i++)
-		if (sqs_shared->databases[i].dboid == dboid)
-			return &sqs_shared->databases[i];
-	return NULL;
-}
-
 SqsDatabase *
 sqs_database_find(Oid dboid)
 {
@@ -368,6 +377,35 @@ sqs_database_get(Oid dboid)
 	}
 	LWLockRelease(sqs_shared->lock);
 	return database;
+}
+
+/*
+ * Rows for the outbox have been committed: tell the database worker.  A
+ * database with a queue has one, or will have; a new one looks for itself.
+ */
+void
+sqs_outbox_committed(Oid dboid)
+{
+	SqsDatabase *database;
+
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	database = database_lookup(dboid);
+	if (database != NULL)
+	{
+		pg_atomic_fetch_add_u64(&database->outbox, 1);
+		for (int i = 0; i < sqs_shared->nslots; i++)
+		{
+			SqsWorkerSlot *slot = &sqs_shared->slots[i];
+
+			if (slot->in_use && slot->kind == SQS_DATABASE_WORKER &&
+				slot->dboid == dboid && slot->proc != NULL)
+			{
+				SetLatch(&slot->proc->procLatch);
+				break;
+			}
+		}
+	}
+	LWLockRelease(sqs_shared->lock);
 }
 
 /*
@@ -437,6 +475,8 @@ sqs_stats_get(Oid dboid, int32 queue_id)
 		found->last_start = 0;
 		found->next_start = 0;
 		pg_atomic_write_u32(&found->in_flight, 0);
+		pg_atomic_write_u32(&found->outbox_in_flight, 0);
+		memset(&found->outbox, 0, sizeof(found->outbox));
 	}
 	LWLockRelease(sqs_shared->lock);
 
@@ -472,6 +512,11 @@ sqs_stats_reset_entry(SqsQueueStats *stats)
 	stats->error_since = 0;
 	stats->consecutive_errors = 0;
 	stats->last_error[0] = '\0';
+	stats->outbox.last_success_at = 0;
+	stats->outbox.last_error_at = 0;
+	stats->outbox.error_since = 0;
+	stats->outbox.consecutive_errors = 0;
+	stats->outbox.last_error[0] = '\0';
 	stats->reset_at = GetCurrentTimestamp();
 	SpinLockRelease(&stats->mutex);
 }
@@ -542,7 +587,80 @@ sqs_stats_clear_error(SqsQueueStats *stats)
 	SpinLockRelease(&stats->mutex);
 }
 
+void
+sqs_outbox_set_state(SqsQueueStats *stats, SqsOutboxState state)
+{
+	/* the relay alone writes it, and asks often */
+	if (stats->outbox.state == state)
+		return;
+	SpinLockAcquire(&stats->mutex);
+	stats->outbox.state = state;
+	stats->outbox.state_since = GetCurrentTimestamp();
+	if (state != SQS_OUTBOX_BACKING_OFF)
+		stats->outbox.next_attempt_at = 0;
+	SpinLockRelease(&stats->mutex);
+}
+
+bool
+sqs_outbox_error(SqsQueueStats *stats, const char *text, long next_attempt_ms)
+{
+	SqsOutboxHealth *outbox = &stats->outbox;
+	TimestampTz now = GetCurrentTimestamp();
+	char		clipped[SQS_ERROR_TEXT];
+	size_t		significant;
+	bool		news;
+
+	strlcpy(clipped, text, sizeof(clipped));
+	significant = significant_length(clipped);
+
+	SpinLockAcquire(&stats->mutex);
+	news = outbox->error_since == 0 ||
+		strncmp(outbox->last_error, clipped, significant) != 0;
+	memcpy(outbox->last_error, clipped, sizeof(clipped));
+	outbox->last_error_at = now;
+	if (outbox->error_since == 0)
+		outbox->error_since = now;
+	outbox->consecutive_errors++;
+	if (next_attempt_ms > 0)
+		outbox->next_attempt_at = TimestampTzPlusMilliseconds(now, next_attempt_ms);
+	SpinLockRelease(&stats->mutex);
+	return news;
+}
+
+bool
+sqs_outbox_success(SqsQueueStats *stats)
+{
+	SqsOutboxHealth *outbox = &stats->outbox;
+	bool		news;
+
+	SpinLockAcquire(&stats->mutex);
+	news = outbox->error_since != 0;
+	outbox->error_since = 0;
+	outbox->consecutive_errors = 0;
+	outbox->next_attempt_at = 0;
+	outbox->last_success_at = GetCurrentTimestamp();
+	SpinLockRelease(&stats->mutex);
+	return news;
+}
+
 /* ---- names ---- */
+
+const char *
+sqs_outbox_state_name(SqsOutboxState state)
+{
+	switch (state)
+	{
+		case SQS_OUTBOX_IDLE:
+			return "idle";
+		case SQS_OUTBOX_SENDING:
+			return "sending";
+		case SQS_OUTBOX_BACKING_OFF:
+			return "backing off";
+		case SQS_OUTBOX_DISABLED:
+			return "disabled";
+	}
+	return NULL;
+}
 
 const char *
 sqs_queue_state_name(SqsQueueState state)

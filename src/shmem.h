@@ -73,6 +73,8 @@ typedef struct SqsDatabase
 	bool		wanted;			/* there may be work: keep a worker */
 	int			blockers;		/* backends that need it free of workers */
 	pg_atomic_uint64 change;	/* counts committed configuration changes */
+	pg_atomic_uint64 exits;		/* counts workers that have left */
+	pg_atomic_uint64 outbox;	/* counts commits with rows for the outbox */
 	int			failures;		/* starts in a row that did not last */
 	TimestampTz last_start;
 	TimestampTz next_start;		/* not before */
@@ -107,6 +109,8 @@ typedef enum SqsCounter
 	SQS_DELETE_FAILURES,
 	SQS_SENT,					/* by the functions and by the relay */
 	SQS_SEND_FAILURES,
+	SQS_OUTBOX_SENT,
+	SQS_OUTBOX_FAILED,
 	SQS_CALLS_RECEIVE,
 	SQS_CALLS_DELETE,
 	SQS_CALLS_VISIBILITY,
@@ -120,6 +124,27 @@ typedef enum SqsCounter
 
 #define SQS_ERROR_TEXT	512
 
+typedef enum SqsOutboxState
+{
+	SQS_OUTBOX_IDLE,			/* nothing to send now */
+	SQS_OUTBOX_SENDING,
+	SQS_OUTBOX_BACKING_OFF,		/* SQS refuses or is out of reach */
+	SQS_OUTBOX_DISABLED			/* the queue is: rows wait */
+} SqsOutboxState;
+
+/* How the relay of one queue's outbox rows is doing. */
+typedef struct SqsOutboxHealth
+{
+	SqsOutboxState state;
+	TimestampTz state_since;
+	TimestampTz last_success_at;
+	TimestampTz last_error_at;
+	TimestampTz error_since;	/* first of the errors in a row; 0: none now */
+	TimestampTz next_attempt_at;	/* backing off until; 0: not */
+	uint64		consecutive_errors;
+	char		last_error[SQS_ERROR_TEXT];
+} SqsOutboxHealth;
+
 typedef struct SqsQueueStats
 {
 	Oid			dboid;			/* InvalidOid: entry is free; control lock */
@@ -128,6 +153,7 @@ typedef struct SqsQueueStats
 	pg_atomic_uint64 counters[SQS_NUM_COUNTERS];
 	pg_atomic_uint64 histogram[SQS_HISTOGRAM_BUCKETS];
 	pg_atomic_uint32 in_flight;
+	pg_atomic_uint32 outbox_in_flight;
 
 	slock_t		mutex;			/* guards what follows */
 	Oid			owner;
@@ -142,6 +168,7 @@ typedef struct SqsQueueStats
 	TimestampTz next_poll_at;	/* backing off until; 0: not */
 	TimestampTz reset_at;
 	char		last_error[SQS_ERROR_TEXT];
+	SqsOutboxHealth outbox;		/* written by the database worker */
 
 	/* supervision, by the database worker alone */
 	int			failures;		/* starts in a row that did not last */
@@ -198,6 +225,7 @@ extern void sqs_wake_slot(int slot, uint16 generation);
 extern SqsDatabase *sqs_database_find(Oid dboid);
 extern SqsDatabase *sqs_database_get(Oid dboid);
 extern void sqs_database_changed(Oid dboid);
+extern void sqs_outbox_committed(Oid dboid);
 
 /* Statistics entries: found, or made; NULL if the table is full. */
 extern SqsQueueStats *sqs_stats_get(Oid dboid, int32 queue_id);
@@ -217,6 +245,12 @@ extern bool sqs_stats_set_state(SqsQueueStats *stats, SqsQueueState state);
 extern bool sqs_stats_error(SqsQueueStats *stats, const char *text);
 extern void sqs_stats_clear_error(SqsQueueStats *stats);
 
+/* The same for the outbox; an error says when the next attempt is made. */
+extern void sqs_outbox_set_state(SqsQueueStats *stats, SqsOutboxState state);
+extern bool sqs_outbox_error(SqsQueueStats *stats, const char *text, long next_attempt_ms);
+extern bool sqs_outbox_success(SqsQueueStats *stats);
+
+extern const char *sqs_outbox_state_name(SqsOutboxState state);
 extern const char *sqs_queue_state_name(SqsQueueState state);
 extern const char *sqs_worker_state_name(SqsWorkerState state);
 extern const char *sqs_worker_kind_name(SqsWorkerKind kind);

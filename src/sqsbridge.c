@@ -21,6 +21,7 @@
 
 #include "compat.h"
 #include "lifecycle.h"
+#include "outbox.h"
 #include "shmem.h"
 #include "sqsbridge.h"
 #include "worker/worker.h"
@@ -130,6 +131,10 @@ sqs_xact_callback(XactEvent event, void *arg)
 {
 	switch (event)
 	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			sqs_outbox_pre_commit();
+			return;
 		case XACT_EVENT_COMMIT:
 			wake_now = wake_pending;
 			wake_pending = false;
@@ -146,7 +151,16 @@ sqs_xact_callback(XactEvent event, void *arg)
 		default:
 			return;
 	}
+	sqs_outbox_xact_end(event);
 	sqs_lifecycle_xact_end(event);
+}
+
+static void
+sqs_subxact_callback(SubXactEvent event, SubTransactionId mySubid,
+					 SubTransactionId parentSubid, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		sqs_outbox_subxact_abort();
 }
 
 /*
@@ -159,16 +173,21 @@ static void
 sqs_release_callback(ResourceReleasePhase phase, bool isCommit,
 					 bool isTopLevel, void *arg)
 {
-	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !isCommit || !isTopLevel || !wake_now)
+	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !isCommit || !isTopLevel)
 		return;
-	wake_now = false;
-	sqs_database_changed(MyDatabaseId);
+	if (wake_now)
+	{
+		wake_now = false;
+		sqs_database_changed(MyDatabaseId);
+	}
+	sqs_outbox_wake();
 }
 
 void
 sqs_wake_at_commit(void)
 {
 	wake_pending = true;
+	sqs_outbox_config_changed();
 }
 
 void
@@ -182,6 +201,7 @@ _PG_init(void)
 	sqs_shmem_init();
 	sqs_lifecycle_init();
 	RegisterXactCallback(sqs_xact_callback, NULL);
+	RegisterSubXactCallback(sqs_subxact_callback, NULL);
 	RegisterResourceReleaseCallback(sqs_release_callback, NULL);
 	sqs_launcher_register();
 }

@@ -75,8 +75,8 @@ sqs_get_queue_stats(PG_FUNCTION_ARGS)
 		SqsQueueStats copy;
 		uint64		counters[SQS_NUM_COUNTERS];
 		Datum		histogram[SQS_HISTOGRAM_BUCKETS];
-		Datum		values[30];
-		bool		nulls[30];
+		Datum		values[44];
+		bool		nulls[44];
 		int			n = 0;
 		bool		visible;
 
@@ -96,6 +96,7 @@ sqs_get_queue_stats(PG_FUNCTION_ARGS)
 		copy.next_poll_at = stats->next_poll_at;
 		copy.reset_at = stats->reset_at;
 		memcpy(copy.last_error, stats->last_error, sizeof(copy.last_error));
+		copy.outbox = stats->outbox;
 		SpinLockRelease(&stats->mutex);
 		for (int c = 0; c < SQS_NUM_COUNTERS; c++)
 			counters[c] = pg_atomic_read_u64(&stats->counters[c]);
@@ -114,11 +115,13 @@ sqs_get_queue_stats(PG_FUNCTION_ARGS)
 		values[n++] = Int64GetDatum(counters[SQS_LOST]);
 		values[n++] = Int64GetDatum(counters[SQS_HEARTBEATS]);
 		values[n++] = Int64GetDatum(counters[SQS_POLL_FAILURES]);
-		values[n++] = Int64GetDatum(counters[SQS_DELETE_FAILURES]);
+		for (int c = SQS_DELETE_FAILURES; c <= SQS_OUTBOX_FAILED; c++)
+			values[n++] = Int64GetDatum(counters[c]);
 		values[n++] = Int32GetDatum(pg_atomic_read_u32(&stats->in_flight));
 		values[n++] = Int64GetDatum(counters[SQS_CALLS_RECEIVE]);
 		values[n++] = Int64GetDatum(counters[SQS_CALLS_DELETE]);
 		values[n++] = Int64GetDatum(counters[SQS_CALLS_VISIBILITY]);
+		values[n++] = Int64GetDatum(counters[SQS_CALLS_SEND]);
 		values[n++] = Int64GetDatum(counters[SQS_CALLS_OTHER]);
 		values[n++] = Int64GetDatum(counters[SQS_BYTES_RECEIVED]);
 		values[n++] = Int64GetDatum(counters[SQS_BYTES_SENT]);
@@ -135,6 +138,17 @@ sqs_get_queue_stats(PG_FUNCTION_ARGS)
 		put_timestamp(&values[n], &nulls[n], copy.error_since), n++;
 		values[n++] = Int64GetDatum(copy.consecutive_errors);
 		put_timestamp(&values[n], &nulls[n], copy.next_poll_at), n++;
+		put_string(&values[n], &nulls[n], sqs_outbox_state_name(copy.outbox.state)), n++;
+		put_timestamp(&values[n], &nulls[n], copy.outbox.state_since), n++;
+		values[n++] = Int32GetDatum(pg_atomic_read_u32(&stats->outbox_in_flight));
+		put_timestamp(&values[n], &nulls[n], copy.outbox.last_success_at), n++;
+		put_timestamp(&values[n], &nulls[n], copy.outbox.last_error_at), n++;
+		put_string(&values[n], &nulls[n],
+				   visible && copy.outbox.last_error[0] != '\0' ?
+				   copy.outbox.last_error : NULL), n++;
+		put_timestamp(&values[n], &nulls[n], copy.outbox.error_since), n++;
+		values[n++] = Int64GetDatum(copy.outbox.consecutive_errors);
+		put_timestamp(&values[n], &nulls[n], copy.outbox.next_attempt_at), n++;
 		put_timestamp(&values[n], &nulls[n], copy.reset_at), n++;
 		Assert(n == rsinfo->setDesc->natts);
 

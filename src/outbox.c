@@ -1,0 +1,505 @@
+/*-------------------------------------------------------------------------
+ *
+ * outbox.c
+ *	  Messages sent by the commit of the transaction that enqueues them.
+ *
+ * sqs_outbox is a view; an INSTEAD OF trigger checks each row and stores it.
+ * A table under row-level security would look simpler, but COPY refuses
+ * those, and the checks would have to be triggers all the same.
+ *
+ * Rows of roles that may not write the tables are written below the executor,
+ * as those of the inbox are: no privilege of the session is asked, no code of
+ * users runs, and nobody can forge a row that was not checked.
+ *
+ * The order of commits.  Messages of a group shall be sent in the order in
+ * which their transactions committed, and ids are given out earlier than
+ * that.  So each transaction writes, as the last thing before it commits, a
+ * batch record with a position from a sequence.  If a transaction B can see
+ * the effects of A, or had to wait for a lock of A's, A had committed before
+ * B could, and A's position is the lower.  Two that commit at the same time
+ * and know nothing of each other are in either order, as they are for any
+ * observer.  The cost is one narrow row per transaction and queue.
+ *
+ * A row with a time in the future is a batch of its own, so that it can be
+ * found by that time.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_foreign_server.h"
+#include "commands/sequence.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "foreign/foreign.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+#include "utils/xid8.h"
+
+#include "catalog.h"
+#include "compat.h"
+#include "outbox.h"
+#include "outgoing.h"
+#include "shmem.h"
+#include "sqsbridge.h"
+
+PG_FUNCTION_INFO_V1(sqs_outbox_insert);
+PG_FUNCTION_INFO_V1(sqs_enqueue);
+PG_FUNCTION_INFO_V1(sqs_outbox_retry);
+
+/* A queue that the transaction has enqueued to, and may, as this role. */
+typedef struct EnqueuedQueue
+{
+	struct EnqueuedQueue *next;
+	Oid			role;
+	int32		queue_id;
+	bool		fifo;
+	char		name[SQS_QUEUE_NAME_MAX + 1];
+} EnqueuedQueue;
+
+/* A batch that the transaction has begun. */
+typedef struct OpenBatch
+{
+	struct OpenBatch *next;
+	int32		queue_id;
+	int64		batch_id;
+} OpenBatch;
+
+/* What a transaction with rows knows; lives in TopTransactionContext. */
+typedef struct OutboxTransaction
+{
+	Oid			rows;			/* relations */
+	Oid			batches;
+	Oid			sequence;
+	EnqueuedQueue *queues;
+	OpenBatch  *open;
+} OutboxTransaction;
+
+static OutboxTransaction *current = NULL;
+static bool wake_relay = false; /* committed */
+
+static void
+check_columns(Relation rel, int natts)
+{
+	if (RelationGetDescr(rel)->natts != natts)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" does not have the columns this version of sqsbridge expects",
+						RelationGetRelationName(rel)),
+				 errhint("Run ALTER EXTENSION sqsbridge UPDATE.")));
+}
+
+static void
+begin_transaction(void)
+{
+	OutboxTransaction *begun;
+
+	if (current != NULL)
+		return;
+	sqs_require_preloaded();
+	begun = MemoryContextAllocZero(TopTransactionContext, sizeof(OutboxTransaction));
+	begun->rows = sqs_relation_oid("sqs_outbox_rows");
+	begun->batches = sqs_relation_oid("sqs_outbox_batches");
+	begun->sequence = sqs_relation_oid("sqs_outbox_id_seq");
+	current = begun;
+}
+
+/* The queue, if it is there and the current role may send to it. */
+static EnqueuedQueue *
+find_queue(const char *name)
+{
+	EnqueuedQueue *queue;
+	SqsQueueConfig *config;
+	Oid			role = GetUserId();
+
+	for (queue = current->queues; queue != NULL; queue = queue->next)
+	{
+		if (queue->role == role && strcmp(queue->name, name) == 0)
+			return queue;
+	}
+	config = sqs_catalog_queue_to_send(name);
+	queue = MemoryContextAlloc(TopTransactionContext, sizeof(EnqueuedQueue));
+	queue->role = role;
+	queue->queue_id = config->queue_id;
+	queue->fifo = config->fifo;
+	strlcpy(queue->name, config->name, sizeof(queue->name));
+	queue->next = current->queues;
+	current->queues = queue;
+	return queue;
+}
+
+static int64
+open_batch(int32 queue_id)
+{
+	OpenBatch  *batch;
+
+	for (batch = current->open; batch != NULL; batch = batch->next)
+	{
+		if (batch->queue_id == queue_id)
+			return batch->batch_id;
+	}
+	batch = MemoryContextAlloc(TopTransactionContext, sizeof(OpenBatch));
+	batch->queue_id = queue_id;
+	batch->batch_id = nextval_internal(current->sequence, false);
+	batch->next = current->open;
+	current->open = batch;
+	return batch->batch_id;
+}
+
+static void
+insert_batch(int64 batch_id, int32 queue_id, TimestampTz deliver_at)
+{
+	Relation	rel = table_open(current->batches, RowExclusiveLock);
+	Datum		values[BATCH_NATTS];
+	bool		nulls[BATCH_NATTS] = {false};
+	HeapTuple	tuple;
+
+	check_columns(rel, BATCH_NATTS);
+	values[BATCH_ID] = Int64GetDatum(batch_id);
+	values[BATCH_XID] = FullTransactionIdGetDatum(GetTopFullTransactionId());
+	values[BATCH_QUEUE_ID] = Int32GetDatum(queue_id);
+	values[BATCH_DELIVER_AT] = TimestampTzGetDatum(deliver_at);
+	values[BATCH_POSITION] = Int64GetDatum(nextval_internal(current->sequence, false));
+	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+	CatalogTupleInsert(rel, tuple);
+	heap_freetuple(tuple);
+	table_close(rel, NoLock);
+}
+
+static Datum
+new_token(void)
+{
+	pg_uuid_t  *uuid = palloc(sizeof(pg_uuid_t));
+
+	if (!pg_strong_random(uuid->data, UUID_LEN))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate random values")));
+	/* version 4, of the variant of RFC 9562 */
+	uuid->data[6] = (uuid->data[6] & 0x0f) | 0x40;
+	uuid->data[8] = (uuid->data[8] & 0x3f) | 0x80;
+	return UUIDPGetDatum(uuid);
+}
+
+/*
+ * Check a message and store it.  values and nulls are of a row, with what is
+ * of the message filled in; the rest is filled in here.  A token is given
+ * where the row is not new.  Returns the id.
+ */
+static int64
+store_row(const char *name, Datum *values, bool *nulls)
+{
+	EnqueuedQueue *queue;
+	SqsDraft	draft;
+	SqsOutgoing message;
+	SqsDraftError *wrong;
+	TimestampTz now = GetCurrentTimestamp();
+	bool		timed = !nulls[ROW_DELIVER_AT] &&
+		DatumGetTimestampTz(values[ROW_DELIVER_AT]) > now;
+	Relation	rel;
+	HeapTuple	tuple;
+	int64		id;
+
+	begin_transaction();
+	queue = find_queue(name);
+
+	draft.body = nulls[ROW_BODY] ? (Datum) 0 : values[ROW_BODY];
+	draft.attributes = nulls[ROW_ATTRIBUTES] ? (Datum) 0 : values[ROW_ATTRIBUTES];
+	draft.delay = (Datum) 0;
+	draft.group_id = nulls[ROW_GROUP_ID] ? (Datum) 0 : values[ROW_GROUP_ID];
+	draft.deduplication_id = nulls[ROW_DEDUPLICATION_ID] ? (Datum) 0 : values[ROW_DEDUPLICATION_ID];
+	draft.system_attributes = nulls[ROW_SYSTEM_ATTRIBUTES] ? (Datum) 0 : values[ROW_SYSTEM_ATTRIBUTES];
+	wrong = sqs_outgoing_prepare(&draft, queue->fifo, &message);
+	if (wrong != NULL)
+		sqs_draft_error_raise(wrong, name);
+	if (timed && TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(values[ROW_DELIVER_AT])))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("cannot send to queue \"%s\": deliver_at is infinity", name),
+				 errhint("Leave it out to send the message at commit.")));
+
+	id = nextval_internal(current->sequence, false);
+	values[ROW_BATCH_ID] = Int64GetDatum(timed ? id : open_batch(queue->queue_id));
+	values[ROW_ID] = Int64GetDatum(id);
+	values[ROW_QUEUE_ID] = Int32GetDatum(queue->queue_id);
+	values[ROW_QUEUE] = CStringGetTextDatum(queue->name);
+	if (nulls[ROW_TOKEN])
+	{
+		values[ROW_TOKEN] = new_token();
+		values[ROW_ENQUEUED_AT] = TimestampTzGetDatum(now);
+		values[ROW_ENQUEUED_BY] = ObjectIdGetDatum(GetUserId());
+	}
+	nulls[ROW_BATCH_ID] = nulls[ROW_ID] = nulls[ROW_QUEUE_ID] = nulls[ROW_QUEUE] = false;
+	nulls[ROW_TOKEN] = nulls[ROW_ENQUEUED_AT] = nulls[ROW_ENQUEUED_BY] = false;
+
+	rel = table_open(current->rows, RowExclusiveLock);
+	check_columns(rel, ROW_NATTS);
+	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+	CatalogTupleInsert(rel, tuple);
+	heap_freetuple(tuple);
+	table_close(rel, NoLock);
+
+	if (timed)
+		insert_batch(id, queue->queue_id, DatumGetTimestampTz(values[ROW_DELIVER_AT]));
+	return id;
+}
+
+/* ---- the ways in ---- */
+
+static void
+queue_is_null(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 errmsg("the queue must not be null")));
+}
+
+/* Column of the view, by name. */
+static Datum
+view_column(HeapTuple tuple, TupleDesc desc, const char *name, bool *isnull)
+{
+	int			attnum = SPI_fnumber(desc, name);
+
+	if (attnum <= 0)
+		elog(ERROR, "view sqs_outbox has no column \"%s\"", name);
+	return heap_getattr(tuple, attnum, desc, isnull);
+}
+
+Datum
+sqs_outbox_insert(PG_FUNCTION_ARGS)
+{
+	static const struct
+	{
+		const char *name;
+		OutboxColumn column;
+	}			given[] = {
+		{"body", ROW_BODY},
+		{"attributes", ROW_ATTRIBUTES},
+		{"group_id", ROW_GROUP_ID},
+		{"deduplication_id", ROW_DEDUPLICATION_ID},
+		{"deliver_at", ROW_DELIVER_AT},
+		{"system_attributes", ROW_SYSTEM_ATTRIBUTES},
+	},			made[] = {
+		{"id", ROW_ID},
+		{"enqueued_at", ROW_ENQUEUED_AT},
+		{"enqueued_by", ROW_ENQUEUED_BY},
+	};
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	TupleDesc	desc;
+	HeapTuple	tuple;
+	Datum		values[ROW_NATTS];
+	bool		nulls[ROW_NATTS];
+	Datum		queue;
+	bool		isnull;
+	int			columns[lengthof(made)];
+	Datum		made_values[lengthof(made)];
+	bool		made_nulls[lengthof(made)];
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_INSTEAD(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function sqs_outbox_insert() is the trigger of view sqs_outbox only")));
+
+	desc = RelationGetDescr(trigger->tg_relation);
+	tuple = trigger->tg_trigtuple;
+	memset(values, 0, sizeof(values));
+	memset(nulls, true, sizeof(nulls));
+
+	queue = view_column(tuple, desc, "queue", &isnull);
+	if (isnull)
+		queue_is_null();
+	for (int i = 0; i < (int) lengthof(given); i++)
+		values[given[i].column] = view_column(tuple, desc, given[i].name,
+											  &nulls[given[i].column]);
+	for (int i = 0; i < (int) lengthof(made); i++)
+	{
+		(void) view_column(tuple, desc, made[i].name, &isnull);
+		if (!isnull)
+			ereport(ERROR,
+					(errcode(ERRCODE_GENERATED_ALWAYS),
+					 errmsg("cannot insert a value into column \"%s\" of sqs_outbox", made[i].name),
+					 errhint("Leave the column out, or insert NULL.")));
+	}
+
+	(void) store_row(TextDatumGetCString(queue), values, nulls);
+
+	/* for RETURNING */
+	for (int i = 0; i < (int) lengthof(made); i++)
+	{
+		columns[i] = SPI_fnumber(desc, made[i].name);
+		made_values[i] = values[made[i].column];
+		made_nulls[i] = false;
+	}
+	return PointerGetDatum(heap_modify_tuple_by_cols(tuple, desc, lengthof(made), columns,
+													 made_values, made_nulls));
+}
+
+Datum
+sqs_enqueue(PG_FUNCTION_ARGS)
+{
+	static const struct
+	{
+		int			argument;
+		OutboxColumn column;
+	}			given[] = {
+		{1, ROW_BODY},
+		{2, ROW_ATTRIBUTES},
+		{4, ROW_GROUP_ID},
+		{5, ROW_DEDUPLICATION_ID},
+		{6, ROW_SYSTEM_ATTRIBUTES},
+		{7, ROW_DELIVER_AT},
+	};
+	char	   *queue;
+	Datum		values[ROW_NATTS];
+	bool		nulls[ROW_NATTS];
+
+	PreventCommandIfReadOnly("sqs_enqueue()");
+	if (PG_ARGISNULL(0))
+		queue_is_null();
+	queue = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	memset(values, 0, sizeof(values));
+	memset(nulls, true, sizeof(nulls));
+	for (int i = 0; i < (int) lengthof(given); i++)
+	{
+		nulls[given[i].column] = PG_ARGISNULL(given[i].argument);
+		if (!PG_ARGISNULL(given[i].argument))
+			values[given[i].column] = PG_GETARG_DATUM(given[i].argument);
+	}
+	if (!PG_ARGISNULL(3))
+	{
+		if (!nulls[ROW_DELIVER_AT])
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("cannot send to queue \"%s\": both delay and deliver_at are given", queue),
+					 errhint("Give one of them.")));
+		values[ROW_DELIVER_AT] =
+			DirectFunctionCall2(timestamptz_pl_interval,
+								TimestampTzGetDatum(GetCurrentTimestamp()),
+								PG_GETARG_DATUM(3));
+		nulls[ROW_DELIVER_AT] = false;
+	}
+	PG_RETURN_INT64(store_row(queue, values, nulls));
+}
+
+/*
+ * A failed row goes back into the outbox, with the token it had: where it was
+ * sent after all, it is recognised.
+ */
+Datum
+sqs_outbox_retry(PG_FUNCTION_ARGS)
+{
+	int64		id = PG_GETARG_INT64(0);
+	Relation	rel;
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
+	Datum		failure[FAILURE_NATTS];
+	bool		failure_nulls[FAILURE_NATTS];
+	Datum		values[ROW_NATTS];
+	bool		nulls[ROW_NATTS];
+	int64		new_id;
+
+	PreventCommandIfReadOnly("sqs_outbox_retry()");
+	sqs_require_preloaded();
+	rel = table_open(sqs_relation_oid("sqs_outbox_failures"), RowExclusiveLock);
+	check_columns(rel, FAILURE_NATTS);
+	ScanKeyInit(&key, FAILURE_ID + 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	scan = systable_beginscan(rel, sqs_relation_oid("sqs_outbox_failures_pkey"), true,
+							  GetActiveSnapshot(), 1, &key);
+	tuple = systable_getnext(scan);
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("there is no failed message with id %lld in the outbox", (long long) id),
+				 errhint("The failed messages are in sqs_outbox_failures.")));
+	tuple = heap_copytuple(tuple);
+	heap_deform_tuple(tuple, RelationGetDescr(rel), failure, failure_nulls);
+
+	memset(values, 0, sizeof(values));
+	memset(nulls, true, sizeof(nulls));
+	values[ROW_BODY] = failure[FAILURE_BODY];
+	nulls[ROW_BODY] = failure_nulls[FAILURE_BODY];
+	values[ROW_ATTRIBUTES] = failure[FAILURE_ATTRIBUTES];
+	nulls[ROW_ATTRIBUTES] = failure_nulls[FAILURE_ATTRIBUTES];
+	values[ROW_GROUP_ID] = failure[FAILURE_GROUP_ID];
+	nulls[ROW_GROUP_ID] = failure_nulls[FAILURE_GROUP_ID];
+	values[ROW_DEDUPLICATION_ID] = failure[FAILURE_DEDUPLICATION_ID];
+	nulls[ROW_DEDUPLICATION_ID] = failure_nulls[FAILURE_DEDUPLICATION_ID];
+	values[ROW_SYSTEM_ATTRIBUTES] = failure[FAILURE_SYSTEM_ATTRIBUTES];
+	nulls[ROW_SYSTEM_ATTRIBUTES] = failure_nulls[FAILURE_SYSTEM_ATTRIBUTES];
+	values[ROW_TOKEN] = failure[FAILURE_TOKEN];
+	values[ROW_ENQUEUED_AT] = failure[FAILURE_ENQUEUED_AT];
+	values[ROW_ENQUEUED_BY] = failure[FAILURE_ENQUEUED_BY];
+	nulls[ROW_TOKEN] = nulls[ROW_ENQUEUED_AT] = nulls[ROW_ENQUEUED_BY] = false;
+
+	/* checks the privilege */
+	new_id = store_row(TextDatumGetCString(failure[FAILURE_QUEUE]), values, nulls);
+	CatalogTupleDelete(rel, &tuple->t_self);
+	systable_endscan(scan);
+	table_close(rel, NoLock);
+	PG_RETURN_INT64(new_id);
+}
+
+/* ---- the transaction's end ---- */
+
+void
+sqs_outbox_pre_commit(void)
+{
+	if (current == NULL)
+		return;
+
+	/* the extension may have been dropped since */
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(current->batches)) ||
+		!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(current->sequence)))
+		return;
+	for (OpenBatch *batch = current->open; batch != NULL; batch = batch->next)
+		insert_batch(batch->batch_id, batch->queue_id, DT_NOBEGIN);
+}
+
+void
+sqs_outbox_xact_end(XactEvent event)
+{
+	wake_relay = current != NULL && event == XACT_EVENT_COMMIT;
+	current = NULL;
+}
+
+/* The queue may have been registered in the subtransaction. */
+void
+sqs_outbox_subxact_abort(void)
+{
+	sqs_outbox_config_changed();
+}
+
+void
+sqs_outbox_config_changed(void)
+{
+	if (current != NULL)
+		current->queues = NULL;
+}
+
+void
+sqs_outbox_wake(void)
+{
+	if (!wake_relay)
+		return;
+	wake_relay = false;
+	sqs_outbox_committed(MyDatabaseId);
+}
