@@ -507,6 +507,7 @@ CREATE TABLE @extschema@.sqs_outbox_rows (
 	enqueued_at timestamp with time zone NOT NULL,
 	enqueued_by regrole NOT NULL,
 	deliver_at timestamp with time zone,
+	size integer NOT NULL,
 	body text NOT NULL,
 	attributes jsonb,
 	group_id text COLLATE "C",
@@ -559,6 +560,8 @@ COMMENT ON COLUMN @extschema@.sqs_outbox_rows.enqueued_by IS
 'role that enqueued it';
 COMMENT ON COLUMN @extschema@.sqs_outbox_rows.deliver_at IS
 'not to be sent before; NULL: at commit';
+COMMENT ON COLUMN @extschema@.sqs_outbox_rows.size IS
+'bytes, as SQS counts them: body, and names, types and values of attributes';
 COMMENT ON COLUMN @extschema@.sqs_outbox_rows.body IS
 'as in sqs_send()';
 COMMENT ON COLUMN @extschema@.sqs_outbox_rows.attributes IS

@@ -280,6 +280,8 @@ resolve_queue(SqsQueueConfig *queue)
 		queue->problem = psprintf("its owner, role \"%s\", has no USAGE privilege on server \"%s\"",
 								  role_name(queue->owner), queue->server);
 
+	queue->can_send = queue->problem == NULL;
+
 	/* the rest is asked of the role by a handler only */
 	if (queue->problem != NULL || queue->handler == NULL)
 		return;

@@ -48,6 +48,7 @@ typedef struct SqsQueueConfig
 	 * that could not be found are then NULL.
 	 */
 	char	   *problem;
+	bool		can_send;		/* whatever the problem is, sending has none */
 } SqsQueueConfig;
 
 /* Keys of a user mapping; wiped with sqs_wipe_keys().  All NULL: none. */

@@ -71,6 +71,31 @@ sqs_connect(SqsConnection *connection, const SqsQueueConfig *queue,
 }
 
 void
+sqs_count_calls(SqsConnection *connection, SqsQueueStats *stats)
+{
+	static const SqsCounter counters[SQS_NUM_ACTIONS] = {
+		[SQS_GET_QUEUE_URL] = SQS_CALLS_OTHER,
+		[SQS_GET_QUEUE_ATTRIBUTES] = SQS_CALLS_OTHER,
+		[SQS_RECEIVE_MESSAGE] = SQS_CALLS_RECEIVE,
+		[SQS_DELETE_MESSAGE_BATCH] = SQS_CALLS_DELETE,
+		[SQS_CHANGE_MESSAGE_VISIBILITY_BATCH] = SQS_CALLS_VISIBILITY,
+		[SQS_SEND_MESSAGE] = SQS_CALLS_SEND,
+		[SQS_SEND_MESSAGE_BATCH] = SQS_CALLS_SEND,
+	};
+	const SqsClientStats *now;
+	SqsClientStats *seen = &connection->seen;
+
+	if (connection->client == NULL || stats == NULL)
+		return;
+	now = sqs_client_stats(connection->client);
+	for (int action = 0; action < SQS_NUM_ACTIONS; action++)
+		sqs_count(stats, counters[action], now->calls[action] - seen->calls[action]);
+	sqs_count(stats, SQS_BYTES_SENT, now->bytes_sent - seen->bytes_sent);
+	sqs_count(stats, SQS_BYTES_RECEIVED, now->bytes_received - seen->bytes_received);
+	*seen = *now;
+}
+
+void
 sqs_disconnect(SqsConnection *connection)
 {
 	sqs_client_destroy(connection->client);

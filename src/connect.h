@@ -10,12 +10,14 @@
 
 #include "aws/sqs_client.h"
 #include "catalog.h"
+#include "shmem.h"
 
 typedef struct SqsConnection
 {
 	SqsClient  *client;			/* NULL: not connected */
 	AwsCredentialsProvider *credentials;
 	uint64		fingerprint;	/* of where it leads and as whom */
+	SqsClientStats seen;		/* already counted */
 } SqsConnection;
 
 /* Of server and keys: another one means another connection. */
@@ -29,6 +31,9 @@ extern uint64 sqs_fingerprint_text(uint64 seed, const char *text);
  */
 extern bool sqs_connect(SqsConnection *connection, const SqsQueueConfig *queue,
 						const SqsKeys *keys, AwsError *error);
+
+/* Count what the client has done since last time as this queue's. */
+extern void sqs_count_calls(SqsConnection *connection, SqsQueueStats *stats);
 
 /* Abandons what is under way; wipes the keys. */
 extern void sqs_disconnect(SqsConnection *connection);

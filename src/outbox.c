@@ -239,6 +239,8 @@ store_row(const char *name, Datum *values, bool *nulls)
 	values[ROW_ID] = Int64GetDatum(id);
 	values[ROW_QUEUE_ID] = Int32GetDatum(queue->queue_id);
 	values[ROW_QUEUE] = CStringGetTextDatum(queue->name);
+	values[ROW_SIZE] = Int32GetDatum((int32) sqs_outgoing_size(&message));
+	nulls[ROW_SIZE] = false;
 	if (nulls[ROW_TOKEN])
 	{
 		values[ROW_TOKEN] = new_token();

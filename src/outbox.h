@@ -29,6 +29,7 @@ typedef enum OutboxColumn
 	ROW_ENQUEUED_AT,			/* timestamptz */
 	ROW_ENQUEUED_BY,			/* regrole */
 	ROW_DELIVER_AT,				/* timestamptz, or NULL */
+	ROW_SIZE,					/* integer: bytes as SQS counts them */
 	ROW_BODY,					/* text */
 	ROW_ATTRIBUTES,				/* jsonb, or NULL */
 	ROW_GROUP_ID,				/* text, or NULL */

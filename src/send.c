@@ -70,7 +70,6 @@ typedef struct SessionConnection
 	Oid			role;
 	SqsConnection connection;
 	char	   *ca_file;
-	SqsClientStats seen;		/* already counted */
 	KnownQueue *queues;
 	char		server[NAMEDATALEN];
 } SessionConnection;
@@ -121,7 +120,6 @@ connect_to(const SqsQueueConfig *queue)
 	{
 		sqs_disconnect(&session->connection);
 		forget_queues(session);
-		memset(&session->seen, 0, sizeof(session->seen));
 		if (session->ca_file != NULL)
 			pfree(session->ca_file);
 		session->ca_file = MemoryContextStrdup(TopMemoryContext, sqs_ca_file);
@@ -133,34 +131,6 @@ connect_to(const SqsQueueConfig *queue)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot send to queue \"%s\": %s", queue->name, error.message)));
 	return session;
-}
-
-/* Count what the client has done since last time as this queue's. */
-static void
-count_calls(SessionConnection *session, SqsQueueStats *stats)
-{
-	const SqsClientStats *now = sqs_client_stats(session->connection.client);
-	SqsClientStats *seen = &session->seen;
-	uint64		send = 0;
-	uint64		other = 0;
-
-	for (int action = 0; action < SQS_NUM_ACTIONS; action++)
-	{
-		uint64		n = now->calls[action] - seen->calls[action];
-
-		if (action == SQS_SEND_MESSAGE || action == SQS_SEND_MESSAGE_BATCH)
-			send += n;
-		else
-			other += n;
-	}
-	if (stats != NULL)
-	{
-		sqs_count(stats, SQS_CALLS_SEND, send);
-		sqs_count(stats, SQS_CALLS_OTHER, other);
-		sqs_count(stats, SQS_BYTES_SENT, now->bytes_sent - seen->bytes_sent);
-		sqs_count(stats, SQS_BYTES_RECEIVED, now->bytes_received - seen->bytes_received);
-	}
-	*seen = *now;
 }
 
 /*
@@ -388,14 +358,14 @@ sqs_send(PG_FUNCTION_ARGS)
 	}
 	PG_CATCH();
 	{
-		count_calls(session, stats);
+		sqs_count_calls(&session->connection, stats);
 		if (stats != NULL)
 			sqs_count(stats, SQS_SEND_FAILURES, 1);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
 
-	count_calls(session, stats);
+	sqs_count_calls(&session->connection, stats);
 	if (stats != NULL)
 		sqs_count(stats, SQS_SENT, 1);
 	PG_RETURN_TEXT_P(cstring_to_text(entry.message_id));
@@ -642,11 +612,11 @@ sqs_send_batch(PG_FUNCTION_ARGS)
 		}
 		PG_CATCH();
 		{
-			count_calls(session, run.stats);
+			sqs_count_calls(&session->connection, run.stats);
 			PG_RE_THROW();
 		}
 		PG_END_TRY();
-		count_calls(session, run.stats);
+		sqs_count_calls(&session->connection, run.stats);
 		if (run.error.class == AWS_ERROR_NO_QUEUE)
 			forget_url(session, queue->queue_name);
 	}

@@ -332,6 +332,48 @@ sender_finish(Sender *sender, SendBatch *batch, SqsCall *call, int64 now,
 	batch->n = 0;
 }
 
+void
+sender_try_again(Sender *sender)
+{
+	sender->failures = 0;
+	sender->paused_until = 0;
+}
+
+SendItem *
+sender_remove(Sender *sender)
+{
+	dlist_head *list = sender->nready > 0 ? &sender->ready : &sender->later;
+	SendGroup  *group;
+	SendItem   *item;
+
+	if (dlist_is_empty(list))
+		return NULL;
+	sender->waiting--;
+	if (!sender->fifo)
+	{
+		item = dlist_container(SendItem, node, dlist_pop_head_node(list));
+		sender->nready -= list == &sender->ready;
+		return item;
+	}
+	group = dlist_head_element(SendGroup, node, list);
+	item = dlist_container(SendItem, node, dlist_pop_head_node(&group->items));
+	if (dlist_is_empty(&group->items))
+	{
+		dlist_delete(&group->node);
+		sender->nready -= list == &sender->ready;
+		hash_search(sender->groups, &group->key, HASH_REMOVE, NULL);
+	}
+	return item;
+}
+
+void
+sender_destroy(Sender *sender)
+{
+	if (sender->groups != NULL)
+		hash_destroy(sender->groups);
+	pfree(sender);
+}
+
 int64
 sender_next_time(const Sender *sender, int64 now)
 {

@@ -104,6 +104,13 @@ extern void sender_put_back(Sender *sender, SendBatch *batch, int64 now);
  */
 extern void sender_drop(Sender *sender, SendBatch *batch, int position, int64 now);
 
+/* Forget the failures so far: what caused them may have been mended. */
+extern void sender_try_again(Sender *sender);
+
+/* To end it: any item that waits, NULL when there is none left. */
+extern SendItem *sender_remove(Sender *sender);
+extern void sender_destroy(Sender *sender);
+
 /* When to call sender_take() again, if nothing else happens; ms, or never. */
 extern int64 sender_next_time(const Sender *sender, int64 now);
 

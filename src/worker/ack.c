@@ -26,9 +26,6 @@
 
 #include "access/xlog.h"
 #include "miscadmin.h"
-#include "replication/syncrep.h"
-#include "replication/walsender.h"
-#include "replication/walsender_private.h"
 #include "utils/memutils.h"
 
 #include "worker/queue_worker.h"
@@ -50,22 +47,6 @@ sqs_ack_committed(QueueWorker *qw, Lease *lease, XLogRecPtr lsn)
 	lease->group = NULL;
 	dlist_push_tail(&qw->committed, &lease->node);
 	qw->ncommitted++;
-}
-
-/* How far the synchronous standbys have flushed; everything without any. */
-static XLogRecPtr
-standbys_flushed(void)
-{
-	XLogRecPtr	lsn = PG_UINT64_MAX;
-
-	if (max_wal_senders > 0 && SyncRepStandbyNames != NULL &&
-		SyncRepStandbyNames[0] != '\0')
-	{
-		LWLockAcquire(SyncRepLock, LW_SHARED);
-		lsn = WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH];
-		LWLockRelease(SyncRepLock);
-	}
-	return lsn;
 }
 
 void
@@ -92,7 +73,7 @@ sqs_ack_flush(QueueWorker *qw)
 		last = Max(last, dlist_container(Lease, node, iter.cur)->lsn);
 	XLogFlush(last);
 
-	durable = standbys_flushed();
+	durable = sqs_standbys_flushed();
 	dlist_foreach_modify(iter, &qw->committed)
 	{
 		Lease	   *lease = dlist_container(Lease, node, iter.cur);

@@ -38,6 +38,7 @@
 #include "catalog.h"
 #include "compat.h"
 #include "sqsbridge.h"
+#include "worker/relay.h"
 #include "worker/worker.h"
 
 #define RECONCILE_INTERVAL_MS	10000
@@ -46,6 +47,7 @@
 #define RESTART_MAX_MS			300000
 #define CLEAN_INTERVAL_MS		60000
 #define CLEAN_BATCH				5000
+#define SCAN_INTERVAL_MS		60000	/* of the whole outbox: a safety net */
 
 static bool no_slot_warned = false;
 
@@ -216,15 +218,107 @@ clean(void)
 	return deleted >= CLEAN_BATCH;
 }
 
+/* Look after the queue workers; returns ms until that is due again. */
+static long
+supervise(MemoryContext context, TimestampTz *next_clean, bool *configured)
+{
+	List	   *queues = NIL;
+	long		timeout;
+
+	pgstat_report_activity(STATE_RUNNING, "sqsbridge: supervising queue workers");
+	sqs_begin();
+	MemoryContextSwitchTo(context);
+	if (OidIsValid(sqs_extension_oid()))
+		queues = sqs_catalog_queues();
+	sqs_relay_configure(queues);
+	MemoryContextSwitchTo(TopTransactionContext);
+	sqs_commit();
+	MemoryContextSwitchTo(context);
+
+	timeout = reconcile(queues);
+	if (GetCurrentTimestamp() >= *next_clean)
+	{
+		bool		more = clean();
+
+		MemoryContextSwitchTo(context);
+		*next_clean = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												  more ? 0 : CLEAN_INTERVAL_MS);
+		if (more)
+			timeout = 0;
+	}
+	pgstat_report_activity(STATE_IDLE, NULL);
+	*configured = queues != NIL;
+	return timeout;
+}
+
+/*
+ * Nothing is configured: leave, unless a change was committed since we
+ * looked.
+ */
+static bool
+may_leave(SqsDatabase *database, uint64 change)
+{
+	bool		leave = false;
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	if (pg_atomic_read_u64(&database->change) == change)
+	{
+		database->wanted = false;
+		database->failures = 0;
+		leave = true;
+	}
+	LWLockRelease(sqs_shared->lock);
+	return leave;
+}
+
+static void
+wait_for_something(long timeout, uint32 wait_event)
+{
+	if (timeout <= 0)
+	{
+		ResetLatch(MyLatch);
+		return;
+	}
+	(void) WaitLatchOrSocket(MyLatch,
+							 WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+							 sqs_relay_fd(), timeout, wait_event);
+	ResetLatch(MyLatch);
+}
+
+/* Let the relay finish the requests that are under way. */
+static void
+stop_relay(uint32 wait_event)
+{
+	int64		end = sqs_now_ms() + sqs_shutdown_timeout;
+
+	sqs_set_worker_state(SQS_WORKER_STOPPING);
+	while (!sqs_relay_is_idle() && sqs_now_ms() < end)
+	{
+		long		timeout = end - sqs_now_ms();
+
+		CHECK_FOR_INTERRUPTS();
+		if (!sqs_relay_turn(false, false, true, &timeout))
+			break;
+		wait_for_something(timeout, wait_event);
+	}
+	sqs_relay_reset();
+}
+
 void
 sqs_database_worker_main(Datum arg)
 {
 	MemoryContext context;
 	SqsDatabase *database;
-	volatile TimestampTz next_clean = 0;
+	static TimestampTz next_clean = 0;
+	static bool configured = true;
 	uint32		wait_event;
+	volatile int64 next_supervision = 0;
+	volatile int64 next_scan = 0;
+	volatile uint64 seen_change = 0;
+	volatile uint64 seen_exits = 0;
+	volatile uint64 seen_outbox = 0;
+	volatile int64 not_before = 0;
 	volatile int failures = 0;
-	volatile bool leave = false;
 
 	sqs_worker_attach(arg);
 	sqs_worker_signals();
@@ -243,10 +337,12 @@ sqs_database_worker_main(Datum arg)
 	context = AllocSetContextCreate(TopMemoryContext, "sqsbridge database worker",
 									ALLOCSET_DEFAULT_SIZES);
 
-	while (!leave)
+	for (;;)
 	{
 		volatile long timeout = RECONCILE_INTERVAL_MS;
 		uint64		change = pg_atomic_read_u64(&database->change);
+		uint64		exits = pg_atomic_read_u64(&database->exits);
+		uint64		outbox = pg_atomic_read_u64(&database->outbox);
 
 		CHECK_FOR_INTERRUPTS();
 		if (ShutdownRequestPending || sqs_database_is_blocked(MyDatabaseId))
@@ -255,6 +351,14 @@ sqs_database_worker_main(Datum arg)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			next_supervision = 0;
+		}
+
+		/* after an error, whatever happens meanwhile */
+		if (sqs_now_ms() < not_before)
+		{
+			wait_for_something(not_before - sqs_now_ms(), wait_event);
+			continue;
 		}
 
 		MemoryContextSwitchTo(context);
@@ -262,63 +366,49 @@ sqs_database_worker_main(Datum arg)
 
 		PG_TRY();
 		{
-			List	   *queues = NIL;
+			int64		now = sqs_now_ms();
+			long		wait;
 
-			pgstat_report_activity(STATE_RUNNING, "sqsbridge: supervising queue workers");
-			sqs_begin();
-			MemoryContextSwitchTo(context);
-			if (OidIsValid(sqs_extension_oid()))
-				queues = sqs_catalog_queues();
-			MemoryContextSwitchTo(TopTransactionContext);
-			sqs_commit();
-			MemoryContextSwitchTo(context);
-
-			timeout = reconcile(queues);
-
-			if (GetCurrentTimestamp() >= next_clean)
+			if (change != seen_change || exits != seen_exits ||
+				now >= next_supervision || sqs_relay_needs_config())
 			{
-				bool		more = clean();
-
-				MemoryContextSwitchTo(context);
-				next_clean = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-														 more ? 0 : CLEAN_INTERVAL_MS);
-				if (more)
-					timeout = 0;
+				if (change != seen_change)
+					next_scan = now;
+				next_supervision = now + supervise(context, &next_clean, &configured);
+				seen_change = change;
+				seen_exits = exits;
+				sqs_set_worker_state(SQS_WORKER_IDLE);
 			}
-			pgstat_report_activity(STATE_IDLE, NULL);
-			sqs_set_worker_state(SQS_WORKER_IDLE);
+
+			wait = Max(next_supervision - sqs_now_ms(), 0);
+			if (sqs_relay_turn(outbox != seen_outbox, now >= next_scan, false, &wait))
+				sqs_set_worker_state(SQS_WORKER_RUNNING);
+			else
+				sqs_set_worker_state(SQS_WORKER_IDLE);
+			if (now >= next_scan)
+				next_scan = now + SCAN_INTERVAL_MS;
+			seen_outbox = outbox;
+			timeout = sqs_relay_needs_config() ? 0 : wait;
 			failures = 0;
-
-			/*
-			 * Nothing configured: leave, unless a change was committed since
-			 * we looked.
-			 */
-			if (queues == NIL && sqs_slots_of_database(MyDatabaseId) <= 1)
-			{
-				LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-				if (pg_atomic_read_u64(&database->change) == change)
-				{
-					database->wanted = false;
-					database->failures = 0;
-					leave = true;
-				}
-				LWLockRelease(sqs_shared->lock);
-			}
 		}
 		PG_CATCH();
 		{
+			sqs_relay_reset();
 			sqs_recover_from_error(context);
 			failures++;
-			timeout = sqs_backoff_ms(failures, RESTART_MIN_MS, RECONCILE_INTERVAL_MS);
+			timeout = 0;
+			not_before = sqs_now_ms() +
+				sqs_backoff_ms(failures, RESTART_MIN_MS, RECONCILE_INTERVAL_MS);
+			next_supervision = 0;
 		}
 		PG_END_TRY();
 
-		if (leave)
+		if (failures == 0 && !configured && sqs_relay_is_idle() &&
+			sqs_slots_of_database(MyDatabaseId) <= 1 && may_leave(database, change))
 			break;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 timeout, wait_event);
-		ResetLatch(MyLatch);
+		wait_for_something(timeout, wait_event);
 	}
 
+	stop_relay(wait_event);
 	proc_exit(0);
 }

@@ -399,24 +399,6 @@ start_polls(QueueWorker *qw)
 
 /* ---- statistics ---- */
 
-static void
-count_calls(QueueWorker *qw)
-{
-	const SqsClientStats *stats = sqs_client_stats(qw->client);
-	SqsClientStats *seen = &qw->seen;
-
-#define CALLS(action) (stats->calls[action] - seen->calls[action])
-	sqs_count(qw->stats, SQS_CALLS_RECEIVE, CALLS(SQS_RECEIVE_MESSAGE));
-	sqs_count(qw->stats, SQS_CALLS_DELETE, CALLS(SQS_DELETE_MESSAGE_BATCH));
-	sqs_count(qw->stats, SQS_CALLS_VISIBILITY, CALLS(SQS_CHANGE_MESSAGE_VISIBILITY_BATCH));
-	sqs_count(qw->stats, SQS_CALLS_OTHER,
-			  CALLS(SQS_GET_QUEUE_URL) + CALLS(SQS_GET_QUEUE_ATTRIBUTES));
-#undef CALLS
-	sqs_count(qw->stats, SQS_BYTES_SENT, stats->bytes_sent - seen->bytes_sent);
-	sqs_count(qw->stats, SQS_BYTES_RECEIVED, stats->bytes_received - seen->bytes_received);
-	*seen = *stats;
-}
-
 /* ---- leaving ---- */
 
 static void
@@ -587,7 +569,7 @@ sqs_queue_worker_main(Datum arg)
 		else
 			start_polls(qw);
 
-		count_calls(qw);
+		sqs_count_calls(&qw->connection, qw->stats);
 
 		timeout = (long) Max(qw->wake_at - sqs_now_ms(), 0);
 		client_timeout = sqs_client_timeout(qw->client);
@@ -601,7 +583,7 @@ sqs_queue_worker_main(Datum arg)
 			ResetLatch(MyLatch);
 	}
 
-	count_calls(qw);
+	sqs_count_calls(&qw->connection, qw->stats);
 	sqs_handout_end(qw);
 	sqs_disconnect(&qw->connection);
 	pg_atomic_write_u32(&qw->stats->in_flight, 0);

@@ -149,7 +149,6 @@ typedef struct QueueWorker
 	SqsQueueStats *stats;
 	SqsConnection connection;
 	SqsClient  *client;			/* connection.client */
-	SqsClientStats seen;		/* client statistics already counted */
 	char	   *queue_url;
 	int			visibility;		/* s: lease asked for */
 	bool		attributes_known;

@@ -18,6 +18,9 @@
 #include "pgstat.h"
 #include "portability/instr_time.h"
 #include "postmaster/interrupt.h"
+#include "replication/syncrep.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
@@ -184,6 +187,27 @@ sqs_recover_from_error(MemoryContext context)
 	MemoryContextSwitchTo(context);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	sqs_own_resources();
+}
+
+bool
+sqs_has_sync_standbys(void)
+{
+	return max_wal_senders > 0 && SyncRepStandbyNames != NULL &&
+		SyncRepStandbyNames[0] != '\0';
+}
+
+XLogRecPtr
+sqs_standbys_flushed(void)
+{
+	XLogRecPtr	lsn = PG_UINT64_MAX;
+
+	if (sqs_has_sync_standbys())
+	{
+		LWLockAcquire(SyncRepLock, LW_SHARED);
+		lsn = WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH];
+		LWLockRelease(SyncRepLock);
+	}
+	return lsn;
 }
 
 int64

@@ -10,6 +10,7 @@
 
 #include <signal.h>
 
+#include "access/xlogdefs.h"
 #include "postmaster/bgworker.h"
 #include "storage/dsm.h"
 
@@ -80,6 +81,10 @@ extern void sqs_recover_from_error(MemoryContext context);
 
 /* Outside transactions too, crypto and DSM want a resource owner. */
 extern void sqs_own_resources(void);
+
+/* How far the synchronous standbys have flushed; everything without any. */
+extern bool sqs_has_sync_standbys(void);
+extern XLogRecPtr sqs_standbys_flushed(void);
 
 /* Monotonic clock, ms. */
 extern int64 sqs_now_ms(void);
