@@ -81,7 +81,7 @@ COMMENT ON COLUMN @extschema@.sqs_message.message_id IS
 COMMENT ON COLUMN @extschema@.sqs_message.body IS
 'the body, exactly as sent';
 COMMENT ON COLUMN @extschema@.sqs_message.attributes IS
-'the message attributes, one key each: String as a JSON string, Number as a JSON number, anything else as {"DataType": ..., "BinaryValue" (base64) or "StringValue": ...}; {} if there are none';
+'the message attributes, one key each: String as a JSON string, Number as a JSON number, anything else as {"DataType": ..., "BinaryValue" (base64) or "StringValue": ...}; {} if there are none. The attribute sqsbridge-id of messages from an outbox is left out';
 COMMENT ON COLUMN @extschema@.sqs_message.system_attributes IS
 'the attributes that SQS itself adds, such as SenderId or AWSTraceHeader, one key each, all values JSON strings';
 COMMENT ON COLUMN @extschema@.sqs_message.receive_count IS
@@ -337,7 +337,7 @@ COMMENT ON INDEX @extschema@.sqs_inbox_handled_at_idx IS
 COMMENT ON COLUMN @extschema@.sqs_inbox.queue_id IS
 'queue, as in sqs_queues; rows of a queue that is registered no more are cleared in time too';
 COMMENT ON COLUMN @extschema@.sqs_inbox.message_id IS
-'SQS''s id of the message';
+'SQS''s id of the message; of one that came from an outbox its attribute sqsbridge-id, which two copies of a row share';
 COMMENT ON COLUMN @extschema@.sqs_inbox.handled_at IS
 'start of the transaction that handled it; the row is kept for the queue''s dedup_retention from then on';
 

@@ -15,6 +15,8 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "access/htup_details.h"
 #include "common/base64.h"
 #include "fmgr.h"
@@ -30,6 +32,7 @@
 
 #include "catalog.h"
 #include "message.h"
+#include "outgoing.h"
 
 #define SQS_MESSAGE_NATTS	12
 
@@ -127,9 +130,49 @@ slice_is(SqsSlice slice, const char *text)
 	return slice.len == strlen(text) && memcmp(slice.data, text, slice.len) == 0;
 }
 
+/* The id that an outbox gave the message; NULL: none. */
+static const SqsAttribute *
+outbox_id(const SqsReceivedMessage *message)
+{
+	for (int i = 0; i < message->nattributes; i++)
+	{
+		const SqsAttribute *attribute = &message->attributes[i];
+
+		if (!slice_is(attribute->name, SQS_ID_ATTRIBUTE))
+			continue;
+
+		/* a UUID: anything else is not ours */
+		if (attribute->binary || attribute->value.len != 36)
+			return NULL;
+		for (int j = 0; j < 36; j++)
+		{
+			bool		dash = j == 8 || j == 13 || j == 18 || j == 23;
+
+			if (dash ? attribute->value.data[j] != '-' :
+				!isxdigit((unsigned char) attribute->value.data[j]))
+				return NULL;
+		}
+		return attribute;
+	}
+	return NULL;
+}
+
+SqsSlice
+sqs_message_identity(const SqsReceivedMessage *message)
+{
+	const SqsAttribute *id = outbox_id(message);
+
+	return id != NULL ? id->value : message->message_id;
+}
+
+/*
+ * Without the outbox's id: a handler that sends a message on, attributes and
+ * all, must not send another message with the same id.
+ */
 static Datum
 attributes_jsonb(const SqsReceivedMessage *message)
 {
+	const SqsAttribute *id = outbox_id(message);
 	StringInfoData buf;
 
 	initStringInfo(&buf);
@@ -138,7 +181,9 @@ attributes_jsonb(const SqsReceivedMessage *message)
 	{
 		const SqsAttribute *attribute = &message->attributes[i];
 
-		if (i > 0)
+		if (attribute == id)
+			continue;
+		if (buf.len > 1)
 			appendStringInfoChar(&buf, ',');
 		escape_json(&buf, slice_to_cstring(attribute->name));
 		appendStringInfoChar(&buf, ':');

@@ -17,4 +17,10 @@
  */
 extern Datum sqs_message_datum(const char *queue, const SqsReceivedMessage *message);
 
+/*
+ * What tells a message from others for good: the id that the outbox of its
+ * sender gave it, which two copies of one row share, else SQS's own.
+ */
+extern SqsSlice sqs_message_identity(const SqsReceivedMessage *message);
+
 #endif							/* SQSBRIDGE_MESSAGE_H */

@@ -248,7 +248,7 @@ run_message(SqsDelivery *delivery, volatile Phase *phase)
 
 	*phase = PHASE_INBOX;
 	if (delivery->frame.flags & SQS_FRAME_EXACTLY_ONCE)
-		sqs_inbox_insert(channel->shared->queue_id, delivery->message.message_id);
+		sqs_inbox_insert(channel->shared->queue_id, sqs_message_identity(&delivery->message));
 
 	*phase = PHASE_RUN;
 	if (delivery->damage.data != NULL)

@@ -512,6 +512,7 @@ is_ready(RelayQueue *queue, int64 now)
 		connected = sqs_connect(&queue->connection, queue->config, &keys, &error);
 		sqs_wipe_keys(&keys);
 		sqs_commit();
+		MemoryContextSwitchTo(the_relay->scratch);
 		if (!connected)
 		{
 			sender_pause(queue->sender, &error, now);
@@ -615,6 +616,7 @@ sqs_relay_turn(bool news, bool scan, bool stopping, long *timeout)
 	Relay	   *relay = get_relay();
 	int64		now = sqs_now_ms();
 	bool		under_way = false;
+	MemoryContext old = MemoryContextSwitchTo(relay->scratch);
 	dlist_iter	iter;
 
 	dlist_foreach(iter, &relay->queues)
@@ -666,6 +668,8 @@ sqs_relay_turn(bool news, bool scan, bool stopping, long *timeout)
 	}
 	if (!stopping && relay_wants_rows(relay, now))
 		*timeout = 0;
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(relay->scratch);
 	return under_way || relay->nfinished > 0;
 }
 
@@ -727,6 +731,7 @@ sqs_relay_reset(void)
 			pg_atomic_write_u32(&queue->stats->outbox_in_flight, 0);
 		sqs_disconnect(&queue->connection);
 	}
+	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextDelete(the_relay->context);
 	the_relay = NULL;
 }
