@@ -599,7 +599,7 @@ sqs_send_batch(PG_FUNCTION_ARGS)
 	queue = sqs_catalog_queue_to_send(name);
 	memset(&run, 0, sizeof(run));
 	run.stats = sqs_stats_get(MyDatabaseId, queue->queue_id);
-	run.sender = sender_create(CurrentMemoryContext, queue->fifo, MAX_REQUESTS, MAX_ATTEMPTS);
+	run.sender = sender_create(CurrentMemoryContext, queue->fifo, MAX_REQUESTS, MAX_ATTEMPTS, 0);
 	items = prepare_items(PG_GETARG_ARRAYTYPE_P(1), queue, &run, &nitems);
 
 	if (run.unfinished > 0)

@@ -4,9 +4,10 @@
  *	  Which messages go into which SendMessageBatch, and when.
  *
  * A batch is full with ten entries or 1 MiB.  One that is not full is sent
- * all the same when no other request is under way, or when its first message
- * has waited for LINGER_MS: at low rates messages leave at once, at higher
- * ones they come together without anybody having tuned anything.
+ * all the same if the last request was begun "linger" ms ago or more: at low
+ * rates messages leave at once, at higher ones they come together, without
+ * anybody having tuned anything, and requests with few messages are limited
+ * in their number.
  *
  * What a failure means:
  *
@@ -27,7 +28,6 @@
 #include "sender.h"
 #include "worker/worker.h"
 
-#define LINGER_MS			5
 #define PAUSE_MIN_MS		500
 #define PAUSE_MAX_MS		60000
 #define ENTRY_RETRY_MS		200
@@ -45,7 +45,8 @@ struct SendGroup
 };
 
 Sender *
-sender_create(MemoryContext context, bool fifo, int max_requests, int max_attempts)
+sender_create(MemoryContext context, bool fifo, int max_requests, int max_attempts,
+			  int linger)
 {
 	Sender	   *sender = MemoryContextAllocZero(context, sizeof(Sender));
 
@@ -53,6 +54,7 @@ sender_create(MemoryContext context, bool fifo, int max_requests, int max_attemp
 	sender->fifo = fifo;
 	sender->max_requests = max_requests;
 	sender->max_attempts = max_attempts;
+	sender->linger = linger;
 	dlist_init(&sender->ready);
 	dlist_init(&sender->later);
 	if (fifo)
@@ -144,15 +146,6 @@ first_item(const Sender *sender)
 	return dlist_container(SendItem, node, node);
 }
 
-static int64
-first_since(const Sender *sender)
-{
-	dlist_node *node = dlist_head_node(unconstify(dlist_head *, &sender->ready));
-
-	return sender->fifo ? dlist_container(SendGroup, node, node)->since :
-		dlist_container(SendItem, node, node)->since;
-}
-
 bool
 sender_take(Sender *sender, int64 now, SendBatch *batch)
 {
@@ -165,8 +158,7 @@ sender_take(Sender *sender, int64 now, SendBatch *batch)
 		wake_later(sender, now);
 	if (sender->nready == 0)
 		return false;
-	if (sender->nready < SQS_MAX_BATCH && sender->requests > 0 &&
-		now < first_since(sender) + LINGER_MS)
+	if (sender->nready < SQS_MAX_BATCH && now < sender->last_request + sender->linger)
 		return false;
 
 	/* while the queue is failing, one request finds out whether it still is */
@@ -193,6 +185,7 @@ sender_take(Sender *sender, int64 now, SendBatch *batch)
 	sender->waiting -= batch->n;
 	sender->under_way += batch->n;
 	sender->requests++;
+	sender->last_request = now;
 	return true;
 }
 
@@ -384,7 +377,7 @@ sender_next_time(const Sender *sender, int64 now)
 		(sender->failures > 0 && sender->requests > 0))
 		return next;
 	if (sender->nready > 0)
-		next = sender->requests == 0 ? now : first_since(sender) + LINGER_MS;
+		next = sender->nready >= SQS_MAX_BATCH ? now : sender->last_request + sender->linger;
 	dlist_foreach(iter, unconstify(dlist_head *, &sender->later))
 		next = Min(next, sender->fifo ?
 				   dlist_container(SendGroup, node, iter.cur)->since :

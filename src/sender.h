@@ -46,6 +46,8 @@ typedef struct Sender
 	bool		fifo;
 	int			max_requests;	/* under way at once */
 	int			max_attempts;	/* of an item, or of the queue in a row; 0: no limit */
+	int			linger;			/* ms */
+	int64		last_request;	/* ms: when it was begun */
 	int			waiting;		/* items not under way */
 	int			under_way;		/* items */
 	int			requests;		/* batches */
@@ -83,7 +85,7 @@ typedef void (*SendItemDone) (SendItem *item, SendOutcome outcome,
 							  void *arg);
 
 extern Sender *sender_create(MemoryContext context, bool fifo, int max_requests,
-							 int max_attempts);
+							 int max_attempts, int linger);
 
 /* group_key: hash of the group id, on FIFO queues. */
 extern void sender_add(Sender *sender, SendItem *item, uint64 group_key, int64 now);

@@ -45,6 +45,7 @@
 #define MAX_REQUESTS		100 /* of a queue, under way */
 #define FIRST_REQUESTS		4	/* grows by one with each success */
 #define SEND_DEADLINE_MS	20000
+#define LINGER_MS			5	/* for a batch that is not full, at most */
 #define URL_DEADLINE_MS		15000
 #define MAX_WAITING			2000	/* rows of a queue in memory, not under way */
 #define MAX_ITEM_BYTES		(16 * 1024 * 1024)
@@ -305,7 +306,7 @@ configure_queue(Relay *relay, RelayQueue *queue, const SqsQueueConfig *config)
 	queue->stats = sqs_stats_get(MyDatabaseId, queue->queue_id);
 	if (queue->sender == NULL)
 	{
-		queue->sender = sender_create(relay->context, copy->fifo, FIRST_REQUESTS, 0);
+		queue->sender = sender_create(relay->context, copy->fifo, FIRST_REQUESTS, 0, LINGER_MS);
 		queue->reconnect = false;
 	}
 }
