@@ -209,7 +209,7 @@ COMMENT ON COLUMN @extschema@.sqs_queues.exactly_once IS
 COMMENT ON COLUMN @extschema@.sqs_queues.dedup_retention IS
 'how long message ids are kept in sqs_inbox: 1 minute to 365 days';
 COMMENT ON COLUMN @extschema@.sqs_queues.enabled IS
-'false: paused, no message is received';
+'false: paused, no message is received, and rows of the outbox wait';
 COMMENT ON COLUMN @extschema@.sqs_queues.created_at IS
 'when the queue was registered';
 COMMENT ON COLUMN @extschema@.sqs_queues.changed_at IS
@@ -286,7 +286,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION @extschema@.sqs_disable_queue(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_disable_queue(text) TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_disable_queue(text) IS
-'pauses a queue from commit on, across restarts: no message is received, running handlers may finish. No effect if it is paused. Needs the privileges of the queue''s owner. Error: no such queue';
+'pauses a queue from commit on, across restarts: no message is received, rows of the outbox wait, running handlers may finish. No effect if it is paused. Needs the privileges of the queue''s owner. Error: no such queue';
 
 CREATE FUNCTION @extschema@.sqs_enable_queue(queue text)
 RETURNS void
