@@ -229,8 +229,13 @@ supervise(MemoryContext context, TimestampTz *next_clean, bool *configured)
 	sqs_begin();
 	MemoryContextSwitchTo(context);
 	if (OidIsValid(sqs_extension_oid()))
+	{
 		queues = sqs_catalog_queues();
-	sqs_relay_configure(queues);
+		sqs_relay_configure(queues);
+	}
+	else
+		sqs_relay_reset();
+	MemoryContextSwitchTo(context);
 	MemoryContextSwitchTo(TopTransactionContext);
 	sqs_commit();
 	MemoryContextSwitchTo(context);

@@ -692,6 +692,7 @@ relay_turn_rows(Relay *relay, bool scan, int64 now)
 	tables.schema = sqs_extension_schema();
 	if (!OidIsValid(tables.schema))
 	{
+		relay->scanned = true;
 		sqs_commit();
 		return;
 	}
