@@ -46,6 +46,17 @@ our @EXPORT = qw(
 
 my $account = '000000000000';
 
+# Since PostgreSQL 16 its modules look at two other variables.  They do so
+# before a test's first statement, but after all modules have been read.
+BEGIN
+{
+	if (defined $ENV{TESTDIR})
+	{
+		$ENV{TESTDATADIR} ||= "$ENV{TESTDIR}/tmp_check";
+		$ENV{TESTLOGDIR} ||= "$ENV{TESTDIR}/tmp_check/log";
+	}
+}
+
 # A killed SQS server must not kill the test.
 $SIG{PIPE} = 'IGNORE';
 
