@@ -1,0 +1,185 @@
+# The server stops, in all ways and at random moments, and is refused what it
+# needs: worker slots, disk space for WAL, its database, its extension.  In
+# all of this no message is deleted whose effect is missing, none has its
+# effect twice, and the work goes on by itself as soon as it can.
+use strict;
+use warnings;
+
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use SqsTest;
+
+need_sqsd();
+
+my $rounds = $ENV{SQSBRIDGE_LONG} ? 6 : 2;
+my $batch = 800;
+my $seed = $ENV{SQSBRIDGE_SEED} || (time() ^ $$) % 1_000_000;
+srand($seed);
+note("SQSBRIDGE_SEED=$seed");
+
+my @queues = ('load', 'other', 'ordered.fifo');
+my %sent = map { $_ => 0 } @queues;
+my $sqs = start_sqs(queues =>
+	  [ map { "$_,VisibilityTimeout=3" } @queues, map { ("slot$_", "moved$_") } 1 .. 4 ]);
+
+# a slow WAL writer, so that a crash takes what nobody has flushed
+my $slow_wal = "wal_writer_delay = 10s\nrestart_after_crash = on\n";
+my $objects = <<'EOQ';
+CREATE TABLE got (id bigserial, queue text, message_id text, body text, group_id text, sequence_number numeric, db oid);
+CREATE FUNCTION handle(m sqs_message) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO got (queue, message_id, body, group_id, sequence_number, db)
+  SELECT m.queue, m.message_id, m.body, m.group_id, m.sequence_number, oid
+  FROM pg_database WHERE datname = current_database();
+  PERFORM pg_sleep(0.002);
+END $$;
+EOQ
+
+# A session of psql that stays open, and has answered.
+sub open_session
+{
+	my ($node, $sql, $name) = @_;
+	my $session = { in => "$sql\n\\echo ready\n", out => '', err => '' };
+
+	$session->{harness} = IPC::Run::start(
+		[ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres') ],
+		'<', \$session->{in}, '>', \$session->{out}, '2>', \$session->{err},
+		IPC::Run::timeout(120));
+	IPC::Run::pump($session->{harness}) until $session->{out} =~ /ready/ || $session->{err} =~ /ERROR|FATAL/;
+	like($session->{out}, qr/ready/, $name) or diag($session->{err});
+	return $session;
+}
+
+sub close_session
+{
+	my ($session, $sql) = @_;
+	$session->{in} .= "$sql\n\\q\n";
+	$session->{harness}->finish;
+	return;
+}
+
+sub shuffled
+{
+	my %place = map { $_ => rand() } @_;
+	return sort { $place{$a} <=> $place{$b} } @_;
+}
+
+sub feed
+{
+	my ($load) = @_;
+	my %count = (load => $load, other => int($load / 4), 'ordered.fifo' => int($load / 8));
+
+	foreach my $queue (@queues)
+	{
+		$sqs->fill($queue, $count{$queue}, body => "$queue {i}", start => $sent{$queue} + 1,
+			$queue =~ /fifo/ ? (groups => 7) : ());
+		$sent{$queue} += $count{$queue};
+	}
+	return;
+}
+
+sub deleted
+{
+	my $all = $sqs->stats->{queues};
+	my $n = 0;
+	$n += $all->{$_}{deleted} foreach @queues;
+	return $n;
+}
+
+sub total
+{
+	my $n = 0;
+	$n += $sent{$_} foreach @queues;
+	return $n;
+}
+
+# Some of the work that there is, up to nearly all of it, is done.
+sub wait_for_some_work
+{
+	my ($name) = @_;
+	my $done = deleted();
+	my $goal = $done + 1 + int(rand(0.7) * (total() - $done));
+	poll_until(sub { deleted() >= $goal }, "$name: $goal messages are done");
+	return;
+}
+
+sub all_agree
+{
+	my ($node, $name) = @_;
+	$sqs->books_agree($_, $node, "$name: $_") foreach @queues;
+	return;
+}
+
+sub all_done
+{
+	my ($node, $name) = @_;
+	$sqs->is_empty($_, "$name: all of $_ is done", 120) foreach @queues;
+	all_agree($node, $name);
+	is( $node->safe_psql('postgres',
+			q{SELECT queue, count(*), count(DISTINCT body) FROM got WHERE queue IN ('load', 'other', 'ordered.fifo') GROUP BY 1 ORDER BY 1}),
+		join("\n", map { "$_|$sent{$_}|$sent{$_}" } sort @queues),
+		"$name: each message had its effect once");
+	return;
+}
+
+my $node = new_node('main', conf => $slow_wal);
+setup_database($node, $sqs);
+$node->safe_psql('postgres', <<"EOQ");
+CREATE ROLE worker LOGIN;
+ALTER ROLE worker SET synchronous_commit = off;
+GRANT CREATE ON SCHEMA public TO worker;
+GRANT USAGE ON FOREIGN SERVER aws TO worker;
+SET SESSION AUTHORIZATION worker;
+$objects
+SELECT sqs_register_queue('load', server => 'aws', handler => 'handle', concurrency => 3);
+SELECT sqs_register_queue('other', server => 'aws', handler => 'handle');
+SELECT sqs_register_queue('ordered.fifo', server => 'aws', handler => 'handle', concurrency => 2);
+EOQ
+
+# ---- stopped and started
+
+foreach my $round (1 .. $rounds)
+{
+	foreach my $mode (shuffled(qw(fast smart immediate)))
+	{
+		my $name = "$mode stop $round";
+		my $session;
+
+		# every other time just after the start, when workers are on their way
+		feed($batch);
+		wait_for_some_work($name) if $round % 2;
+
+		if ($mode eq 'smart' && $round % 2)
+		{
+			# somebody's session holds up a smart stop; the workers go on until then
+			$session = open_session($node, 'SELECT 1;', "$name: a session is open");
+			my $pg_ctl = IPC::Run::start(
+				[ 'pg_ctl', '-D', $node->data_dir, '-m', 'smart', '-W', 'stop' ], '>', '/dev/null', '2>&1');
+			$pg_ctl->finish;
+			poll_until(sub { log_text($node) =~ /received smart shutdown request/ }, "$name: asked for");
+			feed($batch / 4);
+			wait_for_some_work("$name, with a session open");
+			feed($batch);
+			close_session($session, '');
+		}
+		my $took = elapsed(sub { $node->stop($mode) });
+		note(sprintf('%s: took %.1f s, with %d of %d deleted', $name, $took, deleted(), total()));
+		cmp_ok($took, '<', 30, "$name: in bounded time");
+		poll_until(sub { !SqsTest::server_processes($node) }, "$name: all processes are gone");
+		poll_until(sub { !grep { $sqs->stats($_)->{open_polls} } @queues }, "$name: nobody polls");
+		$node->start;
+		all_agree($node, $name);
+	}
+}
+all_done($node, 'stopped and started');
+
+is( $node->safe_psql('postgres', q{SELECT count(*) FROM (SELECT sequence_number, lag(sequence_number) OVER (PARTITION BY group_id ORDER BY id) AS before
+		FROM got WHERE queue = 'ordered.fifo') x WHERE sequence_number <= before}),
+	'0', 'FIFO groups were handled in order through all of this');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM sqs_failures'), '0', 'no failures');
+
+$node->stop;
+check_log($node, qr/FATAL:  the database system is (?:starting up|not yet accepting|shutting down)/);
+done_testing();
