@@ -182,6 +182,7 @@ typedef struct SqsShared
 	pid_t		launcher_pid;
 	PGPROC	   *launcher;		/* NULL: not running */
 	bool		rescan;			/* the launcher shall visit all databases */
+	TimestampTz no_slot_warned; /* last said that slots are short */
 	ConditionVariable slots_cv; /* broadcast when a slot becomes free */
 	int			nslots;
 	int			ndatabases;

@@ -49,7 +49,30 @@
 #define CLEAN_BATCH				5000
 #define SCAN_INTERVAL_MS		60000	/* of the whole outbox: a safety net */
 
-static bool no_slot_warned = false;
+/*
+ * Is a queue worker of this database still on its way?  One that has been out
+ * of slots is until it has a handler.
+ */
+static bool
+start_under_way(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		found = false;
+
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	for (int i = 0; i < sqs_shared->nslots; i++)
+	{
+		SqsWorkerSlot *slot = &sqs_shared->slots[i];
+
+		if (slot->in_use && slot->kind == SQS_QUEUE_WORKER &&
+			slot->dboid == MyDatabaseId &&
+			pg_atomic_read_u32(&slot->state) == SQS_WORKER_STARTING &&
+			!TimestampDifferenceExceeds(slot->launch_time, now, HEALTHY_MS))
+			found = true;
+	}
+	LWLockRelease(sqs_shared->lock);
+	return found;
+}
 
 /*
  * Record a problem that keeps a queue from running: one log line when it
@@ -78,6 +101,7 @@ reconcile(List *queues)
 		SqsQueueConfig *queue = lfirst(lc);
 		SqsQueueStats *stats = sqs_stats_get(MyDatabaseId, queue->queue_id);
 		SqsWorkerRef ref;
+		bool		starved;
 
 		if (stats == NULL)
 		{
@@ -112,14 +136,26 @@ reconcile(List *queues)
 			continue;
 		}
 
+		/*
+		 * A queue that is short of slots needs two, for itself and for a
+		 * handler, or leaves again.  One at a time, lest several take one
+		 * each.  To wait for a slot is no failure: the wait stays short.
+		 */
+		starved = stats->state == SQS_QUEUE_NO_WORKER_SLOT;
+		if (starved && start_under_way())
+		{
+			timeout = Min(timeout, RESTART_MIN_MS);
+			continue;
+		}
+
 		if (stats->last_start != 0 &&
 			TimestampDifferenceExceeds(stats->last_start, now, HEALTHY_MS))
 			stats->failures = 0;
 		stats->failures++;
 		stats->last_start = now;
 		stats->next_start =
-			TimestampTzPlusMilliseconds(now, sqs_backoff_ms(stats->failures,
-															RESTART_MIN_MS, RESTART_MAX_MS));
+			TimestampTzPlusMilliseconds(now, sqs_backoff_ms(stats->failures, RESTART_MIN_MS,
+															starved ? RECONCILE_INTERVAL_MS : RESTART_MAX_MS));
 
 		if (sqs_worker_launch(SQS_QUEUE_WORKER, MyDatabaseId, queue->queue_id,
 							  InvalidOid, DSM_HANDLE_INVALID, queue->name,
@@ -127,16 +163,11 @@ reconcile(List *queues)
 		{
 			sqs_stats_set_state(stats, SQS_QUEUE_NO_WORKER_SLOT);
 			sqs_stats_error(stats, "out of background worker slots");
-			if (!no_slot_warned)
-				sqs_warn_no_slot();
-			no_slot_warned = true;
+			sqs_warn_no_slot();
 			timeout = Min(timeout, RESTART_MIN_MS);
 		}
-		else
-		{
-			no_slot_warned = false;
+		else if (!starved)
 			sqs_stats_set_state(stats, SQS_QUEUE_STARTING);
-		}
 	}
 
 	/* entries of queues that are configured no more */

@@ -37,6 +37,7 @@
 #define STUCK_MS			50	/* then what is behind is taken back */
 #define ALIVE_CHECK_MS		50
 #define TERM_GRACE_MS		100 /* first SIGTERM without a shutdown */
+#define SLOT_RETRY_MS		10000
 #define MAX_GROUP_ID		128 /* SQS's limit */
 
 void
@@ -524,21 +525,52 @@ start_handler(QueueWorker *qw)
 						  qw->config->name, &handler->ref) == SQS_LAUNCH_NO_SLOT)
 	{
 		sqs_channel_destroy(handler->channel);
-		if (!qw->no_slot_warned)
-			sqs_warn_no_slot();
-		qw->no_slot_warned = true;
+		sqs_warn_no_slot();
 		qw->start_failures++;
-		qw->next_start = qw->now + sqs_backoff_ms(qw->start_failures, 1000, 60000);
+		qw->next_start = qw->now + sqs_backoff_ms(qw->start_failures, 1000, SLOT_RETRY_MS);
 		/* with a handler or more the queue goes on, only slower */
-		if (qw->nhandlers == 0)
-			sqs_queue_error(qw, SQS_QUEUE_NO_WORKER_SLOT, "out of background worker slots");
+		if (qw->nhandlers > 0)
+			return;
+
+		/*
+		 * Without one this process only keeps a slot from others: were all
+		 * slots held by queue workers, no message would ever be handled.
+		 * What is in hand goes back.
+		 */
+		sqs_queue_error(qw, SQS_QUEUE_NO_WORKER_SLOT, "out of background worker slots");
+		if (qw->starved || qw->start_failures > 1)
+		{
+			qw->no_slot = true;
+			sqs_wake_at(qw, qw->now);
+		}
 		return;
 	}
-	qw->no_slot_warned = false;
 	initStringInfo(&handler->frame);
 	handler->used = true;
 	handler->idle_since = qw->now;
 	qw->nhandlers++;
+}
+
+/*
+ * A queue that has been out of slots has its first handler before it asks for
+ * messages: to receive what cannot be handled brings messages nearer to their
+ * dead-letter queue.  True when there is one.
+ */
+bool
+sqs_handout_prepare(QueueWorker *qw)
+{
+	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
+		if (qw->handlers[i].used && qw->handlers[i].ready)
+			return true;
+
+	if (qw->nhandlers == 0)
+	{
+		if (qw->now >= qw->next_start)
+			start_handler(qw);
+		else
+			sqs_wake_at(qw, qw->next_start);
+	}
+	return false;
 }
 
 void

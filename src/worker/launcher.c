@@ -52,8 +52,6 @@ typedef struct Candidate
 	NameData	name;
 } Candidate;
 
-static bool no_slot_warned = false;
-
 void
 sqs_launcher_register(void)
 {
@@ -245,13 +243,13 @@ reconcile(List *databases)
 							  DSM_HANDLE_INVALID, NameStr(candidate->name),
 							  &ref) == SQS_LAUNCH_NO_SLOT)
 		{
-			if (!no_slot_warned)
-				sqs_warn_no_slot();
-			no_slot_warned = true;
+			/* no failure of the database's, and cheap to ask again */
+			sqs_warn_no_slot();
+			LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+			database->failures = 0;
+			LWLockRelease(sqs_shared->lock);
 			timeout = Min(timeout, RESTART_MIN_MS);
 		}
-		else
-			no_slot_warned = false;
 	}
 
 	return timeout;

@@ -15,7 +15,9 @@
  *	backing off		the last poll failed; the next is at next_poll_at
  *	error			a person has to mend something; looked at again with a
  *					growing delay
- *	waiting for worker slot		no handler worker can be started
+ *	waiting for worker slot		no handler worker can be started: this process
+ *					gives its own slot back, and its successor begins
+ *					with a handler or leaves, too
  *	stopping		disabled, dropped, changed, blocked or shut down: no new
  *					receives; running handlers have shutdown_timeout, then
  *					they are cancelled; what is not done is made visible
@@ -297,7 +299,8 @@ receive_done(SqsCall *call, void *arg)
 		(qw->poll_failures > 0 || qw->stats->state != SQS_QUEUE_POLLING))
 	{
 		qw->poll_failures = 0;
-		if (!qw->stopping && qw->paused_until <= qw->now)
+		if (!qw->stopping && qw->paused_until <= qw->now &&
+			(qw->nhandlers > 0 || qw->start_failures == 0))
 			queue_is_well(qw);
 	}
 	SpinLockAcquire(&qw->stats->mutex);
@@ -407,7 +410,8 @@ begin_stop(QueueWorker *qw)
 	qw->stopping = true;
 	qw->stop_at = qw->now + sqs_shutdown_timeout;
 	sqs_set_worker_state(SQS_WORKER_STOPPING);
-	sqs_stats_set_state(qw->stats, SQS_QUEUE_STOPPING);
+	if (!qw->no_slot)
+		sqs_stats_set_state(qw->stats, SQS_QUEUE_STOPPING);
 
 	/*
 	 * Polls end before anything is released: SQS would hand it to them.  A
@@ -513,7 +517,10 @@ sqs_queue_worker_main(Datum arg)
 	sqs_leases_init(qw);
 	sqs_handout_init(qw);
 	ca_file = pstrdup(sqs_ca_file);
-	sqs_set_worker_state(SQS_WORKER_RUNNING);
+	/* "starting" until it has a handler, if it has been out of slots */
+	qw->starved = qw->stats->state == SQS_QUEUE_NO_WORKER_SLOT;
+	if (!qw->starved)
+		sqs_set_worker_state(SQS_WORKER_RUNNING);
 
 	for (;;)
 	{
@@ -539,7 +546,7 @@ sqs_queue_worker_main(Datum arg)
 			bool		look_again = qw->cannot_run > 0 && qw->paused_until > 0 &&
 				qw->now >= qw->paused_until;
 
-			if (ShutdownRequestPending || sqs_database_is_blocked(MyDatabaseId))
+			if (ShutdownRequestPending || qw->no_slot || sqs_database_is_blocked(MyDatabaseId))
 				begin_stop(qw);
 			else if (newest != change || look_again)
 			{
@@ -564,6 +571,15 @@ sqs_queue_worker_main(Datum arg)
 			if (stop_turn(qw))
 				break;
 		}
+		else if (qw->starved)
+		{
+			if (sqs_handout_prepare(qw))
+			{
+				qw->starved = false;
+				sqs_set_worker_state(SQS_WORKER_RUNNING);
+				sqs_wake_at(qw, qw->now);
+			}
+		}
 		else if (!qw->attributes_known || qw->queue_url == NULL)
 			find_queue(qw);
 		else
@@ -587,6 +603,7 @@ sqs_queue_worker_main(Datum arg)
 	sqs_handout_end(qw);
 	sqs_disconnect(&qw->connection);
 	pg_atomic_write_u32(&qw->stats->in_flight, 0);
-	forget_start(qw->stats);
+	if (!qw->no_slot)
+		forget_start(qw->stats);
 	proc_exit(0);
 }

@@ -198,7 +198,8 @@ typedef struct QueueWorker
 	int			start_failures;
 	int64		next_start;
 	int64		last_alive_check;
-	bool		no_slot_warned;
+	bool		starved;		/* out of slots before: first a handler */
+	bool		no_slot;		/* gives its own slot back for want of another */
 
 	/* not being able to run the handler */
 	int			cannot_run;		/* times in a row */
@@ -246,6 +247,7 @@ typedef struct LeaseBatch
 extern void sqs_handout_init(QueueWorker *qw);
 extern void sqs_handout_accept(QueueWorker *qw, Lease *lease);
 extern void sqs_handout_collect(QueueWorker *qw);
+extern bool sqs_handout_prepare(QueueWorker *qw);
 extern void sqs_handout_dispatch(QueueWorker *qw);
 extern void sqs_handout_supervise(QueueWorker *qw);
 extern void sqs_handout_lease_lost(QueueWorker *qw, Lease *lease);

@@ -34,6 +34,8 @@
 #include "sqsbridge.h"
 #include "worker/worker.h"
 
+#define NO_SLOT_WARN_MS 3600000
+
 int			sqs_my_slot = -1;
 uint16		sqs_my_generation = 0;
 
@@ -107,9 +109,22 @@ sqs_worker_alive(SqsWorkerRef *ref)
 	return false;
 }
 
+/* All supervisors together say so once an hour. */
 void
 sqs_warn_no_slot(void)
 {
+	TimestampTz now = GetCurrentTimestamp();
+	bool		news;
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	news = sqs_shared->no_slot_warned == 0 ||
+		TimestampDifferenceExceeds(sqs_shared->no_slot_warned, now, NO_SLOT_WARN_MS);
+	if (news)
+		sqs_shared->no_slot_warned = now;
+	LWLockRelease(sqs_shared->lock);
+	if (!news)
+		return;
+
 	ereport(WARNING,
 			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 			 errmsg("sqsbridge is out of background worker slots"),

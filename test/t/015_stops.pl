@@ -181,5 +181,73 @@ is( $node->safe_psql('postgres', q{SELECT count(*) FROM (SELECT sequence_number,
 is($node->safe_psql('postgres', 'SELECT count(*) FROM sqs_failures'), '0', 'no failures');
 
 $node->stop;
-check_log($node, qr/FATAL:  the database system is (?:starting up|not yet accepting|shutting down)/);
+
+# ---- too few worker slots
+
+# the launcher, a database worker, and enough for one queue with one handler
+my $small = new_node('small', conf => "max_worker_processes = 4\nmax_logical_replication_workers = 0\n");
+my @slotted = map { "slot$_" } 1 .. 4;
+my $per_queue = 60;
+
+setup_database($small, $sqs);
+$sqs->fill($_, $per_queue, body => "$_ {i}") foreach @slotted;
+$small->safe_psql('postgres', <<"EOQ");
+$objects
+SELECT sqs_register_queue('slot' || i, server => 'aws', handler => 'handle') FROM generate_series(1, 4) i;
+EOQ
+
+# The one queue that works, once the others have said that they wait.
+sub the_working_one
+{
+	my ($waiting, $name) = @_;
+
+	query_is($small, q{SELECT string_agg(state, ', ' ORDER BY state) FROM sqs_stats WHERE state <> 'disabled'},
+		join(', ', 'polling', ('waiting for worker slot') x $waiting), "$name: one queue works, the others say what they wait for");
+	return $small->safe_psql('postgres', q{SELECT queue FROM sqs_stats WHERE state = 'polling'});
+}
+
+foreach my $waiting (reverse 0 .. 3)
+{
+	my $name = "short of slots, $waiting wait";
+	my $queue = the_working_one($waiting, $name);
+
+	$sqs->is_empty($queue, "$name: $queue does its work");
+	is($small->safe_psql('postgres', q{SELECT count(*) FROM sqs_stats WHERE state LIKE 'waiting%' AND last_error <> 'out of background worker slots'}),
+		'0', "$name: last_error says why");
+	# its slots are for somebody else
+	$small->safe_psql('postgres', "SELECT sqs_disable_queue('$queue')");
+}
+foreach my $queue (@slotted)
+{
+	my $s = $sqs->stats($queue);
+
+	$sqs->books_agree($queue, $small, $queue);
+	is("$s->{sent} $s->{deleted}", "$per_queue $per_queue", "$queue: all sent, all deleted");
+	note("$queue: $s->{redelivered} delivered again");
+	cmp_ok($s->{redelivered}, '<=', $per_queue / 4, "$queue: while it waited it did not receive again and again");
+}
+my $warnings = () = log_text($small) =~ /out of background worker slots\n.*HINT:.*max_worker_processes/g;
+is($warnings, 1, 'one warning, with a hint');
+
+# with enough of them all work at the same time
+$small->append_conf('postgresql.conf', 'max_worker_processes = 16');
+$small->restart;
+$small->safe_psql('postgres', 'SELECT sqs_enable_queue(name) FROM sqs_queues');
+query_is($small, q{SELECT string_agg(state, ', ') FROM sqs_stats}, join(', ', ('polling') x 4),
+	'with enough slots all queues work');
+$sqs->fill($_, $per_queue, body => "$_ {i}", start => $per_queue + 1) foreach @slotted;
+$sqs->is_empty($_, "$_: all is done") foreach @slotted;
+is( $small->safe_psql('postgres', 'SELECT queue, count(*), count(DISTINCT body) FROM got GROUP BY 1 ORDER BY 1'),
+	join("\n", map { "$_|" . join('|', (2 * $per_queue) x 2) } @slotted), 'each message had its effect once');
+$small->stop;
+
+# ---- no unexplained line
+
+# (a handler worker that is on its way at a stop has nothing to finish)
+check_log(
+	$node,
+	qr/FATAL:  the database system is (?:starting up|not yet accepting|shutting down)/,
+	qr/FATAL:  terminating background worker "sqsbridge handler worker" due to administrator command/,
+	qr/background worker "sqsbridge handler worker" \(PID \d+\) exited with exit code 1$/);
+check_log($small, qr/WARNING:  sqsbridge is out of background worker slots/);
 done_testing();
