@@ -164,6 +164,9 @@ reconcile(List *queues)
 			sqs_stats_set_state(stats, SQS_QUEUE_NO_WORKER_SLOT);
 			sqs_stats_error(stats, "out of background worker slots");
 			sqs_warn_no_slot();
+			/* nothing was started, so it costs nothing to ask again */
+			stats->failures--;
+			stats->next_start = TimestampTzPlusMilliseconds(now, RESTART_MIN_MS);
 			timeout = Min(timeout, RESTART_MIN_MS);
 		}
 		else if (!starved)

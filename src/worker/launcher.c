@@ -246,7 +246,8 @@ reconcile(List *databases)
 			/* no failure of the database's, and cheap to ask again */
 			sqs_warn_no_slot();
 			LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-			database->failures = 0;
+			database->failures--;
+			database->next_start = TimestampTzPlusMilliseconds(now, RESTART_MIN_MS);
 			LWLockRelease(sqs_shared->lock);
 			timeout = Min(timeout, RESTART_MIN_MS);
 		}
