@@ -5,6 +5,7 @@
 use strict;
 use warnings;
 
+use File::Basename;
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -180,7 +181,88 @@ is( $node->safe_psql('postgres', q{SELECT count(*) FROM (SELECT sequence_number,
 	'0', 'FIFO groups were handled in order through all of this');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM sqs_failures'), '0', 'no failures');
 
+# ---- the disk is full
+
 $node->stop;
+
+sub crashes
+{
+	my $n = () = log_text($node) =~ /all server processes terminated; reinitializing/g;
+	return $n;
+}
+
+SKIP:
+{
+	my $dir = PostgreSQL::Test::Utils::tempdir();
+	my $shim = "$dir/full_disk.so";
+	my $flag = "$dir/flag";
+
+	skip 'no way to let the disk be full', 1
+	  unless $^O eq 'linux'
+	  && eval {
+		IPC::Run::run([ 'cc', '-shared', '-fPIC', '-o', $shim, dirname(__FILE__) . '/../lib/full_disk.c', '-ldl' ],
+			'>', "$dir/cc.log", '2>&1');
+	  };
+	my %preload = (LD_PRELOAD => $shim, FULL_DISK => $flag);
+
+	# for a moment: the server panics, and all comes back
+	{
+		local %ENV = (%ENV, %preload);
+		$node->start;
+	}
+	foreach my $round (1 .. $rounds)
+	{
+		my $name = "no space for WAL, $round";
+		my $before = crashes();
+
+		feed($batch);
+		wait_for_some_work($name);
+		append_to_file("$flag-once", '');
+		poll_until(sub { crashes() > $before }, "$name: takes the server down");
+		note('with ' . deleted() . ' of ' . total() . ' deleted');
+		is(crashes(), $before + 1, "$name: once");
+		$node->poll_query_until('postgres', q{SELECT true});
+		all_agree($node, $name);
+	}
+	my $panics = () = log_text($node) =~ /PANIC:  could not write to log file .*No space left on device/g;
+	is($panics, $rounds, 'each time it was the disk');
+	all_done($node, 'no space for WAL');
+
+	# for good: it stays down until there is space
+	feed($batch);
+	wait_for_some_work('no space for good');
+	append_to_file("$flag-wal", '');
+	poll_until(sub { !SqsTest::server_processes($node) }, 'no space for good: the server goes down and stays down');
+	note('with ' . deleted() . ' of ' . total() . ' deleted');
+	poll_until(sub { !grep { $sqs->stats($_)->{open_polls} } @queues }, 'no space for good: nobody polls');
+	unlink("$flag-wal");
+	$node->kill9;    # only so that it is known to be down
+	{
+		local %ENV = (%ENV, %preload);
+		$node->start;
+	}
+	all_agree($node, 'no space for good');
+	all_done($node, 'no space for good');
+
+	# tables cannot grow: handlers fail, the workers go on
+	my $crashes = crashes();
+	my $pids = q{SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM sqs_stats_workers WHERE kind <> 'handler worker'};
+	my $workers = $node->safe_psql('postgres', $pids);
+	append_to_file("$flag-data", '');
+	feed($batch);
+	query_true($node, q{SELECT min(failed) > 0 FROM sqs_stats}, 'no space for tables: handlers fail');
+	like(log_text($node), qr/ERROR:  could not extend file "base.*No space left on device/,
+		'no space for tables: the log says why, as sqs_failures cannot grow either');
+	all_agree($node, 'no space for tables');
+	unlink("$flag-data");
+	all_done($node, 'no space for tables');
+	is(crashes(), $crashes, 'no space for tables: the server went on');
+	is($node->safe_psql('postgres', $pids), $workers, 'no space for tables: so did the workers');
+
+	is( $node->safe_psql('postgres', q{SELECT count(*) FROM sqs_failures WHERE sqlstate <> '53100'}),
+		'0', 'no other failures');
+	$node->stop;
+}
 
 # ---- too few worker slots
 
@@ -201,15 +283,24 @@ sub the_working_one
 {
 	my ($waiting, $name) = @_;
 
-	query_is($small, q{SELECT string_agg(state, ', ' ORDER BY state) FROM sqs_stats WHERE state <> 'disabled'},
-		join(', ', 'polling', ('waiting for worker slot') x $waiting), "$name: one queue works, the others say what they wait for");
-	return $small->safe_psql('postgres', q{SELECT queue FROM sqs_stats WHERE state = 'polling'});
+	# (with a handler: a queue that finds none will wait, too)
+	return poll_until(
+		sub {
+			my ($states, $queue) = split /\|/, $small->safe_psql('postgres', <<'EOQ');
+SELECT string_agg(state, ', ' ORDER BY state),
+	max(queue) FILTER (WHERE state = 'polling' AND
+		EXISTS (SELECT FROM sqs_stats_workers w WHERE w.queue = s.queue AND w.kind = 'handler worker'))
+FROM sqs_stats s WHERE state <> 'disabled'
+EOQ
+			return $states eq join(', ', 'polling', ('waiting for worker slot') x $waiting) && $queue;
+		},
+		"$name: one queue works, the others say what they wait for");
 }
 
 foreach my $waiting (reverse 0 .. 3)
 {
 	my $name = "short of slots, $waiting wait";
-	my $queue = the_working_one($waiting, $name);
+	my $queue = the_working_one($waiting, $name) or last;
 
 	$sqs->is_empty($queue, "$name: $queue does its work");
 	is($small->safe_psql('postgres', q{SELECT count(*) FROM sqs_stats WHERE state LIKE 'waiting%' AND last_error <> 'out of background worker slots'}),
@@ -248,6 +339,10 @@ check_log(
 	$node,
 	qr/FATAL:  the database system is (?:starting up|not yet accepting|shutting down)/,
 	qr/FATAL:  terminating background worker "sqsbridge handler worker" due to administrator command/,
-	qr/background worker "sqsbridge handler worker" \(PID \d+\) exited with exit code 1$/);
+	qr/background worker "sqsbridge handler worker" \(PID \d+\) exited with exit code 1$/,
+	qr/No space left on device/,
+	qr/LOG:  startup process \(PID \d+\) exited with exit code 1$/,
+	qr/(?:startup process|server process|walwriter process|wal writer process|background writer process|checkpointer process|background worker "[a-z ]+"|autovacuum [a-z]+(?: process)?) \(PID \d+\) was terminated by signal 6: Aborted/,
+	qr/terminating connection because of crash of another server process/);
 check_log($small, qr/WARNING:  sqsbridge is out of background worker slots/);
 done_testing();
