@@ -55,6 +55,8 @@
 #define SETUP_DEADLINE_MS		15000
 #define DEFAULT_VISIBILITY		30	/* SQS's own default, if it won't tell */
 #define IDLE_WAKE_MS			10000
+#define LOAD_RETRY_MIN_MS		1000
+#define LOAD_RETRY_MAX_MS		10000
 #define STOP_HARD_MS			500 /* from cancel to SIGTERM */
 #define STOP_LAST_MS			1500	/* from cancel to leaving all the same */
 
@@ -87,15 +89,49 @@ queue_is_well(QueueWorker *qw)
 
 /* ---- configuration ---- */
 
+typedef enum ConfigLoad
+{
+	CONFIG_LOADED,
+	CONFIG_GONE,				/* this worker has to go */
+	CONFIG_UNREADABLE			/* for now; this worker goes on with the old */
+} ConfigLoad;
+
 /*
- * Read the queue's configuration.  Returns false if this worker has to go:
- * the queue is gone or disabled, or talks to another place than before.
+ * Somebody may hold a lock on what there is to read for long, or the disk be
+ * broken.  That must not end a process that has messages in hand.
  */
-static bool
+static void
+config_unreadable(QueueWorker *qw, MemoryContext fresh)
+{
+	ErrorData  *edata;
+
+	MemoryContextSwitchTo(fresh);
+	edata = CopyErrorData();
+	HOLD_INTERRUPTS();
+	AbortOutOfAnyTransaction();
+	FlushErrorState();
+	RESUME_INTERRUPTS();
+	MemoryContextSwitchTo(qw->context);
+	sqs_own_resources();
+
+	if (qw->load_failures++ == 0)
+		ereport(LOG,
+				(errmsg("sqsbridge queue \"%s\" cannot read its configuration and goes on with the one it has: %s",
+						qw->config->name, edata->message)));
+	qw->next_load = qw->now + sqs_backoff_ms(qw->load_failures, LOAD_RETRY_MIN_MS, LOAD_RETRY_MAX_MS);
+	MemoryContextDelete(fresh);
+}
+
+/*
+ * Read the queue's configuration.  This worker has to go if the queue is gone
+ * or disabled, or talks to another place than before.
+ */
+static ConfigLoad
 load_config(QueueWorker *qw)
 {
 	MemoryContext fresh = AllocSetContextCreate(TopMemoryContext, "sqsbridge queue configuration",
 												ALLOCSET_SMALL_SIZES);
+	SqsQueueConfig *volatile loaded = NULL;
 	SqsQueueConfig *config;
 	SqsKeys		keys = {NULL, NULL, NULL};
 	AwsError	error;
@@ -103,13 +139,29 @@ load_config(QueueWorker *qw)
 	static MemoryContext current = NULL;
 	bool		first = qw->config == NULL;
 
-	sqs_begin();
-	MemoryContextSwitchTo(fresh);
-	config = OidIsValid(sqs_extension_oid()) ? sqs_catalog_queue(MySlot->queue_id) : NULL;
-	if (config != NULL && config->problem == NULL)
-		(void) sqs_catalog_keys(config->owner, config->server, &keys);
-	sqs_commit();
+	PG_TRY();
+	{
+		sqs_begin();
+		MemoryContextSwitchTo(fresh);
+		if (OidIsValid(sqs_extension_oid()))
+			loaded = sqs_catalog_queue(MySlot->queue_id);
+		if (loaded != NULL && loaded->problem == NULL)
+			(void) sqs_catalog_keys(loaded->owner, loaded->server, &keys);
+		sqs_commit();
+	}
+	PG_CATCH();
+	{
+		sqs_wipe_keys(&keys);
+		if (first)
+			PG_RE_THROW();		/* the supervisor tries again */
+		config_unreadable(qw, fresh);
+		return CONFIG_UNREADABLE;
+	}
+	PG_END_TRY();
 	MemoryContextSwitchTo(qw->context);
+	config = loaded;
+	qw->load_failures = 0;
+	qw->next_load = 0;
 
 	if (config == NULL || !config->enabled || config->handler == NULL ||
 		config->problem != NULL)
@@ -121,7 +173,7 @@ load_config(QueueWorker *qw)
 		}
 		sqs_wipe_keys(&keys);
 		MemoryContextDelete(fresh);
-		return false;
+		return CONFIG_GONE;
 	}
 
 	place = sqs_fingerprint_text(sqs_connection_fingerprint(config, &keys),
@@ -130,7 +182,7 @@ load_config(QueueWorker *qw)
 	{
 		sqs_wipe_keys(&keys);
 		MemoryContextDelete(fresh);
-		return false;
+		return CONFIG_GONE;
 	}
 
 	if (first)
@@ -156,7 +208,7 @@ load_config(QueueWorker *qw)
 	if (current != NULL)
 		MemoryContextDelete(current);
 	current = fresh;
-	return true;
+	return CONFIG_LOADED;
 }
 
 /* ---- finding the queue ---- */
@@ -509,8 +561,10 @@ sqs_queue_worker_main(Datum arg)
 		proc_exit(1);
 
 	change = pg_atomic_read_u64(&database->change);
-	if (!load_config(qw))
+	if (load_config(qw) == CONFIG_GONE)
 		proc_exit(0);
+	/* from now on there are leases to renew meanwhile */
+	SetConfigOption("lock_timeout", "200ms", PGC_USERSET, PGC_S_OVERRIDE);
 	SpinLockAcquire(&qw->stats->mutex);
 	qw->stats->owner = qw->config->owner;
 	SpinLockRelease(&qw->stats->mutex);
@@ -548,11 +602,18 @@ sqs_queue_worker_main(Datum arg)
 
 			if (ShutdownRequestPending || qw->no_slot || sqs_database_is_blocked(MyDatabaseId))
 				begin_stop(qw);
-			else if (newest != change || look_again)
+			else if (qw->now < qw->next_load)
+				sqs_wake_at(qw, qw->next_load);
+			else if (newest != change || look_again || qw->load_failures > 0)
 			{
-				change = newest;
-				qw->paused_until = 0;
-				if (!load_config(qw))
+				ConfigLoad	load = load_config(qw);
+
+				if (load != CONFIG_UNREADABLE)
+				{
+					change = newest;
+					qw->paused_until = 0;
+				}
+				if (load == CONFIG_GONE)
 					begin_stop(qw);
 			}
 		}

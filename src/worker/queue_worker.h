@@ -157,6 +157,10 @@ typedef struct QueueWorker
 	int64		now;			/* ms, monotonic, of this turn */
 	int64		wake_at;		/* earliest thing to do by time */
 
+	/* reading the configuration again */
+	int			load_failures;
+	int64		next_load;
+
 	/* polling */
 	Poll		polls[SQS_MAX_POLLS];
 	int			npolls;
