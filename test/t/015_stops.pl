@@ -23,7 +23,7 @@ note("SQSBRIDGE_SEED=$seed");
 my @queues = ('load', 'other', 'ordered.fifo');
 my %sent = map { $_ => 0 } @queues;
 my $sqs = start_sqs(queues =>
-	  [ map { "$_,VisibilityTimeout=3" } @queues, map { ("slot$_", "moved$_") } 1 .. 4 ]);
+	  [ map { "$_,VisibilityTimeout=3" } @queues, 'moved1', map { "slot$_" } 1 .. 4 ]);
 
 # a slow WAL writer, so that a crash takes what nobody has flushed
 my $slow_wal = "wal_writer_delay = 10s\nrestart_after_crash = on\n";
@@ -57,7 +57,7 @@ sub close_session
 {
 	my ($session, $sql) = @_;
 	$session->{in} .= "$sql\n\\q\n";
-	$session->{harness}->finish;
+	eval { $session->{harness}->finish };    # it may have been terminated
 	return;
 }
 
@@ -264,6 +264,172 @@ SKIP:
 	$node->stop;
 }
 
+# ---- its extension is changed or dropped, and is not after all
+
+$node->start;
+
+# pid of each worker but the handlers, which come and go
+sub workers
+{
+	return $node->safe_psql('postgres', q{SELECT database, kind, queue, pid FROM sqs_stats_workers
+		WHERE kind <> 'handler worker' ORDER BY 1, 2, 3});
+}
+
+sub all_work
+{
+	my ($name) = @_;
+	return query_is($node, q{SELECT string_agg(state, ' ') FROM sqs_stats}, 'polling polling polling', "$name: all queues work");
+}
+
+# what a script of ALTER EXTENSION ... UPDATE might do; handlers wait for its
+# locks, and meanwhile somebody changes a key
+{
+	my $name = 'ALTER EXTENSION rolled back';
+
+	all_work($name);
+	my $before = workers();
+	feed($batch);
+	wait_for_some_work($name);
+	my $session = open_session($node, <<'EOQ', "$name: under way");
+BEGIN;
+ALTER EXTENSION sqsbridge UPDATE;
+ALTER EXTENSION sqsbridge DROP TABLE sqs_inbox;
+ALTER TABLE sqs_inbox ADD COLUMN more int;
+ALTER EXTENSION sqsbridge ADD TABLE sqs_inbox;
+LOCK TABLE sqs_queues;
+EOQ
+	$node->safe_psql('postgres', q{ALTER USER MAPPING FOR PUBLIC SERVER aws OPTIONS (SET secret_access_key 'secret')});
+	feed($batch / 4);
+	my %expired = map { $_ => $sqs->stats($_)->{expired_leases} } @queues;
+	my %renewed = map { $_ => $sqs->calls($_, 'ChangeMessageVisibilityBatch') } @queues;
+	poll_until(
+		sub { !grep { $sqs->calls($_, 'ChangeMessageVisibilityBatch') < $renewed{$_} + 4 } @queues },
+		"$name: meanwhile leases are renewed");
+	my $done = deleted();
+	close_session($session, 'ROLLBACK;');
+	poll_until(sub { deleted() > $done }, "$name: the work goes on");
+	note(join(', ', map { "$_: " . ($sqs->stats($_)->{expired_leases} - $expired{$_}) . ' leases ran out' } @queues));
+	like(log_text($node), qr/queue "load" cannot read its configuration and goes on with the one it has: canceling statement due to lock timeout/,
+		"$name: they could not read the new key, and went on");
+	all_agree($node, $name);
+	all_done($node, $name);
+	is(workers(), $before, "$name: with the same workers");
+}
+
+foreach my $case (
+	[ 'DROP EXTENSION rolled back', 'BEGIN; DROP EXTENSION sqsbridge CASCADE;', 'ROLLBACK;' ],
+	[
+		'DROP EXTENSION rolled back to a savepoint',
+		'BEGIN; SAVEPOINT a; DROP EXTENSION sqsbridge CASCADE; ROLLBACK TO a;', 'COMMIT;'
+	],
+	[
+		'DROP EXTENSION by a session that is terminated', 'BEGIN; DROP EXTENSION sqsbridge CASCADE;',
+		'SELECT pg_terminate_backend(pg_backend_pid());'
+	])
+{
+	my ($name, $sql, $end) = @$case;
+
+	feed($batch);
+	wait_for_some_work($name);
+	my $session = open_session($node, "SET client_min_messages = warning; $sql", "$name: under way");
+	poll_until(sub { !grep { $sqs->stats($_)->{open_polls} } @queues }, "$name: nobody polls");
+	my $done = deleted();
+	feed($batch / 4);
+	close_session($session, $end);
+	poll_until(sub { deleted() > $done }, "$name: the work goes on by itself");
+	all_agree($node, $name);
+	all_work($name);
+}
+all_done($node, 'DROP EXTENSION');
+
+# ---- databases are copied and renamed under load
+
+my $app = 'app';
+my $moved = 0;
+$node->safe_psql('postgres', "CREATE DATABASE $app");
+setup_database($node, $sqs, dbname => $app);
+$node->safe_psql($app, "$objects; SELECT sqs_register_queue('moved1', server => 'aws', handler => 'handle', concurrency => 2)");
+
+# under load, what is done must leave work over
+sub feed_moved
+{
+	my ($name) = @_;
+	my $done = $sqs->stats('moved1')->{deleted};
+
+	$sqs->fill('moved1', $batch / 2, body => 'moved {i}', start => $moved + 1);
+	$moved += $batch / 2;
+	poll_until(sub { $sqs->stats('moved1')->{deleted} > $done }, "$name: under load");
+	return;
+}
+
+# Effects that happened in a database itself, and did not come with a copy.
+sub moved_agree
+{
+	my ($name, @databases) = @_;
+	my %effects;
+	my $deleted = $sqs->messages('moved1', 'deleted');
+
+	foreach my $db (@databases)
+	{
+		$effects{$_}++ foreach split /\n/, $node->safe_psql($db,
+			q{SELECT message_id FROM got WHERE db = (SELECT oid FROM pg_database WHERE datname = current_database())});
+	}
+	is(scalar(grep { !$effects{ $_->{id} } } @$deleted), 0, "$name: no message is deleted that had no effect");
+	is(scalar(grep { $_ > 1 } values %effects), 0, "$name: no message had its effect twice");
+	return scalar(keys %effects);
+}
+
+# somebody else's: nobody has to stop
+poll_until(sub { $sqs->stats('moved1')->{open_polls} >= 1 }, 'the database has a long poll open');
+my $before = workers();
+feed_moved('an unrelated database');
+$node->safe_psql('postgres', $_)
+  foreach 'CREATE DATABASE unrelated', 'ALTER DATABASE unrelated RENAME TO elsewhere', 'DROP DATABASE elsewhere';
+is(workers(), $before, 'to make, rename and drop an unrelated database stops no worker');
+moved_agree('an unrelated database', $app);
+
+foreach my $case (
+	[ 'RENAME rolled back', "BEGIN; ALTER DATABASE $app RENAME TO app2; ROLLBACK" ],
+	[ 'RENAME', "ALTER DATABASE $app RENAME TO app2", 'app2' ],
+	[ 'DROP DATABASE refused', 'BEGIN; DROP DATABASE app2; ROLLBACK' ])
+{
+	my ($name, $sql, $new) = @$case;
+
+	feed_moved($name);
+	# (psql goes on after an error)
+	$node->psql('postgres', $sql, on_error_stop => 0);
+	$app = $new if $new;
+	my $done = $sqs->stats('moved1')->{deleted};
+	feed_moved($name) if $done == $moved;
+	poll_until(sub { $sqs->stats('moved1')->{deleted} > $done }, "$name: the work goes on");
+	moved_agree($name, $app);
+}
+
+# the copy has the queue, too, and takes its share; what was done before the
+# copy is in both inboxes
+feed_moved('CREATE DATABASE ... TEMPLATE');
+$node->safe_psql('postgres', "CREATE DATABASE twin TEMPLATE $app");
+feed_moved('CREATE DATABASE ... TEMPLATE');
+moved_agree('CREATE DATABASE ... TEMPLATE', $app, 'twin');
+$sqs->is_empty('moved1', 'CREATE DATABASE ... TEMPLATE: all is done');
+is(moved_agree('databases, in sum', $app, 'twin'), $moved, 'databases, in sum: each message had its effect');
+is($sqs->stats('moved1')->{deleted}, $moved, 'databases, in sum: all are deleted');
+
+# a long poll of either does not hold up its end
+# (one that was just busy may have several)
+my $polls = poll_until(sub { my $n = $sqs->stats('moved1')->{open_polls}; $n >= 2 && $n }, 'both have a long poll open');
+my $took = elapsed(sub { $node->safe_psql('postgres', 'DROP DATABASE twin') });
+cmp_ok($took, '<', 15, sprintf('DROP DATABASE does not wait for it (%.1f s)', $took));
+poll_until(sub { $sqs->stats('moved1')->{open_polls} < $polls }, 'DROP DATABASE: its poll ends');
+$node->safe_psql('postgres', "ALTER DATABASE $app RENAME TO app3");
+feed_moved('after all of this');
+$sqs->is_empty('moved1', 'after all of this: all is done');
+
+is( $node->safe_psql('postgres', q{SELECT count(*) FROM sqs_failures WHERE sqlstate <> '53100'}),
+	'0', 'no failures that a full disk does not explain');
+is($node->safe_psql('app3', 'SELECT count(*) FROM sqs_failures'), '0', 'nor any in the database that was moved');
+$node->stop;
+
 # ---- too few worker slots
 
 # the launcher, a database worker, and enough for one queue with one handler
@@ -341,6 +507,9 @@ check_log(
 	qr/FATAL:  terminating background worker "sqsbridge handler worker" due to administrator command/,
 	qr/background worker "sqsbridge handler worker" \(PID \d+\) exited with exit code 1$/,
 	qr/No space left on device/,
+	qr/ERROR:  DROP DATABASE cannot run inside a transaction block/,
+	qr/ERROR:  canceling statement due to lock timeout/,    # the database worker
+	qr/FATAL:  terminating connection due to administrator command/,
 	qr/LOG:  startup process \(PID \d+\) exited with exit code 1$/,
 	qr/(?:startup process|server process|walwriter process|wal writer process|background writer process|checkpointer process|background worker "[a-z ]+"|autovacuum [a-z]+(?: process)?) \(PID \d+\) was terminated by signal 6: Aborted/,
 	qr/terminating connection because of crash of another server process/);
