@@ -228,17 +228,25 @@ SKIP:
 	is($panics, $rounds, 'each time it was the disk');
 	all_done($node, 'no space for WAL');
 
-	# for good: it stays down until there is space
+	# for good: it stays down until there is space.  (Were it to restart by
+	# itself, it might do so again and again, or wait for ever for a checkpointer
+	# that died before the postmaster took notice of the recovery.)
 	feed($batch);
+	$node->append_conf('postgresql.conf', 'restart_after_crash = off');
+	{
+		local %ENV = (%ENV, %preload);
+		$node->restart;
+	}
 	wait_for_some_work('no space for good');
 	append_to_file("$flag-wal", '');
 	poll_until(sub { !SqsTest::server_processes($node) }, 'no space for good: the server goes down and stays down');
 	note('with ' . deleted() . ' of ' . total() . ' deleted');
 	poll_until(sub { !grep { $sqs->stats($_)->{open_polls} } @queues }, 'no space for good: nobody polls');
-	unlink("$flag-wal");
 	$node->kill9;    # only so that it is known to be down
 	{
 		local %ENV = (%ENV, %preload);
+		is($node->start(fail_ok => 1), 0, 'no space for good: nor can it be started');
+		unlink("$flag-wal");
 		$node->start;
 	}
 	all_agree($node, 'no space for good');
