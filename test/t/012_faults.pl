@@ -1,0 +1,418 @@
+# SQS, the network, name service or the clock fail for a while: the queue
+# worker lives on, asks seldom, says what is wrong, recovers by itself, and
+# every message has its effect once.
+#
+# Each fault has a queue of its own, and all of them happen at the same time.
+use strict;
+use warnings;
+
+use IO::Select;
+use IO::Socket::INET;
+use List::Util qw(max min);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use POSIX ();
+use Test::More;
+use Time::HiRes qw(time usleep);
+use SqsTest;
+
+need_sqsd();
+
+my $long = $ENV{SQSBRIDGE_LONG};
+# a fault lasts so long and until so many polls have failed
+my $seconds = $long ? 60 : 0;
+my $failures = 3;
+my $visibility = 10;
+
+# What happens to the calls of a queue by means of sqsd, and the text that
+# last_error then has.
+my %fault = (
+	denied => [ { kind => 'error', status => 403, code => 'AccessDenied' }, qr/: AccessDenied: / ],
+	unavailable => [ { kind => 'error', status => 503, code => 'ServiceUnavailable' }, qr/: ServiceUnavailable: / ],
+	throttled => [ { kind => 'error', status => 400, code => 'ThrottlingException' }, qr/: ThrottlingException: / ],
+	'cut-short' => [ { kind => 'truncate', bytes => 1 }, qr/: Curl18: / ],
+	garbage => [ { kind => 'garbage' }, qr/: InvalidReply: the reply is not what SQS sends/ ],
+	noise => [ { kind => 'garbage', raw => JSON::PP::true() }, qr/: Curl\d+: / ],
+	huge => [ { kind => 'huge', bytes => 64 * 1024 * 1024 + 1 }, qr/: Curl\d+: the reply is larger than \d+ bytes/ ]);
+my @actions = qw(ReceiveMessage DeleteMessageBatch ChangeMessageVisibilityBatch);
+
+# ... and what is done to its connections.
+my %network = (refused => qr/: Curl7: /, silent => qr/: Curl28: /);
+
+my @by_sqs = sort keys %fault;
+my @by_network = sort keys %network;
+my @queues = (@by_sqs, @by_network);
+
+# ---- a relay between the bridge and sqsd, which can go and can fall silent
+
+my %relay;
+
+sub start_relay
+{
+	my ($name, $port, $target) = @_;
+	my $listener = IO::Socket::INET->new(
+		Listen => 64,
+		LocalAddr => '127.0.0.1',
+		LocalPort => $port,
+		ReuseAddr => 1) or die "cannot listen on $port: $!";
+	my $pid = fork();
+	die "fork: $!" unless defined $pid;
+	if ($pid == 0)
+	{
+		eval { relay($listener, $target) };
+		POSIX::_exit(0);
+	}
+	close $listener;
+	$relay{$name} = { pid => $pid, port => $port, target => $target };
+	return;
+}
+
+# The relay's process.  SIGUSR1: accept, read, and answer nothing; SIGUSR2:
+# be well again, without what was connected meanwhile.
+sub relay
+{
+	my ($listener, $target) = @_;
+	my $mute = 0;
+	my %peer;
+	my $select = IO::Select->new($listener);
+	my $drop = sub {
+		foreach my $socket (@_)
+		{
+			$select->remove($socket);
+			delete $peer{$socket};
+			close $socket;
+		}
+	};
+
+	local $SIG{TERM} = 'DEFAULT';
+	local $SIG{USR1} = sub { $mute = 1 };
+	local $SIG{USR2} = sub { $mute = 2 };
+	while (1)
+	{
+		if ($mute == 2)
+		{
+			$drop->($_) foreach grep { $_ != $listener } $select->handles;
+			$mute = 0;
+		}
+		foreach my $from ($select->can_read(0.1))
+		{
+			if ($from == $listener)
+			{
+				my $client = $listener->accept or next;
+				$select->add($client);
+				next if $mute;
+				my $server = IO::Socket::INET->new("127.0.0.1:$target");
+				if (!$server)
+				{
+					$drop->($client);
+					next;
+				}
+				$select->add($server);
+				$peer{$client} = $server;
+				$peer{$server} = $client;
+				next;
+			}
+			next unless $select->exists($from);
+			my $to = $peer{$from};
+			my $n = sysread($from, my $data, 65536);
+			if (!$n)
+			{
+				$drop->($from, $mute || !$to ? () : $to);
+				next;
+			}
+			next if $mute || !$to;
+			my $done = 0;
+			while ($done < $n)
+			{
+				my $w = syswrite($to, $data, $n - $done, $done);
+				last unless $w;
+				$done += $w;
+			}
+		}
+	}
+}
+
+sub stop_relay
+{
+	my ($name) = @_;
+	my $pid = delete $relay{$name}{pid} or return;
+	kill 'TERM', $pid;
+	waitpid($pid, 0);
+	return;
+}
+
+END
+{
+	my $status = $?;
+	stop_relay($_) foreach keys %relay;
+	$? = $status;
+}
+
+# ---- a name that takes as long to look up as a file exists
+
+my $dir = PostgreSQL::Test::Utils::tempdir();
+my $hang = "$dir/hang";
+my $shim = "$dir/lookup.so";
+
+append_to_file("$dir/lookup.c", <<'EOC');
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int
+getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+			struct addrinfo **result)
+{
+	int			(*next) (const char *, const char *, const struct addrinfo *,
+						 struct addrinfo **) = dlsym(RTLD_NEXT, "getaddrinfo");
+	const char *file = getenv("LOOKUP_HANGS");
+
+	if (node != NULL && file != NULL && strcmp(node, "sqs.test") == 0)
+	{
+		int			fd = open(getenv("LOOKUP_COUNT"), O_WRONLY | O_CREAT | O_APPEND, 0600);
+
+		if (fd >= 0 && write(fd, ".", 1) == 1)
+			close(fd);
+		while (access(file, F_OK) == 0)
+			usleep(20000);
+		node = "127.0.0.1";
+	}
+	return next(node, service, hints, result);
+}
+EOC
+my $output;
+my $have_shim =
+  eval { IPC::Run::run([ 'cc', '-shared', '-fPIC', '-o', $shim, "$dir/lookup.c", '-ldl' ], '>', \$output, '2>&1') };
+
+# ---- servers
+
+my $sqs = start_sqs(args => [ map { ('--queue', "$_,VisibilityTimeout=$visibility") } @queues, 'entries', 'nowhere', 'wide', 'hasty' ]);
+my $clock = start_sqs(
+	args => [
+		'--access-key', 'AKIDTEST', '--secret-key', 'secret', '--skew-limit', 300,
+		'--queue', "clock,VisibilityTimeout=$visibility"
+	]);
+start_relay($_, PostgreSQL::Test::Cluster::get_free_port(), $sqs->{port}) foreach @by_network;
+append_to_file($hang, '');
+my $node = new_node('main',
+	conf => "max_worker_processes = 100\nsqsbridge.max_workers = 100\nmax_connections = 150\n",
+	env => $have_shim ? { LD_PRELOAD => $shim, LOOKUP_HANGS => $hang, LOOKUP_COUNT => "$dir/count" } : {});
+
+setup_database($node, $sqs);
+sub add_server
+{
+	my ($name, $endpoint) = @_;
+	$node->safe_psql('postgres', <<EOQ);
+CREATE SERVER $name FOREIGN DATA WRAPPER sqsbridge
+  OPTIONS (region 'us-east-1', endpoint '$endpoint', allow_http 'true');
+CREATE USER MAPPING FOR PUBLIC SERVER $name
+  OPTIONS (access_key_id 'AKIDTEST', secret_access_key 'secret');
+EOQ
+	return;
+}
+add_server($_, "http://127.0.0.1:$relay{$_}{port}") foreach @by_network;
+add_server('clock', $clock->endpoint);
+add_server('nowhere', "http://sqs.test:$sqs->{port}") if $have_shim;
+
+$node->safe_psql('postgres', <<'EOQ');
+CREATE TABLE got (queue text, body text, message_id text);
+CREATE TABLE gate (queue text PRIMARY KEY);
+-- those that are held wait for the gate to be opened
+CREATE FUNCTION handle(m sqs_message) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO got VALUES (m.queue, m.body, m.message_id);
+  WHILE m.body LIKE 'held%' AND m.receive_count = 1 AND
+    NOT EXISTS (SELECT FROM gate WHERE queue = m.queue)
+  LOOP
+    PERFORM pg_sleep(0.05);
+  END LOOP;
+END $$;
+EOQ
+
+sub register
+{
+	my ($queue, $server, $options) = @_;
+	$options ||= '';
+	$node->safe_psql('postgres', "SELECT sqs_register_queue('$queue', server => '$server', handler => 'handle',
+		concurrency => 3, wait_time => '1 s'$options)");
+	return;
+}
+
+# Columns of the queue's row in sqs_stats.
+sub stat_of
+{
+	my ($queue, $columns) = @_;
+	return $node->safe_psql('postgres', "SELECT $columns FROM sqs_stats WHERE queue = '$queue'");
+}
+
+sub worker_of
+{
+	my ($queue) = @_;
+	return $node->safe_psql('postgres',
+		"SELECT pid, started_at FROM sqs_stats_workers WHERE kind = 'queue worker' AND queue = '$queue'");
+}
+
+# How often the rules have fired.
+sub fired
+{
+	my (@ids) = @_;
+	my %fired = map { $_->{id} => $_->{fired} } @{ $sqs->faults };
+	my $sum = 0;
+	$sum += $fired{$_} foreach @ids;
+	return $sum;
+}
+
+# How many polls the back-off has room for in so many seconds: half a second,
+# one, two and so on up to a minute, each up to an eighth shorter.
+sub room_for
+{
+	my ($time) = @_;
+	my $n = 1;
+	for (my $step = 0.5; ($time -= 0.87 * $step) > 0; $step = min(2 * $step, 60))
+	{
+		$n++;
+	}
+	return $n;
+}
+
+# Everything that was sent has had its effect, once, and SQS has nothing left.
+sub done_once
+{
+	my ($queue, $count, $name, $server) = @_;
+	$server ||= $sqs;
+	$server->is_empty($queue, "$name: all messages are deleted", 120);
+	is( $node->safe_psql('postgres', "SELECT count(*), count(DISTINCT message_id) FROM got WHERE queue = '$queue'"),
+		"$count|$count", "$name: each of $count messages had its effect once");
+	is($server->books_agree($queue, $node, $name, "SELECT message_id, md5(body) FROM got WHERE queue = '$queue'"),
+		$count, "$name: SQS's books say so too");
+	is($node->safe_psql('postgres', "SELECT count(*) FROM sqs_failures WHERE queue = '$queue'"),
+		'0', "$name: no handler failed");
+	query_is($node, "SELECT in_flight, state, consecutive_errors, error_since IS NULL FROM sqs_stats WHERE queue = '$queue'",
+		'0|polling|0|t', "$name: all is well");
+	return;
+}
+
+# ---- healthy
+
+foreach my $queue (@queues)
+{
+	register($queue, $network{$queue} ? $queue : 'aws');
+	$sqs->fill($queue, 10, body => 'before {i}');
+}
+my $started = time();
+register('nowhere', 'nowhere') if $have_shim;
+my %worker;
+foreach my $queue (@queues)
+{
+	$sqs->is_empty($queue, "$queue: works");
+	$worker{$queue} = worker_of($queue);
+	$sqs->fill($queue, 3, body => 'held {i}');
+}
+foreach my $queue (@queues)
+{
+	query_is($node, "SELECT count(*) FROM sqs_stats_in_flight WHERE queue = '$queue' AND status = 'running'", '3',
+		"$queue: handlers are running");
+}
+
+# ---- all faults begin
+
+my %since;
+my %rules;
+my %poll_failures;
+my %calls;
+my $offset = -s $node->logfile;
+foreach my $queue (@queues)
+{
+	$poll_failures{$queue} = stat_of($queue, 'poll_failures');
+	$since{$queue} = time();
+	$rules{$queue} = [ map { $sqs->fault(%{ $fault{$queue}[0] }, action => $_, queue => $queue) } @actions ]
+	  if $fault{$queue};
+}
+stop_relay('refused');
+kill 'USR1', $relay{silent}{pid};
+foreach my $queue (@queues)
+{
+	$calls{$queue} = stat_of($queue, 'receive_calls');
+	$sqs->fill($queue, 10, body => 'during {i}');
+	$node->safe_psql('postgres', "INSERT INTO gate VALUES ('$queue')");
+}
+
+# the story as it is told while they last
+my %first;
+foreach my $queue (@queues)
+{
+	my $pattern = $network{$queue} || $fault{$queue}[1];
+	query_is($node, "SELECT count(*) FROM got WHERE queue = '$queue' AND body LIKE 'held%'", '3',
+		"$queue: what was in hand is finished all the same");
+	poll_until(
+		sub { stat_of($queue, q{state || ' ' || last_error}) =~ /^backing off ReceiveMessage$pattern/ },
+		"$queue: state and last_error tell the fault")
+	  or diag(stat_of($queue, 'state, last_error'));
+	$first{$queue} = stat_of($queue, 'error_since');
+}
+foreach my $queue (@queues)
+{
+	# a poll that is not answered takes eleven seconds to fail
+	my $n = $poll_failures{$queue} + ($queue eq 'silent' ? 1 : $failures);
+	query_true($node, "(SELECT poll_failures >= $n AND error_since <= now() - interval '$seconds s'
+		FROM sqs_stats WHERE queue = '$queue')", "$queue: it lasts", timeout => $seconds + 60);
+}
+
+# ---- and end; what they have cost until then
+
+foreach my $queue (@queues)
+{
+	my ($state, $error_since, $errors, $poll_failures, $next, $receive_calls, $step) =
+	  split /\|/,
+	  stat_of($queue, 'state, error_since, consecutive_errors, poll_failures, next_poll_at, receive_calls,
+		extract(epoch FROM next_poll_at - last_error_at)');
+	my $polls = $fault{$queue} ? fired($rules{$queue}[0]) : $receive_calls - $calls{$queue};
+	my $others = $fault{$queue} ? fired(@{ $rules{$queue} }[ 1, 2 ]) : 0;
+	my $room = room_for(time() - $since{$queue});
+	my $failed = $poll_failures - $poll_failures{$queue};
+
+	is($error_since, $first{$queue}, "$queue: error_since is when it began");
+	cmp_ok($errors, '>=', $failed, "$queue: consecutive_errors counts all failures");
+	cmp_ok($polls, '<=', $room + 1, "$queue: no more polls than the back-off allows");
+	# one may be under way, and one may have begun before the fault
+	cmp_ok(abs($polls - $failed), '<=', 1, "$queue: poll_failures agrees with what SQS saw");
+	cmp_ok($others, '<=', 54, "$queue: deletes and heartbeats are tried a bounded number of times")
+	  if $fault{$queue};
+	cmp_ok($step, '<=', 1.14 * min(0.5 * 2**($failed - 1), 60) + 1, "$queue: next_poll_at is one step of the back-off away");
+	my @lines = grep { /LOG:  sqsbridge queue "$queue"/ } split /\n/, log_text($node, $offset);
+	note("$queue: polls $polls, failed $failed, room for $room, other calls $others, step $step, log lines " . @lines);
+	cmp_ok(scalar(@lines), '<=', 5, "$queue: it does not flood the log") or diag(join "\n", @lines);
+
+	$poll_failures{$queue} = stat_of($queue, 'poll_failures');
+	$sqs->clear_faults($_) foreach @{ $rules{$queue} || [] };
+	start_relay($queue, $relay{$queue}{port}, $sqs->{port}) if $queue eq 'refused';
+	kill 'USR2', $relay{$queue}{pid} if $queue eq 'silent';
+}
+
+foreach my $queue (@queues)
+{
+	query_is($node, "SELECT state, consecutive_errors, error_since FROM sqs_stats WHERE queue = '$queue'", 'polling|0|',
+		"$queue: it recovers by itself", timeout => 120);
+	# but for one that was under way
+	cmp_ok(stat_of($queue, 'poll_failures'), '<=', $poll_failures{$queue} + 1, "$queue: with the next poll");
+	like(stat_of($queue, 'last_error'), $network{$queue} || $fault{$queue}[1], "$queue: last_error stays to be read");
+}
+# what came in replies that were spoilt comes again when its time is up
+foreach my $queue (@queues)
+{
+	query_is($node, "SELECT in_flight FROM sqs_stats WHERE queue = '$queue'", '0', "$queue: nothing is in hand", timeout => 120);
+}
+$sqs->advance($visibility + 1);
+foreach my $queue (@queues)
+{
+	done_once($queue, 23, $queue);
+	is(worker_of($queue), $worker{$queue}, "$queue: the queue worker is the one it was");
+}
+
+$node->stop;
+check_log($node);
+done_testing();
