@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -511,6 +512,7 @@ sqs_stats_reset_entry(SqsQueueStats *stats)
 	stats->last_error_at = 0;
 	stats->error_since = 0;
 	stats->consecutive_errors = 0;
+	stats->nannounced = 0;
 	stats->last_error[0] = '\0';
 	stats->outbox.last_success_at = 0;
 	stats->outbox.last_error_at = 0;
@@ -554,20 +556,29 @@ significant_length(const char *text)
 	return colon != NULL ? colon - text : strlen(text);
 }
 
+/*
+ * One more error.  Returns whether it is one for the log: the first of its
+ * kind in this row of errors.  In an outage polls, deletes and heartbeats fail
+ * by turns, each with a text of its own.
+ */
 bool
 sqs_stats_error(SqsQueueStats *stats, const char *text)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	char		clipped[SQS_ERROR_TEXT];
-	size_t		significant;
-	bool		news;
+	uint32		kind;
+	bool		news = true;
 
 	strlcpy(clipped, text, sizeof(clipped));
-	significant = significant_length(clipped);
+	kind = hash_bytes((const unsigned char *) clipped, significant_length(clipped));
 
 	SpinLockAcquire(&stats->mutex);
-	news = stats->error_since == 0 ||
-		strncmp(stats->last_error, clipped, significant) != 0;
+	if (stats->error_since == 0)
+		stats->nannounced = 0;
+	for (int i = 0; i < Min(stats->nannounced, SQS_ANNOUNCED_ERRORS); i++)
+		news = news && stats->announced[i] != kind;
+	if (news)
+		stats->announced[stats->nannounced++ % SQS_ANNOUNCED_ERRORS] = kind;
 	memcpy(stats->last_error, clipped, sizeof(clipped));
 	stats->last_error_at = now;
 	if (stats->error_since == 0)

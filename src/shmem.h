@@ -123,6 +123,7 @@ typedef enum SqsCounter
 } SqsCounter;
 
 #define SQS_ERROR_TEXT	512
+#define SQS_ANNOUNCED_ERRORS	8
 
 typedef enum SqsOutboxState
 {
@@ -165,6 +166,8 @@ typedef struct SqsQueueStats
 	TimestampTz last_error_at;
 	TimestampTz error_since;	/* first of the errors in a row; 0: none now */
 	uint64		consecutive_errors;
+	uint32		announced[SQS_ANNOUNCED_ERRORS];	/* kinds of them that are in the log */
+	int			nannounced;		/* since error_since; the oldest go first */
 	TimestampTz next_poll_at;	/* backing off until; 0: not */
 	TimestampTz reset_at;
 	char		last_error[SQS_ERROR_TEXT];
