@@ -20,6 +20,12 @@
  * receipt handle), so it is only counted; if the message comes back, the
  * inbox knows it.
  *
+ * When a call fails, deletes of this queue pause, for half a second, one, two
+ * and so on; then a single call tries whether they work again, and the others
+ * follow.  So an outage costs the same few calls however many messages wait,
+ * and messages gather in full batches meanwhile.  A message whose lease ends
+ * in such a pause is let go.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -35,6 +41,7 @@
 #define STANDBY_TICK_MS		10
 #define DELETE_LINGER_MS	25
 #define DELETE_RETRY_MS		500
+#define DELETE_RETRY_MAX_MS	10000
 
 void
 sqs_ack_committed(QueueWorker *qw, Lease *lease, XLogRecPtr lsn)
@@ -104,8 +111,25 @@ delete_done(SqsCall *call, void *arg)
 	const AwsError *error = sqs_call_error(call);
 	uint64		acked = 0;
 	char		text[SQS_ERROR_TEXT] = "";
+	int			attempts = 0;
+	long		delay = 0;
 
 	qw->calls_open--;
+	/* a call from before the failure tells nothing that is new */
+	if (qw->delete_failures == 0 || batch->sent_at >= qw->delete_failed_at)
+	{
+		qw->delete_trial = false;
+		if (error == NULL)
+			qw->delete_failures = 0;
+		else
+		{
+			qw->delete_failures++;
+			qw->delete_failed_at = qw->now;
+			qw->next_delete = qw->now +
+				sqs_backoff_ms(qw->delete_failures, DELETE_RETRY_MS, DELETE_RETRY_MAX_MS);
+		}
+	}
+
 	for (int i = 0; i < batch->n; i++)
 	{
 		Lease	   *lease = batch->leases[i];
@@ -132,9 +156,13 @@ delete_done(SqsCall *call, void *arg)
 		if (class != AWS_ERROR_LEASE_LOST && class != AWS_ERROR_REQUEST &&
 			!qw->stopping && qw->now < lease->until)
 		{
-			lease->attempts++;
-			lease->not_before = qw->now +
-				sqs_backoff_ms(lease->attempts, DELETE_RETRY_MS, 10000);
+			/* entries that failed; together, so that they stay one batch */
+			if (error == NULL && ++lease->attempts != attempts)
+			{
+				attempts = lease->attempts;
+				delay = sqs_backoff_ms(attempts, DELETE_RETRY_MS, DELETE_RETRY_MAX_MS);
+			}
+			lease->not_before = qw->now + delay;
 			dlist_push_tail(&qw->deletes, &lease->node);
 			qw->ndeletes++;
 		}
@@ -150,7 +178,11 @@ delete_done(SqsCall *call, void *arg)
 		SpinLockRelease(&qw->stats->mutex);
 	}
 	if (text[0] != '\0')
-		sqs_stats_error(qw->stats, text);
+	{
+		if (sqs_stats_error(qw->stats, text))
+			ereport(LOG,
+					(errmsg("sqsbridge queue \"%s\": %s", qw->config->name, text)));
+	}
 	else if (qw->poll_failures == 0 && qw->cannot_run == 0)
 		sqs_stats_clear_error(qw->stats);
 	sqs_call_free(call);
@@ -159,7 +191,8 @@ delete_done(SqsCall *call, void *arg)
 
 /*
  * Send deletes: as many full batches as there are, and the rest when the
- * oldest has waited long enough or "all" is wanted.
+ * oldest has waited long enough or "all" is wanted.  After a failure one call
+ * at a time.
  */
 void
 sqs_ack_deletes(QueueWorker *qw, bool all)
@@ -177,6 +210,14 @@ sqs_ack_deletes(QueueWorker *qw, bool all)
 	{
 		Lease	   *lease = dlist_container(Lease, node, iter.cur);
 
+		/* it comes back, and is known */
+		if (qw->delete_failures > 0 && lease->until <= qw->now)
+		{
+			dlist_delete(&lease->node);
+			qw->ndeletes--;
+			sqs_lease_free(qw, lease);
+			continue;
+		}
 		if (lease->not_before > qw->now)
 		{
 			sqs_wake_at(qw, lease->not_before);
@@ -184,6 +225,17 @@ sqs_ack_deletes(QueueWorker *qw, bool all)
 		}
 		ready++;
 		oldest = Min(oldest, lease->since);
+	}
+
+	if (qw->delete_failures > 0 && !all && ready > 0)
+	{
+		if (qw->delete_trial)
+			return;
+		if (qw->now < qw->next_delete)
+		{
+			sqs_wake_at(qw, qw->next_delete);
+			return;
+		}
 	}
 
 	while (ready >= SQS_MAX_BATCH ||
@@ -208,10 +260,16 @@ sqs_ack_deletes(QueueWorker *qw, bool all)
 			if (batch->n == SQS_MAX_BATCH)
 				break;
 		}
+		batch->sent_at = qw->now;
 		qw->calls_open++;
 		sqs_start_delete_batch(qw->client, qw->queue_url, batch->n, handles,
 							   qw->stopping ? 1000 : Max(Min(lease_left, 15000), 2000),
 							   3, delete_done, batch);
+		if (qw->delete_failures > 0 && !all)
+		{
+			qw->delete_trial = true;
+			return;
+		}
 	}
 	if (ready > 0)
 		sqs_wake_at(qw, oldest + DELETE_LINGER_MS);

@@ -247,7 +247,7 @@ note_outcome(QueueWorker *qw, SqsCall *call)
 
 	if (code == NULL)
 	{
-		if (qw->poll_failures == 0 && qw->cannot_run == 0)
+		if (qw->poll_failures == 0 && qw->delete_failures == 0 && qw->cannot_run == 0)
 			sqs_stats_clear_error(qw->stats);
 		return;
 	}

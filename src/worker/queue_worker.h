@@ -185,6 +185,10 @@ typedef struct QueueWorker
 	int			ncommitted;
 	dlist_head	deletes;
 	int			ndeletes;
+	int			delete_failures;	/* calls that failed in a row */
+	int64		delete_failed_at;	/* the last of them */
+	int64		next_delete;
+	bool		delete_trial;	/* the one call that may end them is open */
 	dlist_head	releases;
 	int			nreleases;
 	int			calls_open;		/* deletes, releases, renewals under way */
