@@ -52,6 +52,7 @@
 #define POLL_BACKOFF_MIN_MS		500
 #define POLL_BACKOFF_MAX_MS		60000
 #define POLL_MARGIN_MS			10000	/* beyond the wait, the hard deadline */
+#define EMPTY_PAUSE_MS			500 /* between polls that bring nothing */
 #define SETUP_DEADLINE_MS		15000
 #define DEFAULT_VISIBILITY		30	/* SQS's own default, if it won't tell */
 #define IDLE_WAKE_MS			10000
@@ -335,7 +336,14 @@ receive_done(SqsCall *call, void *arg)
 
 	if (error != NULL)
 	{
-		setup_failed(qw, "ReceiveMessage", error);
+		/*
+		 * Several polls that were open when the trouble began are one step
+		 * of the back-off, not one each.
+		 */
+		if (qw->poll_failures > 0 && poll->started_at <= qw->failed_at)
+			sqs_count(qw->stats, SQS_POLL_FAILURES, 1);
+		else
+			setup_failed(qw, "ReceiveMessage", error);
 		qw->width = 1;
 		/* deleted, or made anew under another URL? */
 		if (error->class == AWS_ERROR_NO_QUEUE &&
@@ -361,7 +369,9 @@ receive_done(SqsCall *call, void *arg)
 
 	if (n == 0)
 	{
+		/* it need not have waited: with a wait_time of 0, or not SQS's own */
 		qw->width = 1;
+		qw->next_poll = Max(qw->next_poll, poll->started_at + EMPTY_PAUSE_MS);
 		sqs_call_free(call);
 		return;
 	}
