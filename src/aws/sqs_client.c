@@ -11,8 +11,9 @@
  *
  * Clock skew: the Date header of each reply is compared with the corrected
  * local clock; when they are five minutes apart the correction is set anew.
- * A signature refused for its date is tried once more if that changed the
- * correction.  A Date that came by plain http is believed only from a
+ * A signature refused for its date is tried once more if the correction is
+ * another one than it was made with; another call's reply may have changed
+ * it meanwhile.  A Date that came by plain http is believed only from a
  * loopback host.
  *
  *-------------------------------------------------------------------------
@@ -58,6 +59,7 @@ struct SqsCall
 	int			attempts;
 	int			max_attempts;
 	uint64		turn;			/* of the client's, when it was started */
+	int64		skew_ms;		/* correction of the clock it is signed with */
 	bool		extra_used;		/* the attempt after a clock or key correction */
 	HttpRequest *request;
 	char	   *headers[NHEADERS];
@@ -333,7 +335,8 @@ send_attempt(SqsCall *call)
 		return false;
 
 	gettimeofday(&tv, NULL);
-	sigv4_date(tv.tv_sec + client->stats.clock_skew_ms / 1000, date);
+	call->skew_ms = client->stats.clock_skew_ms;
+	sigv4_date(tv.tv_sec + call->skew_ms / 1000, date);
 	snprintf(target, sizeof(target), "AmazonSQS.%s", sqs_action_name(call->action));
 
 	signed_headers[nsigned++] = (SigV4Header) {"content-type", "application/x-amz-json-1.0"};
@@ -386,7 +389,7 @@ send_attempt(SqsCall *call)
 }
 
 /* Does the server's clock differ from ours as we correct it?  Then follow. */
-static bool
+static void
 correct_clock(SqsCall *call, const HttpReply *reply)
 {
 	SqsClient  *client = call->client;
@@ -397,14 +400,13 @@ correct_clock(SqsCall *call, const HttpReply *reply)
 
 	if (reply->date == 0 || !aws_url_parse(call->url, &url, &why) ||
 		(!url.https && !aws_host_is_loopback(url.host)))
-		return false;
+		return;
 	gettimeofday(&tv, NULL);
 	skew = reply->date - tv.tv_sec;
 	if (llabs(skew - client->stats.clock_skew_ms / 1000) < SKEW_LIMIT_S ||
 		llabs(skew) > SKEW_MAX_S)
-		return false;
+		return;
 	client->stats.clock_skew_ms = skew * 1000;
-	return true;
 }
 
 static bool
@@ -486,7 +488,8 @@ reply_done(HttpReply *reply, void *arg)
 	}
 	else
 	{
-		corrected = correct_clock(call, reply);
+		correct_clock(call, reply);
+		corrected = client->stats.clock_skew_ms != call->skew_ms;
 		if (reply->status == 200)
 		{
 			if (parse_reply(call))

@@ -6,6 +6,7 @@
 use strict;
 use warnings;
 
+use Cwd qw(abs_path);
 use IO::Select;
 use IO::Socket::INET;
 use List::Util qw(max min);
@@ -150,7 +151,7 @@ END
 
 # ---- a name that takes as long to look up as a file exists
 
-my $dir = PostgreSQL::Test::Utils::tempdir();
+my $dir = abs_path(PostgreSQL::Test::Utils::tempdir());
 my $hang = "$dir/hang";
 my $shim = "$dir/lookup.so";
 
@@ -298,21 +299,27 @@ sub done_once
 
 # ---- healthy
 
-foreach my $queue (@queues)
+my %since;
+
+foreach my $queue (@queues, 'entries')
 {
 	register($queue, $network{$queue} ? $queue : 'aws');
 	$sqs->fill($queue, 10, body => 'before {i}');
 }
-my $started = time();
+$since{nowhere} = time();
 register('nowhere', 'nowhere') if $have_shim;
 my %worker;
-foreach my $queue (@queues)
+foreach my $queue (@queues, 'entries')
 {
 	$sqs->is_empty($queue, "$queue: works");
 	$worker{$queue} = worker_of($queue);
 	$sqs->fill($queue, 3, body => 'held {i}');
 }
-foreach my $queue (@queues)
+register('clock', 'clock');
+$clock->fill('clock', 10, body => 'before {i}');
+$clock->is_empty('clock', 'clock: works');
+$worker{clock} = worker_of('clock');
+foreach my $queue (@queues, 'entries')
 {
 	query_is($node, "SELECT count(*) FROM sqs_stats_in_flight WHERE queue = '$queue' AND status = 'running'", '3',
 		"$queue: handlers are running");
@@ -320,7 +327,6 @@ foreach my $queue (@queues)
 
 # ---- all faults begin
 
-my %since;
 my %rules;
 my %poll_failures;
 my %calls;
@@ -332,6 +338,15 @@ foreach my $queue (@queues)
 	$rules{$queue} = [ map { $sqs->fault(%{ $fault{$queue}[0] }, action => $_, queue => $queue) } @actions ]
 	  if $fault{$queue};
 }
+# polls are well, but no message can be deleted and no lease be renewed
+$rules{entries} = [ map { $sqs->fault(kind => 'entry_fail', action => $_, queue => 'entries') } @actions[ 1, 2 ] ];
+$calls{entries} = $sqs->calls('entries', 'DeleteMessageBatch');
+$since{entries} = time();
+$sqs->fill('entries', 10, body => 'during {i}');
+$node->safe_psql('postgres', "INSERT INTO gate VALUES ('entries')");
+# SQS's clock is ten minutes off, and it accepts five
+my $shift = $clock->fault(kind => 'clock', seconds => 600);
+$clock->fill('clock', 10, body => 'during {i}');
 stop_relay('refused');
 kill 'USR1', $relay{silent}{pid};
 foreach my $queue (@queues)
@@ -361,7 +376,79 @@ foreach my $queue (@queues)
 		FROM sqs_stats WHERE queue = '$queue')", "$queue: it lasts", timeout => $seconds + 60);
 }
 
-# ---- and end; what they have cost until then
+query_true($node, q{(SELECT delete_failures >= 13 AND last_error LIKE 'DeleteMessageBatch: InternalError: %'
+	AND state = 'polling' FROM sqs_stats WHERE queue = 'entries')}, 'entries: that messages cannot be deleted is told');
+query_true($node, "(SELECT error_since <= now() - interval '$seconds s' FROM sqs_stats WHERE queue = 'entries')",
+	'entries: it lasts', timeout => $seconds + 60);
+
+# ---- name service hangs, from the start of the worker on
+
+if ($have_shim)
+{
+	query_true($node, q{(SELECT poll_failures >= 2 AND state = 'backing off' AND error_since IS NOT NULL
+		AND last_error LIKE 'GetQueueUrl: Curl28: Resolving timed out%' FROM sqs_stats WHERE queue = 'nowhere')},
+		'nowhere: a name that is not found in time is told');
+	query_true($node, "(SELECT error_since <= now() - interval '$seconds s' FROM sqs_stats WHERE queue = 'nowhere')",
+		'nowhere: it lasts', timeout => $seconds + 60);
+	$worker{nowhere} = worker_of('nowhere');
+	my ($pid) = split /\|/, $worker{nowhere};
+	my @threads = glob("/proc/$pid/task/*");
+	my $room = room_for(time() - $since{nowhere});
+	my $lookups = -s "$dir/count";
+	note("nowhere: $lookups lookups, room for $room, threads " . @threads);
+	cmp_ok($lookups, '<=', $room, 'nowhere: no more lookups than the back-off allows');
+	cmp_ok(stat_of('nowhere', 'other_calls'), '<=', $room, 'nowhere: nor calls');
+	cmp_ok(scalar(@threads), '<=', $lookups + 1, 'nowhere: nor threads that hang');
+	$sqs->fill('nowhere', 10);
+	unlink $hang;
+	my $failed = stat_of('nowhere', 'poll_failures');
+	query_is($node, q{SELECT state, consecutive_errors, error_since FROM sqs_stats WHERE queue = 'nowhere'}, 'polling|0|',
+		'nowhere: it recovers by itself', timeout => 120);
+	cmp_ok(stat_of('nowhere', 'poll_failures'), '<=', $failed + 1, 'nowhere: with the next call');
+	done_once('nowhere', 10, 'nowhere');
+	is(worker_of('nowhere'), $worker{nowhere}, 'nowhere: the queue worker is the one it was');
+	poll_until(sub { @threads = glob("/proc/$pid/task/*"); @threads == 1 }, 'nowhere: its threads are gone');
+}
+
+# ---- a clock that is off is made up for
+
+sub clock_is_made_up_for
+{
+	my ($name) = @_;
+	my $receives = $clock->calls('clock', 'ReceiveMessage');
+	poll_until(sub { $clock->calls('clock', 'ReceiveMessage') > $receives + 2 }, "clock: $name: polls go on");
+	$clock->is_empty('clock', "clock: $name: messages are handled");
+	is(stat_of('clock', 'state, poll_failures, delete_failures, error_since'), 'polling|0|0|',
+		"clock: $name: without an error");
+	return;
+}
+clock_is_made_up_for('ten minutes ahead');
+# a call that was refused, and another that was under way with it
+cmp_ok($clock->stats->{auth_failures}, '<=', 2, 'clock: SQS refused a call or two');
+cmp_ok($clock->stats->{auth_failures}, '>=', 1, 'clock: it did refuse');
+$clock->clear_faults($shift);
+$clock->fault(kind => 'clock', seconds => -600);
+$clock->fill('clock', 10, body => 'behind {i}');
+clock_is_made_up_for('ten minutes behind');
+cmp_ok($clock->stats->{auth_failures}, '<=', 4, 'clock: SQS refused another one or two');
+
+# ---- the other faults end; what they have cost until then
+
+{
+	my $calls = $sqs->calls('entries', 'DeleteMessageBatch') - $calls{entries};
+	my $rounds = 6 * (int((time() - $since{entries}) / $visibility) + 1);
+	my ($error_since, $errors) = split /\|/, stat_of('entries', 'error_since, consecutive_errors');
+	my @lines = log_text($node, $offset) =~ /LOG:  sqsbridge queue "entries": (.*)/g;
+	note("entries: $calls deletes, room for $rounds rounds, log lines " . @lines);
+	# all thirteen in six rounds while a lease lasts, each for itself at worst
+	cmp_ok($calls, '<=', 13 * $rounds, 'entries: deletes are tried a bounded number of times');
+	cmp_ok($errors, '<=', $calls + fired($rules{entries}[1]), 'entries: consecutive_errors counts calls');
+	is(scalar(@lines), 1, 'entries: one line in the log') or diag(join "\n", @lines);
+	is( $node->safe_psql('postgres', q{SELECT count(*), count(DISTINCT message_id) FROM got WHERE queue = 'entries'}),
+		'23|23', 'entries: each message had its effect');
+	is($sqs->stats('entries')->{deleted}, 10, "entries: SQS's books: none of these is deleted");
+	$sqs->clear_faults($_) foreach @{ $rules{entries} };
+}
 
 foreach my $queue (@queues)
 {
@@ -413,6 +500,12 @@ foreach my $queue (@queues)
 	done_once($queue, 23, $queue);
 	is(worker_of($queue), $worker{$queue}, "$queue: the queue worker is the one it was");
 }
+
+done_once('entries', 23, 'entries');
+is(worker_of('entries'), $worker{entries}, 'entries: the queue worker is the one it was');
+$clock->clear_faults;
+done_once('clock', 30, 'clock', $clock);
+is(worker_of('clock'), $worker{clock}, 'clock: the queue worker is the one it was');
 
 $node->stop;
 check_log($node);
