@@ -198,10 +198,11 @@ my $clock = start_sqs(
 		'--queue', "clock,VisibilityTimeout=$visibility"
 	]);
 start_relay($_, PostgreSQL::Test::Cluster::get_free_port(), $sqs->{port}) foreach @by_network;
+my %lookup = $have_shim ? (LD_PRELOAD => $shim, LOOKUP_HANGS => $hang, LOOKUP_COUNT => "$dir/count") : ();
 append_to_file($hang, '');
 my $node = new_node('main',
 	conf => "max_worker_processes = 100\nsqsbridge.max_workers = 100\nmax_connections = 150\n",
-	env => $have_shim ? { LD_PRELOAD => $shim, LOOKUP_HANGS => $hang, LOOKUP_COUNT => "$dir/count" } : {});
+	env => \%lookup);
 
 setup_database($node, $sqs);
 sub add_server
@@ -237,9 +238,9 @@ EOQ
 sub register
 {
 	my ($queue, $server, $options) = @_;
-	$options ||= '';
+	$options ||= ', concurrency => 3';
 	$node->safe_psql('postgres', "SELECT sqs_register_queue('$queue', server => '$server', handler => 'handle',
-		concurrency => 3, wait_time => '1 s'$options)");
+		wait_time => '1 s'$options)");
 	return;
 }
 
@@ -507,6 +508,68 @@ $clock->clear_faults;
 done_once('clock', 30, 'clock', $clock);
 is(worker_of('clock'), $worker{clock}, 'clock: the queue worker is the one it was');
 
-$node->stop;
+# ---- many polls that fail at once are one step of the back-off
+
+register('wide', 'aws', ', concurrency => 16, batch_size => 1');
+$sqs->fill('wide', 2000);
+# so that they are open at the same time
+my $latency = $sqs->fault(kind => 'latency', ms => 300, action => 'ReceiveMessage', queue => 'wide');
+query_true($node, q{(SELECT received >= 200 FROM sqs_stats WHERE queue = 'wide')}, 'wide: it has as many polls as can be');
+my $outage = $sqs->fault(kind => 'error', status => 503, action => 'ReceiveMessage', queue => 'wide');
+query_true($node, q{(SELECT poll_failures >= 4 AND state = 'backing off' FROM sqs_stats WHERE queue = 'wide')}, 'wide: they fail');
+my ($all, $steps, $pause) =
+  split /\|/, stat_of('wide', 'poll_failures, consecutive_errors, extract(epoch FROM next_poll_at - last_error_at)');
+cmp_ok($steps, '<', $all, 'wide: not one by one');
+cmp_ok($pause, '<=', 1.14 * 0.5 * 2**($steps - 1) + 1, 'wide: and the pause is short');
+$sqs->clear_faults($outage);
+query_true($node, q{(SELECT state = 'polling' FROM sqs_stats WHERE queue = 'wide')}, 'wide: it recovers');
+$sqs->clear_faults($latency);
+done_once('wide', 2000, 'wide');
+
+# ---- replies that are empty and come at once do not make it spin
+
+register('hasty', 'aws');
+query_true($node, q{(SELECT last_receive_at IS NOT NULL FROM sqs_stats WHERE queue = 'hasty')}, 'hasty: works');
+foreach my $case ([ 'a server that does not hold polls open', 1 ], [ 'a wait_time of 0', 0 ])
+{
+	my ($name, $is_server) = @$case;
+	my $empty;
+	my $now = time();
+	if ($is_server)
+	{
+		$empty = $sqs->fault(kind => 'error', status => 200, body => '{}', action => 'ReceiveMessage', queue => 'hasty');
+	}
+	else
+	{
+		$node->safe_psql('postgres', q{SELECT sqs_alter_queue('hasty', wait_time => '0 s')});
+	}
+	my $before = stat_of('hasty', 'receive_calls');
+	query_true($node, "(SELECT receive_calls >= $before + 4 FROM sqs_stats WHERE queue = 'hasty')", "hasty: $name: polls go on");
+	my $polls = stat_of('hasty', 'receive_calls') - $before;
+	cmp_ok($polls, '<=', 2 * (time() - $now) + 2, "hasty: $name: two a second");
+	$sqs->clear_faults($empty) if $is_server;
+}
+$sqs->fill('hasty', 500);
+done_once('hasty', 500, 'hasty');
+
+# ---- a server that is told to stop while name service hangs
+
+if ($have_shim)
+{
+	append_to_file($hang, '');
+	$node->stop;
+	unlink "$dir/count";
+	{
+		local %ENV = (%ENV, %lookup);
+		$node->start;
+	}
+	poll_until(sub { -s "$dir/count" }, 'nowhere: a lookup hangs');
+	ok($node->stop('fast', fail_ok => 1, timeout => 60), 'the server stops all the same');
+	unlink $hang;
+}
+else
+{
+	$node->stop;
+}
 check_log($node);
 done_testing();
