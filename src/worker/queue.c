@@ -24,7 +24,8 @@
  *
  * Polling widens and narrows: one receive is open while the queue is idle; a
  * full reply allows one more in parallel, up to what the handlers can take;
- * an empty one goes back to one.  Nothing SQS or the network do ends this
+ * an empty one goes back to one, and is not followed by another within half a
+ * second, should it not have waited.  Nothing SQS or the network do ends this
  * process: a failed poll is repeated after 0.5 s .. 60 s, for ever.
  *
  * If it dies, its handlers see the channel detach and leave after their

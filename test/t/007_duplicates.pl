@@ -6,16 +6,21 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(time);
 use SqsTest;
 
 need_sqsd();
 
+my $lease = $ENV{SQSBRIDGE_LONG} ? 20 : 4;
+my $many = $ENV{SQSBRIDGE_LONG} ? 500 : 50;
 my $sqs = start_sqs(
 	queues => [
 		'twice,VisibilityTimeout=3', 'reply,VisibilityTimeout=3', 'both,VisibilityTimeout=3',
-		'lossy,VisibilityTimeout=3', 'loose,VisibilityTimeout=3'
+		'lossy,VisibilityTimeout=3', 'loose,VisibilityTimeout=3', "refused,VisibilityTimeout=$lease",
+		'rivals,VisibilityTimeout=60', 'heir,VisibilityTimeout=60', 'hour,VisibilityTimeout=60',
+		'stale,VisibilityTimeout=60', 'noop,VisibilityTimeout=60'
 	]);
-my $node = new_node('main');
+my $node = new_node('main', conf => "max_worker_processes = 100\nsqsbridge.max_workers = 100\n");
 
 setup_database($node, $sqs);
 $node->safe_psql('postgres', <<'EOQ');
@@ -26,6 +31,23 @@ CREATE FUNCTION handle_slowly(m sqs_message) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   INSERT INTO got VALUES (m.queue, m.body, m.receive_count);
   PERFORM pg_sleep(0.3);
+END $$;
+-- the first to come waits for the gate
+CREATE TABLE gate (queue text PRIMARY KEY, verdict text);
+CREATE SEQUENCE runs;
+CREATE FUNCTION handle_first_slowly(m sqs_message) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  v text;
+BEGIN
+  IF nextval('runs') = 1 THEN
+    LOOP
+      SELECT verdict INTO v FROM gate WHERE queue = m.queue;
+      EXIT WHEN FOUND;
+      PERFORM pg_sleep(0.02);
+    END LOOP;
+    IF v = 'fail' THEN RAISE 'no good'; END IF;
+  END IF;
+  INSERT INTO got VALUES (m.queue, m.body, m.receive_count);
 END $$;
 EOQ
 
@@ -90,6 +112,126 @@ is($node->safe_psql('postgres', q{SELECT duplicates FROM sqs_stats WHERE queue =
 is( $node->safe_psql('postgres', q{SELECT count(*) FROM sqs_inbox JOIN sqs_queues USING (queue_id) WHERE name = 'loose'}),
 	'0', 'nothing is recorded');
 
+# ---- deletes are refused until all leases have ended
+
+$fault = $sqs->fault(kind => 'error', status => 403, code => 'AccessDenied', action => 'DeleteMessageBatch', queue => 'refused');
+$sqs->fill('refused', $many);
+my $now = time();
+$node->safe_psql('postgres', q{SELECT sqs_register_queue('refused', server => 'aws', handler => 'handle', concurrency => 2)});
+query_is($node, q{SELECT count(*), count(DISTINCT body) FROM got WHERE queue = 'refused'}, "$many|$many",
+	'deletes are refused: all messages are handled');
+query_is($node, q{SELECT state, acked, error_since IS NOT NULL, consecutive_errors > 0, delete_failures > 0,
+	last_error LIKE 'DeleteMessageBatch: AccessDenied%' FROM sqs_stats WHERE queue = 'refused'}, 'polling|0|t|t|t|t',
+	'deletes are refused: which is told');
+query_true($node, qq{(SELECT duplicates >= $many FROM sqs_stats WHERE queue = 'refused')},
+	'deletes are refused: messages come again and are recognised', timeout => 120);
+my ($rule) = grep { $_->{id} == $fault } @{ $sqs->faults };
+# The pauses are half a second, one, two and so on up to ten, an eighth less at
+# worst, whatever the number of messages.  What is open as it begins comes on
+# top.
+my ($tries, $step, $left) = (1, 0.5, time() - $now);
+while (($left -= 0.87 * $step) > 0)
+{
+	$tries++;
+	$step = $step > 5 ? 10 : 2 * $step;
+}
+note("$rule->{fired} deletes, room for $tries");
+cmp_ok($rule->{fired}, '<=', $tries + $many / 10, 'deletes are refused: one call tries for all, ever more seldom');
+is($sqs->stats('refused')->{deleted}, 0, "deletes are refused: SQS's books: none is deleted");
+my @lines = log_text($node) =~ /LOG:  sqsbridge queue "refused": (DeleteMessageBatch: .*)/g;
+is(scalar(@lines), 1, 'deletes are refused: one line in the log') or diag(join "\n", @lines);
+$sqs->clear_faults($fault);
+once('refused', $many, 'deletes are refused');
+query_is($node, q{SELECT acked, error_since, consecutive_errors FROM sqs_stats WHERE queue = 'refused'}, "$many||0",
+	'deletes are refused: all are deleted, all is well');
+
+# ---- two handlers have the same message at the same time: one waits for the
+# other, and does the work if that fails
+
+foreach my $case ([ 'rivals', 'good', 1, 0 ], [ 'heir', 'fail', 0, 1 ])
+{
+	my ($queue, $verdict, $duplicates, $failed) = @$case;
+	$node->safe_psql('postgres', q{SELECT setval('runs', 1, false)});
+	$fault = $sqs->fault(kind => 'duplicate', queue => $queue, count => 1);
+	$sqs->fill($queue, 1);
+	$node->safe_psql('postgres', "SELECT sqs_register_queue('$queue', server => 'aws', handler => 'handle_first_slowly',
+		concurrency => 2, batch_size => 1)");
+	query_is($node, qq{SELECT count(*), count(*) FILTER (WHERE a.wait_event_type = 'Lock')
+		FROM pg_stat_activity a JOIN sqs_stats_workers w USING (pid)
+		WHERE w.queue = '$queue' AND w.kind = 'handler worker' AND a.xact_start IS NOT NULL}, '2|1',
+		"$queue: two handlers have the same message, one of them waits");
+	is($sqs->stats($queue)->{received}, 2, "$queue: SQS's books: it was handed out twice");
+	$node->safe_psql('postgres', "INSERT INTO gate VALUES ('$queue', '$verdict')");
+	$sqs->is_empty($queue);
+	query_is($node, qq{SELECT in_flight, duplicates, failed FROM sqs_stats WHERE queue = '$queue'}, "0|$duplicates|$failed",
+		"$queue: duplicates and failures are counted");
+	is( $node->safe_psql('postgres', "SELECT count(*) FROM got WHERE queue = '$queue'"), '1',
+		"$queue: it has its effect once");
+	is($node->safe_psql('postgres', 'SELECT last_value FROM runs'), 1 + $failed, "$queue: the handler ran no more than needed");
+	is($sqs->stats($queue)->{deleted}, 1, "$queue: SQS's books: it is deleted");
+}
+
+# ---- again, an hour later
+
+$fault = $sqs->fault(kind => 'error', status => 503, action => 'DeleteMessageBatch', queue => 'hour');
+$sqs->fill('hour', 5);
+$node->safe_psql('postgres', q{SELECT sqs_register_queue('hour', server => 'aws', handler => 'handle')});
+query_is($node, q{SELECT count(*), count(DISTINCT body) FROM got WHERE queue = 'hour'}, '5|5', 'an hour later: they are handled');
+$node->safe_psql('postgres', q{SELECT sqs_disable_queue('hour')});
+query_is($node, q{SELECT count(*) FROM sqs_stats_workers WHERE queue = 'hour'}, '0', 'an hour later: the queue rests');
+is($sqs->stats('hour')->{deleted}, 0, "an hour later: SQS's books: none is deleted");
+$sqs->clear_faults($fault);
+$node->safe_psql('postgres', q{UPDATE sqs_inbox i SET handled_at = handled_at - interval '1 h'
+	FROM sqs_queues q WHERE q.queue_id = i.queue_id AND q.name = 'hour'});
+$sqs->advance(3600);
+$node->safe_psql('postgres', q{SELECT sqs_enable_queue('hour')});
+once('hour', 5, 'an hour later');
+is( $node->safe_psql('postgres', q{SELECT duplicates, acked FROM sqs_stats WHERE queue = 'hour'}), '5|5',
+	'an hour later: they are recognised');
+
+# ---- receipt handles of former deliveries: the delete succeeds, without effect
+
+$node->safe_psql('postgres', q{SELECT setval('runs', 1, false)});
+$sqs->fill('stale', 1);
+$node->safe_psql('postgres', q{SELECT sqs_register_queue('stale', server => 'aws', handler => 'handle_first_slowly',
+	batch_size => 1, concurrency => 2)});
+query_is($node, 'SELECT last_value, is_called FROM runs', '1|t', 'stale: the handler runs');
+# SQS's clock is ahead of ours: for SQS the lease has ended
+$sqs->advance(61);
+poll_until(sub { $sqs->stats('stale')->{received} == 2 }, 'stale: meanwhile the message is handed out again');
+$node->safe_psql('postgres', q{INSERT INTO gate VALUES ('stale', 'good')});
+once('stale', 1, 'stale');
+$s = $sqs->stats('stale');
+is("$s->{deleted} $s->{delete_stale} $s->{received}", '1 1 2', "stale: SQS's books: a stale handle deleted nothing, the new one did");
+is( $node->safe_psql('postgres', q{SELECT acked, duplicates, delete_failures FROM sqs_stats WHERE queue = 'stale'}), '2|1|0',
+	'stale: which cannot be told from the answer');
+
+# ---- a duplicate is deleted only when what it duplicates is durable
+
+# The row in the inbox is committed, and in memory only: nobody but the queue
+# worker flushes WAL while the WAL writer is stopped.
+$node->safe_psql('postgres', q{SELECT sqs_register_queue('noop', server => 'aws', handler => 'handle')});
+$sqs->fill('noop', 1);
+once('noop', 1, 'noop');
+my ($id) = $sqs->send_messages('noop', { MessageBody => 'unseen', DelaySeconds => 900 });
+my $wal_writer = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'});
+kill 'STOP', $wal_writer;
+my ($lsn, $unflushed) = split /\|/, $node->safe_psql('postgres', qq{
+	SET synchronous_commit = off;
+	INSERT INTO sqs_inbox SELECT queue_id, '$id', now() FROM sqs_queues WHERE name = 'noop';
+	SELECT pg_current_wal_insert_lsn(), pg_current_wal_flush_lsn() < pg_current_wal_insert_lsn()});
+is($unflushed, 't', 'noop: a row of the inbox is committed and not durable');
+$sqs->advance(901);
+$sqs->is_empty('noop', 'noop: the message is deleted');
+my $postmaster = (split /\n/, slurp_file($node->data_dir . '/postmaster.pid'))[0];
+$node->kill9;
+kill 'KILL', $wal_writer;
+poll_until(sub { !SqsTest::server_processes($node) && !kill(0, $postmaster) }, 'noop: a crash');
+$node->start;
+is( $node->safe_psql('postgres', "SELECT count(*) FROM sqs_inbox WHERE message_id = '$id'"), '1',
+	'noop: the row has survived it');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM got WHERE queue = 'noop'}), '1', 'noop: the handler did not run');
+
 # memory that outlasts a restart: the delete of one message fails for good
 $fault = $sqs->fault(kind => 'error', status => 503, code => 'ServiceUnavailable', action => 'DeleteMessageBatch', queue => 'twice');
 $node->safe_psql('postgres', 'TRUNCATE got');
@@ -102,5 +244,5 @@ once('twice', 1, 'after a restart of the server');
 query_true($node, q{(SELECT duplicates FROM sqs_stats WHERE queue = 'twice') >= 1}, 'it was recognised');
 
 $node->stop;
-check_log($node);
+check_log($node, qr/no good/, qr/the database system is (?:starting up|not yet accepting|in recovery)/);
 done_testing();

@@ -241,7 +241,7 @@ sub check_log
 sub server_processes
 {
 	my ($node) = @_;
-	my $dir = $node->data_dir;
+	my $dir = abs_path($node->data_dir);
 	my @pids;
 
 	foreach my $entry (glob('/proc/[0-9]*'))
