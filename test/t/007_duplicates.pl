@@ -162,9 +162,14 @@ foreach my $case ([ 'rivals', 'good', 1, 0 ], [ 'heir', 'fail', 0, 1 ])
 		"$queue: two handlers have the same message, one of them waits");
 	is($sqs->stats($queue)->{received}, 2, "$queue: SQS's books: it was handed out twice");
 	$node->safe_psql('postgres', "INSERT INTO gate VALUES ('$queue', '$verdict')");
+	query_is($node, qq{SELECT in_flight, failed, acked > 0 FROM sqs_stats WHERE queue = '$queue'}, "0|$failed|t",
+		"$queue: both are done with it");
+	# if the delivery that failed was the later one, the delete had a stale
+	# receipt handle, and the message comes once more
+	$sqs->advance(61);
 	$sqs->is_empty($queue);
-	query_is($node, qq{SELECT in_flight, duplicates, failed FROM sqs_stats WHERE queue = '$queue'}, "0|$duplicates|$failed",
-		"$queue: duplicates and failures are counted");
+	query_is($node, qq{SELECT in_flight, duplicates BETWEEN $duplicates AND 1 FROM sqs_stats WHERE queue = '$queue'}, '0|t',
+		"$queue: duplicates are counted");
 	is( $node->safe_psql('postgres', "SELECT count(*) FROM got WHERE queue = '$queue'"), '1',
 		"$queue: it has its effect once");
 	is($node->safe_psql('postgres', 'SELECT last_value FROM runs'), 1 + $failed, "$queue: the handler ran no more than needed");
