@@ -9,12 +9,12 @@ use warnings;
 use Cwd qw(abs_path);
 use IO::Select;
 use IO::Socket::INET;
-use List::Util qw(max min);
+use List::Util qw(min);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use POSIX ();
 use Test::More;
-use Time::HiRes qw(time usleep);
+use Time::HiRes qw(time);
 use SqsTest;
 
 need_sqsd();
