@@ -358,8 +358,10 @@ foreach my $queue (@queues)
 
 # the story as it is told while they last
 my %first;
-foreach my $queue (@queues)
+
+sub tells
 {
+	my ($queue) = @_;
 	my $pattern = $network{$queue} || $fault{$queue}[1];
 	query_is($node, "SELECT count(*) FROM got WHERE queue = '$queue' AND body LIKE 'held%'", '3',
 		"$queue: what was in hand is finished all the same");
@@ -368,19 +370,68 @@ foreach my $queue (@queues)
 		"$queue: state and last_error tell the fault")
 	  or diag(stat_of($queue, 'state, last_error'));
 	$first{$queue} = stat_of($queue, 'error_since');
+	return;
 }
-foreach my $queue (@queues)
-{
-	# a poll that is not answered takes eleven seconds to fail
-	my $n = $poll_failures{$queue} + ($queue eq 'silent' ? 1 : $failures);
-	query_true($node, "(SELECT poll_failures >= $n AND error_since <= now() - interval '$seconds s'
-		FROM sqs_stats WHERE queue = '$queue')", "$queue: it lasts", timeout => $seconds + 60);
-}
+# a poll that is not answered takes eleven seconds to fail: that one is last
+tells($_) foreach grep { $_ ne 'silent' } @queues;
 
 query_true($node, q{(SELECT delete_failures >= 13 AND last_error LIKE 'DeleteMessageBatch: InternalError: %'
 	AND state = 'polling' FROM sqs_stats WHERE queue = 'entries')}, 'entries: that messages cannot be deleted is told');
 query_true($node, "(SELECT error_since <= now() - interval '$seconds s' FROM sqs_stats WHERE queue = 'entries')",
 	'entries: it lasts', timeout => $seconds + 60);
+
+# ---- they end; what they have cost until then
+
+{
+	my $calls = $sqs->calls('entries', 'DeleteMessageBatch') - $calls{entries};
+	my $rounds = 6 * (int((time() - $since{entries}) / $visibility) + 1);
+	my ($error_since, $errors) = split /\|/, stat_of('entries', 'error_since, consecutive_errors');
+	my @lines = log_text($node, $offset) =~ /LOG:  sqsbridge queue "entries": (.*)/g;
+	note("entries: $calls deletes, room for $rounds rounds, log lines " . @lines);
+	# all thirteen in six rounds while a lease lasts, each for itself at worst
+	cmp_ok($calls, '<=', 13 * $rounds, 'entries: deletes are tried a bounded number of times');
+	cmp_ok($errors, '<=', $calls + fired($rules{entries}[1]), 'entries: consecutive_errors counts calls');
+	is(scalar(@lines), 1, 'entries: one line in the log') or diag(join "\n", @lines);
+	is( $node->safe_psql('postgres', q{SELECT count(*), count(DISTINCT message_id) FROM got WHERE queue = 'entries'}),
+		'23|23', 'entries: each message had its effect');
+	is($sqs->stats('entries')->{deleted}, 10, "entries: SQS's books: none of these is deleted");
+	$sqs->clear_faults($_) foreach @{ $rules{entries} };
+}
+
+foreach my $queue (@queues)
+{
+	tells($queue) if $queue eq 'silent';
+	my $n = $poll_failures{$queue} + ($queue eq 'silent' ? 1 : $failures);
+	query_true($node, "(SELECT poll_failures >= $n AND error_since <= now() - interval '$seconds s'
+		FROM sqs_stats WHERE queue = '$queue')", "$queue: it lasts", timeout => $seconds + 60);
+	my ($state, $error_since, $errors, $poll_failures, $next, $receive_calls, $step) =
+	  split /\|/,
+	  stat_of($queue, 'state, error_since, consecutive_errors, poll_failures, next_poll_at, receive_calls,
+		extract(epoch FROM next_poll_at - last_error_at)');
+	my $polls = $fault{$queue} ? fired($rules{$queue}[0]) : $receive_calls - $calls{$queue};
+	my $others = $fault{$queue} ? fired(@{ $rules{$queue} }[ 1, 2 ]) : 0;
+	my $room = room_for(time() - $since{$queue});
+	my $failed = $poll_failures - $poll_failures{$queue};
+
+	is($error_since, $first{$queue}, "$queue: error_since is when it began");
+	# one may be under way, and two may have been open before the fault
+	cmp_ok($polls, '<=', $room + 2, "$queue: no more polls than the back-off allows");
+	cmp_ok(abs($polls - $failed), '<=', 2, "$queue: poll_failures agrees with what SQS saw");
+	cmp_ok($errors, '>=', $failed - 1, "$queue: consecutive_errors counts them");
+	cmp_ok($others, '<=', 54, "$queue: deletes and heartbeats are tried a bounded number of times")
+	  if $fault{$queue};
+	cmp_ok($step, '<=', 1.14 * min(0.5 * 2**($failed - 1), 60) + 1, "$queue: next_poll_at is one step of the back-off away");
+	my @lines = log_text($node, $offset) =~ /LOG:  sqsbridge queue "$queue": (\w+: \w+)/g;
+	my %kinds = map { $_ => 1 } @lines;
+	note("$queue: polls $polls, failed $failed, room for $room, other calls $others, step $step, log lines " . @lines);
+	is(scalar(@lines), scalar(keys %kinds), "$queue: the log has each kind of error once") or diag(join "\n", @lines);
+	cmp_ok(scalar(@lines), '>=', 1, "$queue: and it has one");
+
+	$poll_failures{$queue} = stat_of($queue, 'poll_failures');
+	$sqs->clear_faults($_) foreach @{ $rules{$queue} || [] };
+	start_relay($queue, $relay{$queue}{port}, $sqs->{port}) if $queue eq 'refused';
+	kill 'USR2', $relay{$queue}{pid} if $queue eq 'silent';
+}
 
 # ---- name service hangs, from the start of the worker on
 
@@ -436,54 +487,7 @@ $clock->fault(kind => 'clock', seconds => -600);
 $clock->fill('clock', 10, body => 'behind {i}');
 clock_is_made_up_for('ten minutes behind', $refused);
 
-# ---- the other faults end; what they have cost until then
-
-{
-	my $calls = $sqs->calls('entries', 'DeleteMessageBatch') - $calls{entries};
-	my $rounds = 6 * (int((time() - $since{entries}) / $visibility) + 1);
-	my ($error_since, $errors) = split /\|/, stat_of('entries', 'error_since, consecutive_errors');
-	my @lines = log_text($node, $offset) =~ /LOG:  sqsbridge queue "entries": (.*)/g;
-	note("entries: $calls deletes, room for $rounds rounds, log lines " . @lines);
-	# all thirteen in six rounds while a lease lasts, each for itself at worst
-	cmp_ok($calls, '<=', 13 * $rounds, 'entries: deletes are tried a bounded number of times');
-	cmp_ok($errors, '<=', $calls + fired($rules{entries}[1]), 'entries: consecutive_errors counts calls');
-	is(scalar(@lines), 1, 'entries: one line in the log') or diag(join "\n", @lines);
-	is( $node->safe_psql('postgres', q{SELECT count(*), count(DISTINCT message_id) FROM got WHERE queue = 'entries'}),
-		'23|23', 'entries: each message had its effect');
-	is($sqs->stats('entries')->{deleted}, 10, "entries: SQS's books: none of these is deleted");
-	$sqs->clear_faults($_) foreach @{ $rules{entries} };
-}
-
-foreach my $queue (@queues)
-{
-	my ($state, $error_since, $errors, $poll_failures, $next, $receive_calls, $step) =
-	  split /\|/,
-	  stat_of($queue, 'state, error_since, consecutive_errors, poll_failures, next_poll_at, receive_calls,
-		extract(epoch FROM next_poll_at - last_error_at)');
-	my $polls = $fault{$queue} ? fired($rules{$queue}[0]) : $receive_calls - $calls{$queue};
-	my $others = $fault{$queue} ? fired(@{ $rules{$queue} }[ 1, 2 ]) : 0;
-	my $room = room_for(time() - $since{$queue});
-	my $failed = $poll_failures - $poll_failures{$queue};
-
-	is($error_since, $first{$queue}, "$queue: error_since is when it began");
-	# one may be under way, and two may have been open before the fault
-	cmp_ok($polls, '<=', $room + 2, "$queue: no more polls than the back-off allows");
-	cmp_ok(abs($polls - $failed), '<=', 2, "$queue: poll_failures agrees with what SQS saw");
-	cmp_ok($errors, '>=', $failed - 1, "$queue: consecutive_errors counts them");
-	cmp_ok($others, '<=', 54, "$queue: deletes and heartbeats are tried a bounded number of times")
-	  if $fault{$queue};
-	cmp_ok($step, '<=', 1.14 * min(0.5 * 2**($failed - 1), 60) + 1, "$queue: next_poll_at is one step of the back-off away");
-	my @lines = log_text($node, $offset) =~ /LOG:  sqsbridge queue "$queue": (\w+: \w+)/g;
-	my %kinds = map { $_ => 1 } @lines;
-	note("$queue: polls $polls, failed $failed, room for $room, other calls $others, step $step, log lines " . @lines);
-	is(scalar(@lines), scalar(keys %kinds), "$queue: the log has each kind of error once") or diag(join "\n", @lines);
-	cmp_ok(scalar(@lines), '>=', 1, "$queue: and it has one");
-
-	$poll_failures{$queue} = stat_of($queue, 'poll_failures');
-	$sqs->clear_faults($_) foreach @{ $rules{$queue} || [] };
-	start_relay($queue, $relay{$queue}{port}, $sqs->{port}) if $queue eq 'refused';
-	kill 'USR2', $relay{$queue}{pid} if $queue eq 'silent';
-}
+# ---- all recover
 
 foreach my $queue (@queues)
 {
