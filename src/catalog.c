@@ -176,6 +176,12 @@ sqs_resolve_handler(const char *handler, Oid role, char **why)
 	bool		retset;
 
 	*why = NULL;
+	/* a session of the role's goes on without it; its rights must not */
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
+	{
+		*why = psprintf("its owner, the role with OID %u, does not exist", role);
+		return InvalidOid;
+	}
 	if (!SplitIdentifierString(pstrdup(handler), '.', &names) || list_length(names) != 2)
 	{
 		*why = psprintf("\"%s\" is not the name of a function with its schema", handler);

@@ -17,8 +17,9 @@
  * If it is killed, the crash restart resets shared memory.
  *
  * The object access hook catches what the statement does not name (DROP
- * SCHEMA ... CASCADE, DROP OWNED): by then the extension's tables are locked
- * already, so the workers are only told; each finds out at its next look.
+ * SCHEMA ... CASCADE, DROP OWNED).  When it is the extension, its tables are
+ * locked by then, so the workers are only told; each finds out at its next
+ * look.
  *
  * The same hook into utility statements notices DDL on servers and user
  * mappings, so that a corrected key is tried at once.
@@ -32,6 +33,8 @@
 #include "catalog/objectaccess.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_foreign_server.h"
+#include "catalog/pg_user_mapping.h"
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
@@ -331,6 +334,12 @@ sqs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 
 	if (access == OAT_DROP && classId == ExtensionRelationId &&
 		objectId == get_extension_oid("sqsbridge", true))
+		sqs_wake_at_commit();
+
+	/* DROP OWNED takes servers and user mappings along without naming them */
+	if (access == OAT_DROP &&
+		(classId == ForeignServerRelationId || classId == UserMappingRelationId) &&
+		OidIsValid(get_extension_oid("sqsbridge", true)))
 		sqs_wake_at_commit();
 }
 

@@ -84,6 +84,7 @@ typedef struct SqsChannelShared
 	pg_atomic_uint32 stop;		/* leave when there is nothing more to do */
 	pg_atomic_uint32 ready;		/* the handler has connected */
 	pg_atomic_uint32 term_requested;	/* a first SIGTERM has come */
+	pg_atomic_uint32 overran;	/* ends itself: it ignored its timeout */
 
 	pg_atomic_uint64 results_written;	/* by the handler */
 	pg_atomic_uint64 results_read;	/* by the queue worker */

@@ -10,6 +10,7 @@
  *
  *	- enabled, with a handler, without a problem, no worker: launch one,
  *	  unless its back-off has not passed yet;
+ *	- a problem, but a worker: have it look at its configuration again;
  *	- anything else: nothing to do.  A queue worker notices by itself that it
  *	  is no longer wanted (the entry's change counter), and leaves.
  *
@@ -88,6 +89,23 @@ report_problem(SqsQueueStats *stats, const SqsQueueConfig *queue)
 						queue->name, queue->problem)));
 }
 
+/*
+ * A queue worker is told of changes to queues, servers and user mappings, but
+ * not of a role or function that is gone or a privilege that was revoked.  It
+ * leaves when it has seen the problem for itself.
+ */
+static void
+look_again(int slot)
+{
+	SqsWorkerSlot *worker = &sqs_shared->slots[slot];
+	SqsDatabase *database = sqs_database_find(MyDatabaseId);
+
+	if (database == NULL || pg_atomic_read_u32(&worker->state) == SQS_WORKER_STOPPING)
+		return;
+	pg_atomic_fetch_add_u64(&database->change, 1);
+	sqs_wake_slot(slot, worker->generation);
+}
+
 /* Launch what is missing; returns ms until the next launch is due. */
 static long
 reconcile(List *queues)
@@ -102,6 +120,7 @@ reconcile(List *queues)
 		SqsQueueStats *stats = sqs_stats_get(MyDatabaseId, queue->queue_id);
 		SqsWorkerRef ref;
 		bool		starved;
+		int			slot;
 
 		if (stats == NULL)
 		{
@@ -115,8 +134,13 @@ reconcile(List *queues)
 		stats->owner = queue->owner;
 		SpinLockRelease(&stats->mutex);
 
-		if (sqs_slot_find(SQS_QUEUE_WORKER, MyDatabaseId, queue->queue_id) >= 0)
+		slot = sqs_slot_find(SQS_QUEUE_WORKER, MyDatabaseId, queue->queue_id);
+		if (slot >= 0)
+		{
+			if (queue->problem != NULL)
+				look_again(slot);
 			continue;
+		}
 
 		if (!queue->enabled || queue->handler == NULL)
 		{

@@ -30,12 +30,16 @@
  * SIGTERM means "finish the current message and leave"; it is passed on to
  * the queue worker, which knows whether this is a shutdown (then the message
  * may take sqsbridge.shutdown_timeout) or somebody's pg_terminate_backend()
- * (then it sends a second).  A second SIGTERM is PostgreSQL's die().
+ * (then it sends a second).  A second SIGTERM is PostgreSQL's die().  So is
+ * one that comes because the handler went on after its cancel.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <time.h>
 
 #include "access/xact.h"
@@ -75,6 +79,16 @@
 /* serialization_failure and deadlock_detected: tries inside one lease */
 #define MAX_TRIES	4
 
+/* A handler that is still there so long after its cancel is ended. */
+#define CANCEL_GRACE_MS 2000
+
+/* Catalog caches are emptied after so many messages with temporary objects. */
+#define TEMP_CLEANS_PER_RESET 1000
+
+/* Larger pieces of memory than this go back to the system when freed. */
+#define MALLOC_MMAP_THRESHOLD (1024 * 1024)
+#define MALLOC_TRIM_THRESHOLD (4 * 1024 * 1024)
+
 /* less than the queue worker waits before it sends a second SIGTERM */
 #define SAME_SIGTERM_MS 50
 
@@ -91,6 +105,7 @@ static bool handler_valid = false;
 static volatile sig_atomic_t in_loop = false;
 static volatile sig_atomic_t term_seen = false;
 static volatile sig_atomic_t timed_out = false;
+static volatile sig_atomic_t overran = false;
 static TimeoutId handler_timeout_id;
 
 /* What the error boundary needs to know about where the error came from. */
@@ -116,7 +131,7 @@ handler_sigterm(SIGNAL_ARGS)
 	 * The postmaster signals the process and its process group, so one
 	 * SIGTERM of its may arrive as two.
 	 */
-	if (!in_loop || (term_seen && now_ms >= first_at + SAME_SIGTERM_MS))
+	if (!in_loop || overran || (term_seen && now_ms >= first_at + SAME_SIGTERM_MS))
 		die(SQS_PASS_SIGNAL_ARGS);
 	else if (!term_seen)
 	{
@@ -133,6 +148,17 @@ handler_sigterm(SIGNAL_ARGS)
 static void
 handler_timed_out(void)
 {
+	/*
+	 * A handler can catch query_canceled and go on for ever; nothing gets
+	 * past the end of the process.  The queue worker then says why.
+	 */
+	if (timed_out)
+	{
+		overran = true;
+		pg_atomic_write_u32(&channel->shared->overran, 1);
+		kill(MyProcPid, SIGTERM);
+		return;
+	}
 	timed_out = true;
 	kill(MyProcPid, SIGINT);
 }
@@ -264,7 +290,10 @@ run_message(SqsDelivery *delivery, volatile Phase *phase)
 	MemoryContextSwitchTo(old);
 
 	if (delivery->frame.handler_timeout > 0)
-		enable_timeout_after(handler_timeout_id, delivery->frame.handler_timeout);
+		enable_timeout_every(handler_timeout_id,
+							 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+														 delivery->frame.handler_timeout),
+							 CANCEL_GRACE_MS);
 	if (StatementTimeout > 0)
 		enable_timeout_after(STATEMENT_TIMEOUT, StatementTimeout);
 
@@ -432,6 +461,7 @@ clean_session(void)
 {
 	Oid			temp_namespace;
 	Oid			temp_toast_namespace;
+	static uint32 temp_cleans = 0;
 
 	disable_all_timeouts(false);
 	QueryCancelPending = false;
@@ -450,6 +480,15 @@ clean_session(void)
 			StartTransactionCommand();
 			PushActiveSnapshot(GetTransactionSnapshot());
 			ResetTempTableNamespace();
+
+			/*
+			 * The catalog caches remember that there is no pg_statistic row
+			 * for a temporary table for as long as they live, much longer
+			 * than the table did.  Every session of PostgreSQL's has that;
+			 * this one may see millions of such tables.
+			 */
+			if (++temp_cleans % TEMP_CLEANS_PER_RESET == 0)
+				InvalidateSystemCaches();
 			PopActiveSnapshot();
 			(void) set_config_option("synchronous_commit", "off",
 									 PGC_USERSET, PGC_S_SESSION,
@@ -557,6 +596,20 @@ handle_frame(const char *data, Size len)
 	MemoryContextReset(message_context);
 }
 
+/*
+ * What a message needed is given back when it is done.  glibc would learn
+ * from the first large piece that is freed to keep up to 64 MB of its like,
+ * and far more when something small lies behind them.
+ */
+static void
+keep_little_memory(void)
+{
+#ifdef __GLIBC__
+	(void) mallopt(M_MMAP_THRESHOLD, MALLOC_MMAP_THRESHOLD);
+	(void) mallopt(M_TRIM_THRESHOLD, MALLOC_TRIM_THRESHOLD);
+#endif
+}
+
 void
 sqs_handler_worker_main(Datum arg)
 {
@@ -565,6 +618,7 @@ sqs_handler_worker_main(Datum arg)
 	uint64		unannounced = 0;
 
 	sqs_worker_attach(arg);
+	keep_little_memory();
 	owner = MySlot->role;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
@@ -588,6 +642,8 @@ sqs_handler_worker_main(Datum arg)
 											ALLOCSET_SMALL_SIZES);
 	CacheRegisterSyscacheCallback(PROCOID, handler_invalidated, (Datum) 0);
 	CacheRegisterSyscacheCallback(NAMESPACEOID, handler_invalidated, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, handler_invalidated, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, handler_invalidated, (Datum) 0);
 
 	in_loop = true;
 	pg_atomic_write_u32(&channel->shared->ready, 1);

@@ -38,6 +38,7 @@
 #define ALIVE_CHECK_MS		50
 #define TERM_GRACE_MS		100 /* first SIGTERM without a shutdown */
 #define SLOT_RETRY_MS		10000
+#define CANCEL_GRACE_MS		2000	/* a handler that ignores a cancel is ended */
 #define MAX_GROUP_ID		128 /* SQS's limit */
 
 void
@@ -257,7 +258,11 @@ sqs_handout_lease_lost(QueueWorker *qw, Lease *lease)
 	{
 		/* running: its result says how that ended */
 		if (cancel_current(lease->handler, lease->seq, SQS_CANCEL_LEASE_LOST))
+		{
+			lease->handler->cancelled_seq = lease->seq;
+			lease->handler->cancelled_at = qw->now;
 			return;
+		}
 		/* not begun: taken back.  Or just finished: its result is on the way */
 		(void) take_back(qw, lease->handler);
 	}
@@ -679,8 +684,9 @@ sqs_handout_capacity(QueueWorker *qw)
 
 /* The handler died with this message: nobody else can write it down. */
 static void
-record_death(QueueWorker *qw, Lease *lease, Handler *handler)
+record_death(QueueWorker *qw, Lease *lease, Handler *handler, const char *text)
 {
+	bool		overran = pg_atomic_read_u32(&handler->channel->shared->overran) != 0;
 	MemoryContext context = CurrentMemoryContext;
 
 	PG_TRY();
@@ -689,10 +695,10 @@ record_death(QueueWorker *qw, Lease *lease, Handler *handler)
 
 		sqs_begin();
 		edata = palloc0(sizeof(ErrorData));
-		edata->sqlerrcode = ERRCODE_ADMIN_SHUTDOWN;
-		edata->message = psprintf("handler worker (PID %d) exited while it handled the message",
-								  (int) handler->pid);
-		edata->hint = "The server log says why.";
+		edata->sqlerrcode = overran ? ERRCODE_QUERY_CANCELED : ERRCODE_ADMIN_SHUTDOWN;
+		edata->message = pstrdup(text);
+		if (!overran)
+			edata->hint = "The server log says why.";
 		sqs_failure_insert(qw->config->name, qw->config->owner,
 						   lease->message->message_id,
 						   lease->message->receive_count, edata, handler->pid);
@@ -734,10 +740,15 @@ bury(QueueWorker *qw, Handler *handler)
 		else
 		{
 			result.outcome = SQS_OUTCOME_FAILED;
-			snprintf(result.text, sizeof(result.text),
-					 "handler worker (PID %d) exited while it handled a message",
-					 (int) handler->pid);
-			record_death(qw, lease, handler);
+			if (pg_atomic_read_u32(&shared->overran) != 0)
+				snprintf(result.text, sizeof(result.text),
+						 "handler ran longer than its handler_timeout of %d ms and went on when it was cancelled",
+						 qw->config->handler_timeout);
+			else
+				snprintf(result.text, sizeof(result.text),
+						 "handler worker (PID %d) exited while it handled the message",
+						 (int) handler->pid);
+			record_death(qw, lease, handler, result.text);
 		}
 		apply_result(qw, lease, &result);
 	}
@@ -803,6 +814,22 @@ sqs_handout_supervise(QueueWorker *qw)
 				(void) take_back(qw, handler);
 			else
 				sqs_wake_at(qw, qw->now + STUCK_MS);
+		}
+
+		/* it was told that its lease is lost, and caught that */
+		if (handler->cancelled_seq != 0)
+		{
+			Lease	   *lease = handler->by_seq[handler->cancelled_seq % SQS_CHANNEL_DEPTH];
+
+			if (lease == NULL || lease->seq != handler->cancelled_seq)
+				handler->cancelled_seq = 0;
+			else if (qw->now < handler->cancelled_at + CANCEL_GRACE_MS)
+				sqs_wake_at(qw, handler->cancelled_at + CANCEL_GRACE_MS);
+			else if (handler->term_seen_at == 0)
+			{
+				kill(handler->pid, SIGTERM);	/* it asks for the second */
+				sqs_wake_at(qw, qw->now + TERM_GRACE_MS);
+			}
 		}
 
 		/* somebody's SIGTERM, not ours and not a shutdown: pass it through */

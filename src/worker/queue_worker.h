@@ -128,6 +128,8 @@ typedef struct Handler
 	bool		stopping;
 	int64		idle_since;
 	int64		term_seen_at;	/* its first SIGTERM came; 0: none */
+	uint64		cancelled_seq;	/* whose lease was lost as it ran; 0: none */
+	int64		cancelled_at;
 	bool		sending;		/* a frame is half sent */
 	StringInfoData frame;
 	shm_mq_iovec iov[2];

@@ -42,6 +42,7 @@ use Time::HiRes qw(time usleep);
 our @EXPORT = qw(
   start_sqs new_node setup_database poll_until query_is query_true
   check_log need_sqsd endpoint_kind elapsed backs_off sql_literal log_text
+  private_memory open_files
 );
 
 my $account = '000000000000';
@@ -250,6 +251,27 @@ sub server_processes
 		push @pids, substr($entry, 6) if defined $cwd && $cwd eq $dir;
 	}
 	return @pids;
+}
+
+# What a process has in memory, in kB, without what it shares with others: the
+# buffers it has touched so far say nothing.  undef: there is no such process.
+sub private_memory
+{
+	my ($pid) = @_;
+	open(my $status, '<', "/proc/$pid/status") or return;
+	my %field = map { /^(\w+):\s+(\d+) kB/ ? ($1, $2) : () } <$status>;
+	close($status);
+	return $field{RssAnon};
+}
+
+# How many descriptors a process has open.
+sub open_files
+{
+	my ($pid) = @_;
+	opendir(my $dir, "/proc/$pid/fd") or return;
+	my $n = grep { /^\d+$/ } readdir($dir);
+	closedir($dir);
+	return $n;
 }
 
 # ---- SQS ----
