@@ -37,9 +37,6 @@
  */
 #include "postgres.h"
 
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 #include <time.h>
 
 #include "access/xact.h"
@@ -84,10 +81,6 @@
 
 /* Catalog caches are emptied after so many messages with temporary objects. */
 #define TEMP_CLEANS_PER_RESET 1000
-
-/* Larger pieces of memory than this go back to the system when freed. */
-#define MALLOC_MMAP_THRESHOLD (1024 * 1024)
-#define MALLOC_TRIM_THRESHOLD (4 * 1024 * 1024)
 
 /* less than the queue worker waits before it sends a second SIGTERM */
 #define SAME_SIGTERM_MS 50
@@ -596,20 +589,6 @@ handle_frame(const char *data, Size len)
 	MemoryContextReset(message_context);
 }
 
-/*
- * What a message needed is given back when it is done.  glibc would learn
- * from the first large piece that is freed to keep up to 64 MB of its like,
- * and far more when something small lies behind them.
- */
-static void
-keep_little_memory(void)
-{
-#ifdef __GLIBC__
-	(void) mallopt(M_MMAP_THRESHOLD, MALLOC_MMAP_THRESHOLD);
-	(void) mallopt(M_TRIM_THRESHOLD, MALLOC_TRIM_THRESHOLD);
-#endif
-}
-
 void
 sqs_handler_worker_main(Datum arg)
 {
@@ -618,7 +597,6 @@ sqs_handler_worker_main(Datum arg)
 	uint64		unannounced = 0;
 
 	sqs_worker_attach(arg);
-	keep_little_memory();
 	owner = MySlot->role;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);

@@ -12,7 +12,7 @@ use SqsTest;
 need_sqsd();
 
 my $long = $ENV{SQSBRIDGE_LONG};
-my $rounds = $long ? 2000 : 200;
+my $rounds = $long ? 5000 : 200;
 
 my @dropped = qw(role function server mapping owned);
 my $sqs = start_sqs(
@@ -26,6 +26,7 @@ my $sqs = start_sqs(
 my $node = new_node('main', conf => <<'EOC');
 max_worker_processes = 64
 sqsbridge.handler_idle_timeout = '10min'
+temp_buffers = 800kB
 EOC
 my $endpoint = $sqs->endpoint;
 
@@ -242,7 +243,7 @@ my $memory = private_memory($pid);
 $sqs->fill('messy', $rounds, body => '{i}');
 query_is($node, 'SELECT count(*) FROM seen', 2 * $rounds + 1, 'and more');
 my $growth = private_memory($pid) - $memory;
-cmp_ok($growth, '<', 1024, "the second $rounds of them do not make the handler grow ($growth kB)");
+cmp_ok($growth, '<', 512, "the second $rounds of them do not make the handler grow ($growth kB)");
 $sqs->send_messages('messy', 'fail');
 $sqs->is_empty('messy');
 $sqs->send_messages('messy', 'look');
@@ -261,8 +262,8 @@ as('keeper', q{SELECT sqs_disable_queue('messy')});
 
 # ---- memory
 
-# An idle handler may keep what malloc() did not give back, no more than this.
-my $kept = 32 * 1024;
+# What malloc() may keep for the next time, in kB: glibc learns to keep 64 MB.
+my $kept = 64 * 1024;
 
 $node->safe_psql('postgres', <<'EOQ');
 CREATE FUNCTION greedy(m sqs_message) RETURNS void LANGUAGE plpgsql AS $$
@@ -271,7 +272,7 @@ DECLARE
   j jsonb;
 BEGIN
   IF m.body LIKE 'eat%' AND m.receive_count = 1 THEN
-    t := repeat('x', 300 * 1000 * 1000);
+    t := repeat(left(m.body, 1), 300 * 1000 * 1000);
     SELECT jsonb_agg(i) INTO j FROM generate_series(1, 1000 * 1000) i;
   END IF;
   INSERT INTO got VALUES (m.queue, m.body, m.receive_count, session_user);
@@ -424,7 +425,7 @@ my $elapsed = elapsed(sub { $node->stop('fast') });
 cmp_ok($elapsed, '<', 9, sprintf('the server stops in time (%.1f s)', $elapsed));
 check_log(
 	$node, qr/messy failed/, qr/cannot execute LISTEN/, qr/ate too much/, qr/out of memory/,
-	qr/terminating background worker "sqsbridge handler worker for (?:dies|deaf|lost)"/,
-	qr/background worker "sqsbridge handler worker for (?:dies|deaf|lost)" \(PID \d+\) exited with exit code 1/,
+	qr/terminating background worker "sqsbridge handler worker"/,
+	qr/background worker "sqsbridge handler worker" \(PID \d+\) exited with exit code 1/,
 	qr/canceling statement due to/, qr/permission denied to terminate|must be a member of the role|permission denied/);
 done_testing();
