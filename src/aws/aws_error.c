@@ -216,6 +216,21 @@ aws_text_sanitise(char *text)
 }
 
 void
+aws_text_redact(char *text, const char *secret)
+{
+	char		begin[8 + 1];
+
+	if (secret == NULL || secret[0] == '\0')
+		return;
+	strlcpy(begin, secret, sizeof(begin));
+	while ((text = strstr(text, begin)) != NULL)
+	{
+		for (const char *p = secret; *p != '\0' && *text == *p; p++)
+			*text++ = '*';
+	}
+}
+
+void
 aws_error_set(AwsError *error, AwsErrorClass class, const char *code,
 			  const char *fmt,...)
 {

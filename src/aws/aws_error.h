@@ -4,8 +4,10 @@
  *	  What can go wrong between us and AWS, and what it means for the caller.
  *
  * The class decides what is done about an error; code, message and request
- * id are for people.  An AwsError never holds a secret: texts come from the
- * reply (clipped, control characters replaced) or from libcurl.
+ * id are for people.  An AwsError never holds a secret: texts come from
+ * libcurl or from the reply, clipped, control characters replaced, and our
+ * own secrets blanked out, because what AWS says about a bad signature may
+ * quote the headers of the request.
  *
  *-------------------------------------------------------------------------
  */
@@ -48,5 +50,12 @@ extern void aws_error_set(AwsError *error, AwsErrorClass class,
 
 /* Make a text from the network fit for a log: printable ASCII, in place. */
 extern void aws_text_sanitise(char *text);
+
+/*
+ * Blank out a secret in a text from the network.  A text may have been cut
+ * off in the middle of it, so that eight characters of its beginning count,
+ * and whatever else of it follows them.  secret may be NULL.
+ */
+extern void aws_text_redact(char *text, const char *secret);
 
 #endif							/* AWS_ERROR_H */

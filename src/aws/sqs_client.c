@@ -276,10 +276,38 @@ sqs_client_stats(const SqsClient *client)
 
 static void reply_done(HttpReply *reply, void *arg);
 
+/* What the server says goes to logs and views; the keys do not. */
+static void
+redact_errors(SqsCall *call)
+{
+	AwsCredentials keys = {NULL, NULL, NULL};
+	AwsError	ignored;
+	int			n = call->entries == NULL ? 0 : Max(call->nentries, 1);
+	bool		failed = call->error.class != AWS_ERROR_NONE;
+
+	for (int i = 0; i < n; i++)
+		failed = failed || !call->entries[i].ok;
+	if (!failed ||
+		aws_credentials_get(call->client->credentials, &keys, &ignored) != AWS_CREDENTIALS_OK)
+		return;
+
+	for (int i = -1; i < n; i++)
+	{
+		char	   *code = i < 0 ? call->error.code : call->entries[i].code;
+		char	   *message = i < 0 ? call->error.message : call->entries[i].message;
+
+		aws_text_redact(code, keys.secret_access_key);
+		aws_text_redact(code, keys.session_token);
+		aws_text_redact(message, keys.secret_access_key);
+		aws_text_redact(message, keys.session_token);
+	}
+}
+
 /* The call has ended: hand it to its owner, who frees it. */
 static void
 finish(SqsCall *call)
 {
+	redact_errors(call);
 	unlink_call(call);
 	free_headers(call);
 	json_writer_free(&call->body);

@@ -249,9 +249,34 @@ fallbacks(void)
 		ok(strcmp(aws_error_class_name((AwsErrorClass) c), "unknown") != 0, "class %d has a name", c);
 }
 
+static void
+redacted(const char *text, const char *secret, const char *expected)
+{
+	char		copy[64];
+
+	strlcpy(copy, text, sizeof(copy));
+	aws_text_redact(copy, secret);
+	is(copy, expected, "\"%s\" without \"%s\"", text, secret != NULL ? secret : "");
+}
+
+static void
+secrets(void)
+{
+	redacted("token:abcdefghijkl, x", "abcdefghijkl", "token:************, x");
+	redacted("abcdefghijklabcdefghijkl", "abcdefghijkl", "************************");
+	redacted("cut off: abcdefghi", "abcdefghijkl", "cut off: *********");
+	redacted("abcdefghX", "abcdefghijkl", "********X");
+	redacted("abcdefg", "abcdefghijkl", "abcdefg");
+	redacted("a short one: abc", "abc", "a short one: ***");
+	redacted("aaaaaaaaaaaa", "aaaaaaaaaa", "**********aa");
+	redacted("nothing", "", "nothing");
+	redacted("nothing", NULL, "nothing");
+}
+
 void
 test_errors(void)
 {
+	secrets();
 	both_names();
 	texts();
 	fallbacks();
