@@ -105,7 +105,7 @@ foreach my $kind ('lose_reply', 'reset_before')
 	$delete_failures = $node->safe_psql('postgres', q{SELECT delete_failures FROM sqs_stats WHERE queue = 'lossy'});
 }
 once('lossy', 40, 'deletes lost');
-is($node->safe_psql('postgres', q{SELECT acked + duplicates >= 40 FROM sqs_stats WHERE queue = 'lossy'}), 't',
+query_is($node, q{SELECT acked + duplicates >= 40 FROM sqs_stats WHERE queue = 'lossy'}, 't',
 	'deletes lost: acknowledgements are counted');
 is($sqs->stats('lossy')->{deleted}, 40, "SQS's books: all deleted");
 
