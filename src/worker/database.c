@@ -430,6 +430,7 @@ sqs_database_worker_main(Datum arg)
 		PG_TRY();
 		{
 			int64		now = sqs_now_ms();
+			bool		news = outbox != seen_outbox;
 			long		wait;
 
 			if (change != seen_change || exits != seen_exits ||
@@ -440,11 +441,14 @@ sqs_database_worker_main(Datum arg)
 				next_supervision = now + supervise(context, &next_clean, &configured);
 				seen_change = change;
 				seen_exits = exits;
+
+				/* COMMIT PREPARED tells nobody */
+				news = true;
 				sqs_set_worker_state(SQS_WORKER_IDLE);
 			}
 
 			wait = Max(next_supervision - sqs_now_ms(), 0);
-			if (sqs_relay_turn(outbox != seen_outbox, now >= next_scan, false, &wait))
+			if (sqs_relay_turn(news, now >= next_scan, false, &wait))
 				sqs_set_worker_state(SQS_WORKER_RUNNING);
 			else
 				sqs_set_worker_state(SQS_WORKER_IDLE);
