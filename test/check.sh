@@ -87,7 +87,7 @@ tap() {
 			PERL5LIB='$PGXS_DIR/src/test/perl:$WORK/src/test/t' \
 			TESTDIR='$WORK/tap-$kind-$file' SQSD='$WORK/src/test/sqsd/sqsd' \
 			SQSBRIDGE_ENDPOINT_KIND=$kind FAUXQS_DIR='${FAUXQS_DIR:-}' SQSBRIDGE_LONG='$LONG' \
-			timeout 600 perl test/t/$file" >"$WORK/$kind-$file.tap" 2>&1 </dev/null
+			timeout ${LONG:+36}00 perl test/t/$file" >"$WORK/$kind-$file.tap" 2>&1 </dev/null
 		count_tap "$WORK/$kind-$file.tap" "$file ($kind)" $?
 	done
 }

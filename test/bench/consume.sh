@@ -85,4 +85,4 @@ start_cluster "$WORK/pg"
 
 as_user "env WORK='$WORK' PGBIN='$PGBIN' MESSAGES=$MESSAGES PEER_MESSAGES=$PEER_MESSAGES \
 	RUNS=$RUNS QUICK=$QUICK ONLY='$ONLY' PEER=$PEER \
-	perl '$WORK/src/test/bench/measure.pl' '$WORK/port' '$WORK/pg'"
+	perl '$WORK/src/test/bench/consume.pl' '$WORK/port' '$WORK/pg'"

@@ -1,16 +1,18 @@
-# measure.pl: the measurements of consume.sh, which starts the servers and
+# consume.pl: the measurements of consume.sh, which starts the servers and
 # calls this with the file that holds sqsd's port and PostgreSQL's directory.
 # Perl's core modules only.  See README.md for what is measured and how.
 use strict;
 use warnings;
 
-use HTTP::Tiny;
+use FindBin;
 use IO::Socket::INET;
-use JSON::PP;
 use List::Util qw(sum0 min max);
 use POSIX qw(ceil);
 use Socket qw(IPPROTO_TCP TCP_NODELAY);
 use Time::HiRes qw(time usleep);
+
+use lib $FindBin::Bin;
+use Bench;
 
 my ($portfile, $pgdir) = @ARGV;
 my $messages = $ENV{MESSAGES};
@@ -28,116 +30,7 @@ my %queue = (bridge => 'bridge', peer => 'peer');
 # in its process.
 our $peer_consumers = $ENV{PEER_CONSUMERS} || 4;
 
-my $port = do { open my $f, '<', $portfile or die "$portfile: $!"; <$f> + 0 };
-my $postmaster = do { open my $f, '<', "$pgdir/data/postmaster.pid" or die $!; <$f> + 0 };
-my $endpoint = "http://127.0.0.1:$port";
-my $http = HTTP::Tiny->new(timeout => 60);
-my $json = JSON::PP->new->utf8->canonical;
-my $ticks = POSIX::sysconf(POSIX::_SC_CLK_TCK());
-my $hung = $quick ? 120 : 600;
-$| = 1;
-
-# ---- the servers ----
-
-sub sql
-{
-	my ($query) = @_;
-	open my $psql, '-|', "$ENV{PGBIN}/psql", '-h', "$pgdir/socket", '-U', 'postgres',
-	  '-XqAt', '-F', ' ', '-v', 'ON_ERROR_STOP=1', '-c', $query, 'bench'
-	  or die "psql: $!";
-	my $out = do { local $/; <$psql> };
-	close $psql or die "failed: $query\n";
-	chomp $out if defined $out;
-	return $out;
-}
-
-sub admin
-{
-	my ($method, $path, $in) = @_;
-	my $reply = $http->request($method, "$endpoint/_sqsd/$path",
-		defined $in ? { content => $json->encode($in) } : {});
-	die "$method $path: $reply->{status} $reply->{content}" unless $reply->{success};
-	return $reply->{content} eq '' ? {} : $json->decode($reply->{content});
-}
-
-sub books
-{
-	my ($queue) = @_;
-	return admin('GET', 'stats')->{queues}{$queue};
-}
-
-sub api_calls
-{
-	my ($books) = @_;
-	return sum0(values %{ $books->{calls} });
-}
-
-# User and system time in µs of a list of processes, and of those of their
-# children that are no more.
-sub process_cpu
-{
-	my $sum = 0;
-	foreach my $stat (@_)
-	{
-		$stat =~ s/^.*\) //s or next;
-		my @field = split ' ', $stat;
-		$sum += sum0(@field[ 11 .. 14 ]);
-	}
-	return $sum * 1e6 / $ticks;
-}
-
-sub read_stat
-{
-	my ($pid) = @_;
-	open my $f, '<', "/proc/$pid/stat" or return ();
-	my $line = <$f>;
-	return defined $line ? ($line) : ();
-}
-
-# All processes of the PostgreSQL server, past ones included: the postmaster
-# is the parent of all of them, and waits for each.
-sub server_cpu
-{
-	my @stats = read_stat($postmaster);
-	foreach my $dir (glob '/proc/[0-9]*')
-	{
-		my ($stat) = read_stat(substr($dir, 6)) or next;
-		push @stats, $stat if $stat =~ /\) \S (\d+)/ && $1 == $postmaster;
-	}
-	return process_cpu(@stats);
-}
-
-# Flushes of WAL by whatever process.
-my $wal_flushes_query = sql('SHOW server_version_num') >= 180000
-  ? q{SELECT sum(fsyncs) FROM pg_stat_io WHERE object = 'wal' AND context = 'normal'}
-  : q{SELECT wal_sync FROM pg_stat_wal};
-
-# Statistics reach shared memory late: wait until they stand still.
-sub wal_flushes
-{
-	my $last = -1;
-	my $since = time();
-	while (1)
-	{
-		my $now = sql($wal_flushes_query);
-		$since = time() if $now != $last;
-		return $now if time() - $since > 2.5;
-		$last = $now;
-		usleep(250_000);
-	}
-}
-
-sub wait_until
-{
-	my ($condition, $what) = @_;
-	my $until = time() + $hung;
-	until ($condition->())
-	{
-		die "timed out: $what\n" if time() > $until;
-		usleep(50_000);
-	}
-	return;
-}
+begin_bench($portfile, $pgdir, $quick ? 120 : 600);
 
 # ---- the two consumers ----
 
@@ -283,14 +176,6 @@ sub drain
 	return \%r;
 }
 
-sub median
-{
-	my @sorted = sort { $a <=> $b } @_;
-	return @sorted % 2 ? $sorted[ $#sorted / 2 ]
-	  : ($sorted[ $#sorted / 2 ] + $sorted[ @sorted / 2 ]) / 2;
-}
-
-# One for all of several runs.
 sub medians
 {
 	my @results = @_;
@@ -427,13 +312,6 @@ sub idle
 
 # ---- the table ----
 
-sub thousands
-{
-	my $n = sprintf '%.0f', $_[0];
-	1 while $n =~ s/^(\d+)(\d{3})/$1,$2/;
-	return $n;
-}
-
 sub head
 {
 	my ($what) = @_;
@@ -454,19 +332,8 @@ sub row
 	return;
 }
 
-my @targets;
 
 # Beside the figure what it ought to be; never a failure.
-sub target
-{
-	my ($name, $figure, $cmp, $limit, $format) = @_;
-	my $ok = $cmp eq '>=' ? $figure >= $limit : $cmp eq '>' ? $figure > $limit : $figure <= $limit;
-	my $number = sub { defined $format ? sprintf $format, $_[0] : thousands($_[0]) };
-	push @targets, sprintf "%-58s %10s   %2s %8s   %s", $name, $number->($figure), $cmp,
-	  $number->($limit), $ok ? 'met' : 'NOT MET';
-	return;
-}
-
 sub setup
 {
 	sql(<<EOQ);
@@ -485,21 +352,6 @@ END \$\$;
 DO 'BEGIN PERFORM sqs_register_queue(''bridge'', server => ''aws'', handler => ''handle'', enabled => false); END';
 EOQ
 	return;
-}
-
-sub machine
-{
-	my $model = 'unknown processor';
-	my $cpus = 0;
-	open my $f, '<', '/proc/cpuinfo' or return;
-	while (<$f>)
-	{
-		$model = $1 if /^model name\s*:\s*(.*)/;
-		$cpus++ if /^processor\s*:/;
-	}
-	open my $l, '<', '/proc/loadavg' or return;
-	my ($load) = split ' ', <$l>;
-	return "$cpus processors ($model), load $load at the start";
 }
 
 setup();
@@ -619,5 +471,4 @@ if ($only{idle})
 	target('calls an hour of an idle queue', $calls->{bridge}, '<=', 180, '%.1f');
 }
 
-printf "\n%-58s %10s   %-11s\n", 'targets', 'figure', 'target';
-print "$_\n" foreach @targets;
+print_targets();

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# send.sh: how fast and at what cost sqsbridge sends.
+#
+#   send.sh [--rows N] [--runs N] [--minutes N] [--quick] [--only LIST]
+#
+# As root or with sudo, on Debian.  Starts a PostgreSQL with the extension
+# and test/sqsd, a local SQS server, on this machine; drains a full outbox, and
+# so on; prints tables.  Takes about twelve minutes, --quick about two.
+# test/bench/README.md says what is measured and how.
+#
+#   --rows N      per drain of the outbox, default 200000
+#   --runs N      of each kind, default 3: medians are printed
+#   --minutes N   with a held snapshot, default 5
+#   --quick       one run of 20000 rows, short waits: to try it out
+#   --only LIST   of drain,latency,insert,send,held: these measurements only
+
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/setup.sh"
+
+ROWS=
+RUNS=
+MINUTES=5
+QUICK=
+ONLY=drain,latency,insert,send,held
+while [ $# -gt 0 ]; do
+	case $1 in
+		--rows) ROWS=${2:?}; shift ;;
+		--runs) RUNS=${2:?}; shift ;;
+		--minutes) MINUTES=${2:?}; shift ;;
+		--quick) QUICK=1 ;;
+		--only) ONLY=${2:?}; shift ;;
+		*) sed -n '2,16p' "$0"; exit 2 ;;
+	esac
+	shift
+done
+if [ -n "$QUICK" ]; then
+	: "${ROWS:=20000}" "${RUNS:=1}"
+else
+	: "${ROWS:=200000}" "${RUNS:=3}"
+fi
+
+SQSD_PID=
+finish() {
+	stop_cluster "$WORK/pg" fast
+	[ -n "$SQSD_PID" ] && as_root kill "$SQSD_PID" 2>/dev/null
+	[ -n "${KEEP_WORK:-}" ] || as_root rm -rf "$WORK"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+install_packages
+choose_user
+build
+
+say "starting sqsd and a throwaway PostgreSQL"
+as_user "'$WORK/src/test/sqsd/sqsd' --quiet --no-cooldown --port 0 --port-file '$WORK/port' --queue out --queue off >'$WORK/sqsd.log' 2>&1 & echo \$! >'$WORK/sqsd.pid'"
+for _ in $(seq 100); do [ -s "$WORK/port" ] && break; sleep 0.1; done
+[ -s "$WORK/port" ] || die "sqsd did not start: $(cat "$WORK/sqsd.log")"
+SQSD_PID=$(cat "$WORK/sqsd.pid")
+
+# no checkpoint in the middle of a measurement
+init_cluster "$WORK/pg" "max_wal_size = 8GB" "checkpoint_timeout = 1h" "shared_buffers = 512MB"
+start_cluster "$WORK/pg"
+"$PGBIN/createdb" -h "$WORK/pg/socket" -U postgres bench
+as_root mkdir -p "$WORK/tmp"
+as_root chown "$RUN_USER" "$WORK/tmp"
+
+as_user "env WORK='$WORK/tmp' PGBIN='$PGBIN' ROWS=$ROWS RUNS=$RUNS QUICK=$QUICK MINUTES=$MINUTES ONLY='$ONLY' \
+	perl '$WORK/src/test/bench/send.pl' '$WORK/port' '$WORK/pg'"
