@@ -41,7 +41,7 @@ sqs_connection_fingerprint(const SqsQueueConfig *queue, const SqsKeys *keys)
 
 bool
 sqs_connect(SqsConnection *connection, const SqsQueueConfig *queue,
-			const SqsKeys *keys, AwsError *error)
+			const SqsKeys *keys, int max_connections, AwsError *error)
 {
 	SqsClientOptions options;
 
@@ -60,6 +60,7 @@ sqs_connect(SqsConnection *connection, const SqsQueueConfig *queue,
 	options.allow_http = queue->allow_http;
 	options.ca_file = sqs_ca_file[0] != '\0' ? sqs_ca_file : getenv("AWS_CA_BUNDLE");
 	options.user_agent = "sqsbridge/" SQSBRIDGE_VERSION " PostgreSQL/" PG_VERSION;
+	options.connections = max_connections;
 	options.credentials = connection->credentials;
 	connection->client = sqs_client_create(&options, error);
 	if (connection->client == NULL)

@@ -27,10 +27,11 @@ extern uint64 sqs_fingerprint_text(uint64 seed, const char *text);
 /*
  * Makes a client for the queue's server with these keys, those of the
  * server's environment if there are none.  No network is involved yet.
+ * max_connections: kept alive, 0 for the AWS layer's default.
  * False, with *error filled in, for options that cannot work.
  */
 extern bool sqs_connect(SqsConnection *connection, const SqsQueueConfig *queue,
-						const SqsKeys *keys, AwsError *error);
+						const SqsKeys *keys, int max_connections, AwsError *error);
 
 /* Count what the client has done since last time as this queue's. */
 extern void sqs_count_calls(SqsConnection *connection, SqsQueueStats *stats);

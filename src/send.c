@@ -123,7 +123,7 @@ connect_to(const SqsQueueConfig *queue)
 		if (session->ca_file != NULL)
 			pfree(session->ca_file);
 		session->ca_file = MemoryContextStrdup(TopMemoryContext, sqs_ca_file);
-		connected = sqs_connect(&session->connection, queue, &keys, &error);
+		connected = sqs_connect(&session->connection, queue, &keys, 0, &error);
 	}
 	sqs_wipe_keys(&keys);
 	if (!connected)

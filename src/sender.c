@@ -39,6 +39,7 @@ struct SendGroup
 	uint64		key;			/* hash key: must be first */
 	dlist_node	node;			/* in ready or later, unless busy */
 	dlist_head	items;
+	int			nitems;			/* in items */
 	bool		busy;			/* its first item is under way */
 	bool		delayed;		/* in later */
 	int64		since;			/* as in SendItem */
@@ -97,9 +98,13 @@ sender_add(Sender *sender, SendItem *item, uint64 group_key, int64 now)
 		if (!found)
 		{
 			dlist_init(&group->items);
+			group->nitems = 0;
 			group_is_ready(sender, group, now);
 		}
 		dlist_push_tail(&group->items, &item->node);
+		group->nitems++;
+		if (group->delayed)
+			sender->blocked++;
 	}
 	else
 	{
@@ -122,7 +127,11 @@ wake_later(Sender *sender, int64 now)
 		{
 			SendGroup  *group = dlist_container(SendGroup, node, iter.cur);
 
-			group->delayed = group->since > now;
+			if (group->since <= now)
+			{
+				group->delayed = false;
+				sender->blocked -= group->nitems;
+			}
 			since = &group->since;
 		}
 		else
@@ -178,6 +187,7 @@ sender_take(Sender *sender, int64 now, SendBatch *batch)
 		if (item->group != NULL)
 		{
 			item->group->busy = true;
+			item->group->nitems--;
 			dlist_delete(&item->node);
 		}
 		batch->items[batch->n++] = item;
@@ -218,7 +228,10 @@ keep_item(Sender *sender, SendItem *item, int64 not_before, int64 now)
 		dlist_push_head(&item->group->items, &item->node);
 		item->group->busy = false;
 		item->group->since = not_before;
+		item->group->nitems++;
 		item->group->delayed = not_before > now;
+		if (item->group->delayed)
+			sender->blocked += item->group->nitems;
 		node = &item->group->node;
 	}
 	if (not_before > now)
@@ -350,6 +363,9 @@ sender_remove(Sender *sender)
 	}
 	group = dlist_head_element(SendGroup, node, list);
 	item = dlist_container(SendItem, node, dlist_pop_head_node(&group->items));
+	group->nitems--;
+	if (group->delayed)
+		sender->blocked--;
 	if (dlist_is_empty(&group->items))
 	{
 		dlist_delete(&group->node);

@@ -49,6 +49,7 @@ typedef struct Sender
 	int			linger;			/* ms */
 	int64		last_request;	/* ms: when it was begun */
 	int			waiting;		/* items not under way */
+	int			blocked;		/* of them, in groups that wait for a time */
 	int			under_way;		/* items */
 	int			requests;		/* batches */
 

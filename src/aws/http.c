@@ -45,6 +45,7 @@
 #define MAX_LIFETIME_CONN_S 300L	/* so that DNS changes are followed */
 #define MAX_ERROR_REPLY		(64 * 1024)
 #define FIRST_BUFFER		4096
+#define DEFAULT_CONNECTIONS	64	/* kept alive */
 
 struct HttpRequest
 {
@@ -241,7 +242,8 @@ header_callback(char *data, size_t size, size_t nmemb, void *arg)
 /* ---- pool ---- */
 
 HttpPool *
-http_pool_create(const char *ca_file, const char *user_agent, AwsError *error)
+http_pool_create(const char *ca_file, const char *user_agent, int connections,
+				 AwsError *error)
 {
 	static bool initialised = false;
 	HttpPool   *pool;
@@ -300,7 +302,8 @@ http_pool_create(const char *ca_file, const char *user_agent, AwsError *error)
 	curl_multi_setopt(pool->multi, CURLMOPT_SOCKETDATA, pool);
 	curl_multi_setopt(pool->multi, CURLMOPT_TIMERFUNCTION, timer_callback);
 	curl_multi_setopt(pool->multi, CURLMOPT_TIMERDATA, pool);
-	curl_multi_setopt(pool->multi, CURLMOPT_MAXCONNECTS, 64L);
+	curl_multi_setopt(pool->multi, CURLMOPT_MAXCONNECTS,
+					  (long) (connections > 0 ? connections : DEFAULT_CONNECTIONS));
 	restore_signals(&saved);
 	return pool;
 }

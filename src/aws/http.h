@@ -28,8 +28,9 @@ typedef struct HttpReply
 
 typedef void (*HttpDone) (HttpReply *reply, void *arg);
 
+/* connections: that are kept alive, at most; 0: a default. */
 extern HttpPool *http_pool_create(const char *ca_file, const char *user_agent,
-								  AwsError *error);
+								  int connections, AwsError *error);
 extern void http_pool_destroy(HttpPool *pool);
 extern int	http_pool_fd(const HttpPool *pool);
 extern long http_pool_timeout(const HttpPool *pool);	/* ms; -1: none */

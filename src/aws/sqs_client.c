@@ -152,7 +152,8 @@ sqs_client_create(const SqsClientOptions *options, AwsError *error)
 		endpoint = derived;
 
 	client->endpoint = strdup(endpoint);
-	client->pool = http_pool_create(options->ca_file, options->user_agent, error);
+	client->pool = http_pool_create(options->ca_file, options->user_agent,
+									options->connections, error);
 	if (client->pool == NULL || client->endpoint == NULL)
 	{
 		http_pool_destroy(client->pool);

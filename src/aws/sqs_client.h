@@ -41,6 +41,7 @@ typedef struct SqsClientOptions
 	bool		allow_http;		/* plain http to other than loopback hosts */
 	const char *ca_file;		/* PEM bundle; NULL: libcurl's default */
 	const char *user_agent;		/* "sqsbridge/1.0 ..." */
+	int			connections;	/* kept alive, at most; 0: 64 */
 	AwsCredentialsProvider *credentials;	/* owned by the caller */
 } SqsClientOptions;
 

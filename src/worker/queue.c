@@ -190,7 +190,7 @@ load_config(QueueWorker *qw)
 	if (first)
 	{
 		qw->keys_fingerprint = place;
-		if (!sqs_connect(&qw->connection, config, &keys, &error))
+		if (!sqs_connect(&qw->connection, config, &keys, 0, &error))
 		{
 			qw->config = config;
 			sqs_wipe_keys(&keys);

@@ -48,6 +48,7 @@
 #define LINGER_MS			5	/* for a batch that is not full, at most */
 #define URL_DEADLINE_MS		15000
 #define MAX_WAITING			2000	/* rows of a queue in memory, not under way */
+#define MAX_BLOCKED			50000	/* of message groups that fail, besides */
 #define MAX_ITEM_BYTES		(16 * 1024 * 1024)
 #define DELETE_ROWS			250 /* finished rows that are worth a turn, */
 #define DELETE_LINGER_MS	5	/* or time after the first of them */
@@ -144,6 +145,12 @@ relay_queue_has_room(const RelayQueue *queue)
 {
 	if (queue->sender == NULL)
 		return queue->gone && queue->nitems < MAX_WAITING;
+
+	/* a message group that fails is read past, within reason */
+	if (queue->sender->blocked > 0)
+		return queue->sender->waiting - queue->sender->blocked < MAX_WAITING &&
+			queue->sender->blocked < MAX_BLOCKED &&
+			queue->item_bytes < 4 * MAX_ITEM_BYTES;
 	return queue->sender->waiting < MAX_WAITING && queue->item_bytes < MAX_ITEM_BYTES;
 }
 
@@ -510,7 +517,8 @@ is_ready(RelayQueue *queue, int64 now)
 	{
 		sqs_begin();
 		(void) sqs_catalog_keys(queue->config->owner, queue->config->server, &keys);
-		connected = sqs_connect(&queue->connection, queue->config, &keys, &error);
+		connected = sqs_connect(&queue->connection, queue->config, &keys,
+								MAX_REQUESTS, &error);
 		sqs_wipe_keys(&keys);
 		sqs_commit();
 		MemoryContextSwitchTo(the_relay->scratch);
