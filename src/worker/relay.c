@@ -52,6 +52,7 @@
 #define MAX_ITEM_BYTES		(16 * 1024 * 1024)
 #define DELETE_ROWS			250 /* finished rows that are worth a turn, */
 #define DELETE_LINGER_MS	5	/* or time after the first of them */
+#define ENTRY_LOG_MS		60000
 #define DISCONNECT_MS		60000	/* without anything to send */
 
 /* A request under way. */
@@ -231,16 +232,54 @@ relay_add_item(Relay *relay, RelayQueue *queue, RelayItem *item, uint64 group_ke
 
 /* ---- configuration ---- */
 
+/* The queue as a whole cannot be sent to: a line in the log when it begins. */
 static void
 queue_error(RelayQueue *queue, const char *text, long next_attempt_ms)
 {
-	if (queue->stats == NULL)
-		return;
-	sqs_outbox_set_state(queue->stats, SQS_OUTBOX_BACKING_OFF);
-	if (sqs_outbox_error(queue->stats, text, next_attempt_ms))
+	bool		news = true;
+
+	if (queue->stats != NULL)
+	{
+		sqs_outbox_set_state(queue->stats, SQS_OUTBOX_BACKING_OFF);
+		news = sqs_outbox_error(queue->stats, text, next_attempt_ms);
+	}
+	if (news || !queue->failing)
 		ereport(LOG,
 				(errmsg("sqsbridge cannot send from the outbox to queue \"%s\": %s",
 						queue->config->name, text)));
+	queue->failing = true;
+}
+
+static void
+queue_success(RelayQueue *queue)
+{
+	if (queue->stats != NULL)
+		(void) sqs_outbox_success(queue->stats);
+	if (queue->failing)
+		ereport(LOG,
+				(errmsg("sqsbridge sends from the outbox to queue \"%s\" again",
+						queue->config->name)));
+	queue->failing = false;
+}
+
+/* Single messages fail, and will be tried again: a line once a minute. */
+static void
+entry_error(RelayQueue *queue, const SqsBatchEntry *entry)
+{
+	int64		now = sqs_now_ms();
+	char	   *text = psprintf("SendMessageBatch: %s: %s", entry->code, entry->message);
+
+	queue->entry_failed = true;
+	if (queue->stats != NULL)
+		(void) sqs_outbox_error(queue->stats, text, 0);
+	if (queue->entry_logged_at == 0 || now >= queue->entry_logged_at + ENTRY_LOG_MS)
+	{
+		queue->entry_logged_at = now;
+		ereport(LOG,
+				(errmsg("sqsbridge cannot send a message from the outbox to queue \"%s\": %s",
+						queue->config->name, text),
+				 errdetail("It will be tried again.")));
+	}
 }
 
 /* The queue is registered no more: its rows will never be sent. */
@@ -272,8 +311,11 @@ queue_is_gone(RelayQueue *queue)
 	}
 }
 
-/* Take over a queue's configuration. */
-static void
+/*
+ * Take over a queue's configuration.  False if what is in hand was put
+ * together for another kind of queue.
+ */
+static bool
 configure_queue(Relay *relay, RelayQueue *queue, const SqsQueueConfig *config)
 {
 	MemoryContext fresh = AllocSetContextCreate(relay->context, "sqsbridge outbox queue",
@@ -309,6 +351,8 @@ configure_queue(Relay *relay, RelayQueue *queue, const SqsQueueConfig *config)
 		MemoryContextDelete(queue->config_context);
 	queue->config_context = fresh;
 	queue->config = copy;
+	if (queue->sender != NULL && queue->sender->fifo != copy->fifo)
+		return false;
 	queue->gone = false;
 	queue->stats = sqs_stats_get(MyDatabaseId, queue->queue_id);
 	if (queue->sender == NULL)
@@ -316,6 +360,7 @@ configure_queue(Relay *relay, RelayQueue *queue, const SqsQueueConfig *config)
 		queue->sender = sender_create(relay->context, copy->fifo, FIRST_REQUESTS, 0, LINGER_MS);
 		queue->reconnect = false;
 	}
+	return true;
 }
 
 /*
@@ -341,7 +386,13 @@ sqs_relay_configure(List *queues)
 				config = lfirst(lc);
 		}
 		if (config != NULL)
-			configure_queue(relay, queue, config);
+		{
+			if (!configure_queue(relay, queue, config))
+			{
+				sqs_relay_reset();
+				return;
+			}
+		}
 		else if (!queue->gone)
 			queue_is_gone(queue);
 	}
@@ -386,8 +437,7 @@ item_done(SendItem *send, SendOutcome outcome, const SqsBatchEntry *entry,
 			break;
 		case SEND_RETRY:
 			if (entry != NULL)
-				queue_error(queue, psprintf("SendMessageBatch: %s: %s",
-											entry->code, entry->message), 0);
+				entry_error(queue, entry);
 			break;
 	}
 }
@@ -402,14 +452,13 @@ send_done(SqsCall *call, void *arg)
 	int64		now = sqs_now_ms();
 
 	dlist_delete(&request->node);
+	queue->entry_failed = false;
 	sender_finish(sender, &request->batch, call, now, item_done, queue);
 	if (error == NULL)
 	{
 		sender->max_requests = Min(sender->max_requests + 1, MAX_REQUESTS);
-		if (queue->stats != NULL && sqs_outbox_success(queue->stats))
-			ereport(LOG,
-					(errmsg("sqsbridge sends from the outbox to queue \"%s\" again",
-							queue->config->name)));
+		if (!queue->entry_failed)
+			queue_success(queue);
 	}
 	else
 	{
@@ -639,20 +688,15 @@ sqs_relay_turn(bool news, bool scan, bool stopping, long *timeout)
 		}
 	}
 
-	if (news || scan || !relay->scanned || (!stopping && relay_wants_rows(relay, now)) ||
-		relay->nfinished >= DELETE_ROWS ||
-		(relay->nfinished > 0 &&
-		 (!under_way || now >= relay->finished_since + DELETE_LINGER_MS)))
-	{
-		if (!stopping || relay->nfinished > 0)
-			relay_turn_rows(relay, scan, now);
-	}
-
-	*timeout = Min(*timeout, 10000);
-	if (relay->nfinished > 0)
-		*timeout = Min(*timeout, Max(relay->finished_since + DELETE_LINGER_MS - now, 0));
-	if (relay->retry_at > 0)
-		*timeout = Min(*timeout, Max(relay->retry_at - now, 0));
+	relay->news = relay->news || news;
+	relay->scan = relay->scan || scan;
+	if (now >= relay->retry_at &&
+		(relay->nfinished >= DELETE_ROWS ||
+		 (relay->nfinished > 0 &&
+		  (!under_way || now >= relay->finished_since + DELETE_LINGER_MS)) ||
+		 (!stopping && (relay->news || relay->scan || !relay->scanned ||
+						relay_wants_rows(relay, now)))))
+		relay_turn_rows(relay, now);
 
 	now = sqs_now_ms();
 	under_way = false;
@@ -675,8 +719,13 @@ sqs_relay_turn(bool news, bool scan, bool stopping, long *timeout)
 		}
 		*timeout = Min(*timeout, queue_timeout(queue, now, stopping));
 	}
-	if (!stopping && relay_wants_rows(relay, now))
+	*timeout = Min(*timeout, 10000);
+	if (relay->nfinished > 0)
+		*timeout = Min(*timeout, Max(relay->finished_since + DELETE_LINGER_MS - now, 0));
+	if (!stopping && (relay->news || relay_wants_rows(relay, now)))
 		*timeout = 0;
+	if (now < relay->retry_at)
+		*timeout = Max(*timeout, relay->retry_at - now);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(relay->scratch);
 	return under_way || relay->nfinished > 0;

@@ -66,6 +66,9 @@ typedef struct RelayQueue
 	MemoryContext config_context;
 	bool		gone;			/* not registered any more */
 	bool		reconnect;		/* once nothing is under way */
+	bool		failing;		/* said so in the log */
+	bool		entry_failed;	/* in the request that is being finished */
+	int64		entry_logged_at;	/* ms */
 	uint64		place;			/* fingerprint of connection and queue name */
 	SqsConnection connection;
 	char	   *url;			/* NULL: not known */
@@ -122,7 +125,9 @@ typedef struct Relay
 	int64		finished_since; /* ms: the first of them */
 	dlist_head	emptied;		/* batches: records to be deleted */
 	bool		need_config;	/* a queue has turned up that is not known */
-	int64		retry_at;		/* ms: for a standby; 0: not */
+	bool		news;			/* there may be new batches */
+	bool		scan;			/* look at all there are */
+	int64		retry_at;		/* ms: for a standby or a lock; 0: not */
 
 	TupleDesc	row_desc;		/* of the items' tuples */
 
@@ -137,9 +142,10 @@ typedef struct Relay
 
 /*
  * One short transaction: look for committed batches, read rows into the
- * senders, delete what is finished.  "scan" looks at all batches there are.
+ * senders, delete what is finished.  Nothing but retry_at changes if somebody
+ * has the tables locked.
  */
-extern void relay_turn_rows(Relay *relay, bool scan, int64 now);
+extern void relay_turn_rows(Relay *relay, int64 now);
 
 /* Is there something for it to read?  For a queue that has room. */
 extern bool relay_wants_rows(Relay *relay, int64 now);

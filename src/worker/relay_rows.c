@@ -40,6 +40,7 @@
 #include "catalog/indexing.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -55,6 +56,7 @@
 
 #define MAX_BATCHES			8192	/* of a stream, in memory */
 #define STANDBY_TICK_MS		10
+#define LOCK_RETRY_MS		50
 
 /* The tables, open for a turn. */
 typedef struct OutboxTables
@@ -94,13 +96,23 @@ check_columns(Relation rel, int natts)
 				 errhint("Run ALTER EXTENSION sqsbridge UPDATE.")));
 }
 
-static void
+/*
+ * False if somebody holds a lock that conflicts: the relay does not wait for
+ * it, because answers of SQS are to be taken meanwhile.
+ */
+static bool
 open_tables(OutboxTables *tables)
 {
-	tables->rows = table_open(table_named(tables, "sqs_outbox_rows"), RowExclusiveLock);
+	Oid			rows = table_named(tables, "sqs_outbox_rows");
+	Oid			batches = table_named(tables, "sqs_outbox_batches");
+
+	if (!ConditionalLockRelationOid(rows, RowExclusiveLock) ||
+		!ConditionalLockRelationOid(batches, RowExclusiveLock))
+		return false;
+	tables->rows = table_open(rows, NoLock);
 	tables->rows_index = index_open(table_named(tables, "sqs_outbox_rows_pkey"),
 									AccessShareLock);
-	tables->batches = table_open(table_named(tables, "sqs_outbox_batches"), RowExclusiveLock);
+	tables->batches = table_open(batches, NoLock);
 	tables->xid_index = index_open(table_named(tables, "sqs_outbox_batches_pkey"),
 								   AccessShareLock);
 	tables->order_index = index_open(table_named(tables, "sqs_outbox_batches_order_idx"),
@@ -110,6 +122,7 @@ open_tables(OutboxTables *tables)
 	check_columns(tables->batches, BATCH_NATTS);
 	tables->snapshot = GetActiveSnapshot();
 	tables->now = GetCurrentTimestamp();
+	return true;
 }
 
 /* Locks are kept to the end of the transaction, which is near. */
@@ -346,11 +359,11 @@ find_queues(Relay *relay, OutboxTables *tables)
 }
 
 static void
-find_batches(Relay *relay, OutboxTables *tables, bool scan)
+find_batches(Relay *relay, OutboxTables *tables)
 {
 	Snapshot	snapshot = tables->snapshot;
 
-	if (scan || !relay->scanned)
+	if (relay->scan || !relay->scanned)
 		find_queues(relay, tables);
 	else
 	{
@@ -364,6 +377,8 @@ find_batches(Relay *relay, OutboxTables *tables, bool scan)
 	}
 
 	relay->scanned = true;
+	relay->scan = false;
+	relay->news = false;
 	relay->xmax = snapshot->xmax;
 	relay->nrunning = snapshot->xcnt;
 	if (relay->running == NULL)
@@ -657,8 +672,6 @@ relay_wants_rows(Relay *relay, int64 now)
 	dlist_iter	iter;
 	TimestampTz clock = 0;
 
-	if (now < relay->retry_at)
-		return false;
 	dlist_foreach(iter, &relay->queues)
 	{
 		const RelayQueue *queue = dlist_container(RelayQueue, node, iter.cur);
@@ -682,7 +695,7 @@ relay_wants_rows(Relay *relay, int64 now)
 }
 
 void
-relay_turn_rows(Relay *relay, bool scan, int64 now)
+relay_turn_rows(Relay *relay, int64 now)
 {
 	OutboxTables tables;
 	dlist_iter	iter;
@@ -693,10 +706,16 @@ relay_turn_rows(Relay *relay, bool scan, int64 now)
 	if (!OidIsValid(tables.schema))
 	{
 		relay->scanned = true;
+		relay->scan = relay->news = false;
 		sqs_commit();
 		return;
 	}
-	open_tables(&tables);
+	if (!open_tables(&tables))
+	{
+		relay->retry_at = now + LOCK_RETRY_MS;
+		sqs_commit();
+		return;
+	}
 	if (relay->row_desc == NULL)
 	{
 		MemoryContextSwitchTo(relay->context);
@@ -705,7 +724,7 @@ relay_turn_rows(Relay *relay, bool scan, int64 now)
 	}
 
 	relay->retry_at = 0;
-	find_batches(relay, &tables, scan);
+	find_batches(relay, &tables);
 	dlist_foreach(iter, &relay->queues)
 	{
 		RelayQueue *queue = dlist_container(RelayQueue, node, iter.cur);
