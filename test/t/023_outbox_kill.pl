@@ -1,0 +1,263 @@
+# The relay of the outbox is killed between sending and deleting, servers are
+# killed under load, and a chain of two servers is.  Every committed message
+# has its effect exactly once, those of a FIFO group in the order of commits,
+# and what was rolled back or lost with a crash was never sent.
+use strict;
+use warnings;
+
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use SqsTest;
+
+need_sqsd();
+
+my $long = $ENV{SQSBRIDGE_LONG};
+my $rounds = $long ? 20 : 3;
+my $groups = 5;
+my $left = 'SELECT (SELECT count(*) FROM sqs_outbox_rows), (SELECT count(*) FROM sqs_outbox_batches),
+	(SELECT count(*) FROM sqs_outbox_failures)';
+my $tmp = PostgreSQL::Test::Utils::tempdir();
+
+# Every transaction of a writer takes its group's next number, so that those of
+# a group commit one after the other, and writes down what it sends.
+my $objects = <<'EOQ';
+CREATE TABLE turn (g int PRIMARY KEY, n int NOT NULL);
+CREATE TABLE journal (queue text, group_id text, body text);
+CREATE FUNCTION put(q text, grp text, body text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO journal VALUES (q, grp, body);
+  PERFORM sqs_enqueue(q, body, group_id => grp);
+END $$;
+EOQ
+$objects .= "INSERT INTO turn SELECT g, 0 FROM generate_series(1, $groups) g;\n";
+
+# Writers are clients of pgbench, and end when they are told to or with their
+# server.  Returns their IPC::Run handle.
+my $nscripts = 0;
+
+sub start_writers
+{
+	my ($node, $script, @options) = @_;
+	my $file = "$tmp/writer" . ++$nscripts . '.sql';
+
+	append_to_file($file, $script);
+	return IPC::Run::start(
+		[
+			'pgbench', '-n', '-c', '4', '-R', '150', '-t', '1000000', '-f', $file, @options,
+			'-h', $node->host, '-p', $node->port, 'postgres'
+		],
+		'<', \undef, '>', "$file.out", '2>', "$file.err");
+}
+
+sub stop_writers
+{
+	my ($writers) = @_;
+	$writers->kill_kill(grace => 10);
+	return;
+}
+
+# Those whose server is gone.
+sub writers_end
+{
+	my ($writers) = @_;
+	eval { $writers->finish };
+	return;
+}
+
+sub crashes
+{
+	my ($node) = @_;
+	my $n = () = log_text($node) =~ /all server processes terminated; reinitializing/g;
+	return $n;
+}
+
+# All of its processes at once, so that nobody can tidy up.
+sub kill_server
+{
+	my ($node, $name) = @_;
+	my $pid = (split /\n/, slurp_file($node->data_dir . '/postmaster.pid'))[0];
+
+	kill('KILL', $pid, SqsTest::server_processes($node));
+	$node->kill9;
+	poll_until(sub { !SqsTest::server_processes($node) && !kill(0, $pid) }, "$name: all processes are gone");
+	return;
+}
+
+sub database_worker
+{
+	my ($node) = @_;
+	my (undef, $pid) = $node->psql('postgres',
+		q{SELECT pid FROM sqs_stats_workers WHERE kind = 'database worker' AND state <> 'starting'}, timeout => 60);
+	return $pid;
+}
+
+sub sent
+{
+	my ($sqs, $queue) = @_;
+	return $sqs->stats($queue)->{sent};
+}
+
+# SQS has taken more messages than it had when this was called.
+sub more_is_sent
+{
+	my ($sqs, $name, @queues) = @_;
+	my %before = map { $_ => sent($sqs, $_) } @queues;
+
+	return poll_until(sub { !grep { sent($sqs, $_) <= $before{$_} } @queues }, $name);
+}
+
+# ---- the relay is killed between sending and deleting
+
+{
+	my @queues = ('std', 'ord.fifo');
+	my $sqs = start_sqs(queues => [ map { "$_,VisibilityTimeout=3" } @queues ]);
+	my $node = new_node('main', conf => "restart_after_crash = on\n");
+
+	setup_database($node, $sqs);
+	$node->safe_psql('postgres', <<"EOQ");
+$objects
+CREATE TABLE got (id bigint GENERATED ALWAYS AS IDENTITY, queue text, group_id text, body text);
+CREATE FUNCTION handle(m sqs_message) RETURNS void LANGUAGE sql AS \$\$
+  INSERT INTO got (queue, group_id, body) VALUES (m.queue, m.group_id, m.body) \$\$;
+SELECT sqs_register_queue('std', server => 'aws', handler => 'handle', concurrency => 2);
+SELECT sqs_register_queue('ord.fifo', server => 'aws', handler => 'handle', concurrency => 2);
+EOQ
+
+	my $script = <<'EOQ';
+\set g random(1, 5)
+\set r random(1, 10)
+BEGIN;
+UPDATE turn SET n = n + 1 WHERE g = :g RETURNING n \gset
+SELECT put('std', NULL, :g || '/' || :n || '/a');
+SELECT put('ord.fifo', 'g' || :g, :n::text);
+SAVEPOINT a;
+SELECT put('std', NULL, 'rolled back'), put('ord.fifo', 'g' || :g, 'rolled back');
+ROLLBACK TO a;
+SELECT put('std', NULL, :g || '/' || :n || '/b');
+\if :r = 1
+ROLLBACK;
+\else
+COMMIT;
+\endif
+EOQ
+
+	my $all_had_their_effect = sub {
+		my ($name) = @_;
+
+		query_is($node, $left, '0|0|0', "$name: nothing is left in the outbox", timeout => 120);
+		$sqs->is_empty($_, "$name: all of $_ is done", 120) foreach @queues;
+		is( $node->safe_psql('postgres', q{SELECT count(*) FROM
+				(SELECT queue, group_id, body, count(*) FROM got GROUP BY 1, 2, 3) g
+				FULL JOIN (SELECT queue, group_id, body, count(*) FROM journal GROUP BY 1, 2, 3) j
+				ON (g.queue, g.body) = (j.queue, j.body) AND g.group_id IS NOT DISTINCT FROM j.group_id
+				WHERE g.count IS DISTINCT FROM 1 OR j.count IS DISTINCT FROM 1}),
+			'0', "$name: what was committed had its effect exactly once, and nothing else had any");
+		is( $node->safe_psql('postgres', q{SELECT count(*) FROM
+				(SELECT body::int AS n, row_number() OVER (PARTITION BY group_id ORDER BY id) AS place
+				FROM got WHERE queue = 'ord.fifo') x WHERE n <> place}),
+			'0', "$name: FIFO groups in the order of the commits, without gaps");
+		return;
+	};
+	my $rows = sub {
+		return { map { split /\|/ } split /\n/, $node->safe_psql('postgres', 'SELECT queue, count(*) FROM journal GROUP BY 1') };
+	};
+
+	my $expired = 0;
+	foreach my $round (1 .. $rounds)
+	{
+		my $name = "relay killed, $round";
+		my $before = crashes($node);
+		my $writers = start_writers($node, $script);
+
+		more_is_sent($sqs, "$name: under load", @queues);
+		$sqs->fault(kind => 'lose_reply', action => 'SendMessageBatch', queue => $_, count => 2)
+		  foreach $round % 2 ? () : @queues;
+		my $pid = poll_until(sub { database_worker($node) }, "$name: there is a relay");
+
+		# from now on SQS takes messages, and the relay hears nothing of it
+		$sqs->fault(kind => 'latency', ms => 15000, action => 'SendMessageBatch', queue => $_) foreach @queues;
+		more_is_sent($sqs, "$name: SQS has taken more", @queues);
+		if ($round % 3 == 2)
+		{
+			# longer than SQS remembers the deduplication ids of FIFO queues
+			$sqs->advance(301);
+			$expired++;
+		}
+		kill('KILL', $pid);
+		poll_until(sub { crashes($node) > $before }, "$name: takes the server down");
+		$sqs->clear_faults;
+		writers_end($writers);
+		$node->poll_query_until('postgres', q{SELECT true});
+	}
+	$all_had_their_effect->('relay killed');
+
+	my $committed = $rows->();
+	my %s = map { $_ => $sqs->stats($_) } @queues;
+	note("$_: $committed->{$_} rows, sent $s{$_}{sent}, deduplicated $s{$_}{deduplicated}") foreach @queues;
+	cmp_ok($committed->{$_}, '>', 20 * $rounds, "$_: there was load") foreach @queues;
+	cmp_ok($s{std}{sent}, '>=', $committed->{std} + $rounds, 'each kill had the relay send something again');
+	cmp_ok($s{'ord.fifo'}{deduplicated}, '>=', $rounds - $expired, 'FIFO queues recognise what is sent again');
+	cmp_ok($s{'ord.fifo'}{sent}, '>=', $committed->{'ord.fifo'} + $expired, 'unless they have forgotten it, and the inbox does');
+	is("$s{$_}{deleted} $s{$_}{visible}", "$s{$_}{sent} 0", "SQS's books of $_: all sent, all deleted") foreach @queues;
+
+	# ---- it is asked to leave
+
+	my %before = map { $_ => $sqs->stats($_) } @queues;
+	my $crashes = crashes($node);
+	my $writers = start_writers($node, $script);
+	foreach my $round (1 .. $rounds)
+	{
+		my $name = "relay terminated, $round";
+
+		my $pid = poll_until(sub { database_worker($node) }, "$name: there is a relay");
+		my @faults = map { $sqs->fault(kind => 'latency', ms => 700, action => 'SendMessageBatch', queue => $_) } @queues;
+		more_is_sent($sqs, "$name: SQS has taken messages, and not said so", @queues);
+		kill('TERM', $pid);
+		poll_until(sub { my $now = database_worker($node); $now && $now != $pid }, "$name: another one is there");
+		$sqs->clear_faults($_) foreach @faults;
+		more_is_sent($sqs, "$name: which sends", @queues);
+	}
+	stop_writers($writers);
+	$all_had_their_effect->('relay terminated');
+	is(crashes($node), $crashes, 'relay terminated: the server went on');
+
+	# the same at a fast stop of the server
+	foreach my $round (1 .. $rounds / 3)
+	{
+		my $name = "server stopped, $round";
+
+		$writers = start_writers($node, $script);
+		more_is_sent($sqs, "$name: under load", @queues);
+		my @faults = map { $sqs->fault(kind => 'latency', ms => 700, action => 'SendMessageBatch', queue => $_) } @queues;
+		more_is_sent($sqs, "$name: SQS has taken messages, and not said so", @queues);
+		$node->stop('fast');
+		$sqs->clear_faults($_) foreach @faults;
+		writers_end($writers);
+		$node->start;
+	}
+	$all_had_their_effect->('server stopped');
+
+	my $now = $rows->();
+	foreach my $queue (@queues)
+	{
+		my $s = $sqs->stats($queue);
+		is( join(' ', $s->{sent} - $before{$queue}{sent}, $s->{deduplicated} - $before{$queue}{deduplicated}),
+			join(' ', $now->{$queue} - $committed->{$queue}, 0), "$queue: a relay that leaves sends nothing twice");
+	}
+	is($node->safe_psql('postgres', 'SELECT count(*) FROM sqs_failures'), '0', 'no failures');
+
+	$node->stop;
+	$sqs->stop_sqs;
+	check_log(
+		$node,
+		qr/FATAL:  the database system is (?:starting up|not yet accepting|in recovery|shutting down)/,
+		qr/WARNING:  terminating connection because of crash of another server process/,
+		qr/FATAL:  terminating connection due to administrator command/,
+		qr/FATAL:  terminating background worker "sqsbridge handler worker" due to administrator command/,
+		qr/background worker "sqsbridge handler worker" \(PID \d+\) exited with exit code 1$/,
+		qr/background worker "sqsbridge database worker" \(PID \d+\) was terminated by signal 9: Killed/);
+}
+
+done_testing();
