@@ -477,5 +477,11 @@ sqs_database_worker_main(Datum arg)
 	}
 
 	stop_relay(wait_event);
+
+	/* the next one need not wait: this one leaves as it should */
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	database->failures = 0;
+	database->next_start = 0;
+	LWLockRelease(sqs_shared->lock);
 	proc_exit(0);
 }

@@ -105,7 +105,23 @@ sub more_is_sent
 	my ($sqs, $name, @queues) = @_;
 	my %before = map { $_ => sent($sqs, $_) } @queues;
 
-	return poll_until(sub { !grep { sent($sqs, $_) <= $before{$_} } @queues }, $name);
+	return poll_until(sub { !grep { sent($sqs, $_) < $before{$_} + 50 } @queues }, $name);
+}
+
+# From now on SQS takes messages of these queues, but says so only after a
+# while.  Waits for that to happen, and returns the faults.
+sub answers_are_late
+{
+	my ($sqs, $name, $ms, @queues) = @_;
+	my @ids = map { $sqs->fault(kind => 'latency', ms => $ms, action => 'SendMessageBatch', queue => $_) } @queues;
+
+	poll_until(
+		sub {
+			my %fired = map { $_->{id} => $_->{fired} } @{ $sqs->faults };
+			return !grep { !$fired{$_} } @ids;
+		},
+		"$name: SQS has taken messages, and not said so");
+	return @ids;
 }
 
 # ---- the relay is killed between sending and deleting
@@ -176,9 +192,7 @@ EOQ
 		  foreach $round % 2 ? () : @queues;
 		my $pid = poll_until(sub { database_worker($node) }, "$name: there is a relay");
 
-		# from now on SQS takes messages, and the relay hears nothing of it
-		$sqs->fault(kind => 'latency', ms => 15000, action => 'SendMessageBatch', queue => $_) foreach @queues;
-		more_is_sent($sqs, "$name: SQS has taken more", @queues);
+		answers_are_late($sqs, $name, 15000, @queues);
 		if ($round % 3 == 2)
 		{
 			# longer than SQS remembers the deduplication ids of FIFO queues
@@ -207,13 +221,14 @@ EOQ
 	my %before = map { $_ => $sqs->stats($_) } @queues;
 	my $crashes = crashes($node);
 	my $writers = start_writers($node, $script);
-	foreach my $round (1 .. $rounds)
+
+	# (often enough that a back-off, which doubles each time, would be noticed)
+	foreach my $round (1 .. ($long ? 20 : 8))
 	{
 		my $name = "relay terminated, $round";
 
 		my $pid = poll_until(sub { database_worker($node) }, "$name: there is a relay");
-		my @faults = map { $sqs->fault(kind => 'latency', ms => 700, action => 'SendMessageBatch', queue => $_) } @queues;
-		more_is_sent($sqs, "$name: SQS has taken messages, and not said so", @queues);
+		my @faults = answers_are_late($sqs, $name, 400, @queues);
 		kill('TERM', $pid);
 		poll_until(sub { my $now = database_worker($node); $now && $now != $pid }, "$name: another one is there");
 		$sqs->clear_faults($_) foreach @faults;
@@ -230,8 +245,7 @@ EOQ
 
 		$writers = start_writers($node, $script);
 		more_is_sent($sqs, "$name: under load", @queues);
-		my @faults = map { $sqs->fault(kind => 'latency', ms => 700, action => 'SendMessageBatch', queue => $_) } @queues;
-		more_is_sent($sqs, "$name: SQS has taken messages, and not said so", @queues);
+		my @faults = answers_are_late($sqs, $name, 400, @queues);
 		$node->stop('fast');
 		$sqs->clear_faults($_) foreach @faults;
 		writers_end($writers);
@@ -255,6 +269,7 @@ EOQ
 		qr/FATAL:  the database system is (?:starting up|not yet accepting|in recovery|shutting down)/,
 		qr/WARNING:  terminating connection because of crash of another server process/,
 		qr/FATAL:  terminating connection due to administrator command/,
+		qr/FATAL:  connection to client lost/,
 		qr/FATAL:  terminating background worker "sqsbridge handler worker" due to administrator command/,
 		qr/background worker "sqsbridge handler worker" \(PID \d+\) exited with exit code 1$/,
 		qr/background worker "sqsbridge database worker" \(PID \d+\) was terminated by signal 9: Killed/);
