@@ -79,7 +79,9 @@ sub kill_server
 	my ($node, $name) = @_;
 	my $pid = (split /\n/, slurp_file($node->data_dir . '/postmaster.pid'))[0];
 
-	kill('KILL', $pid, SqsTest::server_processes($node));
+	# (nobody may see another one's end)
+	kill('STOP', $pid);
+	kill('KILL', grep { $_ != $pid } SqsTest::server_processes($node));
 	$node->kill9;
 	poll_until(sub { !SqsTest::server_processes($node) && !kill(0, $pid) }, "$name: all processes are gone");
 	return;
@@ -200,8 +202,8 @@ EOQ
 			$expired++;
 		}
 		kill('KILL', $pid);
-		poll_until(sub { crashes($node) > $before }, "$name: takes the server down");
 		$sqs->clear_faults;
+		poll_until(sub { crashes($node) > $before }, "$name: takes the server down");
 		writers_end($writers);
 		$node->poll_query_until('postgres', q{SELECT true});
 	}
@@ -273,6 +275,110 @@ EOQ
 		qr/FATAL:  terminating background worker "sqsbridge handler worker" due to administrator command/,
 		qr/background worker "sqsbridge handler worker" \(PID \d+\) exited with exit code 1$/,
 		qr/background worker "sqsbridge database worker" \(PID \d+\) was terminated by signal 9: Killed/);
+}
+
+# ---- what a crash takes has not been sent
+
+# Nobody waits for his commit to be durable, and nobody flushes WAL but the
+# relay; no handlers, so SQS keeps all that it was sent.
+{
+	my @queues = ('kept', 'kept.fifo');
+	my $sqs = start_sqs(queues => \@queues);
+	my $node = new_node('async', conf => "synchronous_commit = off\nwal_writer_delay = 10s\n");
+
+	setup_database($node, $sqs);
+	$node->safe_psql('postgres', "SET synchronous_commit = on; $objects
+		SELECT sqs_register_queue(q, server => 'aws') FROM unnest(ARRAY['kept', 'kept.fifo']) q");
+
+	# a number or id may come again after a crash, so each body has its own
+	my $script = <<'EOQ';
+\set g random(1, 5)
+BEGIN;
+UPDATE turn SET n = n + 1 WHERE g = :g RETURNING n \gset
+SELECT put('kept', NULL, gen_random_uuid()::text);
+SELECT put('kept.fifo', 'g' || :g, :n || ' ' || gen_random_uuid());
+COMMIT;
+EOQ
+
+	# body => number of times, and of each group the bodies in order of arrival
+	my $taken = sub {
+		my ($queue) = @_;
+		my (%times, %groups);
+
+		foreach (@{ $sqs->messages($queue) })
+		{
+			$times{ $_->{body} }++;
+			push @{ $groups{ $_->{group_id} || '' } }, $_->{body};
+		}
+		return (\%times, \%groups);
+	};
+	my $committed = sub {
+		my ($queue) = @_;
+		return map { $_ => 1 } split /\n/, $node->safe_psql('postgres', "SELECT body FROM journal WHERE queue = '$queue'");
+	};
+	my $no_ghosts = sub {
+		my ($name) = @_;
+
+		foreach my $queue (@queues)
+		{
+			my ($times) = $taken->($queue);
+			my %rows = $committed->($queue);
+			my @ghosts = grep { !$rows{$_} } keys %$times;
+			is(scalar(@ghosts), 0, "$name: nothing is in $queue whose transaction is lost")
+			  or diag("@ghosts[0 .. ($#ghosts < 4 ? $#ghosts : 4)]");
+		}
+		return;
+	};
+
+	my ($finished, $lost) = (0, 0);
+	foreach my $round (1 .. $rounds)
+	{
+		my $name = "crash, $round";
+		my $log = "$tmp/log$round";
+		my $writers = start_writers($node, $script, '-l', "--log-prefix=$log", '-R', '500');
+
+		# the server dies at different distances from a flush, and of some
+		# messages SQS's answer is on its way
+		more_is_sent($sqs, "$name: under load", @queues);
+		answers_are_late($sqs, $name, 15000, @queues) if $round % 2;
+		kill_server($node, $name);
+		writers_end($writers);
+		$sqs->clear_faults;
+		$node->start;
+		$no_ghosts->($name);
+		$finished += () = slurp_file($_) =~ /\n/g foreach glob("$log*");
+		my $survived = $node->safe_psql('postgres', "SELECT count(*) FROM journal WHERE queue = 'kept'");
+		note("$name: $finished transactions said to be committed, $survived there");
+		$lost = $finished - $survived;
+	}
+	note("$lost transactions lost");
+	query_is($node, $left, '0|0|0', 'crash: nothing is left in the outbox', timeout => 120);
+	$no_ghosts->('crash, in the end');
+	foreach my $queue (@queues)
+	{
+		my ($times, $order) = $taken->($queue);
+		my %rows = $committed->($queue);
+		my $stats = $sqs->stats($queue);
+
+		is(scalar(grep { !$times->{$_} } keys %rows), 0, "$queue: all that is committed is sent");
+		note("$queue: " . keys(%rows) . " rows, sent $stats->{sent}, deduplicated $stats->{deduplicated}");
+		next if $queue eq 'kept';
+		is(scalar(grep { $_ > 1 } values %$times), 0, "$queue: once");
+
+		my @wrong;
+		foreach my $bodies (values %$order)
+		{
+			my $n = 0;
+			push @wrong, grep { (split / /)[0] != ++$n } @$bodies;
+		}
+		is(scalar(@wrong), 0, "$queue: in the order of the commits, without gaps") or diag($wrong[0]);
+	}
+	$node->stop;
+	$sqs->stop_sqs;
+	check_log(
+		$node,
+		qr/FATAL:  the database system is (?:starting up|not yet accepting|shutting down)/,
+		qr/FATAL:  terminating connection due to administrator command/);
 }
 
 done_testing();
