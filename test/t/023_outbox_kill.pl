@@ -126,6 +126,28 @@ sub answers_are_late
 	return @ids;
 }
 
+# Hold up the relay until there is WAL that nobody has flushed, and so would be
+# lost if the server died now.
+sub commits_are_lost
+{
+	my ($node, $name) = @_;
+	my $pid = database_worker($node);
+
+	return poll_until(
+		sub {
+			# (it may have something locked that the writers need)
+			kill('STOP', $pid);
+			foreach (1 .. 20)
+			{
+				return 1
+				  if $node->safe_psql('postgres', 'SELECT pg_current_wal_insert_lsn() - pg_current_wal_flush_lsn() > 30000') eq 't';
+			}
+			kill('CONT', $pid);
+			return;
+		},
+		"$name: commits are not durable");
+}
+
 # ---- the relay is killed between sending and deleting
 
 {
@@ -280,11 +302,16 @@ EOQ
 # ---- what a crash takes has not been sent
 
 # Nobody waits for his commit to be durable, and nobody flushes WAL but the
-# relay; no handlers, so SQS keeps all that it was sent.
+# relay, which is held up in every third round; no handlers, so SQS keeps all
+# that it was sent.
 {
 	my @queues = ('kept', 'kept.fifo');
 	my $sqs = start_sqs(queues => \@queues);
-	my $node = new_node('async', conf => "synchronous_commit = off\nwal_writer_delay = 10s\n");
+	my $node = new_node('async', conf => <<'EOC');
+synchronous_commit = off
+wal_writer_delay = 10s
+wal_buffers = 16MB
+EOC
 
 	setup_database($node, $sqs);
 	$node->safe_psql('postgres', "SET synchronous_commit = on; $objects
@@ -330,28 +357,28 @@ EOQ
 		return;
 	};
 
-	my ($finished, $lost) = (0, 0);
+	my ($finished, $lost, $survived) = (0, 0, 0);
 	foreach my $round (1 .. $rounds)
 	{
 		my $name = "crash, $round";
 		my $log = "$tmp/log$round";
 		my $writers = start_writers($node, $script, '-l', "--log-prefix=$log", '-R', '500');
 
-		# the server dies at different distances from a flush, and of some
-		# messages SQS's answer is on its way
 		more_is_sent($sqs, "$name: under load", @queues);
 		answers_are_late($sqs, $name, 15000, @queues) if $round % 2;
+		commits_are_lost($node, $name) if $round % 3 == 2;
 		kill_server($node, $name);
 		writers_end($writers);
 		$sqs->clear_faults;
 		$node->start;
 		$no_ghosts->($name);
-		$finished += () = slurp_file($_) =~ /\n/g foreach glob("$log*");
-		my $survived = $node->safe_psql('postgres', "SELECT count(*) FROM journal WHERE queue = 'kept'");
-		note("$name: $finished transactions said to be committed, $survived there");
-		$lost = $finished - $survived;
+		$finished = () = join('', map { slurp_file($_) } glob("$log*")) =~ /\n/g;
+		$survived = $node->safe_psql('postgres', "SELECT count(*) FROM journal WHERE queue = 'kept'") - $survived;
+		note("$name: of $finished transactions that were said to be committed $survived are there");
+		$lost += $finished - $survived if $finished > $survived;
+		$survived = $node->safe_psql('postgres', "SELECT count(*) FROM journal WHERE queue = 'kept'");
 	}
-	note("$lost transactions lost");
+	cmp_ok($lost, '>', 0, 'crash: transactions were lost');
 	query_is($node, $left, '0|0|0', 'crash: nothing is left in the outbox', timeout => 120);
 	$no_ghosts->('crash, in the end');
 	foreach my $queue (@queues)
@@ -379,6 +406,99 @@ EOQ
 		$node,
 		qr/FATAL:  the database system is (?:starting up|not yet accepting|shutting down)/,
 		qr/FATAL:  terminating connection due to administrator command/);
+}
+
+# ---- two servers send to each other, and are killed on the way
+
+{
+	my $messages = $long ? 10_000 : 1000;
+	my $kills = $long ? 9 : 3;
+	my @queues = ('there', 'back');
+	my $sqs = start_sqs(queues => [ map { "$_,VisibilityTimeout=3" } @queues ]);
+	my ($here, $far) = map { new_node($_, conf => "sqsbridge.failure_retention = 1d\n") } 'here', 'far';
+
+	foreach ($here, $far)
+	{
+		setup_database($_, $sqs);
+		$_->safe_psql('postgres', 'CREATE TABLE effect (body text); CREATE TABLE source (body text)');
+	}
+	$here->safe_psql('postgres', <<'EOQ');
+CREATE FUNCTION note_down(m sqs_message) RETURNS void LANGUAGE sql AS 'INSERT INTO effect VALUES (m.body)';
+SELECT sqs_register_queue('there', server => 'aws');
+SELECT sqs_register_queue('back', server => 'aws', handler => 'note_down', concurrency => 2);
+EOQ
+	$far->safe_psql('postgres', <<'EOQ');
+CREATE FUNCTION pass_on(m sqs_message) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO effect VALUES (m.body);
+  IF m.body::int % 50 = 0 AND m.receive_count = 1 THEN
+    PERFORM sqs_enqueue('back', 'failed ' || m.body);
+    RAISE EXCEPTION 'not the first time';
+  END IF;
+  PERFORM sqs_enqueue('back', m.body);
+END $$;
+SELECT sqs_register_queue('back', server => 'aws');
+SELECT sqs_register_queue('there', server => 'aws', handler => 'pass_on', concurrency => 2, retry_delay => '1 s');
+EOQ
+	my $done = sub { $sqs->stats('back')->{deleted} };
+	my $fed = 0;
+
+	$sqs->fault(kind => 'latency', ms => 100, action => 'SendMessageBatch');
+	foreach my $round (1 .. $kills)
+	{
+		my @victims = $round % 3 == 1 ? $far : $round % 3 == 2 ? $here : ($far, $here);
+		my $name = "chain, $round, kill -9 of " . join(' and ', map { $_->name } @victims);
+		my $before = $done->();
+		my $until = int($messages * $round / $kills);
+
+		# many transactions, some of them with many messages
+		while ($fed < $until)
+		{
+			my $first = $fed + 1;
+			$fed += 1 + int(rand(60));
+			$fed = $until if $fed > $until;
+			$here->safe_psql('postgres', "WITH s AS (INSERT INTO source SELECT generate_series($first, $fed) RETURNING body)
+				SELECT count(sqs_enqueue('there', body)) FROM s");
+		}
+		poll_until(sub { $done->() > $before }, "$name: messages are on the way");
+		kill_server($_, $name) foreach @victims;
+		$_->start foreach @victims;
+	}
+	foreach my $node ($here, $far)
+	{
+		my $name = $node->name;
+
+		query_is($node, 'SELECT count(*) FROM effect', $messages, "chain, $name: all has had its effect", timeout => 120);
+		query_is($node, $left, '0|0|0', "chain, $name: nothing is left in the outbox");
+	}
+	$sqs->is_empty($_, "chain: nothing is left in $_") foreach @queues;
+	foreach my $node ($here, $far)
+	{
+		is( $node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT body), min(body::int), max(body::int) FROM effect'),
+			"$messages|$messages|1|$messages", 'chain, ' . $node->name . ': once, and nothing else had any');
+	}
+	is($here->safe_psql('postgres', 'SELECT count(*) FROM source'), $messages, 'chain: as many as were sent');
+	is($here->safe_psql('postgres', 'SELECT count(*) FROM sqs_failures'), 0, 'chain, here: no failures');
+	is( $far->safe_psql('postgres', "SELECT count(*) > 0, count(*) FILTER (WHERE message <> 'not the first time') FROM sqs_failures"),
+		't|0', 'chain, far: those that were meant to fail did, and no other');
+	foreach my $queue (@queues)
+	{
+		my $s = $sqs->stats($queue);
+		note("$queue: sent $s->{sent}, delivered $s->{received}");
+		is("$s->{visible} $s->{in_flight} $s->{deleted}", "0 0 $s->{sent}", "SQS's books of $queue: all sent, all deleted");
+		cmp_ok($s->{sent}, '>=', $messages, "$queue: each was sent");
+	}
+
+	foreach my $node ($here, $far)
+	{
+		$node->stop;
+		check_log(
+			$node,
+			qr/ERROR:  not the first time/,
+			qr/FATAL:  the database system is (?:starting up|not yet accepting|shutting down)/,
+			qr/FATAL:  terminating connection due to administrator command/);
+	}
+	$sqs->stop_sqs;
 }
 
 done_testing();
