@@ -790,14 +790,13 @@ confirm_sent(const SentMembers *sent, const SqsDigests *digests, SqsBatchEntry *
 }
 
 static void
-no_result(SqsBatchEntry *entry)
+no_result(SqsBatchEntry *entry, const char *why)
 {
 	memset(entry, 0, sizeof(*entry));
 	entry->class = AWS_ERROR_TRANSIENT;
 	entry->may_be_done = true;
 	strlcpy(entry->code, "NoResult", sizeof(entry->code));
-	strlcpy(entry->message, "the reply does not mention this entry",
-			sizeof(entry->message));
+	strlcpy(entry->message, why, sizeof(entry->message));
 }
 
 bool
@@ -806,7 +805,7 @@ sqs_parse_send(char *data, size_t len, const SqsDigests *digests, SqsBatchEntry 
 	JsonReader	reader;
 	SentMembers sent;
 
-	no_result(entry);
+	no_result(entry, "the reply does not name the message");
 	memset(&sent, 0, sizeof(sent));
 	if (!begin_reply(&reader, data, len))
 		return false;
@@ -819,7 +818,9 @@ sqs_parse_send(char *data, size_t len, const SqsDigests *digests, SqsBatchEntry 
 		if (!ok)
 			return false;
 	}
-	if (!end_reply(&reader) || sent.message_id.len == 0)
+
+	/* an id that begins with a NUL is none */
+	if (!end_reply(&reader) || sent.message_id.len == 0 || sent.message_id.data[0] == '\0')
 		return false;
 	confirm_sent(&sent, digests, entry);
 	return true;
@@ -830,9 +831,11 @@ sqs_parse_batch(char *data, size_t len, int nentries, const SqsDigests *digests,
 				SqsBatchEntry *entries)
 {
 	JsonReader	reader;
+	bool		mentioned[SQS_MAX_BATCH] = {false};
 
+	Assert(nentries <= SQS_MAX_BATCH);
 	for (int i = 0; i < nentries; i++)
-		no_result(&entries[i]);
+		no_result(&entries[i], "the reply does not mention this entry");
 	if (!begin_reply(&reader, data, len))
 		return false;
 	while (next_key(&reader))
@@ -852,6 +855,7 @@ sqs_parse_batch(char *data, size_t len, int nentries, const SqsDigests *digests,
 			SqsSlice	code = {NULL, 0};
 			SqsSlice	message = {NULL, 0};
 			SentMembers sent;
+			SqsBatchEntry told;
 			bool		sender_fault = false;
 			int64		position;
 
@@ -880,28 +884,32 @@ sqs_parse_batch(char *data, size_t len, int nentries, const SqsDigests *digests,
 				return false;
 			if (!slice_int64(id, &position) || position >= nentries)
 				continue;
+
+			memset(&told, 0, sizeof(told));
 			if (successful && digests != NULL)
-				confirm_sent(&sent, &digests[position], &entries[position]);
+				confirm_sent(&sent, &digests[position], &told);
 			else if (successful)
-			{
-				entries[position].ok = true;
-				entries[position].class = AWS_ERROR_NONE;
-				entries[position].may_be_done = false;
-				entries[position].code[0] = '\0';
-				entries[position].message[0] = '\0';
-			}
+				told.ok = true;
 			else
 			{
-				SqsBatchEntry *entry = &entries[position];
-
-				entry->ok = false;
-				entry->may_be_done = false;
-				entry->sender_fault = sender_fault;
-				copy_clipped(entry->code, sizeof(entry->code), code);
-				copy_clipped(entry->message, sizeof(entry->message), message);
-				entry->class = aws_error_classify(entry->code, sender_fault ? 400 : 500,
-												  entry->message);
+				told.sender_fault = sender_fault;
+				copy_clipped(told.code, sizeof(told.code), code);
+				copy_clipped(told.message, sizeof(told.message), message);
+				told.class = aws_error_classify(told.code, sender_fault ? 400 : 500,
+												told.message);
 			}
+
+			/*
+			 * Twice a success is one.  Of anything else told twice nothing is
+			 * known: to believe a success might lose a message, to believe a
+			 * failure might give up one that was sent.
+			 */
+			if (!mentioned[position] || (entries[position].ok && told.ok))
+				entries[position] = told;
+			else
+				no_result(&entries[position],
+						  "the reply contradicts itself about this entry");
+			mentioned[position] = true;
 		}
 		if (reader.token != JSON_ARRAY_END)
 			return false;

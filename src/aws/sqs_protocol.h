@@ -182,8 +182,9 @@ extern bool sqs_parse_receive(char *data, size_t len,
 							  SqsReceivedMessage **messages, int *nmessages);
 
 /*
- * Entries that the reply does not mention fail with code "NoResult".  Digests
- * are given where messages were sent, else NULL.
+ * Entries that the reply does not mention, or of which it tells different
+ * things, fail with code "NoResult" and may have been done all the same.
+ * Digests are given where messages were sent, else NULL.
  */
 extern bool sqs_parse_batch(char *data, size_t len, int nentries,
 							const SqsDigests *digests, SqsBatchEntry *entries);

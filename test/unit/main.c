@@ -118,6 +118,7 @@ static const struct
 	{"sigv4", test_sigv4},
 	{"json", test_json},
 	{"protocol", test_protocol},
+	{"send", test_send},
 	{"errors", test_errors},
 	{"endpoint", test_endpoint},
 	{"credentials", test_credentials},

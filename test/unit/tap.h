@@ -44,6 +44,7 @@ extern char *tap_copy(const char *data, size_t len);
 extern void test_sigv4(void);
 extern void test_json(void);
 extern void test_protocol(void);
+extern void test_send(void);
 extern void test_errors(void);
 extern void test_endpoint(void);
 extern void test_credentials(void);
