@@ -123,6 +123,7 @@ static const struct
 	{"endpoint", test_endpoint},
 	{"credentials", test_credentials},
 	{"client", test_client},
+	{"sender", test_sender},
 };
 
 int

@@ -11,7 +11,7 @@
 #ifndef TAP_H
 #define TAP_H
 
-#ifndef FRONTEND
+#if !defined(FRONTEND) && !defined(UNIT_OF_SERVER_CODE)
 #error "the unit tests are programs, not server code"
 #endif
 
@@ -49,5 +49,6 @@ extern void test_errors(void);
 extern void test_endpoint(void);
 extern void test_credentials(void);
 extern void test_client(void);
+extern void test_sender(void);
 
 #endif							/* TAP_H */
