@@ -380,6 +380,7 @@ typedef struct BatchItem
 	bool		finished;
 	bool		ok;
 	bool		sender_fault;
+	bool		may_be_done;	/* by some attempt */
 	char	   *code;
 	char	   *text;
 	char	   *message_id;
@@ -409,8 +410,18 @@ finish_with_error(BatchItem *item, const char *code, const char *text, bool send
 {
 	item->finished = true;
 	item->code = pstrdup(code);
-	item->text = pstrdup(text);
+	item->text = item->may_be_done ?
+		psprintf("%s (the message may have been sent nevertheless)", text) : pstrdup(text);
 	item->sender_fault = sender_fault;
+}
+
+/* The request has failed that the item was in, or was to be in. */
+static void
+finish_with_call(BatchItem *item, const AwsError *error, bool sender_fault)
+{
+	finish_with_error(item, error->code, error->request_id[0] == '\0' ? error->message :
+					  psprintf("%s, request id %s", error->message, error->request_id),
+					  sender_fault);
 }
 
 static void
@@ -420,6 +431,9 @@ item_done(SendItem *send, SendOutcome outcome, const SqsBatchEntry *entry,
 	BatchItem  *item = (BatchItem *) send;
 	BatchRun   *run = arg;
 
+	/* what one attempt may have done, no later failure undoes */
+	if (entry != NULL ? entry->may_be_done : error->may_be_done)
+		item->may_be_done = true;
 	if (outcome == SEND_RETRY)
 		return;
 	run->unfinished--;
@@ -439,10 +453,7 @@ item_done(SendItem *send, SendOutcome outcome, const SqsBatchEntry *entry,
 			item->message_id = pstrdup(entry->message_id);
 	}
 	else
-		finish_with_error(item, error->code,
-						  psprintf("%s%s", error->message,
-								   error->may_be_done ? " (the message may have been sent nevertheless)" : ""),
-						  error->class == AWS_ERROR_REQUEST);
+		finish_with_call(item, error, error->class == AWS_ERROR_REQUEST);
 }
 
 static void
@@ -628,7 +639,7 @@ sqs_send_batch(PG_FUNCTION_ARGS)
 		bool		isnull[6] = {false, true, true, true, true, true};
 
 		if (!item->finished)	/* the queue as a whole has failed */
-			finish_with_error(item, run.error.code, run.error.message, false);
+			finish_with_call(item, &run.error, false);
 		sent += item->ok;
 		values[0] = Int32GetDatum(i + 1);
 		if (item->message_id != NULL)

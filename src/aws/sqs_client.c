@@ -58,6 +58,7 @@ struct SqsCall
 	int64		go_on_at;		/* waiting for the next attempt; 0: not */
 	int			attempts;
 	int			max_attempts;
+	bool		may_be_done;	/* by an attempt before this one */
 	uint64		turn;			/* of the client's, when it was started */
 	int64		skew_ms;		/* correction of the clock it is signed with */
 	bool		extra_used;		/* the attempt after a clock or key correction */
@@ -312,6 +313,8 @@ finish(SqsCall *call)
 	unlink_call(call);
 	free_headers(call);
 	json_writer_free(&call->body);
+	if (call->error.class != AWS_ERROR_NONE)
+		call->error.may_be_done = call->may_be_done;
 	call->finished = true;
 	call->go_on_at = 0;
 	call->ended = now_ms();
@@ -547,6 +550,9 @@ reply_done(HttpReply *reply, void *arg)
 		}
 		strlcpy(call->error.request_id, reply->request_id, sizeof(call->error.request_id));
 	}
+
+	/* what one attempt may have done, no later failure undoes */
+	call->may_be_done = call->may_be_done || call->error.may_be_done;
 
 	/* a refused signature may be our clock's fault; refused keys may be old */
 	if (call->error.class == AWS_ERROR_CREDENTIALS)
