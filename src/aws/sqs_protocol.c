@@ -895,6 +895,8 @@ sqs_parse_batch(char *data, size_t len, int nentries, const SqsDigests *digests,
 				told.sender_fault = sender_fault;
 				copy_clipped(told.code, sizeof(told.code), code);
 				copy_clipped(told.message, sizeof(told.message), message);
+				if (told.message[0] == '\0')	/* it is optional */
+					strlcpy(told.message, "SQS gives no reason", sizeof(told.message));
 				told.class = aws_error_classify(told.code, sender_fault ? 400 : 500,
 												told.message);
 			}
