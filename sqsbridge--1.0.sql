@@ -969,7 +969,10 @@ CREATE VIEW @extschema@.sqs_stats_outbox AS
 SELECT
 	q.name AS queue,
 	q.queue_id,
-	COALESCE(s.outbox_state, 'idle'::text) AS state,
+	CASE
+	WHEN q.enabled THEN COALESCE(s.outbox_state, 'idle'::text)
+	ELSE 'disabled'::text
+	END AS state,
 	s.outbox_state_since AS state_since,
 	COALESCE(r.waiting, 0::bigint) AS waiting,
 	r.oldest_at,

@@ -242,6 +242,7 @@ set_server(SqsQueueConfig *queue, ForeignServer *server)
 	SqsServerOptions options;
 
 	sqs_server_options(server, &options);
+	queue->server_oid = server->serverid;
 	queue->region = options.region;
 	queue->endpoint = options.endpoint;
 	queue->allow_http = options.allow_http;

@@ -38,6 +38,7 @@ typedef struct SqsQueueConfig
 
 	/* its server */
 	char	   *server;
+	Oid			server_oid;
 	char	   *region;			/* NULL: from the endpoint */
 	char	   *endpoint;		/* NULL: AWS's for the region */
 	bool		allow_http;

@@ -68,6 +68,7 @@ typedef struct EnqueuedQueue
 {
 	struct EnqueuedQueue *next;
 	Oid			role;
+	Oid			server;
 	int32		queue_id;
 	bool		fifo;
 	char		name[SQS_QUEUE_NAME_MAX + 1];
@@ -120,7 +121,11 @@ begin_transaction(void)
 	current = begun;
 }
 
-/* The queue, if it is there and the current role may send to it. */
+/*
+ * The queue, if it is there and the current role may send to it.  Whether it
+ * may is asked each time, as it is for a table: privileges may be revoked
+ * while the transaction lasts.
+ */
 static EnqueuedQueue *
 find_queue(const char *name)
 {
@@ -130,12 +135,16 @@ find_queue(const char *name)
 
 	for (queue = current->queues; queue != NULL; queue = queue->next)
 	{
-		if (queue->role == role && strcmp(queue->name, name) == 0)
+		if (queue->role == role && strcmp(queue->name, name) == 0 &&
+			SearchSysCacheExists1(FOREIGNSERVEROID, ObjectIdGetDatum(queue->server)) &&
+			object_aclcheck(ForeignServerRelationId, queue->server, role,
+							ACL_USAGE) == ACLCHECK_OK)
 			return queue;
 	}
 	config = sqs_catalog_queue_to_send(name);
 	queue = MemoryContextAlloc(TopTransactionContext, sizeof(EnqueuedQueue));
 	queue->role = role;
+	queue->server = config->server_oid;
 	queue->queue_id = config->queue_id;
 	queue->fifo = config->fifo;
 	strlcpy(queue->name, config->name, sizeof(queue->name));

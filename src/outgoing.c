@@ -156,6 +156,16 @@ prepare_id(Datum value, const char *name, SqsSlice *slice)
 
 /* ---- attributes ---- */
 
+/* The beginning of a name or type, for an error message. */
+static char *
+shown(SqsSlice text, int encoding)
+{
+	int			len = pg_encoding_mbcliplen(encoding, text.data, (int) text.len, 300);
+	char	   *clipped = pnstrdup(text.data, len);
+
+	return pg_any_to_server(clipped, len, encoding);
+}
+
 static bool
 begins_with(SqsSlice text, const char *prefix)
 {
@@ -188,7 +198,7 @@ check_attribute_name(SqsSlice name)
 	if (why == NULL)
 		return NULL;
 	return refuse_value(psprintf("invalid attribute name \"%s\"",
-								 pnstrdup(name.data, Min(name.len, 300))),
+								 shown(name, GetDatabaseEncoding())),
 						psprintf("The name of an attribute %s.", why), NULL);
 }
 
@@ -206,7 +216,7 @@ check_data_type(const char *name, SqsSlice type)
 			return check_characters(type, psprintf("the type of attribute \"%s\"", name));
 	}
 	return refuse_value(psprintf("invalid type \"%s\" of attribute \"%s\"",
-								 pnstrdup(type.data, Min(type.len, 300)), name),
+								 shown(type, PG_UTF8), name),
 						"A type is String, Number or Binary, optionally followed by a period and a label, and has at most 256 characters.",
 						NULL);
 }
@@ -339,8 +349,10 @@ prepare_object(JsonbIterator **it, const char *name, SqsAttribute *attribute)
 		else if (v.val.string.len == 11 && memcmp(v.val.string.val, "BinaryValue", 11) == 0)
 			slice = &binary;
 		(void) JsonbIteratorNext(it, &v, true);
-		if (slice == NULL || !jsonb_text(&v, slice))
+		if (slice == NULL || v.type != jbvString)
 			return malformed_attribute(name);
+		if (!jsonb_text(&v, slice))
+			return not_utf8(psprintf("attribute \"%s\"", name));
 	}
 	if (attribute->data_type.data == NULL)
 		return malformed_attribute(name);
