@@ -22,7 +22,8 @@
  *
  * Beyond our control: on a kept-alive connection that dies before the first
  * byte of a reply libcurl repeats the request on a new one, POST or not.  For
- * everything but sends to standard queues that is harmless.
+ * everything but sends to standard queues that is harmless; where it matters
+ * HttpReply.repeated tells.
  *
  *-------------------------------------------------------------------------
  */
@@ -59,6 +60,7 @@ struct HttpRequest
 	size_t		size;			/* of reply.body */
 	size_t		max_reply;
 	int64		deadline;		/* ms */
+	bool		begun;			/* on some connection */
 	bool		too_large;
 	bool		no_memory;
 	CURLcode	result;
@@ -131,6 +133,23 @@ socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *socketp
 		pool->epoll_failed = true;
 	return 0;
 }
+
+#if LIBCURL_VERSION_NUM >= 0x075000
+/* There is a connection, and the request goes out next. */
+static int
+prereq_callback(void *arg, char *peer, char *local, int peer_port, int local_port)
+{
+	HttpRequest *request = arg;
+
+	(void) peer;
+	(void) local;
+	(void) peer_port;
+	(void) local_port;
+	request->reply.repeated = request->begun;
+	request->begun = true;
+	return CURL_PREREQFUNC_OK;
+}
+#endif
 
 static int
 timer_callback(CURLM *multi, long timeout_ms, void *arg)
@@ -404,6 +423,10 @@ new_request(HttpPool *pool)
 	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, header_callback);
 	curl_easy_setopt(easy, CURLOPT_HEADERDATA, request);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, request->curl_error);
+#if LIBCURL_VERSION_NUM >= 0x075000
+	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, prereq_callback);
+	curl_easy_setopt(easy, CURLOPT_PREREQDATA, request);
+#endif
 	curl_easy_setopt(easy, CURLOPT_POST, 1L);
 	return request;
 }
@@ -431,6 +454,7 @@ http_post(HttpPool *pool, const char *url, const char *const *headers,
 	request->size = 0;
 	request->max_reply = max_reply;
 	request->deadline = now_ms() + Max(timeout_ms, 1);
+	request->begun = false;
 	request->too_large = false;
 	request->no_memory = false;
 	request->curl_error[0] = '\0';

@@ -23,6 +23,7 @@ typedef struct HttpReply
 	char		query_error[128];
 	char		error_type[128];
 	bool		sent;			/* the request may have reached the server */
+	bool		repeated;		/* by libcurl, after it may have reached it */
 	AwsError	error;			/* class AWS_ERROR_NONE: there is a reply */
 } HttpReply;
 

@@ -552,7 +552,7 @@ reply_done(HttpReply *reply, void *arg)
 	}
 
 	/* what one attempt may have done, no later failure undoes */
-	call->may_be_done = call->may_be_done || call->error.may_be_done;
+	call->may_be_done = call->may_be_done || call->error.may_be_done || reply->repeated;
 
 	/* a refused signature may be our clock's fault; refused keys may be old */
 	if (call->error.class == AWS_ERROR_CREDENTIALS)
