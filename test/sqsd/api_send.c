@@ -76,11 +76,15 @@ type_is(const char *type, const char *kind)
 	return strncmp(type, kind, len) == 0 && (type[len] == '\0' || type[len] == '.');
 }
 
-/* A decimal number of at most 38 significant digits, -1e-128 .. 1e126 */
+/*
+ * A decimal number of at most 38 significant digits, -1e-128 .. 1e126; zeros
+ * before and behind the others do not count.
+ */
 static bool
 number_legal(const char *s)
 {
 	int			digits = 0;
+	int			zeros = 0;
 	bool		any = false;
 	bool		significant = false;
 	bool		point = false;
@@ -100,6 +104,7 @@ number_legal(const char *s)
 			significant = true;
 		if (significant)
 			digits++;
+		zeros = *s == '0' ? zeros + 1 : 0;
 	}
 	if (!any)
 		return false;
@@ -115,7 +120,7 @@ number_legal(const char *s)
 			return false;
 		s = end;
 	}
-	return *s == '\0' && digits <= 38 && exponent >= -128 && exponent <= 126;
+	return *s == '\0' && digits - (significant ? zeros : 0) <= 38 && exponent >= -128 && exponent <= 126;
 }
 
 static int
