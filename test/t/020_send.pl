@@ -73,7 +73,8 @@ package Session
 	{
 		my ($self, $script) = @_;
 		$self->{in} .= "$script\n";
-		$self->{run}->pump while length $self->{in};
+		# pump() would wait for an answer
+		$self->{run}->pump_nb while length $self->{in};
 		return;
 	}
 
@@ -218,6 +219,9 @@ foreach my $case (@splits)
 		"takes $requests requests");
 }
 is($sqs->stats->{errors}, 0, 'SQS has had nothing to refuse');
+is( sql(q{SELECT sent, send_failures, send_calls FROM sqs_stats WHERE queue = 'split'}),
+	join('|', $sqs->stats('split')->{sent}, 0, $sqs->calls('split', 'SendMessage') + $sqs->calls('split', 'SendMessageBatch')),
+	'sqs_stats has as many messages and calls as SQS');
 
 # ---- numbers
 
@@ -429,9 +433,8 @@ suffering(
 	});
 
 # statistics agree with the books
-is( sql(q{SELECT sent = 10 + 9 + 8 * 4 AND send_failures > 0, send_calls FROM sqs_stats WHERE queue = 'ill'}),
-	't|' . ($sqs->calls('ill', 'SendMessage') + $sqs->calls('ill', 'SendMessageBatch')),
-	'sqs_stats has counted what was sent, and all calls');
+is(sql(q{SELECT sent = 10 + 9 + 8 * 4, send_failures > 0 FROM sqs_stats WHERE queue = 'ill'}), 't|t',
+	'sqs_stats has counted what was sent, once each');
 
 # ---- queues that are not there, or not in use
 
@@ -570,8 +573,8 @@ my $waits = sub {
 my $large = "repeat('x', $MiB)";
 my @hung = (
 	(map { my $q = "bad$_"; ([ "$q: sqs_send", "SELECT sqs_send('$q', 'x')" ]) } 1 .. $serial),
-	[ 'an upload that stops', "SELECT sqs_send('bad2', $large)" ],
-	[ 'sixteen uploads', "SELECT * FROM sqs_send_batch('bad2', ARRAY(SELECT sqs_outgoing($large) FROM generate_series(1, 20)))" ],
+	[ 'an upload that stops', "SELECT sqs_send('bad3', $large)" ],
+	[ 'sixteen uploads', "SELECT * FROM sqs_send_batch('bad3', ARRAY(SELECT sqs_outgoing($large) FROM generate_series(1, 20)))" ],
 	[ 'a black hole', "SELECT sqs_send('ill', 'x')" ],
 	[ 'a black hole under a batch', "SELECT * FROM sqs_send_batch('ill', ARRAY(SELECT sqs_outgoing('x') FROM generate_series(1, 1000)))" ]);
 my $hole = $sqs->fault(kind => 'blackhole', queue => 'ill');
@@ -617,7 +620,7 @@ if ($long)
 	$hole = $sqs->fault(kind => 'blackhole', queue => 'ill');
 	$took = elapsed(sub { fails(q{SELECT sqs_send('ill', 'x')}, $state->('08006', qr/Curl28.*$perhaps/), 'a black hole: an error, in the end'); });
 	cmp_ok($took, '<', 60, 'after half a minute');
-	$took = elapsed(sub { fails(q{SELECT sqs_send('bad1', 'x')}, qr/ERROR:  08006: .*Curl28.*has not been sent/, 'no connection: an error, too'); });
+	$took = elapsed(sub { fails(q{SELECT sqs_send('bad2', 'x')}, qr/ERROR:  08006: .*Curl28.*has not been sent/, 'no connection: an error, too'); });
 	cmp_ok($took, '<', 60, 'sooner');
 	$sqs->clear_faults($hole);
 	is(sql(q{SELECT count(DISTINCT message_id) FROM sqs_send_batch('many', ARRAY(SELECT sqs_outgoing('long ' || i) FROM generate_series(1, 100000) i))}),
