@@ -16,7 +16,8 @@
  *	  a minute.  A request that SQS refuses for what it is, is taken apart: each
  *	  of its messages is sent alone, until the bad one is known;
  *	- of an entry that is not the sender's fault: the entry is tried again
- *	  after a delay of its own, and its group waits for it;
+ *	  after a delay of its own, and its group waits for it.  If that happens
+ *	  to all of several entries it is the queue that is failing, and pauses;
  *	- of an entry that is the sender's fault: it is given back.
  *
  *-------------------------------------------------------------------------
@@ -39,9 +40,7 @@ struct SendGroup
 	uint64		key;			/* hash key: must be first */
 	dlist_node	node;			/* in ready or later, unless busy */
 	dlist_head	items;
-	int			nitems;			/* in items */
 	bool		busy;			/* its first item is under way */
-	bool		delayed;		/* in later */
 	int64		since;			/* as in SendItem */
 };
 
@@ -58,6 +57,7 @@ sender_create(MemoryContext context, bool fifo, int max_requests, int max_attemp
 	sender->linger = linger;
 	dlist_init(&sender->ready);
 	dlist_init(&sender->later);
+	sender->later_from = PG_INT64_MAX;
 	if (fifo)
 	{
 		HASHCTL		ctl;
@@ -75,7 +75,6 @@ static void
 group_is_ready(Sender *sender, SendGroup *group, int64 since)
 {
 	group->busy = false;
-	group->delayed = false;
 	group->since = since;
 	dlist_push_tail(&sender->ready, &group->node);
 	sender->nready++;
@@ -98,13 +97,9 @@ sender_add(Sender *sender, SendItem *item, uint64 group_key, int64 now)
 		if (!found)
 		{
 			dlist_init(&group->items);
-			group->nitems = 0;
 			group_is_ready(sender, group, now);
 		}
 		dlist_push_tail(&group->items, &item->node);
-		group->nitems++;
-		if (group->delayed)
-			sender->blocked++;
 	}
 	else
 	{
@@ -113,33 +108,37 @@ sender_add(Sender *sender, SendItem *item, uint64 group_key, int64 now)
 	}
 }
 
-/* What has waited long enough is ready, ahead of what has not begun. */
+/*
+ * What has waited long enough is ready, ahead of what has not begun.  While
+ * the queue is failing it is the other way round: else those that fail for
+ * themselves, if there are many, would be all that is ever tried.
+ */
 static void
 wake_later(Sender *sender, int64 now)
 {
 	dlist_mutable_iter iter;
 
+	if (now < sender->later_from)
+		return;
+	sender->later_from = PG_INT64_MAX;
 	dlist_foreach_modify(iter, &sender->later)
 	{
 		int64	   *since;
 
 		if (sender->fifo)
-		{
-			SendGroup  *group = dlist_container(SendGroup, node, iter.cur);
-
-			if (group->since <= now)
-			{
-				group->delayed = false;
-				sender->blocked -= group->nitems;
-			}
-			since = &group->since;
-		}
+			since = &dlist_container(SendGroup, node, iter.cur)->since;
 		else
 			since = &dlist_container(SendItem, node, iter.cur)->since;
 		if (*since > now)
+		{
+			sender->later_from = Min(sender->later_from, *since);
 			continue;
+		}
 		dlist_delete(iter.cur);
-		dlist_push_head(&sender->ready, iter.cur);
+		if (sender->failures > 0)
+			dlist_push_tail(&sender->ready, iter.cur);
+		else
+			dlist_push_head(&sender->ready, iter.cur);
 		sender->nready++;
 	}
 }
@@ -163,8 +162,7 @@ sender_take(Sender *sender, int64 now, SendBatch *batch)
 	batch->n = 0;
 	if (sender->requests >= sender->max_requests || now < sender->paused_until)
 		return false;
-	if (!dlist_is_empty(&sender->later))
-		wake_later(sender, now);
+	wake_later(sender, now);
 	if (sender->nready == 0)
 		return false;
 	if (sender->nready < SQS_MAX_BATCH && now < sender->last_request + sender->linger)
@@ -187,7 +185,6 @@ sender_take(Sender *sender, int64 now, SendBatch *batch)
 		if (item->group != NULL)
 		{
 			item->group->busy = true;
-			item->group->nitems--;
 			dlist_delete(&item->node);
 		}
 		batch->items[batch->n++] = item;
@@ -206,6 +203,8 @@ release_item(Sender *sender, SendItem *item, int64 now)
 	SendGroup  *group = item->group;
 
 	sender->under_way--;
+	if (item->attempts > 0)
+		sender->troubled--;
 	if (group == NULL)
 		return;
 	if (dlist_is_empty(&group->items))
@@ -228,14 +227,13 @@ keep_item(Sender *sender, SendItem *item, int64 not_before, int64 now)
 		dlist_push_head(&item->group->items, &item->node);
 		item->group->busy = false;
 		item->group->since = not_before;
-		item->group->nitems++;
-		item->group->delayed = not_before > now;
-		if (item->group->delayed)
-			sender->blocked += item->group->nitems;
 		node = &item->group->node;
 	}
 	if (not_before > now)
+	{
 		dlist_push_tail(&sender->later, node);
+		sender->later_from = Min(sender->later_from, not_before);
+	}
 	else
 	{
 		dlist_push_head(&sender->ready, node);
@@ -264,7 +262,7 @@ sender_drop(Sender *sender, SendBatch *batch, int position, int64 now)
 }
 
 void
-sender_pause(Sender *sender, const AwsError *error, int64 now)
+sender_pause(Sender *sender, int64 now)
 {
 	/* requests that were under way together fail together: that is once */
 	if (now < sender->paused_until)
@@ -273,22 +271,71 @@ sender_pause(Sender *sender, const AwsError *error, int64 now)
 	sender->paused_until = now + sqs_backoff_ms(sender->failures, PAUSE_MIN_MS, PAUSE_MAX_MS);
 }
 
+/*
+ * Does SQS refuse the request for what is in it?  Who answers without a code
+ * of SQS's (a proxy, a wrong endpoint), or does not know the operation, says
+ * nothing about the messages.
+ */
+static bool
+is_about_messages(const AwsError *error)
+{
+	static const char *const others[] = {
+		"UnknownOperationException", "InvalidAction", "UnsupportedOperation",
+		"ResourceNotFoundException"
+	};
+
+	if (error->class != AWS_ERROR_REQUEST)
+		return false;
+	if (strncmp(error->code, "Http", 4) == 0)
+		return error->http_status == 413;
+	for (size_t i = 0; i < lengthof(others); i++)
+	{
+		if (strcmp(error->code, others[i]) == 0)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * The request has succeeded, but none of its entries has, and that says
+ * nothing about them.  One entry alone may have a trouble of its own.
+ */
+static bool
+all_failed(const SendBatch *batch, SqsCall *call)
+{
+	for (int i = 0; i < batch->n; i++)
+	{
+		const SqsBatchEntry *entry = sqs_call_entry(call, i);
+
+		if (entry->ok || (entry->sender_fault && entry->class == AWS_ERROR_REQUEST))
+			return false;
+	}
+	return batch->n > 1;
+}
+
 void
 sender_finish(Sender *sender, SendBatch *batch, SqsCall *call, int64 now,
 			  SendItemDone done, void *arg)
 {
 	const AwsError *error = sqs_call_error(call);
+	bool		about_messages = error != NULL && is_about_messages(error);
 	bool		give_up = false;
 
 	sender->requests--;
 	if (error == NULL)
 	{
-		sender->failures = 0;
-		sender->paused_until = 0;
+		/* who has a limit of attempts gives up soon enough */
+		if (sender->max_attempts == 0 && all_failed(batch, call))
+			sender_pause(sender, now);
+		else
+		{
+			sender->failures = 0;
+			sender->paused_until = 0;
+		}
 	}
-	else if (error->class != AWS_ERROR_REQUEST)
+	else if (!about_messages)
 	{
-		sender_pause(sender, error, now);
+		sender_pause(sender, now);
 		give_up = sender->max_attempts > 0 && sender->failures >= sender->max_attempts;
 	}
 
@@ -301,11 +348,11 @@ sender_finish(Sender *sender, SendBatch *batch, SqsCall *call, int64 now,
 
 		if (error != NULL)
 		{
-			if (error->class == AWS_ERROR_REQUEST)
+			if (about_messages)
 				outcome = batch->n > 1 ? SEND_RETRY : SEND_REFUSED;
 			else
 				outcome = give_up ? SEND_REFUSED : SEND_RETRY;
-			item->alone = item->alone || error->class == AWS_ERROR_REQUEST;
+			item->alone = item->alone || about_messages;
 			if (outcome == SEND_RETRY)
 				keep_item(sender, item, now, now);
 		}
@@ -315,7 +362,8 @@ sender_finish(Sender *sender, SendBatch *batch, SqsCall *call, int64 now,
 		{
 			bool		mismatch = strcmp(entry->code, "ChecksumMismatch") == 0;
 
-			item->attempts++;
+			if (item->attempts++ == 0)
+				sender->troubled++;
 			if (entry->sender_fault &&
 				(entry->class == AWS_ERROR_REQUEST || sender->max_attempts > 0))
 				outcome = SEND_REFUSED;
@@ -341,8 +389,24 @@ sender_finish(Sender *sender, SendBatch *batch, SqsCall *call, int64 now,
 void
 sender_try_again(Sender *sender)
 {
+	dlist_iter	iter;
+
 	sender->failures = 0;
 	sender->paused_until = 0;
+	sender->later_from = 0;
+	dlist_foreach(iter, &sender->later)
+	{
+		if (sender->fifo)
+			dlist_container(SendGroup, node, iter.cur)->since = 0;
+		else
+			dlist_container(SendItem, node, iter.cur)->since = 0;
+	}
+}
+
+bool
+sender_is_held_up(const Sender *sender)
+{
+	return sender->waiting > 0 && sender->nready == 0 && sender->under_way == 0;
 }
 
 SendItem *
@@ -359,13 +423,12 @@ sender_remove(Sender *sender)
 	{
 		item = dlist_container(SendItem, node, dlist_pop_head_node(list));
 		sender->nready -= list == &sender->ready;
+		sender->troubled -= item->attempts > 0;
 		return item;
 	}
 	group = dlist_head_element(SendGroup, node, list);
 	item = dlist_container(SendItem, node, dlist_pop_head_node(&group->items));
-	group->nitems--;
-	if (group->delayed)
-		sender->blocked--;
+	sender->troubled -= item->attempts > 0;
 	if (dlist_is_empty(&group->items))
 	{
 		dlist_delete(&group->node);
@@ -387,16 +450,11 @@ int64
 sender_next_time(const Sender *sender, int64 now)
 {
 	int64		next = PG_INT64_MAX;
-	dlist_iter	iter;
 
 	if (sender->requests >= sender->max_requests ||
 		(sender->failures > 0 && sender->requests > 0))
 		return next;
 	if (sender->nready > 0)
 		next = sender->nready >= SQS_MAX_BATCH ? now : sender->last_request + sender->linger;
-	dlist_foreach(iter, unconstify(dlist_head *, &sender->later))
-		next = Min(next, sender->fifo ?
-				   dlist_container(SendGroup, node, iter.cur)->since :
-				   dlist_container(SendItem, node, iter.cur)->since);
-	return Max(next, sender->paused_until);
+	return Max(Min(next, sender->later_from), sender->paused_until);
 }

@@ -49,9 +49,9 @@ typedef struct Sender
 	int			linger;			/* ms */
 	int64		last_request;	/* ms: when it was begun */
 	int			waiting;		/* items not under way */
-	int			blocked;		/* of them, in groups that wait for a time */
 	int			under_way;		/* items */
 	int			requests;		/* batches */
+	int			troubled;		/* items that have failed for themselves so far */
 
 	/* the queue as a whole is failing */
 	int			failures;		/* requests in a row */
@@ -60,6 +60,7 @@ typedef struct Sender
 	dlist_head	ready;			/* standard: items; FIFO: groups */
 	int			nready;
 	dlist_head	later;			/* the same, with a time to go on */
+	int64		later_from;		/* ms: the earliest of these, or earlier */
 	HTAB	   *groups;			/* FIFO: by hash of the group id */
 } Sender;
 
@@ -110,6 +111,9 @@ extern void sender_drop(Sender *sender, SendBatch *batch, int position, int64 no
 /* Forget the failures so far: what caused them may have been mended. */
 extern void sender_try_again(Sender *sender);
 
+/* Is there something to wait for before anything can be sent? */
+extern bool sender_is_held_up(const Sender *sender);
+
 /* To end it: any item that waits, NULL when there is none left. */
 extern SendItem *sender_remove(Sender *sender);
 extern void sender_destroy(Sender *sender);
@@ -118,6 +122,6 @@ extern void sender_destroy(Sender *sender);
 extern int64 sender_next_time(const Sender *sender, int64 now);
 
 /* The queue as a whole has failed: pause, growing with each time. */
-extern void sender_pause(Sender *sender, const AwsError *error, int64 now);
+extern void sender_pause(Sender *sender, int64 now);
 
 #endif							/* SQSBRIDGE_SENDER_H */

@@ -518,6 +518,8 @@ sqs_stats_reset_entry(SqsQueueStats *stats)
 	stats->outbox.last_error_at = 0;
 	stats->outbox.error_since = 0;
 	stats->outbox.consecutive_errors = 0;
+	stats->outbox.nannounced = 0;
+	stats->outbox.next_attempt_at = 0;
 	stats->outbox.last_error[0] = '\0';
 	stats->reset_at = GetCurrentTimestamp();
 	SpinLockRelease(&stats->mutex);
@@ -557,17 +559,30 @@ significant_length(const char *text)
 }
 
 /*
- * One more error.  Returns whether it is one for the log: the first of its
- * kind in this row of errors.  In an outage polls, deletes and heartbeats fail
- * by turns, each with a text of its own.
+ * Is an error of this kind one for the log?  The first of its kind in a row
+ * of errors is: in an outage polls, deletes and heartbeats fail by turns, each
+ * with a text of its own.
  */
+static bool
+is_news(uint32 kind, uint32 *announced, int *nannounced)
+{
+	for (int i = 0; i < Min(*nannounced, SQS_ANNOUNCED_ERRORS); i++)
+	{
+		if (announced[i] == kind)
+			return false;
+	}
+	announced[(*nannounced)++ % SQS_ANNOUNCED_ERRORS] = kind;
+	return true;
+}
+
+/* One more error.  Returns whether it is one for the log. */
 bool
 sqs_stats_error(SqsQueueStats *stats, const char *text)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	char		clipped[SQS_ERROR_TEXT];
 	uint32		kind;
-	bool		news = true;
+	bool		news;
 
 	strlcpy(clipped, text, sizeof(clipped));
 	kind = hash_bytes((const unsigned char *) clipped, significant_length(clipped));
@@ -575,10 +590,7 @@ sqs_stats_error(SqsQueueStats *stats, const char *text)
 	SpinLockAcquire(&stats->mutex);
 	if (stats->error_since == 0)
 		stats->nannounced = 0;
-	for (int i = 0; i < Min(stats->nannounced, SQS_ANNOUNCED_ERRORS); i++)
-		news = news && stats->announced[i] != kind;
-	if (news)
-		stats->announced[stats->nannounced++ % SQS_ANNOUNCED_ERRORS] = kind;
+	news = is_news(kind, stats->announced, &stats->nannounced);
 	memcpy(stats->last_error, clipped, sizeof(clipped));
 	stats->last_error_at = now;
 	if (stats->error_since == 0)
@@ -598,58 +610,90 @@ sqs_stats_clear_error(SqsQueueStats *stats)
 	SpinLockRelease(&stats->mutex);
 }
 
+/* next_attempt_ms: how long it will wait; 0: it does not */
 void
-sqs_outbox_set_state(SqsQueueStats *stats, SqsOutboxState state)
+sqs_outbox_set_state(SqsQueueStats *stats, SqsOutboxState state, long next_attempt_ms)
 {
+	SqsOutboxHealth *outbox = &stats->outbox;
+
 	/* the relay alone writes it, and asks often */
-	if (stats->outbox.state == state)
+	if (outbox->state == state && (outbox->next_attempt_at != 0) == (next_attempt_ms > 0))
 		return;
 	SpinLockAcquire(&stats->mutex);
-	stats->outbox.state = state;
-	stats->outbox.state_since = GetCurrentTimestamp();
-	if (state != SQS_OUTBOX_BACKING_OFF)
-		stats->outbox.next_attempt_at = 0;
+	if (outbox->state != state)
+	{
+		outbox->state = state;
+		outbox->state_since = GetCurrentTimestamp();
+	}
+	if (next_attempt_ms <= 0)
+		outbox->next_attempt_at = 0;
+	else if (outbox->next_attempt_at == 0)
+		outbox->next_attempt_at =
+			TimestampTzPlusMilliseconds(GetCurrentTimestamp(), next_attempt_ms);
 	SpinLockRelease(&stats->mutex);
 }
 
+/*
+ * One more error, of which the log is to hear if "announce" is true.  Returns
+ * whether it shall.
+ */
 bool
-sqs_outbox_error(SqsQueueStats *stats, const char *text, long next_attempt_ms)
+sqs_outbox_error(SqsQueueStats *stats, const char *text, bool announce)
 {
 	SqsOutboxHealth *outbox = &stats->outbox;
 	TimestampTz now = GetCurrentTimestamp();
 	char		clipped[SQS_ERROR_TEXT];
-	size_t		significant;
+	uint32		kind;
 	bool		news;
 
 	strlcpy(clipped, text, sizeof(clipped));
-	significant = significant_length(clipped);
+	kind = hash_bytes((const unsigned char *) clipped, significant_length(clipped));
 
 	SpinLockAcquire(&stats->mutex);
-	news = outbox->error_since == 0 ||
-		strncmp(outbox->last_error, clipped, significant) != 0;
+	if (outbox->error_since == 0)
+	{
+		outbox->error_since = now;
+		outbox->nannounced = 0;
+	}
+	news = announce && is_news(kind, outbox->announced, &outbox->nannounced);
 	memcpy(outbox->last_error, clipped, sizeof(clipped));
 	outbox->last_error_at = now;
-	if (outbox->error_since == 0)
-		outbox->error_since = now;
 	outbox->consecutive_errors++;
-	if (next_attempt_ms > 0)
-		outbox->next_attempt_at = TimestampTzPlusMilliseconds(now, next_attempt_ms);
+	outbox->next_attempt_at = 0;	/* another time than before */
 	SpinLockRelease(&stats->mutex);
 	return news;
 }
 
+/* SQS has confirmed messages. */
+void
+sqs_outbox_sent(SqsQueueStats *stats)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	SpinLockAcquire(&stats->mutex);
+	stats->outbox.last_success_at = now;
+	SpinLockRelease(&stats->mutex);
+}
+
+/*
+ * Nothing is wrong any more.  Returns whether the log shall hear of it:
+ * whether it heard that something was.
+ */
 bool
-sqs_outbox_success(SqsQueueStats *stats)
+sqs_outbox_well(SqsQueueStats *stats)
 {
 	SqsOutboxHealth *outbox = &stats->outbox;
 	bool		news;
 
+	/* the relay alone writes it, and asks often */
+	if (outbox->error_since == 0)
+		return false;
 	SpinLockAcquire(&stats->mutex);
-	news = outbox->error_since != 0;
+	news = outbox->nannounced > 0;
 	outbox->error_since = 0;
 	outbox->consecutive_errors = 0;
 	outbox->next_attempt_at = 0;
-	outbox->last_success_at = GetCurrentTimestamp();
+	outbox->nannounced = 0;
 	SpinLockRelease(&stats->mutex);
 	return news;
 }

@@ -143,6 +143,8 @@ typedef struct SqsOutboxHealth
 	TimestampTz error_since;	/* first of the errors in a row; 0: none now */
 	TimestampTz next_attempt_at;	/* backing off until; 0: not */
 	uint64		consecutive_errors;
+	int			nannounced;
+	uint32		announced[SQS_ANNOUNCED_ERRORS];	/* kinds of them that are in the log */
 	char		last_error[SQS_ERROR_TEXT];
 } SqsOutboxHealth;
 
@@ -249,10 +251,12 @@ extern bool sqs_stats_set_state(SqsQueueStats *stats, SqsQueueState state);
 extern bool sqs_stats_error(SqsQueueStats *stats, const char *text);
 extern void sqs_stats_clear_error(SqsQueueStats *stats);
 
-/* The same for the outbox; an error says when the next attempt is made. */
-extern void sqs_outbox_set_state(SqsQueueStats *stats, SqsOutboxState state);
-extern bool sqs_outbox_error(SqsQueueStats *stats, const char *text, long next_attempt_ms);
-extern bool sqs_outbox_success(SqsQueueStats *stats);
+/* For the outbox.  The last two return whether there is something to log. */
+extern void sqs_outbox_set_state(SqsQueueStats *stats, SqsOutboxState state,
+								 long next_attempt_ms);
+extern bool sqs_outbox_error(SqsQueueStats *stats, const char *text, bool announce);
+extern void sqs_outbox_sent(SqsQueueStats *stats);
+extern bool sqs_outbox_well(SqsQueueStats *stats);
 
 extern const char *sqs_outbox_state_name(SqsOutboxState state);
 extern const char *sqs_queue_state_name(SqsQueueState state);

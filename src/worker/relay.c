@@ -32,6 +32,7 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -47,13 +48,12 @@
 #define SEND_DEADLINE_MS	20000
 #define LINGER_MS			5	/* for a batch that is not full, at most */
 #define URL_DEADLINE_MS		15000
-#define MAX_WAITING			2000	/* rows of a queue in memory, not under way */
-#define MAX_BLOCKED			50000	/* of message groups that fail, besides */
+#define MAX_WAITING			2000	/* rows of a queue in memory that could go now */
 #define MAX_ITEM_BYTES		(16 * 1024 * 1024)
 #define DELETE_ROWS			250 /* finished rows that are worth a turn, */
 #define DELETE_LINGER_MS	5	/* or time after the first of them */
-#define ENTRY_LOG_MS		60000
 #define DISCONNECT_MS		60000	/* without anything to send */
+#define CANNOT_SEND_MS		10000	/* as often as the configuration is read */
 
 /* A request under way. */
 typedef struct RelayRequest
@@ -141,18 +141,17 @@ relay_queue(Relay *relay, int32 queue_id)
 	return queue;
 }
 
+/*
+ * What waits for a time or for its group is not counted but for its bytes:
+ * else a group that fails, or has very much to send, would soon be all there
+ * is in memory, and hold up the others.
+ */
 bool
 relay_queue_has_room(const RelayQueue *queue)
 {
 	if (queue->sender == NULL)
 		return queue->gone && queue->nitems < MAX_WAITING;
-
-	/* a message group that fails is read past, within reason */
-	if (queue->sender->blocked > 0)
-		return queue->sender->waiting - queue->sender->blocked < MAX_WAITING &&
-			queue->sender->blocked < MAX_BLOCKED &&
-			queue->item_bytes < 4 * MAX_ITEM_BYTES;
-	return queue->sender->waiting < MAX_WAITING && queue->item_bytes < MAX_ITEM_BYTES;
+	return queue->sender->nready < MAX_WAITING && queue->item_bytes < MAX_ITEM_BYTES;
 }
 
 static void
@@ -232,54 +231,15 @@ relay_add_item(Relay *relay, RelayQueue *queue, RelayItem *item, uint64 group_ke
 
 /* ---- configuration ---- */
 
-/* The queue as a whole cannot be sent to: a line in the log when it begins. */
 static void
-queue_error(RelayQueue *queue, const char *text, long next_attempt_ms)
+queue_error(RelayQueue *queue, const char *text, bool announce)
 {
-	bool		news = true;
-
-	if (queue->stats != NULL)
-	{
-		sqs_outbox_set_state(queue->stats, SQS_OUTBOX_BACKING_OFF);
-		news = sqs_outbox_error(queue->stats, text, next_attempt_ms);
-	}
-	if (news || !queue->failing)
+	if (queue->stats == NULL)
+		return;
+	if (sqs_outbox_error(queue->stats, text, announce))
 		ereport(LOG,
 				(errmsg("sqsbridge cannot send from the outbox to queue \"%s\": %s",
 						queue->config->name, text)));
-	queue->failing = true;
-}
-
-static void
-queue_success(RelayQueue *queue)
-{
-	if (queue->stats != NULL)
-		(void) sqs_outbox_success(queue->stats);
-	if (queue->failing)
-		ereport(LOG,
-				(errmsg("sqsbridge sends from the outbox to queue \"%s\" again",
-						queue->config->name)));
-	queue->failing = false;
-}
-
-/* Single messages fail, and will be tried again: a line once a minute. */
-static void
-entry_error(RelayQueue *queue, const SqsBatchEntry *entry)
-{
-	int64		now = sqs_now_ms();
-	char	   *text = psprintf("SendMessageBatch: %s: %s", entry->code, entry->message);
-
-	queue->entry_failed = true;
-	if (queue->stats != NULL)
-		(void) sqs_outbox_error(queue->stats, text, 0);
-	if (queue->entry_logged_at == 0 || now >= queue->entry_logged_at + ENTRY_LOG_MS)
-	{
-		queue->entry_logged_at = now;
-		ereport(LOG,
-				(errmsg("sqsbridge cannot send a message from the outbox to queue \"%s\": %s",
-						queue->config->name, text),
-				 errdetail("It will be tried again.")));
-	}
 }
 
 /* The queue is registered no more: its rows will never be sent. */
@@ -343,7 +303,9 @@ configure_queue(Relay *relay, RelayQueue *queue, const SqsQueueConfig *config)
 	/* what is under way may finish where it is */
 	if (place != queue->place)
 		queue->reconnect = true;
-	if (queue->sender != NULL && (place != queue->place || !queue->config->can_send))
+	if (queue->sender != NULL &&
+		(place != queue->place || !queue->config->can_send ||
+		 (config->enabled && !queue->config->enabled)))
 		sender_try_again(queue->sender);
 	queue->place = place;
 
@@ -410,34 +372,46 @@ url_done(SqsCall *call, void *arg)
 	queue->url_call = NULL;
 	if (error != NULL)
 	{
-		sender_pause(queue->sender, error, now);
-		queue_error(queue, psprintf("GetQueueUrl: %s: %s", error->code, error->message),
-					queue->sender->paused_until - now);
+		sender_pause(queue->sender, now);
+		queue_error(queue, psprintf("GetQueueUrl: %s: %s", error->code, error->message), true);
 	}
 	else
 		queue->url = MemoryContextStrdup(the_relay->context, sqs_call_queue_url(call));
 	sqs_call_free(call);
 }
 
+/* What became of a request's entries. */
+typedef struct SendReport
+{
+	int			done;
+	const SqsBatchEntry *failed;	/* to be tried again: that which waits longest */
+	const SendItem *failed_item;
+} SendReport;
+
 static void
 item_done(SendItem *send, SendOutcome outcome, const SqsBatchEntry *entry,
 		  const AwsError *error, void *arg)
 {
 	RelayItem  *item = (RelayItem *) send;
-	RelayQueue *queue = arg;
+	SendReport *report = arg;
 
 	switch (outcome)
 	{
 		case SEND_DONE:
 			finish_item(item, NULL, NULL);
+			report->done++;
 			break;
 		case SEND_REFUSED:
 			finish_item(item, entry != NULL ? entry->code : error->code,
 						entry != NULL ? entry->message : error->message);
 			break;
 		case SEND_RETRY:
-			if (entry != NULL)
-				entry_error(queue, entry);
+			if (entry != NULL &&
+				(report->failed == NULL || send->attempts > report->failed_item->attempts))
+			{
+				report->failed = entry;
+				report->failed_item = send;
+			}
 			break;
 	}
 }
@@ -450,21 +424,38 @@ send_done(SqsCall *call, void *arg)
 	Sender	   *sender = queue->sender;
 	const AwsError *error = sqs_call_error(call);
 	int64		now = sqs_now_ms();
+	SendReport	report = {0};
 
 	dlist_delete(&request->node);
-	queue->entry_failed = false;
-	sender_finish(sender, &request->batch, call, now, item_done, queue);
-	if (error == NULL)
+	sender_finish(sender, &request->batch, call, now, item_done, &report);
+	if (report.done > 0 && queue->stats != NULL)
+		sqs_outbox_sent(queue->stats);
+	if (error != NULL || report.failed != NULL)
 	{
-		sender->max_requests = Min(sender->max_requests + 1, MAX_REQUESTS);
-		if (!queue->entry_failed)
-			queue_success(queue);
+		bool		paused = sender->paused_until > now;
+
+		if (error != NULL || paused)
+			sender->max_requests = FIRST_REQUESTS;
+
+		/* entries that fail once and succeed then are nothing for the log */
+		if (error != NULL)
+			queue_error(queue, psprintf("SendMessageBatch: %s: %s", error->code, error->message),
+						true);
+		else
+			queue_error(queue, psprintf("SendMessageBatch: %s: %s", report.failed->code,
+										report.failed->message),
+						paused || report.failed_item->attempts > 1);
 	}
 	else
 	{
-		sender->max_requests = FIRST_REQUESTS;
-		queue_error(queue, psprintf("SendMessageBatch: %s: %s", error->code, error->message),
-					sender->paused_until > now ? sender->paused_until - now : 0);
+		sender->max_requests = Min(sender->max_requests + 1, MAX_REQUESTS);
+		if (sender->troubled == 0 && queue->stats != NULL && sqs_outbox_well(queue->stats))
+			ereport(LOG,
+					(errmsg("sqsbridge sends from the outbox to queue \"%s\" again",
+							queue->config->name)));
+	}
+	if (error != NULL)
+	{
 
 		/* deleted, or made anew under another URL? */
 		if (error->class == AWS_ERROR_NO_QUEUE && queue->url != NULL)
@@ -556,12 +547,7 @@ is_ready(RelayQueue *queue, int64 now)
 	bool		connected;
 
 	if (queue->reconnect)
-	{
-		if (queue->sender->requests > 0 || queue->url_call != NULL)
-			return false;
-		disconnect(queue);
-		queue->reconnect = false;
-	}
+		return false;
 	if (queue->connection.client == NULL)
 	{
 		sqs_begin();
@@ -573,8 +559,8 @@ is_ready(RelayQueue *queue, int64 now)
 		MemoryContextSwitchTo(the_relay->scratch);
 		if (!connected)
 		{
-			sender_pause(queue->sender, &error, now);
-			queue_error(queue, error.message, queue->sender->paused_until - now);
+			sender_pause(queue->sender, now);
+			queue_error(queue, error.message, true);
 			return false;
 		}
 		event.events = EPOLLIN;
@@ -602,43 +588,62 @@ send_messages(Relay *relay, RelayQueue *queue, int64 now)
 {
 	Sender	   *sender = queue->sender;
 	SendBatch	batch;
+	bool		converts = GetDatabaseEncoding() != PG_UTF8 && GetDatabaseEncoding() != PG_SQL_ASCII;
 
-	if (sender->waiting == 0 || now < sender->paused_until)
-		return;
-	if (!queue->config->enabled)
+	if (queue->reconnect && sender->requests == 0)
 	{
-		if (queue->stats != NULL)
-			sqs_outbox_set_state(queue->stats, SQS_OUTBOX_DISABLED);
-		return;
+		disconnect(queue);
+		queue->reconnect = false;
+		/* what has failed since failed where it is not sent to any more */
+		sender_try_again(sender);
 	}
+	if (sender->waiting == 0 || now < sender->paused_until || !queue->config->enabled)
+		return;
 	if (!queue->config->can_send)
 	{
 		/* looked at again with the next configuration */
-		queue_error(queue, queue->config->problem, 0);
-		sender->paused_until = now + 10000;
+		sender->paused_until = now + CANNOT_SEND_MS;
+		queue_error(queue, queue->config->problem, true);
 		return;
 	}
 	if (!is_ready(queue, now))
 		return;
 	while (sender_take(sender, now, &batch))
+	{
+		/* to find the conversion to UTF-8 takes a look at the catalogs */
+		if (converts && !IsTransactionState())
+			sqs_begin();
 		send_batch(relay, queue, &batch, now);
+	}
+	if (IsTransactionState())
+	{
+		sqs_commit();
+		MemoryContextSwitchTo(relay->scratch);
+	}
 }
 
 static void
-report_state(RelayQueue *queue)
+report_state(RelayQueue *queue, int64 now)
 {
 	Sender	   *sender = queue->sender;
+	SqsOutboxState state;
+	long		next = 0;
 
 	if (queue->stats == NULL)
 		return;
 	pg_atomic_write_u32(&queue->stats->outbox_in_flight, sender->under_way);
-	if (sender->failures > 0 || queue->stats->outbox.state == SQS_OUTBOX_DISABLED)
-	{
-		if (sender->waiting + sender->under_way > 0)
-			return;
-	}
-	sqs_outbox_set_state(queue->stats, sender->waiting + sender->under_way > 0 ?
-						 SQS_OUTBOX_SENDING : SQS_OUTBOX_IDLE);
+	if (sender->waiting + sender->under_way == 0)
+		state = SQS_OUTBOX_IDLE;
+	else if (!queue->config->enabled && sender->under_way == 0)
+		state = SQS_OUTBOX_DISABLED;
+	else if (sender->failures > 0 || sender_is_held_up(sender) ||
+			 (!queue->config->can_send && sender->under_way == 0))
+		state = SQS_OUTBOX_BACKING_OFF;
+	else
+		state = SQS_OUTBOX_SENDING;
+	if (state == SQS_OUTBOX_BACKING_OFF && sender->requests == 0 && queue->url_call == NULL)
+		next = Max(sender_next_time(sender, now) - now, 0);
+	sqs_outbox_set_state(queue->stats, state, next);
 }
 
 /* ---- the turn ---- */
@@ -709,7 +714,7 @@ sqs_relay_turn(bool news, bool scan, bool stopping, long *timeout)
 			if (!stopping)
 				send_messages(relay, queue, now);
 			sqs_count_calls(&queue->connection, queue->stats);
-			report_state(queue);
+			report_state(queue, now);
 			under_way = under_way || queue->sender->requests > 0;
 			if (queue->nitems > 0)
 				queue->idle_since = now;

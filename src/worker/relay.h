@@ -66,9 +66,6 @@ typedef struct RelayQueue
 	MemoryContext config_context;
 	bool		gone;			/* not registered any more */
 	bool		reconnect;		/* once nothing is under way */
-	bool		failing;		/* said so in the log */
-	bool		entry_failed;	/* in the request that is being finished */
-	int64		entry_logged_at;	/* ms */
 	uint64		place;			/* fingerprint of connection and queue name */
 	SqsConnection connection;
 	char	   *url;			/* NULL: not known */

@@ -360,7 +360,8 @@ batch_run(Request *req, Queue *queue, json_t *entries, BatchEntry run)
 		size_t		mark = out->len;
 		ApiError	error;
 
-		if (fault_entry_fails(&req->plan))
+		if (fault_entry_fails(&req->plan,
+							  json_string_value(json_object_get(entry, "MessageGroupId"))))
 		{
 			const FaultRule *rule = req->plan.entry_rule;
 			ErrorCode	known = rule->code ? error_by_name(rule->code) : ERR_NONE;

@@ -172,12 +172,18 @@ fault_recheck(FaultPlan *plan)
 		plan->bad_md5 = false;
 }
 
-/* Shall the next entry of a batch fail?  Entries are counted over all calls. */
+/*
+ * Shall the next entry of a batch fail?  Entries are counted over all calls.
+ * group: its message group, or NULL.
+ */
 bool
-fault_entry_fails(FaultPlan *plan)
+fault_entry_fails(FaultPlan *plan, const char *group)
 {
 	FaultRule  *rule = plan->entry_rule;
 
+	if (rule != NULL && rule->group != NULL &&
+		(group == NULL || strcmp(rule->group, group) != 0))
+		return false;
 	return rule != NULL && ++rule->entries % rule->number == 0;
 }
 
@@ -193,6 +199,7 @@ static void
 rule_free(FaultRule *rule)
 {
 	free(rule->queue);
+	free(rule->group);
 	free(rule->code);
 	free(rule->message);
 	free(rule->body);
@@ -227,7 +234,8 @@ rule_fill(FaultRule *rule, const json_t *spec, char *problem, size_t size)
 	json_object_foreach((json_t *) spec, name, ignored)
 	{
 		bool		found = (kinds[i].number && strcmp(name, kinds[i].number) == 0) ||
-			(kinds[i].flag && strcmp(name, kinds[i].flag) == 0);
+			(kinds[i].flag && strcmp(name, kinds[i].flag) == 0) ||
+			(i == FAULT_ENTRY_FAIL && strcmp(name, "group") == 0);
 
 		for (size_t n = 0; n < lengthof(known); n++)
 			found = found || strcmp(name, known[n]) == 0;
@@ -256,6 +264,7 @@ rule_fill(FaultRule *rule, const json_t *spec, char *problem, size_t size)
 	rule->probability = json_is_number(value) ? json_number_value(value) : 1;
 	rule->nonempty = json_is_true(json_object_get(spec, "nonempty"));
 	rule->queue = string_member(spec, "queue");
+	rule->group = string_member(spec, "group");
 	rule->code = string_member(spec, "code");
 	rule->message = string_member(spec, "message");
 	rule->body = string_member(spec, "body");

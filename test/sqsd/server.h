@@ -132,6 +132,7 @@ typedef struct FaultRule
 	Action		action;
 	bool		any_action;
 	char	   *queue;			/* NULL = any */
+	char	   *group;			/* entry_fail: entries of this message group; NULL = all */
 	int64_t		count;
 	int64_t		skip;
 	double		probability;
@@ -172,7 +173,7 @@ typedef struct FaultPlan
 extern void fault_plan(FaultPlan *plan, Action action, const char *queue_name);
 extern void fault_unfire(FaultPlan *plan);
 extern void fault_recheck(FaultPlan *plan);
-extern bool fault_entry_fails(FaultPlan *plan);
+extern bool fault_entry_fails(FaultPlan *plan, const char *group);
 extern bool fault_add(const json_t *spec, int *id, char *problem, size_t size);
 extern bool fault_remove(int id);
 extern void fault_remove_all(void);
