@@ -37,12 +37,14 @@ SELECT i.indexrelid::regclass
 SELECT polname FROM members m JOIN pg_policy p ON p.polrelid = m.objid
   WHERE obj_description(p.oid, 'pg_policy') IS NULL;
 
--- Functions that look names up in a search path must have one of their own;
--- none runs with its owner's rights.
+-- Functions that look names up in a search path must have one of their own
+-- (a body that was parsed at its creation looks up nothing); none runs with
+-- its owner's rights.
 SELECT identity FROM members m JOIN pg_proc p ON p.oid = m.objid
   WHERE m.classid = 'pg_proc'::regclass
     AND (prosecdef OR
          prolang <> (SELECT oid FROM pg_language WHERE lanname = 'c') AND
+         prosqlbody IS NULL AND
          NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (proconfig), false));
 
 -- What everybody may do.  Nobody but PUBLIC and the owner may do anything.
