@@ -454,15 +454,12 @@ send_done(SqsCall *call, void *arg)
 					(errmsg("sqsbridge sends from the outbox to queue \"%s\" again",
 							queue->config->name)));
 	}
-	if (error != NULL)
-	{
 
-		/* deleted, or made anew under another URL? */
-		if (error->class == AWS_ERROR_NO_QUEUE && queue->url != NULL)
-		{
-			pfree(queue->url);
-			queue->url = NULL;
-		}
+	/* deleted, or made anew under another URL? */
+	if (error != NULL && error->class == AWS_ERROR_NO_QUEUE && queue->url != NULL)
+	{
+		pfree(queue->url);
+		queue->url = NULL;
 	}
 	sqs_call_free(call);
 	pfree(request);
@@ -661,7 +658,7 @@ queue_timeout(RelayQueue *queue, int64 now, bool stopping)
 	if (queue->sender != NULL && queue->sender->waiting > 0 && !stopping &&
 		queue->config->enabled && queue->url_call == NULL && !queue->reconnect)
 		timeout = Min(timeout, Max(sender_next_time(queue->sender, now) - now, 0));
-	if (queue->next_due != DT_NOEND)
+	if (queue->next_due != DT_NOEND && relay_queue_has_room(queue))
 		timeout = Min(timeout, TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
 															   queue->next_due));
 	return timeout;
