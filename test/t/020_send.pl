@@ -577,7 +577,7 @@ my @hung = (
 	[ 'sixteen uploads', "SELECT * FROM sqs_send_batch('bad3', ARRAY(SELECT sqs_outgoing($large) FROM generate_series(1, 20)))" ],
 	[ 'a black hole', "SELECT sqs_send('ill', 'x')" ],
 	[ 'a black hole under a batch', "SELECT * FROM sqs_send_batch('ill', ARRAY(SELECT sqs_outgoing('x') FROM generate_series(1, 1000)))" ]);
-my $hole = $sqs->fault(kind => 'blackhole', queue => 'ill');
+my @holes = map { $sqs->fault(kind => 'blackhole', queue => 'ill', action => $_) } qw(SendMessage SendMessageBatch);
 my @took;
 foreach my $case (@hung)
 {
@@ -610,17 +610,30 @@ is($out, "t\nt\nt", 'statement_timeout: the session goes on');
 is(join(' ', $err =~ /ERROR:  (\w+)/g), '57014 57014', 'and has the error');
 note(sprintf('two timeouts of 300 ms: %d ms', $took * 1000));
 cmp_ok($took, '<', 10, 'in time');
-$sqs->clear_faults($hole);
+# what is abandoned leaves nothing behind
+$session = Session->new($node);
+my $pid = $session->ask('SELECT pg_backend_pid();');
+my $hang = 'SELECT * FROM sqs_send_batch(\'ill\', ARRAY(SELECT sqs_outgoing(\'x\') FROM generate_series(1, 160)));';
+my @open;
+foreach my $round (1 .. 3)
+{
+	($out, $err) = $session->ask("\\set VERBOSITY verbose\nSET statement_timeout = '100ms';" . "\n$hang" x 7);
+	is(join(' ', $err =~ /ERROR:  (\w+)/g), join(' ', ('57014') x 7), 'sixteen requests are abandoned, and again');
+	push @open, scalar(my @fds = glob "/proc/$pid/fd/*");
+}
+cmp_ok($open[2], '<=', $open[0] + 2, "no descriptor is left (@open)");
+$session->end;
+$sqs->clear_faults($_) foreach @holes;
 is($sqs->stats('ill')->{sent}, $sent, 'nothing was sent late');
 note('most: ' . (sort { $b <=> $a } @took)[0] . ' ms');
 
 if ($long)
 {
 	# a call ends by itself after 30 s
-	$hole = $sqs->fault(kind => 'blackhole', queue => 'ill');
+	my $hole = $sqs->fault(kind => 'blackhole', queue => 'ill', action => 'SendMessage');
 	$took = elapsed(sub { fails(q{SELECT sqs_send('ill', 'x')}, $state->('08006', qr/Curl28.*$perhaps/), 'a black hole: an error, in the end'); });
 	cmp_ok($took, '<', 60, 'after half a minute');
-	$took = elapsed(sub { fails(q{SELECT sqs_send('bad2', 'x')}, qr/ERROR:  08006: .*Curl28.*has not been sent/, 'no connection: an error, too'); });
+	$took = elapsed(sub { fails(q{SELECT sqs_send('bad2', 'x')}, qr/ERROR:  08006: .*\nDETAIL:  SendMessage: Curl28$not/, 'no connection: an error, too'); });
 	cmp_ok($took, '<', 60, 'sooner');
 	$sqs->clear_faults($hole);
 	is(sql(q{SELECT count(DISTINCT message_id) FROM sqs_send_batch('many', ARRAY(SELECT sqs_outgoing('long ' || i) FROM generate_series(1, 100000) i))}),
