@@ -457,6 +457,37 @@ $session->end;
 is(sql(q{SELECT sqs_send('paused', 'x') <> ''}), 't', 'a queue that is disabled receives nothing, but is sent to');
 is(books('paused', 'sent'), 1, 'indeed');
 
+# ---- from within functions: errors are caught, handlers send
+
+$out = sql(<<'EOQ');
+CREATE TABLE caught (state text, message text);
+DO $$
+BEGIN
+  FOR i IN 1 .. 3 LOOP
+    BEGIN
+      PERFORM sqs_send('nowhere', 'x');
+    EXCEPTION WHEN undefined_object THEN
+      INSERT INTO caught VALUES (SQLSTATE, SQLERRM);
+    END;
+    PERFORM sqs_send('many', 'between errors ' || i);
+  END LOOP;
+END $$;
+SELECT count(*) FROM caught;
+CREATE FUNCTION forward(m sqs_message) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM sqs_send('many', 'forwarded ' || m.body);
+END $$;
+SELECT sqs_alter_queue('late', handler => 'forward', concurrency => 2);
+EOQ
+is($out, "3\n", 'an error can be caught, and the next message be sent');
+query_is($node, q{SELECT state FROM sqs_stats WHERE queue = 'late'}, 'polling', 'a handler that sends');
+$sqs->send_messages('late', map { "m$_" } 1 .. 30);
+$sqs->is_empty('late');
+my %forwarded = map { $_->{body} => 1 } grep { $_->{body} =~ /^forwarded m/ } @{ $sqs->messages('many') };
+is(scalar(keys %forwarded), 30, 'each of its messages is sent on');
+is(scalar(grep { $_->{body} =~ /^between/ } @{ $sqs->messages('many') }), 3, 'beside the others');
+sql(q{SELECT sqs_disable_queue('late')});
+
 # ---- keys
 
 my $strict = start_sqs(args => [ '--access-key', 'AKIDONE', '--secret-key', 'one', '--access-key', 'AKIDTWO', '--secret-key', 'two', '--queue', 'q' ]);
@@ -636,6 +667,21 @@ if ($long)
 	$took = elapsed(sub { fails(q{SELECT sqs_send('bad2', 'x')}, qr/ERROR:  08006: .*\nDETAIL:  SendMessage: Curl28$not/, 'no connection: an error, too'); });
 	cmp_ok($took, '<', 60, 'sooner');
 	$sqs->clear_faults($hole);
+
+	# memory does not grow
+	$session = Session->new($node);
+	$pid = $session->ask('SELECT pg_backend_pid();');
+	my @size;
+	foreach my $round (1 .. 3)
+	{
+		is(scalar $session->ask(q{SELECT count(sqs_send('many', repeat('x', i % 10000 + 1), '{"a": "b"}')) FROM generate_series(1, 10000) i;}), '10000', '10,000 messages');
+		is(scalar $session->ask(q{SELECT count(message_id) FROM sqs_send_batch('many', ARRAY(SELECT sqs_outgoing(repeat('x', 1000)) FROM generate_series(1, 10000)));}),
+			'10000', 'and a batch of as many');
+		push @size, slurp_file("/proc/$pid/status") =~ /^RssAnon:\s+(\d+)/m;
+	}
+	cmp_ok($size[2], '<', $size[0] + 4096, "the session stays as large as it was (@size kB)");
+	$session->end;
+
 	is(sql(q{SELECT count(DISTINCT message_id) FROM sqs_send_batch('many', ARRAY(SELECT sqs_outgoing('long ' || i) FROM generate_series(1, 100000) i))}),
 		'100000', 'a batch of 100,000');
 }
