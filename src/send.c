@@ -328,11 +328,14 @@ sqs_send(PG_FUNCTION_ARGS)
 		*fields[i] = PG_ARGISNULL(i + 1) ? (Datum) 0 : PG_GETARG_DATUM(i + 1);
 
 	queue = sqs_catalog_queue_to_send(name);
+	stats = sqs_stats_get(MyDatabaseId, queue->queue_id);
 	wrong = sqs_outgoing_prepare(&draft, queue->fifo, &message);
 	if (wrong != NULL)
+	{
+		if (stats != NULL)
+			sqs_count(stats, SQS_SEND_FAILURES, 1);
 		sqs_draft_error_raise(wrong, name);
-
-	stats = sqs_stats_get(MyDatabaseId, queue->queue_id);
+	}
 	session = connect_to(queue);
 	PG_TRY();
 	{
