@@ -2,9 +2,10 @@
 # check.sh [--long]: all tests.  Ends with one line "N passed, N failed".
 #
 # As root or with sudo, on Debian.  Builds in a temporary copy with -Werror,
-# installs the extension, and runs: unit tests of the AWS layer, sqsd's own
-# tests, pg_regress, the TAP tests against sqsd, and those of them that need
-# no faults once more against fauxqs, an emulator written by others.
+# installs the extension, and runs: unit tests of the AWS layer, the inputs
+# kept from fuzzing, sqsd's own tests, pg_regress, the TAP tests against sqsd,
+# and those of them that need no faults once more against fauxqs, an emulator
+# written by others.
 
 . "$(dirname "${BASH_SOURCE[0]}")/lib/setup.sh"
 
@@ -54,6 +55,12 @@ if [ -f "$TOP/test/unit/Makefile" ]; then
 	say "unit tests of the AWS layer"
 	as_user "cd '$WORK/src/test/unit' && make -s check PG_CONFIG='$PG_CONFIG' SQSD='$WORK/src/test/sqsd/sqsd'" >"$WORK/unit.tap" 2>&1
 	count_tap "$WORK/unit.tap" "unit tests" $?
+fi
+
+if [ -f "$TOP/test/fuzz/Makefile" ]; then
+	say "inputs that fuzzing found, with sanitizers"
+	as_user "cd '$WORK/src/test/fuzz' && make -s replay PG_CONFIG='$PG_CONFIG'" >"$WORK/fuzz.tap" 2>&1
+	count_tap "$WORK/fuzz.tap" "fuzz inputs" $?
 fi
 
 say "test/sqsd"

@@ -11,7 +11,8 @@
  *
  *		make				build all targets with clang and libFuzzer
  *		make run			each for SECONDS=60
- *		make check			the seeds only, once
+ *		make check			what is kept only, once
+ *		make replay			the same without clang, as test/check.sh does
  *
  * A target that is started by hand takes libFuzzer's options:
  *
@@ -19,7 +20,8 @@
  *		./build/fuzz_json crash-...		(runs one input again)
  *
  * New inputs go to the first directory (work/, which is not kept); the seeds
- * in corpus/ are written by hand.
+ * in corpus/ are written by hand; grown/ has what "make grow" chose of those
+ * that were found.
  *
  *-------------------------------------------------------------------------
  */
