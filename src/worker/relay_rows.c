@@ -20,10 +20,12 @@
  *
  * Durability.  A transaction that committed asynchronously is visible before
  * it is durable.  The commit log knows up to where WAL must be flushed for
- * it.  With synchronous standbys, rows wait until these have flushed
- * everything that was written when the rows were found: a transaction that
- * waited for the standby itself is not visible earlier, but one that did not
- * could be lost with a failover.
+ * it; where it need not know any more, because VACUUM has frozen the batch
+ * (which it does without waiting for anything to be durable), all WAL that is
+ * written is flushed.  With synchronous standbys, rows wait until these have
+ * flushed everything that was written when the rows were found: a transaction
+ * that waited for the standby itself is not visible earlier, but one that did
+ * not could be lost with a failover.
  *
  *-------------------------------------------------------------------------
  */
@@ -145,24 +147,26 @@ static XLogRecPtr
 durable_at(HeapTuple tuple)
 {
 	TransactionId xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
+	XLogRecPtr	end;
+	uint32		offset;
 
-	if (sqs_has_sync_standbys())
-	{
-		XLogRecPtr	end = GetXLogInsertRecPtr();
-		uint32		offset = XLogSegmentOffset(end, wal_segment_size);
+	if (!sqs_has_sync_standbys() && !HeapTupleHeaderXminFrozen(tuple->t_data) &&
+		TransactionIdIsNormal(xmin))
+		return TransactionIdGetCommitLSN(xmin);
 
-		/* at the start of a page it points behind a header not yet written */
-		if (offset == SizeOfXLogLongPHD)
-			end -= SizeOfXLogLongPHD;
-		else if (end % XLOG_BLCKSZ == SizeOfXLogShortPHD)
-			end -= SizeOfXLogShortPHD;
-		return end;
-	}
+	/*
+	 * Everything that is written so far.  The commit log may not reach back to
+	 * what is frozen, and VACUUM may have frozen what is not durable yet.
+	 */
+	end = GetXLogInsertRecPtr();
+	offset = XLogSegmentOffset(end, wal_segment_size);
 
-	/* the commit log may not reach back to what is frozen */
-	if (HeapTupleHeaderXminFrozen(tuple->t_data) || !TransactionIdIsNormal(xmin))
-		return InvalidXLogRecPtr;
-	return TransactionIdGetCommitLSN(xmin);
+	/* at the start of a page it points behind a header not yet written */
+	if (offset == SizeOfXLogLongPHD)
+		end -= SizeOfXLogLongPHD;
+	else if (end % XLOG_BLCKSZ == SizeOfXLogShortPHD)
+		end -= SizeOfXLogShortPHD;
+	return end;
 }
 
 static bool

@@ -215,7 +215,8 @@ poll_until(sub { $sqs->stats('stale')->{received} == 2 }, 'stale: meanwhile the 
 $node->safe_psql('postgres', q{INSERT INTO gate VALUES ('stale', 'good')});
 once('stale', 1, 'stale');
 $s = $sqs->stats('stale');
-is("$s->{deleted} $s->{delete_stale} $s->{received}", '1 1 2', "stale: SQS's books: a stale handle deleted nothing, the new one did");
+# the stale one may come when the message is gone already
+is($s->{deleted} . ' ' . ($s->{delete_stale} + $s->{delete_unknown}) . " $s->{received}", '1 1 2', "stale: SQS's books: a stale handle deleted nothing, the new one did");
 is( $node->safe_psql('postgres', q{SELECT acked, duplicates, delete_failures FROM sqs_stats WHERE queue = 'stale'}), '2|1|0',
 	'stale: which cannot be told from the answer');
 

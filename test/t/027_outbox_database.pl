@@ -1,0 +1,160 @@
+# The outbox and what happens in its database: tables that are locked, a
+# snapshot that is held for long, encodings other than UTF-8.
+use strict;
+use warnings;
+
+use Encode ();
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time);
+use SqsTest;
+
+need_sqsd();
+
+my $long = $ENV{SQSBRIDGE_LONG};
+our $sqs = start_sqs(queues => [ 'locked', 'locked.fifo', 'steady', 'slow', 'latin', 'latin.fifo', 'ascii' ]);
+my $node = new_node('main');
+
+setup_database($node, $sqs);
+$node->safe_psql('postgres', "SELECT sqs_register_queue(q, server => 'aws')
+	FROM unnest(ARRAY['locked', 'locked.fifo', 'steady', 'slow']) q");
+
+sub stat_is
+{
+	my ($queue, $columns, $expected, $name, %o) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return query_is($node, "SELECT $columns FROM sqs_stats_outbox WHERE queue = '$queue'",
+		$expected, $name, timeout => 180, %o);
+}
+
+sub bodies
+{
+	my ($queue) = @_;
+	return map { $_->{body} } @{ $sqs->messages($queue) };
+}
+
+my $worker = $node->safe_psql('postgres',
+	"SELECT pid, started_at FROM sqs_stats_workers WHERE kind = 'database worker'");
+
+# ---- somebody locks the tables ----
+
+my $locker = $node->background_psql('postgres', on_error_stop => 1);
+
+sub timeouts
+{
+	my $n = () = log_text($node) =~ /ERROR:  canceling statement due to lock timeout/g;
+	return $n;
+}
+
+foreach my $table ('sqs_outbox_rows', 'sqs_outbox_batches')
+{
+	# rows that are under way as it happens, and rows that come then
+	my $fault = $sqs->fault(kind => 'latency', ms => 200, action => 'SendMessageBatch');
+	$node->safe_psql('postgres', <<EOQ);
+INSERT INTO sqs_outbox (queue, body) SELECT 'locked', '$table ' || i FROM generate_series(1, 2000) i;
+INSERT INTO sqs_outbox (queue, body, group_id) SELECT 'locked.fifo', '$table ' || i, '$table' FROM generate_series(1, 20) i;
+EOQ
+	stat_is('locked', 'in_flight > 0', 't', "$table: requests are under way");
+	my $n = timeouts();
+	$locker->query_safe("BEGIN; LOCK TABLE $table");
+	# it gives up, and comes again after a while
+	poll_until(sub { timeouts() >= $n + 2 }, "$table: is locked, and the relay does not wait for ever");
+	$locker->query_safe('COMMIT');
+	$sqs->clear_faults($fault);
+	stat_is($_, 'waiting, failed', '0|0', "$table: $_: is sent when it is free again") foreach ('locked', 'locked.fifo');
+	my %seen = map { $_ => 1 } grep { /^$table / } bodies('locked');
+	is(scalar(keys %seen), 2000, "$table: nothing is lost");
+	is(join(',', grep { /^$table / } bodies('locked.fifo')), join(',', map { "$table $_" } 1 .. 20),
+		"$table: nothing is lost or out of order in a group");
+	is( $node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM sqs_outbox_rows), (SELECT count(*) FROM sqs_outbox_batches)'),
+		'0|0', "$table: nothing is left");
+}
+my $lines = () = log_text($node) =~ /lock timeout/g;
+cmp_ok($lines, '<=', 20, 'few lines in the log');
+is( $node->safe_psql('postgres', "SELECT pid, started_at FROM sqs_stats_workers WHERE kind = 'database worker'"),
+	$worker, 'the database worker is still the same');
+
+# ---- a snapshot that is held ----
+
+my $rows = $long ? 500_000 : 30_000;
+my $parts = 5;
+my $per = 10;
+my $script = PostgreSQL::Test::Utils::tempdir() . '/steady.sql';
+my @rate;
+
+append_to_file($script, join('', map { "SELECT sqs_enqueue('steady', 'x$_');\n" } 1 .. $per));
+$locker->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM sqs_outbox_rows');
+my $xmin = $node->safe_psql('postgres', "SELECT backend_xmin FROM pg_stat_activity
+	WHERE state = 'idle in transaction'");
+foreach my $part (1 .. $parts)
+{
+	my $from = $sqs->stats('steady')->{sent};
+	my $start = time();
+	# each SELECT is a transaction
+	$node->command_ok([ 'pgbench', '-n', '-c', '4', '-t', $rows / $parts / $per / 4, '-f', $script, 'postgres' ],
+		"part $part");
+	poll_until(sub { $sqs->stats('steady')->{sent} >= $part * $rows / $parts }, "part $part is sent", 300);
+	push @rate, ($sqs->stats('steady')->{sent} - $from) / (time() - $start);
+}
+note('rows/s: ' . join(' ', map { int } @rate));
+is( $node->safe_psql('postgres', "SELECT backend_xmin FROM pg_stat_activity WHERE state = 'idle in transaction'"),
+	$xmin, 'the snapshot was there all the time');
+stat_is('steady', 'waiting, sent', "0|$rows", 'everything is sent');
+is($sqs->stats('steady')->{sent}, $rows, 'once');
+cmp_ok($rate[-1], '>', $rate[0] / 2, 'dead rows that cannot be removed do not slow it down');
+
+# ... which is not the relay's
+my $xmin_of = "SELECT backend_xmin IS NULL, backend_xid IS NULL, xact_start IS NULL FROM pg_stat_activity
+	WHERE pid = (SELECT pid FROM sqs_stats_workers WHERE kind = 'database worker')";
+query_is($node, $xmin_of, 't|t|t', 'the relay has no snapshot while it is idle');
+my $fault = $sqs->fault(kind => 'latency', ms => 5000, action => 'SendMessageBatch', queue => 'slow', count => 1);
+my $calls = $sqs->calls('slow', 'SendMessageBatch');
+$node->safe_psql('postgres', "SELECT sqs_enqueue('slow', 'x')");
+poll_until(sub { $sqs->calls('slow', 'SendMessageBatch') > $calls }, 'a request is under way');
+query_is($node, "SELECT in_flight, w.xact_start IS NULL AND w.backend_xmin IS NULL FROM sqs_stats_outbox,
+	(SELECT a.* FROM pg_stat_activity a JOIN sqs_stats_workers USING (pid) WHERE kind = 'database worker') w
+	WHERE queue = 'slow'", '1|t', 'nor while a request is under way');
+stat_is('slow', 'waiting', 0, 'it is sent');
+$locker->query_safe('COMMIT');
+$locker->quit;
+
+# ---- other encodings ----
+
+my $text = "na\x{ef}ve \x{e4}\x{f6}\x{fc}\x{df} \x{a3}\t\"\\";
+my $name = "\x{e9}";
+
+$node->safe_psql('postgres', "CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'");
+$node->safe_psql('postgres', "CREATE DATABASE ascii TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'");
+foreach my $db ('latin', 'ascii')
+{
+	setup_database($node, $sqs, dbname => $db);
+	$node->safe_psql($db, "SELECT sqs_register_queue('$db', server => 'aws')");
+}
+$node->safe_psql('latin', "SELECT sqs_register_queue('latin.fifo', server => 'aws')");
+my $sql = Encode::encode_utf8("INSERT INTO sqs_outbox (queue, body, attributes, group_id) VALUES ");
+my $body = Encode::encode_utf8("E'na\x{ef}ve \x{e4}\x{f6}\x{fc}\x{df} \x{a3}\\t\"\\\\'");
+my $attributes = Encode::encode_utf8("'{\"a\": \"\x{e9}\"}'");
+$node->safe_psql('latin', "SET client_encoding = 'UTF8'; $sql ('latin', $body, $attributes, NULL);
+	$sql ('latin', 'plain', NULL, NULL); $sql ('latin.fifo', $body, $attributes, 'g')");
+$node->safe_psql('ascii', "$sql ('ascii', $body, $attributes, NULL)");
+
+foreach my $queue ('latin', 'latin.fifo', 'ascii')
+{
+	my ($db) = $queue =~ /^(\w+)/;
+	stat_is($queue, 'waiting, failed', '0|0', "$queue: is sent", dbname => $db);
+	my ($got) = $sqs->call('ReceiveMessage',
+		{ QueueUrl => $sqs->url($queue), MessageAttributeNames => ['All'], MaxNumberOfMessages => 10 })->{Messages};
+	my ($m) = grep { $_->{Body} ne 'plain' } @{ $got || [] };
+	is($m->{Body}, $text, "$queue: the body arrives in UTF-8");
+	is($m->{MessageAttributes}{a}{StringValue}, $name, "$queue: and so do attributes");
+}
+my ($result, undef, $stderr) = $node->psql('ascii', "INSERT INTO sqs_outbox (queue, body) VALUES ('ascii', E'\\xe9')");
+like($stderr, qr/ERROR:  cannot send to queue "ascii"/, 'what is not UTF-8 is refused as it is inserted');
+
+$node->stop;
+check_log($node,
+	qr/ERROR:  canceling statement due to lock timeout/,
+	qr/ERROR:  cannot send to queue "ascii"/);
+$sqs->stop_sqs;
+done_testing();
