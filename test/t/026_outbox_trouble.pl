@@ -127,8 +127,9 @@ foreach my $message ('no', '')
 		code => 'InvalidMessageContents', message => $message, sender_fault => JSON::PP::true(), every => 5);
 	enqueue('refused', "m$message", 20);
 	stat_is('refused', 'waiting, consecutive_errors', '0|0', 'refused messages hold up nobody');
+	my $reason = $message eq '' ? 'SQS gives no reason' : $message;
 	is( $node->safe_psql('postgres', "SELECT count(*), min(error_code), min(error_message), max(error_message)
-			FROM sqs_outbox_failures"), "4|InvalidMessageContents|$message|$message", 'and are kept with the reason');
+			FROM sqs_outbox_failures"), "4|InvalidMessageContents|$reason|$reason", 'and are kept with the reason');
 	is(scalar(arrived('refused', "m$message")), 16, 'the others are sent');
 	$node->safe_psql('postgres', 'DELETE FROM sqs_outbox_failures');
 	$sqs->clear_faults($fault);
