@@ -299,6 +299,13 @@ CREATE TEMP TABLE lure (queue text, body text);
 CREATE TRIGGER t BEFORE INSERT ON lure FOR EACH ROW EXECUTE FUNCTION sqs_outbox_insert();
 INSERT INTO lure VALUES ('std', 'x');
 DROP TABLE lure;
+-- of its view, not of another with columns to read memory by
+CREATE TEMP VIEW lure AS SELECT 4096::bigint AS queue, 4096::bigint AS body, 4096::bigint AS attributes,
+  4096::bigint AS group_id, 4096::bigint AS deduplication_id, 4096::bigint AS deliver_at,
+  4096::bigint AS system_attributes, NULL::bigint AS id, NULL::bigint AS enqueued_at, NULL::bigint AS enqueued_by;
+CREATE TRIGGER t INSTEAD OF INSERT ON lure FOR EACH ROW EXECUTE FUNCTION sqs_outbox_insert();
+INSERT INTO lure (queue) VALUES (4096);
+DROP VIEW lure;
 SELECT sqs_outbox_insert();
 -- nothing of all that came in
 SELECT count(*) FROM sqs_outbox;

@@ -85,7 +85,8 @@ typedef struct OpenBatch
 /* What a transaction with rows knows; lives in TopTransactionContext. */
 typedef struct OutboxTransaction
 {
-	Oid			rows;			/* relations */
+	Oid			view;			/* relations */
+	Oid			rows;
 	Oid			batches;
 	Oid			sequence;
 	EnqueuedQueue *queues;
@@ -111,10 +112,12 @@ begin_transaction(void)
 {
 	OutboxTransaction *begun;
 
-	if (current != NULL)
+	/* the extension may have been dropped, and created, since */
+	if (current != NULL && SearchSysCacheExists1(RELOID, ObjectIdGetDatum(current->rows)))
 		return;
 	sqs_require_preloaded();
 	begun = MemoryContextAllocZero(TopTransactionContext, sizeof(OutboxTransaction));
+	begun->view = sqs_relation_oid("sqs_outbox");
 	begun->rows = sqs_relation_oid("sqs_outbox_rows");
 	begun->batches = sqs_relation_oid("sqs_outbox_batches");
 	begun->sequence = sqs_relation_oid("sqs_outbox_id_seq");
@@ -329,6 +332,13 @@ sqs_outbox_insert(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function sqs_outbox_insert() is the trigger of view sqs_outbox only")));
 
+	/* who made a view of their own chose its columns' types */
+	begin_transaction();
+	if (RelationGetRelid(trigger->tg_relation) != current->view)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function sqs_outbox_insert() is the trigger of view sqs_outbox only")));
+
 	desc = RelationGetDescr(trigger->tg_relation);
 	tuple = trigger->tg_trigtuple;
 	memset(values, 0, sizeof(values));
@@ -474,6 +484,8 @@ sqs_outbox_retry(PG_FUNCTION_ARGS)
 void
 sqs_outbox_pre_commit(void)
 {
+	bool		read_only = XactReadOnly;
+
 	if (current == NULL)
 		return;
 
@@ -481,8 +493,12 @@ sqs_outbox_pre_commit(void)
 	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(current->batches)) ||
 		!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(current->sequence)))
 		return;
+
+	/* the transaction may have been made read only after it enqueued */
+	XactReadOnly = false;
 	for (OpenBatch *batch = current->open; batch != NULL; batch = batch->next)
 		insert_batch(batch->batch_id, batch->queue_id, DT_NOBEGIN);
+	XactReadOnly = read_only;
 }
 
 void

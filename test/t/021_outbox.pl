@@ -74,13 +74,37 @@ BEGIN
     PERFORM sqs_enqueue('in', 'instead');
   END;
 END $$;
+BEGIN;
+SELECT sqs_enqueue('in', 'read only since');
+SET TRANSACTION READ ONLY;
+COMMIT;
 EOQ
-got_is("queue = 'in'", '3|before,savepoint released,instead',
+got_is("queue = 'in'", '4|before,savepoint released,instead,read only since',
 	'what is committed arrives, and nothing else');
 query_is($node, 'SELECT (SELECT count(*) FROM sqs_outbox_rows), (SELECT count(*) FROM sqs_outbox_batches)',
 	'0|0', 'nothing is left of it');
 is( $node->safe_psql('postgres', "SELECT sent FROM sqs_stats_outbox WHERE queue = 'in'"),
-	'3', 'sent is counted');
+	'4', 'sent is counted');
+
+# the extension comes, goes and comes within a transaction
+$node->safe_psql('postgres', 'CREATE DATABASE again');
+$node->safe_psql('again', <<"EOQ");
+BEGIN;
+SAVEPOINT a;
+CREATE EXTENSION sqsbridge;
+CREATE SERVER aws FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'us-east-1', endpoint '${\ $sqs->endpoint}');
+SELECT sqs_register_queue('other', server => 'aws');
+SELECT sqs_enqueue('other', 'rolled back with the extension');
+ROLLBACK TO a;
+CREATE EXTENSION sqsbridge;
+CREATE SERVER aws FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'us-east-1', endpoint '${\ $sqs->endpoint}');
+SELECT sqs_register_queue('other', server => 'aws', enabled => false);
+SELECT sqs_enqueue('other', 'with the extension');
+COMMIT;
+EOQ
+is( $node->safe_psql('again', 'SELECT (SELECT string_agg(body, \',\') FROM sqs_outbox), (SELECT count(*) FROM sqs_outbox_batches)'),
+	'with the extension|1', 'the extension may be created in the transaction, twice');
+$node->safe_psql('postgres', 'DROP DATABASE again');
 
 # every field
 $node->safe_psql('postgres', <<'EOQ');
