@@ -449,13 +449,15 @@ RESET ROLE;
 INSERT INTO sqs_outbox_failures (id, queue, error_code, error_message, failed_at, body, enqueued_at, enqueued_by, token, server)
   VALUES (-1, 'std', 'Code', 'why', now(), 'failed', '2020-01-01', 'regress_sqs_app', '00000000-0000-4000-8000-000000000001', 'sqs_local'),
          (-2, 'gone', 'Code', 'why', now(), 'of no queue', '2020-01-01', 'regress_sqs_other', '00000000-0000-4000-8000-000000000002', NULL),
-         (-3, 'ordered.fifo', 'Code', 'why', now(), 'no group', '2020-01-01', 'regress_sqs_app', '00000000-0000-4000-8000-000000000003', 'sqs_local');
+         (-3, 'ordered.fifo', 'Code', 'why', now(), 'no group', '2020-01-01', 'regress_sqs_app', '00000000-0000-4000-8000-000000000003', 'sqs_local'),
+         -- of another queue of that name
+         (-4, 'std', 'Code', 'why', now(), 'secret', '2020-01-01', 'regress_sqs_other', '00000000-0000-4000-8000-000000000004', NULL);
 SET ROLE regress_sqs_other;
 SELECT id, body FROM sqs_outbox_failures ORDER BY id;
-SELECT r.* FROM (VALUES ($$SELECT sqs_outbox_retry(-1)$$), ($$SELECT sqs_outbox_retry(-2)$$)) v(statement), refusal(statement) r;
+SELECT r.* FROM (VALUES ($$SELECT sqs_outbox_retry(-1)$$), ($$SELECT sqs_outbox_retry(-2)$$), ($$SELECT sqs_outbox_retry(-4)$$)) v(statement), refusal(statement) r;
 SET ROLE regress_sqs_app;
 SELECT id, body FROM sqs_outbox_failures ORDER BY id;
-SELECT r.* FROM (VALUES ($$SELECT sqs_outbox_retry(-3)$$)) v(statement), refusal(statement) r;
+SELECT r.* FROM (VALUES ($$SELECT sqs_outbox_retry(-3)$$), ($$SELECT sqs_outbox_retry(-4)$$)) v(statement), refusal(statement) r;
 BEGIN;
 SELECT sqs_outbox_retry(-1) > 0 AS id;
 SELECT count(*) FROM sqs_outbox_failures WHERE id = -1;

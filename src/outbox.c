@@ -47,6 +47,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
@@ -421,6 +422,27 @@ sqs_enqueue(PG_FUNCTION_ARGS)
 }
 
 /*
+ * May the current role see a failure?  As the policy of sqs_outbox_failures
+ * has it: else who registers a queue under a name that was another's could
+ * have what failed for that one sent there.
+ */
+static bool
+may_see_failure(Relation rel, const Datum *failure, const bool *nulls)
+{
+	ForeignServer *server;
+
+	if (check_enable_rls(RelationGetRelid(rel), InvalidOid, true) != RLS_ENABLED ||
+		has_privs_of_role(GetUserId(), DatumGetObjectId(failure[FAILURE_ENQUEUED_BY])))
+		return true;
+	if (nulls[FAILURE_SERVER])
+		return false;
+	server = GetForeignServerByName(NameStr(*DatumGetName(failure[FAILURE_SERVER])), true);
+	return server != NULL &&
+		object_aclcheck(ForeignServerRelationId, server->serverid, GetUserId(),
+						ACL_USAGE) == ACLCHECK_OK;
+}
+
+/*
  * A failed row goes back into the outbox, with the token it had: where it was
  * sent after all, it is recognised.
  */
@@ -446,13 +468,16 @@ sqs_outbox_retry(PG_FUNCTION_ARGS)
 	scan = systable_beginscan(rel, sqs_relation_oid("sqs_outbox_failures_pkey"), true,
 							  GetActiveSnapshot(), 1, &key);
 	tuple = systable_getnext(scan);
-	if (!HeapTupleIsValid(tuple))
+	if (HeapTupleIsValid(tuple))
+	{
+		tuple = heap_copytuple(tuple);
+		heap_deform_tuple(tuple, RelationGetDescr(rel), failure, failure_nulls);
+	}
+	if (!HeapTupleIsValid(tuple) || !may_see_failure(rel, failure, failure_nulls))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("there is no failed message with id %lld in the outbox", (long long) id),
 				 errhint("The failed messages are in sqs_outbox_failures.")));
-	tuple = heap_copytuple(tuple);
-	heap_deform_tuple(tuple, RelationGetDescr(rel), failure, failure_nulls);
 
 	memset(values, 0, sizeof(values));
 	memset(nulls, true, sizeof(nulls));
