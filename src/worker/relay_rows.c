@@ -35,13 +35,16 @@
 #include "access/heaptoast.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "catalog/indexing.h"
 #include "common/hashfn.h"
+#include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -69,6 +72,10 @@ typedef struct OutboxTables
 	Relation	xid_index;		/* (xid, batch_id) */
 	Relation	order_index;	/* (queue_id, deliver_at, position) */
 	Relation	failures;		/* NULL: not needed so far */
+	TupleTableSlot *row_slot;	/* for deletion */
+	TupleTableSlot *batch_slot;
+	BlockNumber row_blocks;		/* not truncated while they are locked */
+	BlockNumber batch_blocks;
 	Oid			schema;
 	Snapshot	snapshot;
 	TimestampTz now;
@@ -122,6 +129,10 @@ open_tables(OutboxTables *tables)
 	tables->failures = NULL;
 	check_columns(tables->rows, ROW_NATTS);
 	check_columns(tables->batches, BATCH_NATTS);
+	tables->row_slot = table_slot_create(tables->rows, NULL);
+	tables->batch_slot = table_slot_create(tables->batches, NULL);
+	tables->row_blocks = RelationGetNumberOfBlocks(tables->rows);
+	tables->batch_blocks = RelationGetNumberOfBlocks(tables->batches);
 	tables->snapshot = GetActiveSnapshot();
 	tables->now = GetCurrentTimestamp();
 	return true;
@@ -133,6 +144,8 @@ close_tables(OutboxTables *tables)
 {
 	if (tables->failures != NULL)
 		table_close(tables->failures, NoLock);
+	ExecDropSingleTupleTableSlot(tables->row_slot);
+	ExecDropSingleTupleTableSlot(tables->batch_slot);
 	index_close(tables->order_index, NoLock);
 	index_close(tables->xid_index, NoLock);
 	table_close(tables->batches, NoLock);
@@ -285,6 +298,9 @@ found_batch(Relay *relay, OutboxTables *tables, HeapTuple tuple)
 	{
 		RelayBatch *last = dlist_tail_element(RelayBatch, node, &stream->batches);
 
+		/* some of its rows are in hand: others have come before it since */
+		if (last->rows > 0)
+			return;
 		stream->tail = last->place;
 		stream->more = true;
 		unlist_batch(stream, last);
@@ -393,41 +409,17 @@ find_batches(Relay *relay, OutboxTables *tables)
 	memcpy(relay->running, snapshot->xip, sizeof(TransactionId) * snapshot->xcnt);
 }
 
-/* Read batches from the stream's tail on, in their order. */
-static void
-refill_stream(Relay *relay, OutboxTables *tables, RelayQueue *queue, BatchStreamId id)
+/*
+ * Read batches of a queue along the index, and list them.  False if there was
+ * no room for more, or what follows is not due: the tail is there then.
+ */
+static bool
+list_batches(Relay *relay, OutboxTables *tables, RelayQueue *queue, BatchStream *stream,
+			 int nkeys, ScanKey keys)
 {
-	BatchStream *stream = &queue->streams[id];
 	SysScanDesc scan;
-	ScanKeyData keys[3];
-	int			nkeys = 2;
 	HeapTuple	tuple;
 
-	if (!stream->more || stream->nbatches > MAX_BATCHES / 2)
-		return;
-
-	ScanKeyInit(&keys[0], BATCH_QUEUE_ID + 1, BTEqualStrategyNumber, F_INT4EQ,
-				Int32GetDatum(queue->queue_id));
-	if (id == STREAM_PLAIN)
-	{
-		ScanKeyInit(&keys[1], BATCH_DELIVER_AT + 1, BTEqualStrategyNumber, F_TIMESTAMPTZ_EQ,
-					TimestampTzGetDatum(DT_NOBEGIN));
-		ScanKeyInit(&keys[2], BATCH_POSITION + 1, BTGreaterEqualStrategyNumber, F_INT8GE,
-					Int64GetDatum(stream->tail.position));
-		nkeys = 3;
-	}
-	else
-	{
-		ScanKeyInit(&keys[1], BATCH_DELIVER_AT + 1,
-					stream->tail.deliver_at == DT_NOBEGIN ?
-					BTGreaterStrategyNumber : BTGreaterEqualStrategyNumber,
-					stream->tail.deliver_at == DT_NOBEGIN ?
-					F_TIMESTAMPTZ_GT : F_TIMESTAMPTZ_GE,
-					TimestampTzGetDatum(stream->tail.deliver_at));
-		queue->next_due = DT_NOEND;
-	}
-
-	stream->more = false;
 	scan = systable_beginscan_ordered(tables->batches, tables->order_index,
 									  tables->snapshot, nkeys, keys);
 	while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
@@ -448,12 +440,48 @@ refill_stream(Relay *relay, OutboxTables *tables, RelayQueue *queue, BatchStream
 		}
 		list_batch(stream, batch);
 	}
-	if (tuple == NULL)
+	systable_endscan_ordered(scan);
+	return tuple == NULL;
+}
+
+/*
+ * Read batches from the stream's tail on, in their order: first those of the
+ * tail's time, of which there may be very many.
+ */
+static void
+refill_stream(Relay *relay, OutboxTables *tables, RelayQueue *queue, BatchStreamId id)
+{
+	BatchStream *stream = &queue->streams[id];
+	ScanKeyData keys[3];
+	bool		at_end;
+
+	if (!stream->more || stream->nbatches > MAX_BATCHES / 2)
+		return;
+
+	ScanKeyInit(&keys[0], BATCH_QUEUE_ID + 1, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(queue->queue_id));
+	ScanKeyInit(&keys[1], BATCH_DELIVER_AT + 1, BTEqualStrategyNumber, F_TIMESTAMPTZ_EQ,
+				TimestampTzGetDatum(stream->tail.deliver_at));
+	ScanKeyInit(&keys[2], BATCH_POSITION + 1, BTGreaterEqualStrategyNumber, F_INT8GE,
+				Int64GetDatum(stream->tail.position));
+	stream->more = false;
+	if (id == STREAM_TIMED)
+		queue->next_due = DT_NOEND;
+	at_end = list_batches(relay, tables, queue, stream, 3, keys);
+	if (at_end && id == STREAM_TIMED)
+	{
+		/* all anew: the scan before may have renumbered them */
+		ScanKeyInit(&keys[0], BATCH_QUEUE_ID + 1, BTEqualStrategyNumber, F_INT4EQ,
+					Int32GetDatum(queue->queue_id));
+		ScanKeyInit(&keys[1], BATCH_DELIVER_AT + 1, BTGreaterStrategyNumber, F_TIMESTAMPTZ_GT,
+					TimestampTzGetDatum(stream->tail.deliver_at));
+		at_end = list_batches(relay, tables, queue, stream, 2, keys);
+	}
+	if (at_end)
 	{
 		stream->tail.deliver_at = DT_NOEND;
 		stream->tail.position = PG_INT64_MAX;
 	}
-	systable_endscan_ordered(scan);
 }
 
 /* ---- rows ---- */
@@ -541,7 +569,10 @@ load_rows(Relay *relay, OutboxTables *tables, RelayQueue *queue, int64 now)
 
 /* ---- deletion ---- */
 
-/* A tuple whose table was rewritten since it was read: find it again. */
+/*
+ * A tuple that is not where it was read: the table was rewritten since.  Look
+ * for it.  Perhaps somebody who may has deleted it.
+ */
 static void
 delete_moved(Relation rel, Relation index, Snapshot snapshot, int nkeys, ScanKey keys)
 {
@@ -553,12 +584,32 @@ delete_moved(Relation rel, Relation index, Snapshot snapshot, int nkeys, ScanKey
 	systable_endscan_ordered(scan);
 }
 
+/*
+ * Is the tuple with this id still there?  Where somebody has deleted it,
+ * another may have taken its place, which has not been sent.
+ */
+static bool
+is_in_place(Relation rel, BlockNumber nblocks, TupleTableSlot *slot, Snapshot snapshot,
+			Oid file, ItemPointer tid, int column, int64 id)
+{
+	bool		isnull;
+	bool		is;
+
+	if (file != rel->rd_rel->relfilenode || ItemPointerGetBlockNumber(tid) >= nblocks ||
+		!table_tuple_fetch_row_version(rel, tid, snapshot, slot))
+		return false;
+	is = DatumGetInt64(slot_getattr(slot, column + 1, &isnull)) == id;
+	ExecClearTuple(slot);
+	return is;
+}
+
 static void
 delete_row(OutboxTables *tables, RelayItem *item)
 {
 	ScanKeyData keys[2];
 
-	if (item->file == tables->rows->rd_rel->relfilenode)
+	if (is_in_place(tables->rows, tables->row_blocks, tables->row_slot, tables->snapshot,
+					item->file, &item->tid, ROW_ID, item->id))
 	{
 		CatalogTupleDelete(tables->rows, &item->tid);
 		return;
@@ -575,7 +626,8 @@ delete_batch(OutboxTables *tables, RelayBatch *batch)
 {
 	ScanKeyData keys[3];
 
-	if (batch->file == tables->batches->rd_rel->relfilenode)
+	if (is_in_place(tables->batches, tables->batch_blocks, tables->batch_slot, tables->snapshot,
+					batch->file, &batch->tid, BATCH_ID, batch->batch_id))
 	{
 		CatalogTupleDelete(tables->batches, &batch->tid);
 		return;
