@@ -383,16 +383,20 @@ sqs_database_get(Oid dboid)
 /*
  * Rows for the outbox have been committed: tell the database worker.  A
  * database with a queue has one, or will have; a new one looks for itself.
+ * Where the last queue was unregistered meanwhile, the rows need one to say
+ * that they will not be sent.
  */
 void
 sqs_outbox_committed(Oid dboid)
 {
 	SqsDatabase *database;
+	bool		wanted = false;
 
 	LWLockAcquire(sqs_shared->lock, LW_SHARED);
 	database = database_lookup(dboid);
 	if (database != NULL)
 	{
+		wanted = database->wanted;
 		pg_atomic_fetch_add_u64(&database->outbox, 1);
 		for (int i = 0; i < sqs_shared->nslots; i++)
 		{
@@ -407,6 +411,8 @@ sqs_outbox_committed(Oid dboid)
 		}
 	}
 	LWLockRelease(sqs_shared->lock);
+	if (!wanted)
+		sqs_database_changed(dboid);
 }
 
 /*
@@ -442,16 +448,23 @@ sqs_database_changed(Oid dboid)
 
 /* ---- statistics ---- */
 
+static SqsQueueStats *
+stats_lookup(Oid dboid, int32 queue_id)
+{
+	for (int i = 0; i < sqs_shared->nqueues; i++)
+		if (sqs_shared->queues[i].dboid == dboid &&
+			sqs_shared->queues[i].queue_id == queue_id)
+			return &sqs_shared->queues[i];
+	return NULL;
+}
+
 SqsQueueStats *
 sqs_stats_find(Oid dboid, int32 queue_id)
 {
-	SqsQueueStats *found = NULL;
+	SqsQueueStats *found;
 
 	LWLockAcquire(sqs_shared->lock, LW_SHARED);
-	for (int i = 0; i < sqs_shared->nqueues && found == NULL; i++)
-		if (sqs_shared->queues[i].dboid == dboid &&
-			sqs_shared->queues[i].queue_id == queue_id)
-			found = &sqs_shared->queues[i];
+	found = stats_lookup(dboid, queue_id);
 	LWLockRelease(sqs_shared->lock);
 	return found;
 }
@@ -465,27 +478,27 @@ sqs_stats_get(Oid dboid, int32 queue_id)
 		return found;
 
 	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	/* another process may have made it meanwhile */
+	found = stats_lookup(dboid, queue_id);
 	for (int i = 0; i < sqs_shared->nqueues && found == NULL; i++)
-		if (!OidIsValid(sqs_shared->queues[i].dboid))
-			found = &sqs_shared->queues[i];
-	if (found != NULL)
 	{
-		found->dboid = dboid;
-		found->queue_id = queue_id;
-		found->failures = 0;
-		found->last_start = 0;
-		found->next_start = 0;
-		pg_atomic_write_u32(&found->in_flight, 0);
-		pg_atomic_write_u32(&found->outbox_in_flight, 0);
-		memset(&found->outbox, 0, sizeof(found->outbox));
+		SqsQueueStats *stats = &sqs_shared->queues[i];
+
+		if (OidIsValid(stats->dboid))
+			continue;
+		found = stats;
+		stats->failures = 0;
+		stats->last_start = 0;
+		stats->next_start = 0;
+		pg_atomic_write_u32(&stats->in_flight, 0);
+		pg_atomic_write_u32(&stats->outbox_in_flight, 0);
+		memset(&stats->outbox, 0, sizeof(stats->outbox));
+		sqs_stats_reset_entry(stats);
+		sqs_stats_set_state(stats, SQS_QUEUE_NONE);
+		stats->queue_id = queue_id;
+		stats->dboid = dboid;
 	}
 	LWLockRelease(sqs_shared->lock);
-
-	if (found != NULL)
-	{
-		sqs_stats_reset_entry(found);
-		sqs_stats_set_state(found, SQS_QUEUE_NONE);
-	}
 	return found;
 }
 

@@ -50,6 +50,8 @@
 #define CLEAN_BATCH				5000
 #define SCAN_INTERVAL_MS		60000	/* of the whole outbox: a safety net */
 
+static uint64 own_changes = 0;	/* look_again()'s, in this turn of the loop */
+
 /*
  * Is a queue worker of this database still on its way?  One that has been out
  * of slots is until it has a handler.
@@ -103,6 +105,7 @@ look_again(int slot)
 	if (database == NULL || pg_atomic_read_u32(&worker->state) == SQS_WORKER_STOPPING)
 		return;
 	pg_atomic_fetch_add_u64(&database->change, 1);
+	own_changes++;
 	sqs_wake_slot(slot, worker->generation);
 }
 
@@ -315,16 +318,17 @@ supervise(MemoryContext context, TimestampTz *next_clean, bool *configured)
 }
 
 /*
- * Nothing is configured: leave, unless a change was committed since we
- * looked.
+ * Nothing is configured: leave, unless a change, or a row of a queue that is
+ * gone, was committed since we looked.
  */
 static bool
-may_leave(SqsDatabase *database, uint64 change)
+may_leave(SqsDatabase *database, uint64 change, uint64 outbox)
 {
 	bool		leave = false;
 
 	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-	if (pg_atomic_read_u64(&database->change) == change)
+	if (pg_atomic_read_u64(&database->change) == change &&
+		pg_atomic_read_u64(&database->outbox) == outbox)
 	{
 		database->wanted = false;
 		database->failures = 0;
@@ -392,6 +396,14 @@ sqs_database_worker_main(Datum arg)
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_OVERRIDE);
 	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_OVERRIDE);
 	SetConfigOption("max_parallel_workers_per_gather", "0", PGC_USERSET, PGC_S_OVERRIDE);
+
+	/* whatever the database's sessions are set to */
+	SetConfigOption("default_transaction_isolation", "read committed",
+					PGC_USERSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_deferrable", "off", PGC_USERSET, PGC_S_OVERRIDE);
+	if (SQS_HAS_TRANSACTION_TIMEOUT)
+		SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_OVERRIDE);
 	sqs_own_resources();
 
 	database = sqs_database_get(MyDatabaseId);
@@ -407,6 +419,7 @@ sqs_database_worker_main(Datum arg)
 		uint64		exits = pg_atomic_read_u64(&database->exits);
 		uint64		outbox = pg_atomic_read_u64(&database->outbox);
 
+		own_changes = 0;
 		CHECK_FOR_INTERRUPTS();
 		if (ShutdownRequestPending || sqs_database_is_blocked(MyDatabaseId))
 			break;
@@ -471,8 +484,15 @@ sqs_database_worker_main(Datum arg)
 		PG_END_TRY();
 
 		if (failures == 0 && !configured && sqs_relay_is_idle() &&
-			sqs_slots_of_database(MyDatabaseId) <= 1 && may_leave(database, change))
+			sqs_slots_of_database(MyDatabaseId) <= 1 && may_leave(database, change, outbox))
 			break;
+
+		/* what has set the latch may have met a wait of ours for a lock */
+		if (ShutdownRequestPending || ConfigReloadPending ||
+			pg_atomic_read_u64(&database->change) != change + own_changes ||
+			pg_atomic_read_u64(&database->exits) != exits ||
+			pg_atomic_read_u64(&database->outbox) != outbox)
+			timeout = 0;
 		wait_for_something(timeout, wait_event);
 	}
 
