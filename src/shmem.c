@@ -355,13 +355,12 @@ sqs_database_find(Oid dboid)
 	return database;
 }
 
-SqsDatabase *
-sqs_database_get(Oid dboid)
+/* Under the exclusive lock. */
+static SqsDatabase *
+database_get(Oid dboid)
 {
-	SqsDatabase *database;
+	SqsDatabase *database = database_lookup(dboid);
 
-	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-	database = database_lookup(dboid);
 	if (database == NULL)
 	{
 		/* "change" goes on counting: nobody compares it across occupants */
@@ -376,6 +375,16 @@ sqs_database_get(Oid dboid)
 			database->next_start = 0;
 		}
 	}
+	return database;
+}
+
+SqsDatabase *
+sqs_database_get(Oid dboid)
+{
+	SqsDatabase *database;
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	database = database_get(dboid);
 	LWLockRelease(sqs_shared->lock);
 	return database;
 }
@@ -422,7 +431,22 @@ sqs_outbox_committed(Oid dboid)
 void
 sqs_database_changed(Oid dboid)
 {
-	SqsDatabase *database = sqs_database_get(dboid);
+	SqsDatabase *database;
+
+	/* in one go: the launcher takes back entries that nobody wants */
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	database = database_get(dboid);
+	if (database != NULL)
+	{
+		pg_atomic_fetch_add_u64(&database->change, 1);
+		database->wanted = true;
+		database->failures = 0;
+		database->next_start = 0;	/* the change may be the remedy */
+		for (int i = 0; i < sqs_shared->nqueues; i++)
+			if (sqs_shared->queues[i].dboid == dboid)
+				sqs_shared->queues[i].next_start = 0;
+	}
+	LWLockRelease(sqs_shared->lock);
 
 	if (database == NULL)
 	{
@@ -431,17 +455,6 @@ sqs_database_changed(Oid dboid)
 				 errhint("Increase sqsbridge.max_databases and restart the server.")));
 		return;
 	}
-
-	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-	pg_atomic_fetch_add_u64(&database->change, 1);
-	database->wanted = true;
-	database->failures = 0;
-	database->next_start = 0;	/* the change may be the remedy */
-	for (int i = 0; i < sqs_shared->nqueues; i++)
-		if (sqs_shared->queues[i].dboid == dboid)
-			sqs_shared->queues[i].next_start = 0;
-	LWLockRelease(sqs_shared->lock);
-
 	sqs_wake_workers(dboid);
 	sqs_wake_launcher();
 }
