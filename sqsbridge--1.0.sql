@@ -425,7 +425,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION @extschema@.sqs_send(text, text, jsonb, interval, text, text, jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_send(text, text, jsonb, interval, text, text, jsonb) TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_send(text, text, jsonb, interval, text, text, jsonb) IS
-'sends a message now, whatever becomes of the transaction, and returns SQS''s message id. queue: name in sqs_queues, on whose server the role needs USAGE; body: 1 byte to 1 MiB, attributes included; attributes: a JSON object with at most 10 members, each a string, a number or {"DataType": ..., "StringValue" or "BinaryValue" (base64): ...}; delay: 0 to 15 minutes, whole seconds, not on FIFO queues; group_id: on FIFO queues; deduplication_id: on FIFO queues that do not compute it; system_attributes: {"AWSTraceHeader": ...}. Ends within 30 s, three attempts included, and can be cancelled. The error says whether the message may have been sent nevertheless';
+'sends a message now, whatever becomes of the transaction, and returns SQS''s message id. queue: name in sqs_queues, on whose server the role needs USAGE; body: 1 byte to 1 MiB, attributes included; attributes: a JSON object with at most 10 members, each a string, a number or {"DataType": ..., "StringValue" or "BinaryValue" (base64): ...}; delay: 0 to 15 minutes, whole seconds, not on FIFO queues; group_id: on FIFO queues; deduplication_id: on FIFO queues that do not compute it; system_attributes: {"AWSTraceHeader": ...}. Ends within 30 s, three attempts and the look for the queue included, and can be cancelled. The error says whether the message may have been sent nevertheless';
 
 CREATE TYPE @extschema@.sqs_outgoing AS (
 	body text,
@@ -909,13 +909,13 @@ COMMENT ON COLUMN @extschema@.sqs_stats.in_flight IS
 COMMENT ON COLUMN @extschema@.sqs_stats.received IS
 'messages received';
 COMMENT ON COLUMN @extschema@.sqs_stats.acked IS
-'messages deleted from SQS after they were handled';
+'messages deleted from SQS because they are handled, by this delivery or an earlier one';
 COMMENT ON COLUMN @extschema@.sqs_stats.failed IS
 'attempts that failed; see sqs_failures';
 COMMENT ON COLUMN @extschema@.sqs_stats.duplicates IS
-'messages that had been handled before and were acknowledged without being handled again';
+'messages that were found to have been handled before, and not handled again; those that are deleted count as acked too';
 COMMENT ON COLUMN @extschema@.sqs_stats.released IS
-'messages given back to SQS without having been handled, as at a shutdown';
+'messages made visible again: not handled, as at a shutdown, or failed and with a retry_delay';
 COMMENT ON COLUMN @extschema@.sqs_stats.lost IS
 'messages whose lease ended while they were in hand: SQS may have handed them to somebody else';
 COMMENT ON COLUMN @extschema@.sqs_stats.heartbeats IS
@@ -927,7 +927,7 @@ COMMENT ON COLUMN @extschema@.sqs_stats.delete_failures IS
 COMMENT ON COLUMN @extschema@.sqs_stats.sent IS
 'messages sent, by sqs_send(), by sqs_send_batch() and from the outbox';
 COMMENT ON COLUMN @extschema@.sqs_stats.send_failures IS
-'messages that these functions could not send; for the outbox, see sqs_stats_outbox';
+'messages that sqs_send() and sqs_send_batch() could not send; for the outbox, see sqs_stats_outbox';
 COMMENT ON COLUMN @extschema@.sqs_stats.receive_calls IS
 'ReceiveMessage calls to SQS';
 COMMENT ON COLUMN @extschema@.sqs_stats.delete_calls IS
