@@ -52,7 +52,6 @@
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
-#include "aws/endpoint.h"
 #include "catalog.h"
 #include "compat.h"
 #include "fdw.h"

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * inbox.c
- *	  The rows a handler worker writes on the extension's behalf.
+ *	  The rows that workers write on the extension's behalf: what has been
+ *	  handled, and what failed.
  *
  * A handler worker is connected as the queue's owner, who must not be able
  * to write sqs_inbox: a forged row would make a message vanish unhandled.

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * inbox.h
- *	  The rows a handler worker writes on the extension's behalf.
+ *	  The rows that workers write on the extension's behalf: what has been
+ *	  handled, and what failed.
  *
  *-------------------------------------------------------------------------
  */

@@ -401,8 +401,7 @@ typedef struct BatchRun
 /* A request under way. */
 typedef struct BatchCall
 {
-	dlist_node	node;
-	dlist_head *list;			/* of those under way */
+	dlist_node	node;			/* in the list of those under way */
 	SqsCall    *call;
 	BatchRun   *run;
 	SendBatch	batch;

@@ -3,9 +3,9 @@
  * shmem.c
  *	  State shared between the workers, the hooks and the views.
  *
- * See shmem.h for who owns what.  The functions here are the only ones that
- * take the control lock; none of them does anything but look at or change
- * the tables while holding it, so it is never held across a wait.
+ * See shmem.h for who owns what.  Nobody who holds the control lock, here or
+ * elsewhere, does anything but look at the tables and change them, so it is
+ * never held across a wait, and nothing throws meanwhile.
  *
  *-------------------------------------------------------------------------
  */

@@ -15,10 +15,13 @@
  *	  the control lock; "state" and "messages" are written by the occupant
  *	  alone, without it.
  *	- A database entry exists while somebody believes that the database has
- *	  work, or blocks it.  Guarded by the control lock; "change" is atomic.
+ *	  work, or blocks it.  Guarded by the control lock; what counts events
+ *	  ("change", "exits", "outbox") is atomic.
  *	- A queue's statistics are written by its one queue worker (or, while it
- *	  has none, by the database worker) and read by anyone.  Counters are
- *	  atomic, texts and times guarded by the entry's spinlock.
+ *	  has none, by the database worker); what is about the outbox by the
+ *	  database worker; and what sessions send they count themselves.  Anyone
+ *	  may read.  Counters are atomic, texts and times guarded by the entry's
+ *	  spinlock.
  *
  *-------------------------------------------------------------------------
  */
@@ -246,12 +249,12 @@ sqs_count(SqsQueueStats *stats, SqsCounter counter, uint64 n)
 		pg_atomic_fetch_add_u64(&stats->counters[counter], n);
 }
 
-/* Both return true if this changed anything, that is: is worth a log line. */
+/* The first two return true if there is something for the log. */
 extern bool sqs_stats_set_state(SqsQueueStats *stats, SqsQueueState state);
 extern bool sqs_stats_error(SqsQueueStats *stats, const char *text);
 extern void sqs_stats_clear_error(SqsQueueStats *stats);
 
-/* For the outbox.  The last two return whether there is something to log. */
+/* The same for the outbox; those that return bool do so. */
 extern void sqs_outbox_set_state(SqsQueueStats *stats, SqsOutboxState state,
 								 long next_attempt_ms);
 extern bool sqs_outbox_error(SqsQueueStats *stats, const char *text, bool announce);

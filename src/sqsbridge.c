@@ -110,12 +110,6 @@ define_settings(void)
 	MarkGUCPrefixReserved("sqsbridge");
 }
 
-bool
-sqs_is_preloaded(void)
-{
-	return preloaded;
-}
-
 void
 sqs_require_preloaded(void)
 {

@@ -23,10 +23,7 @@ extern int	sqs_handler_idle_timeout;	/* ms */
 extern int	sqs_failure_retention;	/* s */
 extern int	sqs_max_in_flight_memory;	/* kB */
 
-/* True if the library was loaded by shared_preload_libraries. */
-extern bool sqs_is_preloaded(void);
-
-/* ERROR with a hint unless it was. */
+/* ERROR with a hint unless the library was loaded by shared_preload_libraries. */
 extern void sqs_require_preloaded(void);
 
 /*

@@ -29,7 +29,6 @@
 #include "utils/tuplestore.h"
 
 #include "catalog.h"
-#include "compat.h"
 #include "shmem.h"
 #include "sqsbridge.h"
 #include "worker/queue_worker.h"

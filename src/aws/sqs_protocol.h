@@ -3,13 +3,13 @@
  * sqs_protocol.h
  *	  SQS's requests and replies in AWS JSON 1.0: encoding and parsing.
  *
- * Pure functions over bytes: no network, no clock, no allocation while
- * parsing.  A reply is parsed in place; slices of the result point into the
+ * Pure functions over bytes: no network, no clock, and no allocation but of
+ * the array that received messages are put into.  A reply is parsed in place; slices of the result point into the
  * reply buffer, unescaped, and are NUL-terminated besides having a length
  * (they may hold NUL bytes themselves only where SQS lets them: Binary
  * attribute values).  Parsing never trusts the peer: wrong types, absent and
- * unknown members, nesting and truncation end in an error or are ignored as
- * sqs-api's rules say, never in a crash.  This is what test/fuzz feeds.
+ * unknown members, nesting and truncation end in an error or are ignored,
+ * never in a crash.  This is what test/fuzz feeds.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,7 +23,6 @@
 #define SQS_MAX_MESSAGE_BYTES	(1024 * 1024)
 #define SQS_MAX_ATTRIBUTES		10
 #define SQS_MAX_VISIBILITY		43200	/* seconds */
-#define SQS_MAX_WAIT			20	/* seconds */
 #define SQS_MAX_DELAY			900 /* seconds */
 #define SQS_MAX_ID				128 /* message group and deduplication ids */
 #define SQS_MAX_ATTRIBUTE_NAME	256

@@ -1,12 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * database.c
- *	  One process per database with queues: supervises its queue workers and
- *	  clears away old rows.
+ *	  One process per database with queues: supervises its queue workers,
+ *	  clears away old rows, and relays the outbox (relay.c).
  *
  * States: starting (looking whether there is anything to do here), idle,
- * running (a cycle), and gone.  A cycle reads the configured queues in one
- * short transaction and compares them with the queue workers there are:
+ * running (messages of the outbox are under way), and stopping.  A cycle of
+ * supervision reads the configured queues in one short transaction and
+ * compares them with the queue workers there are:
  *
  *	- enabled, with a handler, without a problem, no worker: launch one,
  *	  unless its back-off has not passed yet;

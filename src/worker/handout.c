@@ -62,7 +62,7 @@ group_of(QueueWorker *qw, const SqsReceivedMessage *message)
 {
 	char		key[132];
 	size_t		len = Min(message->group_id.len, (size_t) MAX_GROUP_ID);
-	MessageGroup    *group;
+	MessageGroup *group;
 	bool		found;
 
 	memset(key, 0, sizeof(key));
@@ -325,7 +325,7 @@ end_failed(QueueWorker *qw, Lease *lease, int release_after)
 static void
 apply_result(QueueWorker *qw, Lease *lease, const SqsResult *result)
 {
-	MessageGroup    *group = lease->group;
+	MessageGroup *group = lease->group;
 
 	if (result->outcome == SQS_OUTCOME_CANNOT_RUN)
 	{
@@ -606,7 +606,7 @@ sqs_handout_dispatch(QueueWorker *qw)
 
 		dlist_foreach_modify(iter, &qw->groups_ready)
 		{
-			MessageGroup    *group = dlist_container(MessageGroup, node, iter.cur);
+			MessageGroup *group = dlist_container(MessageGroup, node, iter.cur);
 
 			while (group->nwaiting > 0 && !group->failed)
 			{

@@ -463,8 +463,6 @@ start_polls(QueueWorker *qw)
 	}
 }
 
-/* ---- statistics ---- */
-
 /* ---- leaving ---- */
 
 static void

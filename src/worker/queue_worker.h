@@ -77,8 +77,8 @@ typedef struct Lease
 	struct MessageGroup *group;		/* FIFO */
 	XLogRecPtr	lsn;			/* COMMITTED */
 	int64		since;			/* entered its list */
-	int64		not_before;		/* DELETING, RELEASING: retry then */
-	int			attempts;
+	int64		not_before;		/* DELETING: not tried again until then */
+	int			attempts;		/* DELETING: that failed, for this entry alone */
 	int			release_after;	/* RELEASING: s from the call */
 } Lease;
 

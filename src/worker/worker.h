@@ -49,7 +49,7 @@ extern SqsLaunch sqs_worker_launch(SqsWorkerKind kind, Oid dboid,
  */
 extern bool sqs_worker_alive(SqsWorkerRef *ref);
 
-/* WARNING about missing slots, with the formula; the caller rations it. */
+/* WARNING about missing slots, with the formula; once an hour at most. */
 extern void sqs_warn_no_slot(void);
 
 /*
@@ -89,12 +89,12 @@ extern XLogRecPtr sqs_standbys_flushed(void);
 /* Monotonic clock, ms. */
 extern int64 sqs_now_ms(void);
 
-/* Grown, capped and jittered: base * 2^n, +-13 %. */
+/* base, doubled with each failure after the first, capped, +-13 %. */
 extern long sqs_backoff_ms(int failures, long base_ms, long cap_ms);
 
 extern void sqs_set_worker_state(SqsWorkerState state);
 
-/* Should this worker leave? Its database is blocked, or SIGTERM came. */
+/* Does some backend need the database without workers? Then this one leaves. */
 extern bool sqs_database_is_blocked(Oid dboid);
 
 #endif							/* SQSBRIDGE_WORKER_H */
