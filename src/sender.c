@@ -24,7 +24,6 @@
  */
 #include "postgres.h"
 
-#include "utils/memutils.h"
 
 #include "sender.h"
 #include "worker/worker.h"

@@ -23,7 +23,6 @@
 
 #include "common/cryptohash.h"
 #include "common/hmac.h"
-#include "common/sha2.h"
 
 #include "aws/sigv4.h"
 

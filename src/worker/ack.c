@@ -31,8 +31,6 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
-#include "miscadmin.h"
-#include "utils/memutils.h"
 
 #include "worker/queue_worker.h"
 

@@ -10,7 +10,6 @@
  */
 #include "postgres.h"
 
-#include "miscadmin.h"
 #include "storage/shm_toc.h"
 #include "utils/memutils.h"
 

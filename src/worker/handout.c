@@ -26,8 +26,6 @@
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "storage/latch.h"
-#include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
 #include "inbox.h"
 #include "sqsbridge.h"

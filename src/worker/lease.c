@@ -20,8 +20,6 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #include "worker/queue_worker.h"
 
