@@ -120,9 +120,8 @@ missing_object(const char *kind, const char *name)
 }
 
 Oid
-sqs_relation_oid(const char *relname)
+sqs_relation_in_schema(const char *relname, Oid schema)
 {
-	Oid			schema = sqs_extension_schema();
 	Oid			relid = InvalidOid;
 
 	if (OidIsValid(schema))
@@ -130,6 +129,23 @@ sqs_relation_oid(const char *relname)
 	if (!OidIsValid(relid))
 		missing_object("relation", relname);
 	return relid;
+}
+
+Oid
+sqs_relation_oid(const char *relname)
+{
+	return sqs_relation_in_schema(relname, sqs_extension_schema());
+}
+
+void
+sqs_check_columns(Relation rel, int natts)
+{
+	if (RelationGetDescr(rel)->natts != natts)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" does not have the columns this version of sqsbridge expects",
+						RelationGetRelationName(rel)),
+				 errhint("Run ALTER EXTENSION sqsbridge UPDATE.")));
 }
 
 Oid

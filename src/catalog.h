@@ -12,6 +12,7 @@
 #define SQSBRIDGE_CATALOG_H
 
 #include "nodes/pg_list.h"
+#include "utils/relcache.h"
 
 /* Longest local queue name, in bytes: as long as SQS lets a name be. */
 #define SQS_QUEUE_NAME_MAX	80
@@ -72,7 +73,11 @@ extern Oid	sqs_extension_owner(void);
 
 /* OID of a table, type or so of the extension; error if it is not there. */
 extern Oid	sqs_relation_oid(const char *relname);
+extern Oid	sqs_relation_in_schema(const char *relname, Oid schema);
 extern Oid	sqs_message_type_oid(void);
+
+/* Error unless the table has so many columns: rows are formed by position. */
+extern void sqs_check_columns(Relation rel, int natts);
 
 /* All configured queues, as a List of SqsQueueConfig*, in order of id. */
 extern List *sqs_catalog_queues(void);

@@ -25,6 +25,7 @@
 #include "catalog/indexing.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
@@ -34,18 +35,36 @@
 /* No text of an error is kept beyond this many bytes. */
 #define FAILURE_TEXT_MAX	8192
 
+/* OID of sqs_inbox: to look it up takes as long as to insert a row. */
+static Oid	inbox_oid = InvalidOid;
+
 static void
-insert_row(const char *relname, int natts, Datum *values, bool *nulls)
+inbox_invalidated(Datum arg, Oid relid)
 {
-	Relation	rel = table_open(sqs_relation_oid(relname), RowExclusiveLock);
+	if (relid == inbox_oid || relid == InvalidOid)
+		inbox_oid = InvalidOid;
+}
+
+static Oid
+find_inbox(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+		CacheRegisterRelcacheCallback(inbox_invalidated, (Datum) 0);
+	registered = true;
+	if (!OidIsValid(inbox_oid))
+		inbox_oid = sqs_relation_oid("sqs_inbox");
+	return inbox_oid;
+}
+
+static void
+insert_row(Oid relid, int natts, Datum *values, bool *nulls)
+{
+	Relation	rel = table_open(relid, RowExclusiveLock);
 	HeapTuple	tuple;
 
-	if (RelationGetDescr(rel)->natts != natts)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" does not have the columns this version of sqsbridge expects", relname),
-				 errhint("Run ALTER EXTENSION sqsbridge UPDATE.")));
-
+	sqs_check_columns(rel, natts);
 	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 	CatalogTupleInsert(rel, tuple);
 	heap_freetuple(tuple);
@@ -61,7 +80,7 @@ sqs_inbox_insert(int32 queue_id, SqsSlice message_id)
 	values[0] = Int32GetDatum(queue_id);
 	values[1] = PointerGetDatum(cstring_to_text_with_len(message_id.data, message_id.len));
 	values[2] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
-	insert_row("sqs_inbox", 3, values, nulls);
+	insert_row(find_inbox(), 3, values, nulls);
 }
 
 static void
@@ -95,5 +114,5 @@ sqs_failure_insert(const char *queue, Oid owner, SqsSlice message_id,
 	set_text(&values[8], &nulls[8], edata->hint);
 	set_text(&values[9], &nulls[9], edata->context);
 	values[10] = Int32GetDatum(handler_pid);
-	insert_row("sqs_failures", 11, values, nulls);
+	insert_row(sqs_relation_oid("sqs_failures"), 11, values, nulls);
 }

@@ -47,6 +47,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
+#include "utils/uuid.h"
 #include "utils/xid8.h"
 
 #include "catalog.h"
@@ -90,34 +91,38 @@ typedef struct OutboxTransaction
 	OpenBatch  *open;
 } OutboxTransaction;
 
+const SqsKeptColumn sqs_kept_columns[SQS_KEPT_COLUMNS] = {
+	{ROW_ID, FAILURE_ID},
+	{ROW_QUEUE, FAILURE_QUEUE},
+	{ROW_BODY, FAILURE_BODY},
+	{ROW_ATTRIBUTES, FAILURE_ATTRIBUTES},
+	{ROW_GROUP_ID, FAILURE_GROUP_ID},
+	{ROW_DEDUPLICATION_ID, FAILURE_DEDUPLICATION_ID},
+	{ROW_SYSTEM_ATTRIBUTES, FAILURE_SYSTEM_ATTRIBUTES},
+	{ROW_ENQUEUED_AT, FAILURE_ENQUEUED_AT},
+	{ROW_ENQUEUED_BY, FAILURE_ENQUEUED_BY},
+	{ROW_TOKEN, FAILURE_TOKEN},
+};
+
 static OutboxTransaction *current = NULL;
 static bool wake_relay = false; /* committed */
-
-static void
-check_columns(Relation rel, int natts)
-{
-	if (RelationGetDescr(rel)->natts != natts)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" does not have the columns this version of sqsbridge expects",
-						RelationGetRelationName(rel)),
-				 errhint("Run ALTER EXTENSION sqsbridge UPDATE.")));
-}
 
 static void
 begin_transaction(void)
 {
 	OutboxTransaction *begun;
+	Oid			schema;
 
 	/* the extension may have been dropped, and created, since */
 	if (current != NULL && SearchSysCacheExists1(RELOID, ObjectIdGetDatum(current->rows)))
 		return;
 	sqs_require_preloaded();
+	schema = sqs_extension_schema();
 	begun = MemoryContextAllocZero(TopTransactionContext, sizeof(OutboxTransaction));
-	begun->view = sqs_relation_oid("sqs_outbox");
-	begun->rows = sqs_relation_oid("sqs_outbox_rows");
-	begun->batches = sqs_relation_oid("sqs_outbox_batches");
-	begun->sequence = sqs_relation_oid("sqs_outbox_id_seq");
+	begun->view = sqs_relation_in_schema("sqs_outbox", schema);
+	begun->rows = sqs_relation_in_schema("sqs_outbox_rows", schema);
+	begun->batches = sqs_relation_in_schema("sqs_outbox_batches", schema);
+	begun->sequence = sqs_relation_in_schema("sqs_outbox_id_seq", schema);
 	current = begun;
 }
 
@@ -179,7 +184,7 @@ insert_batch(int64 batch_id, int32 queue_id, TimestampTz deliver_at)
 	bool		nulls[BATCH_NATTS] = {false};
 	HeapTuple	tuple;
 
-	check_columns(rel, BATCH_NATTS);
+	sqs_check_columns(rel, BATCH_NATTS);
 	values[BATCH_ID] = Int64GetDatum(batch_id);
 	values[BATCH_XID] = FullTransactionIdGetDatum(GetTopFullTransactionId());
 	values[BATCH_QUEUE_ID] = Int32GetDatum(queue_id);
@@ -206,6 +211,21 @@ new_token(void)
 	return UUIDPGetDatum(uuid);
 }
 
+/* From a row's columns to a message; NULL if it is well, else what is wrong. */
+SqsDraftError *
+sqs_outbox_prepare(const Datum *values, const bool *nulls, bool fifo, SqsOutgoing *message)
+{
+	SqsDraft	draft;
+
+	draft.body = nulls[ROW_BODY] ? (Datum) 0 : values[ROW_BODY];
+	draft.attributes = nulls[ROW_ATTRIBUTES] ? (Datum) 0 : values[ROW_ATTRIBUTES];
+	draft.delay = (Datum) 0;
+	draft.group_id = nulls[ROW_GROUP_ID] ? (Datum) 0 : values[ROW_GROUP_ID];
+	draft.deduplication_id = nulls[ROW_DEDUPLICATION_ID] ? (Datum) 0 : values[ROW_DEDUPLICATION_ID];
+	draft.system_attributes = nulls[ROW_SYSTEM_ATTRIBUTES] ? (Datum) 0 : values[ROW_SYSTEM_ATTRIBUTES];
+	return sqs_outgoing_prepare(&draft, fifo, message);
+}
+
 /*
  * Check a message and store it.  values and nulls are of a row, with what is
  * of the message filled in; the rest is filled in here.  A token is given
@@ -215,7 +235,6 @@ static int64
 store_row(const char *name, Datum *values, bool *nulls)
 {
 	EnqueuedQueue *queue;
-	SqsDraft	draft;
 	SqsOutgoing message;
 	SqsDraftError *wrong;
 	TimestampTz now = GetCurrentTimestamp();
@@ -228,13 +247,7 @@ store_row(const char *name, Datum *values, bool *nulls)
 	begin_transaction();
 	queue = find_queue(name);
 
-	draft.body = nulls[ROW_BODY] ? (Datum) 0 : values[ROW_BODY];
-	draft.attributes = nulls[ROW_ATTRIBUTES] ? (Datum) 0 : values[ROW_ATTRIBUTES];
-	draft.delay = (Datum) 0;
-	draft.group_id = nulls[ROW_GROUP_ID] ? (Datum) 0 : values[ROW_GROUP_ID];
-	draft.deduplication_id = nulls[ROW_DEDUPLICATION_ID] ? (Datum) 0 : values[ROW_DEDUPLICATION_ID];
-	draft.system_attributes = nulls[ROW_SYSTEM_ATTRIBUTES] ? (Datum) 0 : values[ROW_SYSTEM_ATTRIBUTES];
-	wrong = sqs_outgoing_prepare(&draft, queue->fifo, &message);
+	wrong = sqs_outbox_prepare(values, nulls, queue->fifo, &message);
 	if (wrong != NULL)
 		sqs_draft_error_raise(wrong, name);
 	if (timed && TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(values[ROW_DELIVER_AT])))
@@ -260,7 +273,7 @@ store_row(const char *name, Datum *values, bool *nulls)
 	nulls[ROW_TOKEN] = nulls[ROW_ENQUEUED_AT] = nulls[ROW_ENQUEUED_BY] = false;
 
 	rel = table_open(current->rows, RowExclusiveLock);
-	check_columns(rel, ROW_NATTS);
+	sqs_check_columns(rel, ROW_NATTS);
 	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 	CatalogTupleInsert(rel, tuple);
 	heap_freetuple(tuple);
@@ -459,7 +472,7 @@ sqs_outbox_retry(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("sqs_outbox_retry()");
 	sqs_require_preloaded();
 	rel = table_open(sqs_relation_oid("sqs_outbox_failures"), RowExclusiveLock);
-	check_columns(rel, FAILURE_NATTS);
+	sqs_check_columns(rel, FAILURE_NATTS);
 	ScanKeyInit(&key, FAILURE_ID + 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
 	scan = systable_beginscan(rel, sqs_relation_oid("sqs_outbox_failures_pkey"), true,
 							  GetActiveSnapshot(), 1, &key);
@@ -477,22 +490,13 @@ sqs_outbox_retry(PG_FUNCTION_ARGS)
 
 	memset(values, 0, sizeof(values));
 	memset(nulls, true, sizeof(nulls));
-	values[ROW_BODY] = failure[FAILURE_BODY];
-	nulls[ROW_BODY] = failure_nulls[FAILURE_BODY];
-	values[ROW_ATTRIBUTES] = failure[FAILURE_ATTRIBUTES];
-	nulls[ROW_ATTRIBUTES] = failure_nulls[FAILURE_ATTRIBUTES];
-	values[ROW_GROUP_ID] = failure[FAILURE_GROUP_ID];
-	nulls[ROW_GROUP_ID] = failure_nulls[FAILURE_GROUP_ID];
-	values[ROW_DEDUPLICATION_ID] = failure[FAILURE_DEDUPLICATION_ID];
-	nulls[ROW_DEDUPLICATION_ID] = failure_nulls[FAILURE_DEDUPLICATION_ID];
-	values[ROW_SYSTEM_ATTRIBUTES] = failure[FAILURE_SYSTEM_ATTRIBUTES];
-	nulls[ROW_SYSTEM_ATTRIBUTES] = failure_nulls[FAILURE_SYSTEM_ATTRIBUTES];
-	values[ROW_TOKEN] = failure[FAILURE_TOKEN];
-	values[ROW_ENQUEUED_AT] = failure[FAILURE_ENQUEUED_AT];
-	values[ROW_ENQUEUED_BY] = failure[FAILURE_ENQUEUED_BY];
-	nulls[ROW_TOKEN] = nulls[ROW_ENQUEUED_AT] = nulls[ROW_ENQUEUED_BY] = false;
+	for (int i = 0; i < SQS_KEPT_COLUMNS; i++)
+	{
+		values[sqs_kept_columns[i].row] = failure[sqs_kept_columns[i].failure];
+		nulls[sqs_kept_columns[i].row] = failure_nulls[sqs_kept_columns[i].failure];
+	}
 
-	/* checks the privilege */
+	/* checks the privilege; makes a new id */
 	new_id = store_row(TextDatumGetCString(failure[FAILURE_QUEUE]), values, nulls);
 	CatalogTupleDelete(rel, &tuple->t_self);
 	systable_endscan(scan);

@@ -13,10 +13,9 @@
 #ifndef SQSBRIDGE_OUTBOX_H
 #define SQSBRIDGE_OUTBOX_H
 
-#include "access/htup.h"
-#include "access/tupdesc.h"
 #include "access/xact.h"
-#include "utils/uuid.h"
+
+#include "outgoing.h"
 
 /* Columns of sqs_outbox_rows, in their order. */
 typedef enum OutboxColumn
@@ -68,6 +67,23 @@ typedef enum OutboxFailureColumn
 	FAILURE_SERVER,				/* name, or NULL: the queue is gone */
 	FAILURE_NATTS
 } OutboxFailureColumn;
+
+/* What a row keeps when it fails, and when it is retried. */
+typedef struct SqsKeptColumn
+{
+	OutboxColumn row;
+	OutboxFailureColumn failure;
+} SqsKeptColumn;
+
+#define SQS_KEPT_COLUMNS	10
+extern const SqsKeptColumn sqs_kept_columns[SQS_KEPT_COLUMNS];
+
+/*
+ * Check a row and turn it into a message, as sqs_outgoing_prepare() does: a
+ * row that is inserted, and once more one that is sent.
+ */
+extern SqsDraftError *sqs_outbox_prepare(const Datum *values, const bool *nulls,
+										 bool fifo, SqsOutgoing *message);
 
 /* Transaction callbacks, from sqsbridge.c. */
 extern void sqs_outbox_pre_commit(void);

@@ -471,18 +471,11 @@ prepare_message(Relay *relay, RelayQueue *queue, RelayItem *item, SqsOutgoing *m
 {
 	Datum		values[ROW_NATTS];
 	bool		nulls[ROW_NATTS];
-	SqsDraft	draft;
 	SqsDraftError *wrong;
 	char	   *token;
 
 	heap_deform_tuple(item->tuple, relay->row_desc, values, nulls);
-	draft.body = values[ROW_BODY];
-	draft.attributes = nulls[ROW_ATTRIBUTES] ? (Datum) 0 : values[ROW_ATTRIBUTES];
-	draft.delay = (Datum) 0;
-	draft.group_id = nulls[ROW_GROUP_ID] ? (Datum) 0 : values[ROW_GROUP_ID];
-	draft.deduplication_id = nulls[ROW_DEDUPLICATION_ID] ? (Datum) 0 : values[ROW_DEDUPLICATION_ID];
-	draft.system_attributes = nulls[ROW_SYSTEM_ATTRIBUTES] ? (Datum) 0 : values[ROW_SYSTEM_ATTRIBUTES];
-	wrong = sqs_outgoing_prepare(&draft, queue->config->fifo, message);
+	wrong = sqs_outbox_prepare(values, nulls, queue->config->fifo, message);
 	if (wrong != NULL)
 		return wrong;
 

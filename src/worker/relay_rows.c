@@ -80,28 +80,10 @@ typedef struct OutboxTables
 	TimestampTz now;
 } OutboxTables;
 
-static Oid
-table_named(OutboxTables *tables, const char *name)
+static Relation
+open_index(OutboxTables *tables, const char *name)
 {
-	Oid			relid = get_relname_relid(name, tables->schema);
-
-	if (!OidIsValid(relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation \"%s\" of extension sqsbridge does not exist", name),
-				 errhint("Run ALTER EXTENSION sqsbridge UPDATE.")));
-	return relid;
-}
-
-static void
-check_columns(Relation rel, int natts)
-{
-	if (RelationGetDescr(rel)->natts != natts)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" does not have the columns this version of sqsbridge expects",
-						RelationGetRelationName(rel)),
-				 errhint("Run ALTER EXTENSION sqsbridge UPDATE.")));
+	return index_open(sqs_relation_in_schema(name, tables->schema), AccessShareLock);
 }
 
 /*
@@ -111,23 +93,20 @@ check_columns(Relation rel, int natts)
 static bool
 open_tables(OutboxTables *tables)
 {
-	Oid			rows = table_named(tables, "sqs_outbox_rows");
-	Oid			batches = table_named(tables, "sqs_outbox_batches");
+	Oid			rows = sqs_relation_in_schema("sqs_outbox_rows", tables->schema);
+	Oid			batches = sqs_relation_in_schema("sqs_outbox_batches", tables->schema);
 
 	if (!ConditionalLockRelationOid(rows, RowExclusiveLock) ||
 		!ConditionalLockRelationOid(batches, RowExclusiveLock))
 		return false;
 	tables->rows = table_open(rows, NoLock);
-	tables->rows_index = index_open(table_named(tables, "sqs_outbox_rows_pkey"),
-									AccessShareLock);
+	tables->rows_index = open_index(tables, "sqs_outbox_rows_pkey");
 	tables->batches = table_open(batches, NoLock);
-	tables->xid_index = index_open(table_named(tables, "sqs_outbox_batches_pkey"),
-								   AccessShareLock);
-	tables->order_index = index_open(table_named(tables, "sqs_outbox_batches_order_idx"),
-									 AccessShareLock);
+	tables->xid_index = open_index(tables, "sqs_outbox_batches_pkey");
+	tables->order_index = open_index(tables, "sqs_outbox_batches_order_idx");
 	tables->failures = NULL;
-	check_columns(tables->rows, ROW_NATTS);
-	check_columns(tables->batches, BATCH_NATTS);
+	sqs_check_columns(tables->rows, ROW_NATTS);
+	sqs_check_columns(tables->batches, BATCH_NATTS);
 	tables->row_slot = table_slot_create(tables->rows, NULL);
 	tables->batch_slot = table_slot_create(tables->batches, NULL);
 	tables->row_blocks = RelationGetNumberOfBlocks(tables->rows);
@@ -643,22 +622,6 @@ delete_batch(OutboxTables *tables, RelayBatch *batch)
 static void
 insert_failure(Relay *relay, OutboxTables *tables, RelayItem *item)
 {
-	static const struct
-	{
-		OutboxFailureColumn to;
-		OutboxColumn from;
-	}			same[] = {
-		{FAILURE_ID, ROW_ID},
-		{FAILURE_QUEUE, ROW_QUEUE},
-		{FAILURE_BODY, ROW_BODY},
-		{FAILURE_ATTRIBUTES, ROW_ATTRIBUTES},
-		{FAILURE_GROUP_ID, ROW_GROUP_ID},
-		{FAILURE_DEDUPLICATION_ID, ROW_DEDUPLICATION_ID},
-		{FAILURE_SYSTEM_ATTRIBUTES, ROW_SYSTEM_ATTRIBUTES},
-		{FAILURE_ENQUEUED_AT, ROW_ENQUEUED_AT},
-		{FAILURE_ENQUEUED_BY, ROW_ENQUEUED_BY},
-		{FAILURE_TOKEN, ROW_TOKEN},
-	};
 	SqsQueueConfig *config = item->batch->queue->config;
 	Datum		row[ROW_NATTS];
 	bool		row_nulls[ROW_NATTS];
@@ -668,15 +631,16 @@ insert_failure(Relay *relay, OutboxTables *tables, RelayItem *item)
 
 	if (tables->failures == NULL)
 	{
-		tables->failures = table_open(table_named(tables, "sqs_outbox_failures"),
+		tables->failures = table_open(sqs_relation_in_schema("sqs_outbox_failures",
+															 tables->schema),
 									  RowExclusiveLock);
-		check_columns(tables->failures, FAILURE_NATTS);
+		sqs_check_columns(tables->failures, FAILURE_NATTS);
 	}
 	heap_deform_tuple(item->tuple, relay->row_desc, row, row_nulls);
-	for (int i = 0; i < (int) lengthof(same); i++)
+	for (int i = 0; i < SQS_KEPT_COLUMNS; i++)
 	{
-		values[same[i].to] = row[same[i].from];
-		nulls[same[i].to] = row_nulls[same[i].from];
+		values[sqs_kept_columns[i].failure] = row[sqs_kept_columns[i].row];
+		nulls[sqs_kept_columns[i].failure] = row_nulls[sqs_kept_columns[i].row];
 	}
 	values[FAILURE_ERROR_CODE] = CStringGetTextDatum(item->error_code);
 	nulls[FAILURE_ERROR_CODE] = false;
