@@ -35,7 +35,7 @@
 /* No text of an error is kept beyond this many bytes. */
 #define FAILURE_TEXT_MAX	8192
 
-/* OID of sqs_inbox: to look it up takes as long as to insert a row. */
+/* OID of sqs_inbox, which is not looked up for each message. */
 static Oid	inbox_oid = InvalidOid;
 
 static void

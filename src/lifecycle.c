@@ -74,8 +74,8 @@ unblock_all(void)
 			if (database->blockers == 0)
 			{
 				database->wanted = true;
-				database->next_start = 0;
-				database->failures = 0;
+				database->starts.next = 0;
+				database->starts.failures = 0;
 			}
 			LWLockRelease(sqs_shared->lock);
 		}

@@ -285,6 +285,26 @@ sqs_slot_find(SqsWorkerKind kind, Oid dboid, int32 queue_id)
 	return found;
 }
 
+bool
+sqs_start_under_way(SqsWorkerKind kind, Oid dboid)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		found = false;
+
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	for (int i = 0; i < sqs_shared->nslots && !found; i++)
+	{
+		SqsWorkerSlot *slot = &sqs_shared->slots[i];
+
+		found = slot->in_use && slot->kind == kind &&
+			(slot->dboid == dboid || !OidIsValid(dboid)) &&
+			pg_atomic_read_u32(&slot->state) == SQS_WORKER_STARTING &&
+			!TimestampDifferenceExceeds(slot->launch_time, now, SLOT_ATTACH_TIMEOUT_MS);
+	}
+	LWLockRelease(sqs_shared->lock);
+	return found;
+}
+
 int
 sqs_slots_of_database(Oid dboid)
 {
@@ -370,9 +390,7 @@ database_get(Oid dboid)
 			database->dboid = dboid;
 			database->wanted = false;
 			database->blockers = 0;
-			database->failures = 0;
-			database->last_start = 0;
-			database->next_start = 0;
+			memset(&database->starts, 0, sizeof(SqsStarts));
 		}
 	}
 	return database;
@@ -440,11 +458,12 @@ sqs_database_changed(Oid dboid)
 	{
 		pg_atomic_fetch_add_u64(&database->change, 1);
 		database->wanted = true;
-		database->failures = 0;
-		database->next_start = 0;	/* the change may be the remedy */
+		/* the change may be the remedy */
+		database->starts.failures = 0;
+		database->starts.next = 0;
 		for (int i = 0; i < sqs_shared->nqueues; i++)
 			if (sqs_shared->queues[i].dboid == dboid)
-				sqs_shared->queues[i].next_start = 0;
+				sqs_shared->queues[i].starts.next = 0;
 	}
 	LWLockRelease(sqs_shared->lock);
 
@@ -500,9 +519,7 @@ sqs_stats_get(Oid dboid, int32 queue_id)
 		if (OidIsValid(stats->dboid))
 			continue;
 		found = stats;
-		stats->failures = 0;
-		stats->last_start = 0;
-		stats->next_start = 0;
+		memset(&stats->starts, 0, sizeof(SqsStarts));
 		pg_atomic_write_u32(&stats->in_flight, 0);
 		pg_atomic_write_u32(&stats->outbox_in_flight, 0);
 		memset(&stats->outbox, 0, sizeof(stats->outbox));

@@ -70,6 +70,14 @@ typedef struct SqsWorkerSlot
 	pg_atomic_uint64 messages;	/* handled (or received) by this process */
 } SqsWorkerSlot;
 
+/* The starts of a worker, as its supervisor counts them. */
+typedef struct SqsStarts
+{
+	int			failures;		/* in a row that did not last */
+	TimestampTz last;
+	TimestampTz next;			/* not before */
+} SqsStarts;
+
 typedef struct SqsDatabase
 {
 	Oid			dboid;			/* InvalidOid: entry is free */
@@ -78,9 +86,7 @@ typedef struct SqsDatabase
 	pg_atomic_uint64 change;	/* counts committed configuration changes */
 	pg_atomic_uint64 exits;		/* counts workers that have left */
 	pg_atomic_uint64 outbox;	/* counts commits with rows for the outbox */
-	int			failures;		/* starts in a row that did not last */
-	TimestampTz last_start;
-	TimestampTz next_start;		/* not before */
+	SqsStarts	starts;			/* of its database worker */
 } SqsDatabase;
 
 /* Upper bounds of the handler time histogram in ms; one bucket more for the rest. */
@@ -178,10 +184,8 @@ typedef struct SqsQueueStats
 	char		last_error[SQS_ERROR_TEXT];
 	SqsOutboxHealth outbox;		/* written by the database worker */
 
-	/* supervision, by the database worker alone */
-	int			failures;		/* starts in a row that did not last */
-	TimestampTz last_start;
-	TimestampTz next_start;
+	/* of its queue worker; for the database worker, which launches it */
+	SqsStarts	starts;
 } SqsQueueStats;
 
 typedef struct SqsShared
@@ -216,6 +220,12 @@ extern int	sqs_slot_claim(SqsWorkerKind kind, Oid dboid, int32 queue_id,
 extern bool sqs_slot_attach(int slot, uint16 generation);
 extern void sqs_slot_release(int slot, uint16 generation);
 extern bool sqs_slot_is(int slot, uint16 generation);
+
+/*
+ * Is a worker of this kind still starting, in this database, or with
+ * InvalidOid in any?  Not after a minute: then it hangs.
+ */
+extern bool sqs_start_under_way(SqsWorkerKind kind, Oid dboid);
 
 /* Slot of a worker of this kind for this database and queue; -1: none. */
 extern int	sqs_slot_find(SqsWorkerKind kind, Oid dboid, int32 queue_id);

@@ -43,39 +43,11 @@
 #include "worker/worker.h"
 
 #define RECONCILE_INTERVAL_MS	10000
-#define HEALTHY_MS				60000
-#define RESTART_MIN_MS			1000
-#define RESTART_MAX_MS			300000
 #define CLEAN_INTERVAL_MS		60000
 #define CLEAN_BATCH				5000
 #define SCAN_INTERVAL_MS		60000	/* of the whole outbox: a safety net */
 
 static uint64 own_changes = 0;	/* look_again()'s, in this turn of the loop */
-
-/*
- * Is a queue worker of this database still on its way?  One that has been out
- * of slots is until it has a handler.
- */
-static bool
-start_under_way(void)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	bool		found = false;
-
-	LWLockAcquire(sqs_shared->lock, LW_SHARED);
-	for (int i = 0; i < sqs_shared->nslots; i++)
-	{
-		SqsWorkerSlot *slot = &sqs_shared->slots[i];
-
-		if (slot->in_use && slot->kind == SQS_QUEUE_WORKER &&
-			slot->dboid == MyDatabaseId &&
-			pg_atomic_read_u32(&slot->state) == SQS_WORKER_STARTING &&
-			!TimestampDifferenceExceeds(slot->launch_time, now, HEALTHY_MS))
-			found = true;
-	}
-	LWLockRelease(sqs_shared->lock);
-	return found;
-}
 
 /*
  * Record a problem that keeps a queue from running: one log line when it
@@ -149,7 +121,7 @@ reconcile(List *queues)
 		{
 			sqs_stats_set_state(stats, queue->handler == NULL ?
 								SQS_QUEUE_NONE : SQS_QUEUE_DISABLED);
-			stats->failures = 0;
+			stats->starts.failures = 0;
 			continue;
 		}
 		if (queue->problem != NULL)
@@ -157,32 +129,26 @@ reconcile(List *queues)
 			report_problem(stats, queue);
 			continue;
 		}
-		if (stats->next_start > now)
+		if (stats->starts.next > now)
 		{
-			timeout = Min(timeout, TimestampDifferenceMilliseconds(now, stats->next_start));
+			timeout = Min(timeout, TimestampDifferenceMilliseconds(now, stats->starts.next));
 			continue;
 		}
 
 		/*
 		 * A queue that is short of slots needs two, for itself and for a
-		 * handler, or leaves again.  One at a time, lest several take one
-		 * each.  To wait for a slot is no failure: the wait stays short.
+		 * handler, or leaves again; it is starting until it has both.  One at
+		 * a time, lest several take one each.  To wait for a slot is no
+		 * failure: the wait stays short.
 		 */
 		starved = stats->state == SQS_QUEUE_NO_WORKER_SLOT;
-		if (starved && start_under_way())
+		if (starved && sqs_start_under_way(SQS_QUEUE_WORKER, MyDatabaseId))
 		{
-			timeout = Min(timeout, RESTART_MIN_MS);
+			timeout = Min(timeout, SQS_RESTART_MIN_MS);
 			continue;
 		}
-
-		if (stats->last_start != 0 &&
-			TimestampDifferenceExceeds(stats->last_start, now, HEALTHY_MS))
-			stats->failures = 0;
-		stats->failures++;
-		stats->last_start = now;
-		stats->next_start =
-			TimestampTzPlusMilliseconds(now, sqs_backoff_ms(stats->failures, RESTART_MIN_MS,
-															starved ? RECONCILE_INTERVAL_MS : RESTART_MAX_MS));
+		sqs_start_begins(&stats->starts, now,
+						 starved ? RECONCILE_INTERVAL_MS : SQS_RESTART_MAX_MS);
 
 		if (sqs_worker_launch(SQS_QUEUE_WORKER, MyDatabaseId, queue->queue_id,
 							  InvalidOid, DSM_HANDLE_INVALID, queue->name,
@@ -191,10 +157,8 @@ reconcile(List *queues)
 			sqs_stats_set_state(stats, SQS_QUEUE_NO_WORKER_SLOT);
 			sqs_stats_error(stats, "out of background worker slots");
 			sqs_warn_no_slot();
-			/* nothing was started, so it costs nothing to ask again */
-			stats->failures--;
-			stats->next_start = TimestampTzPlusMilliseconds(now, RESTART_MIN_MS);
-			timeout = Min(timeout, RESTART_MIN_MS);
+			sqs_start_had_no_slot(&stats->starts, now);
+			timeout = Min(timeout, SQS_RESTART_MIN_MS);
 		}
 		else if (!starved)
 			sqs_stats_set_state(stats, SQS_QUEUE_STARTING);
@@ -331,7 +295,7 @@ may_leave(SqsDatabase *database, uint64 change, uint64 outbox)
 		pg_atomic_read_u64(&database->outbox) == outbox)
 	{
 		database->wanted = false;
-		database->failures = 0;
+		database->starts.failures = 0;
 		leave = true;
 	}
 	LWLockRelease(sqs_shared->lock);
@@ -478,7 +442,7 @@ sqs_database_worker_main(Datum arg)
 			failures++;
 			timeout = 0;
 			not_before = sqs_now_ms() +
-				sqs_backoff_ms(failures, RESTART_MIN_MS, RECONCILE_INTERVAL_MS);
+				sqs_backoff_ms(failures, SQS_RESTART_MIN_MS, RECONCILE_INTERVAL_MS);
 			next_supervision = 0;
 		}
 		PG_END_TRY();
@@ -500,8 +464,8 @@ sqs_database_worker_main(Datum arg)
 
 	/* the next one need not wait: this one leaves as it should */
 	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-	database->failures = 0;
-	database->next_start = 0;
+	database->starts.failures = 0;
+	database->starts.next = 0;
 	LWLockRelease(sqs_shared->lock);
 	proc_exit(0);
 }

@@ -39,9 +39,6 @@
 #include "worker/worker.h"
 
 #define RECONCILE_INTERVAL_MS	10000
-#define HEALTHY_MS				60000
-#define RESTART_MIN_MS			1000
-#define RESTART_MAX_MS			300000
 
 typedef struct Candidate
 {
@@ -141,20 +138,7 @@ list_databases(void)
 static bool
 visit_under_way(void)
 {
-	bool		found = false;
-
-	LWLockAcquire(sqs_shared->lock, LW_SHARED);
-	for (int i = 0; i < sqs_shared->nslots; i++)
-	{
-		SqsWorkerSlot *slot = &sqs_shared->slots[i];
-
-		if (slot->in_use && slot->kind == SQS_DATABASE_WORKER &&
-			pg_atomic_read_u32(&slot->state) == SQS_WORKER_STARTING &&
-			!TimestampDifferenceExceeds(slot->launch_time, GetCurrentTimestamp(), 60000))
-			found = true;
-	}
-	LWLockRelease(sqs_shared->lock);
-	return found;
+	return sqs_start_under_way(SQS_DATABASE_WORKER, InvalidOid);
 }
 
 /*
@@ -180,7 +164,7 @@ reconcile(List *databases)
 		LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
 		dboid = database->dboid;
 		wanted = database->wanted && database->blockers == 0;
-		next_start = database->next_start;
+		next_start = database->starts.next;
 		LWLockRelease(sqs_shared->lock);
 
 		if (!OidIsValid(dboid))
@@ -224,29 +208,19 @@ reconcile(List *databases)
 			continue;
 		}
 
-		/* count the start as one that fails until the next proves otherwise */
 		LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-		if (database->last_start != 0 &&
-			TimestampDifferenceExceeds(database->last_start, now, HEALTHY_MS))
-			database->failures = 0;
-		database->failures++;
-		database->last_start = now;
-		database->next_start =
-			TimestampTzPlusMilliseconds(now, sqs_backoff_ms(database->failures,
-															RESTART_MIN_MS, RESTART_MAX_MS));
+		sqs_start_begins(&database->starts, now, SQS_RESTART_MAX_MS);
 		LWLockRelease(sqs_shared->lock);
 
 		if (sqs_worker_launch(SQS_DATABASE_WORKER, dboid, 0, InvalidOid,
 							  DSM_HANDLE_INVALID, NameStr(candidate->name),
 							  &ref) == SQS_LAUNCH_NO_SLOT)
 		{
-			/* no failure of the database's, and cheap to ask again */
 			sqs_warn_no_slot();
 			LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-			database->failures--;
-			database->next_start = TimestampTzPlusMilliseconds(now, RESTART_MIN_MS);
+			sqs_start_had_no_slot(&database->starts, now);
 			LWLockRelease(sqs_shared->lock);
-			timeout = Min(timeout, RESTART_MIN_MS);
+			timeout = Min(timeout, SQS_RESTART_MIN_MS);
 		}
 	}
 

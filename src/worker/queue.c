@@ -531,8 +531,8 @@ stop_turn(QueueWorker *qw)
 static void
 forget_start(SqsQueueStats *stats)
 {
-	stats->failures = 0;
-	stats->next_start = 0;
+	stats->starts.failures = 0;
+	stats->starts.next = 0;
 }
 
 void

@@ -32,6 +32,7 @@
 #include "worker/worker.h"
 
 #define NO_SLOT_WARN_MS 3600000
+#define HEALTHY_MS		60000
 
 int			sqs_my_slot = -1;
 uint16		sqs_my_generation = 0;
@@ -241,6 +242,24 @@ sqs_backoff_ms(int failures, long base_ms, long cap_ms)
 	ms = Min(ms, (double) cap_ms);
 	ms *= 0.87 + 0.26 * pg_prng_double(&pg_global_prng_state);
 	return (long) Max(ms, 1);
+}
+
+void
+sqs_start_begins(SqsStarts *starts, TimestampTz now, long cap_ms)
+{
+	if (starts->last != 0 && TimestampDifferenceExceeds(starts->last, now, HEALTHY_MS))
+		starts->failures = 0;
+	starts->failures++;
+	starts->last = now;
+	starts->next = TimestampTzPlusMilliseconds(now, sqs_backoff_ms(starts->failures,
+																   SQS_RESTART_MIN_MS, cap_ms));
+}
+
+void
+sqs_start_had_no_slot(SqsStarts *starts, TimestampTz now)
+{
+	starts->failures--;
+	starts->next = TimestampTzPlusMilliseconds(now, SQS_RESTART_MIN_MS);
 }
 
 void

@@ -89,6 +89,16 @@ extern XLogRecPtr sqs_standbys_flushed(void);
 /* Monotonic clock, ms. */
 extern int64 sqs_now_ms(void);
 
+/*
+ * A worker is about to be launched: the next start is put off as if this one
+ * did not last, unless the one before did.  The other takes that back where
+ * nothing could be started for want of a slot, which is cheap to ask for again.
+ */
+#define SQS_RESTART_MIN_MS	1000
+#define SQS_RESTART_MAX_MS	300000
+extern void sqs_start_begins(SqsStarts *starts, TimestampTz now, long cap_ms);
+extern void sqs_start_had_no_slot(SqsStarts *starts, TimestampTz now);
+
 /* base, doubled with each failure after the first, capped, +-13 %. */
 extern long sqs_backoff_ms(int failures, long base_ms, long cap_ms);
 
