@@ -552,18 +552,10 @@ sqs_stats_reset_entry(SqsQueueStats *stats)
 	stats->handler_max_micros = 0;
 	stats->last_receive_at = 0;
 	stats->last_success_at = 0;
-	stats->last_error_at = 0;
-	stats->error_since = 0;
-	stats->consecutive_errors = 0;
-	stats->nannounced = 0;
-	stats->last_error[0] = '\0';
+	memset(&stats->errors, 0, sizeof(SqsErrors));
 	stats->outbox.last_success_at = 0;
-	stats->outbox.last_error_at = 0;
-	stats->outbox.error_since = 0;
-	stats->outbox.consecutive_errors = 0;
-	stats->outbox.nannounced = 0;
 	stats->outbox.next_attempt_at = 0;
-	stats->outbox.last_error[0] = '\0';
+	memset(&stats->outbox.errors, 0, sizeof(SqsErrors));
 	stats->reset_at = GetCurrentTimestamp();
 	SpinLockRelease(&stats->mutex);
 }
@@ -607,20 +599,23 @@ significant_length(const char *text)
  * with a text of its own.
  */
 static bool
-is_news(uint32 kind, uint32 *announced, int *nannounced)
+is_news(SqsErrors *errors, uint32 kind)
 {
-	for (int i = 0; i < Min(*nannounced, SQS_ANNOUNCED_ERRORS); i++)
+	for (int i = 0; i < Min(errors->nannounced, SQS_ANNOUNCED_ERRORS); i++)
 	{
-		if (announced[i] == kind)
+		if (errors->announced[i] == kind)
 			return false;
 	}
-	announced[(*nannounced)++ % SQS_ANNOUNCED_ERRORS] = kind;
+	errors->announced[errors->nannounced++ % SQS_ANNOUNCED_ERRORS] = kind;
 	return true;
 }
 
-/* One more error.  Returns whether it is one for the log. */
-bool
-sqs_stats_error(SqsQueueStats *stats, const char *text)
+/*
+ * One more error, of which the log is to hear if "announce" is true.  Returns
+ * whether it shall.
+ */
+static bool
+add_error(SqsErrors *errors, slock_t *mutex, const char *text, bool announce)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	char		clipped[SQS_ERROR_TEXT];
@@ -630,17 +625,24 @@ sqs_stats_error(SqsQueueStats *stats, const char *text)
 	strlcpy(clipped, text, sizeof(clipped));
 	kind = hash_bytes((const unsigned char *) clipped, significant_length(clipped));
 
-	SpinLockAcquire(&stats->mutex);
-	if (stats->error_since == 0)
-		stats->nannounced = 0;
-	news = is_news(kind, stats->announced, &stats->nannounced);
-	memcpy(stats->last_error, clipped, sizeof(clipped));
-	stats->last_error_at = now;
-	if (stats->error_since == 0)
-		stats->error_since = now;
-	stats->consecutive_errors++;
-	SpinLockRelease(&stats->mutex);
+	SpinLockAcquire(mutex);
+	if (errors->since == 0)
+	{
+		errors->since = now;
+		errors->nannounced = 0;
+	}
+	news = announce && is_news(errors, kind);
+	memcpy(errors->last, clipped, sizeof(clipped));
+	errors->last_at = now;
+	errors->consecutive++;
+	SpinLockRelease(mutex);
 	return news;
+}
+
+bool
+sqs_stats_error(SqsQueueStats *stats, const char *text)
+{
+	return add_error(&stats->errors, &stats->mutex, text, true);
 }
 
 /* Things are well again; the text of the last error stays to be read. */
@@ -648,8 +650,8 @@ void
 sqs_stats_clear_error(SqsQueueStats *stats)
 {
 	SpinLockAcquire(&stats->mutex);
-	stats->error_since = 0;
-	stats->consecutive_errors = 0;
+	stats->errors.since = 0;
+	stats->errors.consecutive = 0;
 	SpinLockRelease(&stats->mutex);
 }
 
@@ -676,35 +678,14 @@ sqs_outbox_set_state(SqsQueueStats *stats, SqsOutboxState state, long next_attem
 	SpinLockRelease(&stats->mutex);
 }
 
-/*
- * One more error, of which the log is to hear if "announce" is true.  Returns
- * whether it shall.
- */
 bool
 sqs_outbox_error(SqsQueueStats *stats, const char *text, bool announce)
 {
-	SqsOutboxHealth *outbox = &stats->outbox;
-	TimestampTz now = GetCurrentTimestamp();
-	char		clipped[SQS_ERROR_TEXT];
-	uint32		kind;
-	bool		news;
-
-	strlcpy(clipped, text, sizeof(clipped));
-	kind = hash_bytes((const unsigned char *) clipped, significant_length(clipped));
-
+	/* another time than before; the relay alone writes it */
 	SpinLockAcquire(&stats->mutex);
-	if (outbox->error_since == 0)
-	{
-		outbox->error_since = now;
-		outbox->nannounced = 0;
-	}
-	news = announce && is_news(kind, outbox->announced, &outbox->nannounced);
-	memcpy(outbox->last_error, clipped, sizeof(clipped));
-	outbox->last_error_at = now;
-	outbox->consecutive_errors++;
-	outbox->next_attempt_at = 0;	/* another time than before */
+	stats->outbox.next_attempt_at = 0;
 	SpinLockRelease(&stats->mutex);
-	return news;
+	return add_error(&stats->outbox.errors, &stats->mutex, text, announce);
 }
 
 /* SQS has confirmed messages. */
@@ -729,14 +710,14 @@ sqs_outbox_well(SqsQueueStats *stats)
 	bool		news;
 
 	/* the relay alone writes it, and asks often */
-	if (outbox->error_since == 0)
+	if (outbox->errors.since == 0)
 		return false;
 	SpinLockAcquire(&stats->mutex);
-	news = outbox->nannounced > 0;
-	outbox->error_since = 0;
-	outbox->consecutive_errors = 0;
+	news = outbox->errors.nannounced > 0;
+	outbox->errors.since = 0;
+	outbox->errors.consecutive = 0;
+	outbox->errors.nannounced = 0;
 	outbox->next_attempt_at = 0;
-	outbox->nannounced = 0;
 	SpinLockRelease(&stats->mutex);
 	return news;
 }

@@ -105,6 +105,7 @@ typedef enum SqsQueueState
 	SQS_QUEUE_DISABLED
 } SqsQueueState;
 
+/* In the order of the columns of sqs_get_queue_stats(). */
 typedef enum SqsCounter
 {
 	SQS_RECEIVED,
@@ -142,19 +143,25 @@ typedef enum SqsOutboxState
 	SQS_OUTBOX_DISABLED			/* the queue is: rows wait */
 } SqsOutboxState;
 
+/* Errors in a row, and the last there was. */
+typedef struct SqsErrors
+{
+	TimestampTz last_at;
+	TimestampTz since;			/* first of the errors in a row; 0: none now */
+	uint64		consecutive;
+	int			nannounced;		/* since then; the oldest go first */
+	uint32		announced[SQS_ANNOUNCED_ERRORS];	/* kinds of them that are in the log */
+	char		last[SQS_ERROR_TEXT];
+} SqsErrors;
+
 /* How the relay of one queue's outbox rows is doing. */
 typedef struct SqsOutboxHealth
 {
 	SqsOutboxState state;
 	TimestampTz state_since;
 	TimestampTz last_success_at;
-	TimestampTz last_error_at;
-	TimestampTz error_since;	/* first of the errors in a row; 0: none now */
 	TimestampTz next_attempt_at;	/* backing off until; 0: not */
-	uint64		consecutive_errors;
-	int			nannounced;
-	uint32		announced[SQS_ANNOUNCED_ERRORS];	/* kinds of them that are in the log */
-	char		last_error[SQS_ERROR_TEXT];
+	SqsErrors	errors;
 } SqsOutboxHealth;
 
 typedef struct SqsQueueStats
@@ -174,14 +181,9 @@ typedef struct SqsQueueStats
 	uint64		handler_max_micros;
 	TimestampTz last_receive_at;	/* last poll that was answered well */
 	TimestampTz last_success_at;	/* last message acknowledged */
-	TimestampTz last_error_at;
-	TimestampTz error_since;	/* first of the errors in a row; 0: none now */
-	uint64		consecutive_errors;
-	uint32		announced[SQS_ANNOUNCED_ERRORS];	/* kinds of them that are in the log */
-	int			nannounced;		/* since error_since; the oldest go first */
 	TimestampTz next_poll_at;	/* backing off until; 0: not */
 	TimestampTz reset_at;
-	char		last_error[SQS_ERROR_TEXT];
+	SqsErrors	errors;
 	SqsOutboxHealth outbox;		/* written by the database worker */
 
 	/* of its queue worker; for the database worker, which launches it */

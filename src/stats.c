@@ -57,6 +57,18 @@ put_string(Datum *value, bool *null, const char *text)
 		*value = CStringGetTextDatum(text);
 }
 
+/* Four columns from n on; the text only for those who may see it. */
+static int
+put_errors(Datum *values, bool *nulls, int n, const SqsErrors *errors, bool visible)
+{
+	put_timestamp(&values[n], &nulls[n], errors->last_at), n++;
+	put_string(&values[n], &nulls[n],
+			   visible && errors->last[0] != '\0' ? errors->last : NULL), n++;
+	put_timestamp(&values[n], &nulls[n], errors->since), n++;
+	values[n++] = Int64GetDatum(errors->consecutive);
+	return n;
+}
+
 Datum
 sqs_get_queue_stats(PG_FUNCTION_ARGS)
 {
@@ -86,12 +98,9 @@ sqs_get_queue_stats(PG_FUNCTION_ARGS)
 		copy.handler_max_micros = stats->handler_max_micros;
 		copy.last_receive_at = stats->last_receive_at;
 		copy.last_success_at = stats->last_success_at;
-		copy.last_error_at = stats->last_error_at;
-		copy.error_since = stats->error_since;
-		copy.consecutive_errors = stats->consecutive_errors;
 		copy.next_poll_at = stats->next_poll_at;
 		copy.reset_at = stats->reset_at;
-		memcpy(copy.last_error, stats->last_error, sizeof(copy.last_error));
+		copy.errors = stats->errors;
 		copy.outbox = stats->outbox;
 		SpinLockRelease(&stats->mutex);
 		for (int c = 0; c < SQS_NUM_COUNTERS; c++)
@@ -104,23 +113,11 @@ sqs_get_queue_stats(PG_FUNCTION_ARGS)
 		values[n++] = Int32GetDatum(stats->queue_id);
 		put_string(&values[n], &nulls[n], sqs_queue_state_name(copy.state)), n++;
 		put_timestamp(&values[n], &nulls[n], copy.state_since), n++;
-		for (int c = SQS_RECEIVED; c <= SQS_FAILED; c++)
-			values[n++] = Int64GetDatum(counters[c]);
-		values[n++] = Int64GetDatum(counters[SQS_DUPLICATES]);
-		values[n++] = Int64GetDatum(counters[SQS_RELEASED]);
-		values[n++] = Int64GetDatum(counters[SQS_LOST]);
-		values[n++] = Int64GetDatum(counters[SQS_HEARTBEATS]);
-		values[n++] = Int64GetDatum(counters[SQS_POLL_FAILURES]);
-		for (int c = SQS_DELETE_FAILURES; c <= SQS_OUTBOX_FAILED; c++)
+		for (int c = SQS_RECEIVED; c <= SQS_OUTBOX_FAILED; c++)
 			values[n++] = Int64GetDatum(counters[c]);
 		values[n++] = Int32GetDatum(pg_atomic_read_u32(&stats->in_flight));
-		values[n++] = Int64GetDatum(counters[SQS_CALLS_RECEIVE]);
-		values[n++] = Int64GetDatum(counters[SQS_CALLS_DELETE]);
-		values[n++] = Int64GetDatum(counters[SQS_CALLS_VISIBILITY]);
-		values[n++] = Int64GetDatum(counters[SQS_CALLS_SEND]);
-		values[n++] = Int64GetDatum(counters[SQS_CALLS_OTHER]);
-		values[n++] = Int64GetDatum(counters[SQS_BYTES_RECEIVED]);
-		values[n++] = Int64GetDatum(counters[SQS_BYTES_SENT]);
+		for (int c = SQS_CALLS_RECEIVE; c <= SQS_BYTES_SENT; c++)
+			values[n++] = Int64GetDatum(counters[c]);
 		values[n++] = Float8GetDatum(counters[SQS_HANDLER_MICROS] / 1000.0);
 		values[n++] = Float8GetDatum(copy.handler_max_micros / 1000.0);
 		values[n++] = PointerGetDatum(construct_array(histogram, SQS_HISTOGRAM_BUCKETS,
@@ -128,22 +125,13 @@ sqs_get_queue_stats(PG_FUNCTION_ARGS)
 													  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 		put_timestamp(&values[n], &nulls[n], copy.last_receive_at), n++;
 		put_timestamp(&values[n], &nulls[n], copy.last_success_at), n++;
-		put_timestamp(&values[n], &nulls[n], copy.last_error_at), n++;
-		put_string(&values[n], &nulls[n],
-				   visible && copy.last_error[0] != '\0' ? copy.last_error : NULL), n++;
-		put_timestamp(&values[n], &nulls[n], copy.error_since), n++;
-		values[n++] = Int64GetDatum(copy.consecutive_errors);
+		n = put_errors(values, nulls, n, &copy.errors, visible);
 		put_timestamp(&values[n], &nulls[n], copy.next_poll_at), n++;
 		put_string(&values[n], &nulls[n], sqs_outbox_state_name(copy.outbox.state)), n++;
 		put_timestamp(&values[n], &nulls[n], copy.outbox.state_since), n++;
 		values[n++] = Int32GetDatum(pg_atomic_read_u32(&stats->outbox_in_flight));
 		put_timestamp(&values[n], &nulls[n], copy.outbox.last_success_at), n++;
-		put_timestamp(&values[n], &nulls[n], copy.outbox.last_error_at), n++;
-		put_string(&values[n], &nulls[n],
-				   visible && copy.outbox.last_error[0] != '\0' ?
-				   copy.outbox.last_error : NULL), n++;
-		put_timestamp(&values[n], &nulls[n], copy.outbox.error_since), n++;
-		values[n++] = Int64GetDatum(copy.outbox.consecutive_errors);
+		n = put_errors(values, nulls, n, &copy.outbox.errors, visible);
 		put_timestamp(&values[n], &nulls[n], copy.outbox.next_attempt_at), n++;
 		put_timestamp(&values[n], &nulls[n], copy.reset_at), n++;
 		Assert(n == rsinfo->setDesc->natts);
