@@ -47,7 +47,10 @@
 PG_FUNCTION_INFO_V1(sqs_send);
 PG_FUNCTION_INFO_V1(sqs_send_batch);
 
-/* Each call to SQS ends within this, its attempts included. */
+/*
+ * sqs_send() ends within this, with all its calls and their attempts; in
+ * sqs_send_batch() each call does.
+ */
 #define DEADLINE_MS		30000
 /* As many as AWS's own SDKs make. */
 #define MAX_ATTEMPTS	3
@@ -315,6 +318,7 @@ sqs_send(PG_FUNCTION_ARGS)
 	const char *url;
 	SqsCall    *call;
 	SqsBatchEntry entry;
+	int64		end;
 	bool		done = false;
 
 	fields[0] = &draft.body;
@@ -336,11 +340,12 @@ sqs_send(PG_FUNCTION_ARGS)
 		sqs_draft_error_raise(wrong, name);
 	}
 	session = connect_to(queue);
+	end = sqs_now_ms() + DEADLINE_MS;
 	PG_TRY();
 	{
 		url = find_url(session, queue);
 		call = sqs_start_send(session->connection.client, url, &message,
-							  DEADLINE_MS, MAX_ATTEMPTS, call_done, &done);
+							  Max(end - sqs_now_ms(), 1), MAX_ATTEMPTS, call_done, &done);
 		wait_for_call(session->connection.client, call, &done);
 		if (sqs_call_error(call) != NULL)
 		{

@@ -287,9 +287,10 @@ later_first(const ListCell *a, const ListCell *b)
 }
 
 /*
- * Send what is to be released, ten to a call: full batches at once, the rest
- * after a short while or when "all" is wanted.  For FIFO queues one call at
- * a time, last received first.
+ * Send what is to be released, ten to a call, the last received first: ten
+ * or more at once, fewer after a short while or when "all" is wanted.  Calls
+ * may overtake each other: SQS lends nothing of a message group while it has
+ * lent any of it.
  */
 void
 sqs_leases_flush_releases(QueueWorker *qw, bool all)

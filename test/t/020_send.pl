@@ -666,6 +666,13 @@ if ($long)
 	cmp_ok($took, '<', 60, 'after half a minute');
 	$took = elapsed(sub { fails(q{SELECT sqs_send('bad2', 'x')}, qr/ERROR:  08006: .*\nDETAIL:  SendMessage: Curl28$not/, 'no connection: an error, too'); });
 	cmp_ok($took, '<', 60, 'sooner');
+
+	# also when the look for the queue has taken most of it
+	my $slow = $sqs->fault(kind => 'latency', ms => 26000, queue => 'ill', action => 'GetQueueUrl');
+	$took = elapsed(sub { fails(q{SELECT sqs_send('ill', 'x')}, $state->('08006', qr/Curl28.*$perhaps/), 'found late, sent to a black hole') });
+	cmp_ok($took, '>', 26, 'it was found');
+	cmp_ok($took, '<', 50, 'and no half minute more');
+	$sqs->clear_faults($slow);
 	$sqs->clear_faults($hole);
 
 	# memory does not grow

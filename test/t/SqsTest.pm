@@ -22,6 +22,7 @@
 #                            else's emulator of SQS; tests that need what only
 #                            sqsd can do are skipped then
 #   FAUXQS_DIR               directory that has node_modules/fauxqs
+#   SQSBRIDGE_LONG           1: the long versions, of many minutes
 package SqsTest;
 
 use strict;
