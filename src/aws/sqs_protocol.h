@@ -3,14 +3,14 @@
  * sqs_protocol.h
  *	  SQS's requests and replies in AWS JSON 1.0: encoding and parsing.
  *
- * Pure functions over bytes: no network, no clock, and no allocation but of
- * the array that received messages are put into.  A reply is parsed in place;
- * slices of the result point into the reply buffer, unescaped, and are
- * NUL-terminated besides having a length (they may hold NUL bytes themselves
- * only where SQS lets them: Binary attribute values).  Parsing never trusts
- * the peer: wrong types, absent and unknown members, nesting and truncation
- * end in an error or are ignored, never in a crash.  This is what test/fuzz
- * feeds.
+ * Pure functions over bytes: no network, no clock, and in parsing no
+ * allocation but of the array that received messages are put into.  A reply is
+ * parsed in place; slices of the result point into the reply buffer,
+ * unescaped, and are NUL-terminated besides having a length (they may hold NUL
+ * bytes themselves only where SQS lets them: Binary attribute values).
+ * Parsing never trusts the peer: wrong types, absent and unknown members,
+ * nesting and truncation end in an error or are ignored, never in a crash.
+ * This is what test/fuzz feeds.
  *
  *-------------------------------------------------------------------------
  */
