@@ -147,8 +147,8 @@ if [ -n "$ADMIN" ]; then
 fi
 
 say "sqs_stats (counted since the restart)"
-sql -x -c "SELECT queue, state, sent, received, acked, failed, duplicates, released, send_calls, receive_calls, delete_calls, handler_time_total, last_error FROM sqs_stats"
-say "sqs_stats_outbox"
+sql -x -c "SELECT queue, state, received, acked, failed, duplicates, released, receive_calls, delete_calls, handler_time_total, last_error FROM sqs_stats WHERE queue = '$QUEUE'"
+say "sqs_stats_outbox (counted since the restart, too)"
 sql -x -c "SELECT queue, state, waiting, in_flight, sent, failed, last_success_at, last_error FROM sqs_stats_outbox WHERE queue = 'outgoing'"
 say "sqs_stats_workers"
 sql -c "SELECT kind, pid, database, queue, role, state, messages FROM sqs_stats_workers"
@@ -174,6 +174,7 @@ fi
 if [ -n "$KEEP" ]; then
 	PROVED=1
 	printf '\nIt goes on running:\n  %s/psql -h %s -U postgres demo\n' "$PGBIN" "$WORK/pg/socket"
-	printf 'To end it:\n  su %s -s /bin/sh -c "%s/pg_ctl -D %s -m fast stop"; kill %s; rm -rf %s\n' \
-		"$RUN_USER" "$PGBIN" "$WORK/pg/data" "${SQSD_PID:-}" "$WORK"
+	stop="$PGBIN/pg_ctl -D $WORK/pg/data -m fast stop"
+	[ "$(id -un)" = "$RUN_USER" ] || stop="su $RUN_USER -s /bin/sh -c \"$stop\""
+	printf 'To end it:\n  %s; %srm -rf %s\n' "$stop" "${SQSD_PID:+kill $SQSD_PID; }" "$WORK"
 fi
