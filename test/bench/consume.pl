@@ -299,7 +299,9 @@ sub idle
 				}
 				elsif ($calls >= $first{$kind} + $idle_polls)
 				{
-					$result{$kind} = ($calls - $first{$kind}) * 3600 / ($now - $from{$kind});
+					# looks are 50 ms apart: more than a decimal cannot be told
+					$result{$kind} = sprintf '%.1f',
+					  ($calls - $first{$kind}) * 3600 / ($now - $from{$kind});
 				}
 			}
 			return keys %result == @kinds;

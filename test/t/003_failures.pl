@@ -11,6 +11,7 @@ need_sqsd();
 
 my $sqs = start_sqs(
 	queues => [
+		'ticker',
 		'slow,VisibilityTimeout=4', 'quick,VisibilityTimeout=60', 'deferred,VisibilityTimeout=60',
 		'serial,VisibilityTimeout=60', 'tired,VisibilityTimeout=60', 'timeout,VisibilityTimeout=60',
 		'stubborn,VisibilityTimeout=60', 'dead', 'poison,VisibilityTimeout=60,dlq=dead:3',
@@ -192,7 +193,8 @@ $sqs->send_messages('gone', map { "m$_" } 1 .. 5);
 query_is($node, q{SELECT state FROM sqs_stats WHERE queue = 'gone'}, 'error', 'its handler is dropped: state error');
 like($node->safe_psql('postgres', q{SELECT last_error FROM sqs_stats WHERE queue = 'gone'}), qr/gone/,
 	'last_error says what is missing');
-$node->safe_psql('postgres', 'SELECT pg_sleep(4)');
+$node->safe_psql('postgres', "SELECT sqs_register_queue('ticker', server => 'aws', handler => 'store', wait_time => '1 s')");
+seconds_pass($node, 4, 'four seconds pass');
 my $after = $sqs->stats('gone');
 cmp_ok($after->{calls}{ReceiveMessage} - $before->{calls}{ReceiveMessage}, '<=', 5, 'SQS is not asked again and again');
 cmp_ok($after->{received} - $before->{received}, '<=', 10, 'deliveries are not burnt');

@@ -43,7 +43,7 @@ use Time::HiRes qw(time usleep);
 our @EXPORT = qw(
   start_sqs new_node setup_database poll_until query_is query_true
   check_log need_sqsd endpoint_kind elapsed backs_off sql_literal log_text
-  private_memory open_files
+  private_memory open_files seconds_pass
 );
 
 my $account = '000000000000';
@@ -124,6 +124,17 @@ sub query_true
 	my ($node, $query, $name, %o) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	return query_is($node, "SELECT ($query)", 't', $name, %o);
+}
+
+# The queue 'ticker', with wait_time 1 s and no messages, must have polled so
+# often that n seconds have passed since: time for what should not happen.
+sub seconds_pass
+{
+	my ($node, $n, $name) = @_;
+	my $calls = "SELECT receive_calls FROM sqs_stats WHERE queue = 'ticker'";
+	my $before = $node->safe_psql('postgres', $calls) || 0;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return query_true($node, "($calls) > $before + $n", $name);
 }
 
 # A queue in trouble asks again after half a second, one, two and so on (give
