@@ -44,7 +44,7 @@ extern AwsCredentialsProvider *aws_static_credentials(const char *access_key_id,
  * The default chain: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
  * AWS_SESSION_TOKEN of the process environment, read anew at each get().
  * Where they are absent and the environment configures a provider that is
- * not implemented yet, the error names it.
+ * not supported, the error names it.
  */
 extern AwsCredentialsProvider *aws_default_credentials(void);
 

@@ -16,25 +16,14 @@
 
 static int	ntests = 0;
 static int	nfailed = 0;
-static const char *todo = NULL;
 
 static bool
 report(bool condition, const char *file, int line, const char *fmt, va_list args)
 {
-	const char *why = todo;
-
-	todo = NULL;
 	printf("%sok %d - ", condition ? "" : "not ", ++ntests);
 	vprintf(fmt, args);
-	if (why != NULL && !condition)
-		printf(" # TODO %s", why);
 	printf("\n");
-	if (why != NULL && condition)
-	{
-		printf("# %s:%d: passes, but is marked as a defect: %s\n", file, line, why);
-		nfailed++;
-	}
-	else if (why == NULL && !condition)
+	if (!condition)
 	{
 		printf("# failed at %s:%d\n", file, line);
 		nfailed++;
@@ -90,12 +79,6 @@ void
 tap_skip(const char *why, const char *what)
 {
 	printf("ok %d - %s # SKIP %s\n", ++ntests, what, why);
-}
-
-void
-tap_todo(const char *why)
-{
-	todo = why;
 }
 
 char *

@@ -24,13 +24,6 @@ extern bool tap_is_int(int64 got, int64 expected, const char *file, int line,
 					   const char *fmt,...) pg_attribute_printf(5, 6);
 extern void tap_skip(const char *why, const char *what);
 
-/*
- * The next test shows a known defect: its failure is printed and not
- * counted.  Its success is counted as a failure, so that the mark goes away
- * together with the defect.
- */
-extern void tap_todo(const char *why);
-
 #define ok(condition, ...) \
 	tap_ok((condition), __FILE__, __LINE__, __VA_ARGS__)
 #define is(got, expected, ...) \
