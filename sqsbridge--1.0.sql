@@ -32,6 +32,37 @@ DROP FUNCTION @extschema@.sqsbridge_check_preloaded();
 
 
 /* ------------------------------------------------------------------------
+ * The internal tables
+ *
+ * What the bridge knows is in a schema that nobody else has USAGE on: who
+ * cannot name a table cannot lock it, nor put a trigger on it.  Users see
+ * views over functions, which scan the tables and decide what the caller may
+ * see; a view over the tables themselves would have LOCK TABLE reach them.
+ *
+ * Rows are written by the library, below the executor, where no trigger,
+ * policy or default has any effect.  Through SQL only superusers can write
+ * them, whatever privileges anybody was granted: a guard trigger sees to that.
+ * That lets a restore by a superuser pass, and nobody forge a row.
+ *
+ * To be dumped by whoever could dump the database before, the schema is open
+ * for reading to its owner; members of pg_read_all_data can read it anyway.
+ * ------------------------------------------------------------------------ */
+
+CREATE SCHEMA sqsbridge_internal;
+REVOKE ALL ON SCHEMA sqsbridge_internal FROM PUBLIC;
+COMMENT ON SCHEMA sqsbridge_internal IS
+'tables of the extension sqsbridge, which nobody else writes; read them through its views';
+
+CREATE FUNCTION sqsbridge_internal.guard()
+RETURNS trigger
+AS 'MODULE_PATHNAME', 'sqs_guard'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION sqsbridge_internal.guard() FROM PUBLIC;
+COMMENT ON FUNCTION sqsbridge_internal.guard() IS
+'refuses to let anybody but a superuser write a table of the extension';
+
+
+/* ------------------------------------------------------------------------
  * Where to connect, and as whom
  * ------------------------------------------------------------------------ */
 
@@ -103,111 +134,178 @@ COMMENT ON COLUMN @extschema@.sqs_message.receipt_handle IS
 /* ------------------------------------------------------------------------
  * Configured queues
  *
+ * What a queue refers to is recorded by OID and name, and where it belongs to
+ * somebody with its owner, because neither proves anything alone: a restore
+ * into another cluster gives a number to another role, and a name can be
+ * taken by who comes next.  No reg* types: pg_upgrade refuses most of them,
+ * and a restore fails where a name does not exist.  home says to which
+ * database of which cluster the row belongs; in a copy it is another one.
+ *
  * The CHECK constraints repeat what the functions check, with better errors,
  * so that a row that was restored or mended by hand is sound too.  Names have
  * the C collation: they are identifiers, and no upgrade of the operating
  * system shall ask for a reindex.
  * ------------------------------------------------------------------------ */
 
-CREATE TABLE @extschema@.sqs_queues (
-	queue_id integer GENERATED ALWAYS AS IDENTITY,
+CREATE SEQUENCE sqsbridge_internal.queue_id_seq AS integer;
+COMMENT ON SEQUENCE sqsbridge_internal.queue_id_seq IS
+'ids of configured queues';
+
+CREATE TABLE sqsbridge_internal.queues (
+	queue_id integer NOT NULL,
 	name text COLLATE "C" NOT NULL,
-	owner regrole NOT NULL,
-	server name NOT NULL,
+	home text COLLATE "C" NOT NULL,
+	owner_oid oid NOT NULL,
+	owner text COLLATE "C" NOT NULL,
+	server_oid oid NOT NULL,
+	server text COLLATE "C" NOT NULL,
+	server_owner_oid oid NOT NULL,
+	server_owner text COLLATE "C" NOT NULL,
 	queue_name text COLLATE "C" NOT NULL,
 	handler text COLLATE "C",
-	concurrency integer NOT NULL DEFAULT 1,
-	batch_size integer NOT NULL DEFAULT 10,
-	wait_time interval NOT NULL DEFAULT '20 s'::interval,
+	handler_oid oid,
+	handler_owner_oid oid,
+	handler_owner text COLLATE "C",
+	concurrency integer NOT NULL,
+	batch_size integer NOT NULL,
+	wait_time interval NOT NULL,
 	visibility_timeout interval,
 	handler_timeout interval,
 	retry_delay interval,
-	exactly_once boolean NOT NULL DEFAULT true,
-	dedup_retention interval NOT NULL DEFAULT '1 day'::interval,
-	enabled boolean NOT NULL DEFAULT true,
-	created_at timestamp with time zone NOT NULL DEFAULT pg_catalog.now(),
-	changed_at timestamp with time zone NOT NULL DEFAULT pg_catalog.now(),
-	CONSTRAINT sqs_queues_pkey PRIMARY KEY (queue_id),
-	CONSTRAINT sqs_queues_name_key UNIQUE (name),
-	CONSTRAINT sqs_queues_name_check CHECK (
+	exactly_once boolean NOT NULL,
+	dedup_retention interval NOT NULL,
+	enabled boolean NOT NULL,
+	created_at timestamp with time zone NOT NULL,
+	changed_at timestamp with time zone NOT NULL,
+	CONSTRAINT queues_pkey PRIMARY KEY (queue_id),
+	CONSTRAINT queues_name_key UNIQUE (name),
+	CONSTRAINT queues_name_check CHECK (
 		pg_catalog.octet_length(name) OPERATOR(pg_catalog.<=) 80 AND
 		name OPERATOR(pg_catalog.~) '^[A-Za-z0-9_-]+(\.fifo)?$'::text),
-	CONSTRAINT sqs_queues_queue_name_check CHECK (
+	CONSTRAINT queues_queue_name_check CHECK (
 		queue_name OPERATOR(pg_catalog.<>) ''::text),
-	CONSTRAINT sqs_queues_handler_check CHECK (
-		handler OPERATOR(pg_catalog.<>) ''::text),
-	CONSTRAINT sqs_queues_concurrency_check CHECK (
+	CONSTRAINT queues_handler_check CHECK (
+		handler OPERATOR(pg_catalog.<>) ''::text AND
+		handler_oid IS NOT NULL AND handler_owner_oid IS NOT NULL AND
+		handler_owner IS NOT NULL),
+	CONSTRAINT queues_concurrency_check CHECK (
 		concurrency OPERATOR(pg_catalog.>=) 1 AND
 		concurrency OPERATOR(pg_catalog.<=) 64),
-	CONSTRAINT sqs_queues_batch_size_check CHECK (
+	CONSTRAINT queues_batch_size_check CHECK (
 		batch_size OPERATOR(pg_catalog.>=) 1 AND
 		batch_size OPERATOR(pg_catalog.<=) 10),
-	CONSTRAINT sqs_queues_wait_time_check CHECK (
+	CONSTRAINT queues_wait_time_check CHECK (
 		wait_time OPERATOR(pg_catalog.>=) '0'::interval AND
 		wait_time OPERATOR(pg_catalog.<=) '20 s'::interval),
-	CONSTRAINT sqs_queues_visibility_timeout_check CHECK (
+	CONSTRAINT queues_visibility_timeout_check CHECK (
 		visibility_timeout OPERATOR(pg_catalog.>=) '1 s'::interval AND
 		visibility_timeout OPERATOR(pg_catalog.<=) '12 h'::interval),
-	CONSTRAINT sqs_queues_handler_timeout_check CHECK (
+	CONSTRAINT queues_handler_timeout_check CHECK (
 		handler_timeout OPERATOR(pg_catalog.>=) '1 ms'::interval AND
 		handler_timeout OPERATOR(pg_catalog.<=) '12 h'::interval),
-	CONSTRAINT sqs_queues_retry_delay_check CHECK (
+	CONSTRAINT queues_retry_delay_check CHECK (
 		retry_delay OPERATOR(pg_catalog.>=) '0'::interval AND
 		retry_delay OPERATOR(pg_catalog.<=) '12 h'::interval),
-	CONSTRAINT sqs_queues_dedup_retention_check CHECK (
+	CONSTRAINT queues_dedup_retention_check CHECK (
 		dedup_retention OPERATOR(pg_catalog.>=) '1 min'::interval AND
 		dedup_retention OPERATOR(pg_catalog.<=) '365 d'::interval)
-);
-REVOKE ALL ON TABLE @extschema@.sqs_queues FROM PUBLIC;
-GRANT SELECT ON TABLE @extschema@.sqs_queues TO PUBLIC;
-REVOKE ALL ON SEQUENCE @extschema@.sqs_queues_queue_id_seq FROM PUBLIC;
+) USING heap;
 
 /* Two consumers of one queue would steal each other's messages. */
-CREATE UNIQUE INDEX sqs_queues_consumer_key
-	ON @extschema@.sqs_queues (server, queue_name)
+CREATE UNIQUE INDEX queues_consumer_key
+	ON sqsbridge_internal.queues (server_oid, queue_name)
 	WHERE handler IS NOT NULL;
 
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.sqs_queues', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.sqs_queues_queue_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.queues', '');
+SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.queue_id_seq', '');
 
-COMMENT ON TABLE @extschema@.sqs_queues IS
-'the configured queues, one row each; changed by sqs_register_queue() and its siblings only; dumped by pg_dump';
-COMMENT ON SEQUENCE @extschema@.sqs_queues_queue_id_seq IS
-'ids of configured queues';
-COMMENT ON INDEX @extschema@.sqs_queues_pkey IS
+COMMENT ON TABLE sqsbridge_internal.queues IS
+'the configured queues, one row each; changed by sqs_register_queue() and its siblings only; read it through the view sqs_queues. Dumped by pg_dump';
+COMMENT ON INDEX sqsbridge_internal.queues_pkey IS
 'a queue has one id';
-COMMENT ON INDEX @extschema@.sqs_queues_name_key IS
+COMMENT ON INDEX sqsbridge_internal.queues_name_key IS
 'a name is given once in a database';
-COMMENT ON INDEX @extschema@.sqs_queues_consumer_key IS
+COMMENT ON INDEX sqsbridge_internal.queues_consumer_key IS
 'a queue at AWS has at most one handler in a database';
-COMMENT ON COLUMN @extschema@.sqs_queues.queue_id IS
-'id of the queue in this database; never used again';
-COMMENT ON COLUMN @extschema@.sqs_queues.name IS
-'name of the queue in this database: letters, digits, - and _, optionally followed by .fifo; at most 80 bytes';
-COMMENT ON COLUMN @extschema@.sqs_queues.owner IS
-'role that registered the queue; the handler runs as this role';
+COMMENT ON COLUMN sqsbridge_internal.queues.home IS
+'to which the row belongs: identifier of the cluster, OIDs of the database and of the extension; in a copy the present ones differ, until sqs_adopt_queues() is called';
+COMMENT ON COLUMN sqsbridge_internal.queues.owner_oid IS
+'role that registered the queue, by OID and by name: if they do not agree, the queue stops';
+COMMENT ON COLUMN sqsbridge_internal.queues.server_oid IS
+'foreign server, by OID and by name';
+COMMENT ON COLUMN sqsbridge_internal.queues.server_owner_oid IS
+'owner that the server had, by OID and by name';
+COMMENT ON COLUMN sqsbridge_internal.queues.handler_oid IS
+'function, by OID and by name';
+COMMENT ON COLUMN sqsbridge_internal.queues.handler_owner_oid IS
+'owner that the function had, by OID and by name';
+
+CREATE FUNCTION @extschema@.sqs_get_queues(
+	OUT queue_id integer,
+	OUT name text,
+	OUT owner name,
+	OUT server name,
+	OUT queue_name text,
+	OUT handler text,
+	OUT concurrency integer,
+	OUT batch_size integer,
+	OUT wait_time interval,
+	OUT visibility_timeout interval,
+	OUT handler_timeout interval,
+	OUT retry_delay interval,
+	OUT exactly_once boolean,
+	OUT dedup_retention interval,
+	OUT enabled boolean,
+	OUT created_at timestamp with time zone,
+	OUT changed_at timestamp with time zone,
+	OUT broken boolean,
+	OUT problem text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'sqs_get_queues'
+LANGUAGE C STRICT STABLE PARALLEL RESTRICTED ROWS 10;
+REVOKE ALL ON FUNCTION @extschema@.sqs_get_queues() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_queues() TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_get_queues() IS
+'the configured queues; read them through the view sqs_queues, whose columns say what they mean. broken: something must be mended by a person; problem: what, for those who have the privileges of the queue''s owner or of pg_read_all_stats';
+
+CREATE VIEW @extschema@.sqs_queues AS
+SELECT
+	q.queue_id,
+	q.name,
+	q.owner,
+	q.server,
+	q.queue_name,
+	q.handler,
+	q.concurrency,
+	q.batch_size,
+	q.wait_time,
+	q.visibility_timeout,
+	q.handler_timeout,
+	q.retry_delay,
+	q.exactly_once,
+	q.dedup_retention,
+	q.enabled,
+	q.created_at,
+	q.changed_at
+FROM @extschema@.sqs_get_queues() q;
+REVOKE ALL ON TABLE @extschema@.sqs_queues FROM PUBLIC;
+GRANT SELECT ON TABLE @extschema@.sqs_queues TO PUBLIC;
+COMMENT ON VIEW @extschema@.sqs_queues IS
+'the configured queues, one row each; changed by sqs_register_queue() and its siblings only; dumped by pg_dump';
 COMMENT ON COLUMN @extschema@.sqs_queues.server IS
 'foreign server of the foreign-data wrapper sqsbridge, by name';
 COMMENT ON COLUMN @extschema@.sqs_queues.queue_name IS
 'name of the queue at AWS, or its URL';
-COMMENT ON COLUMN @extschema@.sqs_queues.handler IS
-'function that is called once per message, schema-qualified and quoted; NULL: nothing is received, the queue is for sending only';
 COMMENT ON COLUMN @extschema@.sqs_queues.concurrency IS
 'most handlers running at once: 1 to 64';
 COMMENT ON COLUMN @extschema@.sqs_queues.batch_size IS
 'most messages asked for per ReceiveMessage call: 1 to 10';
 COMMENT ON COLUMN @extschema@.sqs_queues.wait_time IS
 'how long SQS holds a receive call open while there is no message: 0 to 20 s, whole seconds';
-COMMENT ON COLUMN @extschema@.sqs_queues.visibility_timeout IS
-'lease on a message asked for at its receipt and at each heartbeat: 1 s to 12 h, whole seconds; NULL: the queue''s own';
-COMMENT ON COLUMN @extschema@.sqs_queues.handler_timeout IS
-'a handler that runs longer is cancelled: 1 ms to 12 h, whole milliseconds; NULL: never';
-COMMENT ON COLUMN @extschema@.sqs_queues.retry_delay IS
-'how long after its failure a message becomes visible again: 0 to 12 h, whole seconds; NULL: when its visibility timeout is over';
 COMMENT ON COLUMN @extschema@.sqs_queues.exactly_once IS
-'whether message ids are recorded in sqs_inbox, in the handler''s transaction, so that a message that SQS delivers again is not handled again';
+'whether message ids are recorded, in the handler''s transaction, so that a message that SQS delivers again is not handled again';
 COMMENT ON COLUMN @extschema@.sqs_queues.dedup_retention IS
-'how long message ids are kept in sqs_inbox: 1 minute to 365 days';
+'how long the ids of messages that were deleted from SQS are kept: 1 minute to 365 days';
 COMMENT ON COLUMN @extschema@.sqs_queues.enabled IS
 'false: paused, no message is received, and rows of the outbox wait';
 COMMENT ON COLUMN @extschema@.sqs_queues.created_at IS
@@ -261,14 +359,15 @@ CREATE FUNCTION @extschema@.sqs_alter_queue(
 	exactly_once boolean DEFAULT NULL,
 	dedup_retention interval DEFAULT NULL,
 	enabled boolean DEFAULT NULL,
-	reset text[] DEFAULT NULL)
+	reset text[] DEFAULT NULL,
+	owner name DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'sqs_alter_queue'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-REVOKE ALL ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, boolean, text[]) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, boolean, text[]) TO PUBLIC;
-COMMENT ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, boolean, text[]) IS
-'changes options of a registered queue; takes effect at commit. Options as in sqs_register_queue(); NULL leaves one as it is. reset: names of options to put back to their defaults, such as ARRAY[''visibility_timeout'']. Needs the privileges of the queue''s owner. Errors: no such queue, a server or handler that is missing or not allowed, a value out of range';
+REVOKE ALL ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, boolean, text[], name) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, boolean, text[], name) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, boolean, text[], name) IS
+'changes options of a registered queue; takes effect at commit. Options as in sqs_register_queue(); NULL leaves one as it is. reset: names of options to put back to their defaults, such as ARRAY[''visibility_timeout'']. owner: role that the handler is to run as, for superusers. Without any option it confirms what the queue''s owner, server and handler are by now, after a change of these has stopped the queue. Needs the privileges of the queue''s owner; of a superuser where that role is not what it was. Errors: no such queue, a server or handler that is missing or not allowed, a value out of range';
 
 CREATE FUNCTION @extschema@.sqs_unregister_queue(queue text)
 RETURNS void
@@ -300,51 +399,89 @@ COMMENT ON FUNCTION @extschema@.sqs_enable_queue(text) IS
 
 /* ------------------------------------------------------------------------
  * What has been handled, and what failed
- *
- * Rows are written by the handler workers, below the executor, and deleted
- * by the database worker.  The tables must have the columns in this order,
- * and no defaults, triggers or generated columns that an insertion below the
- * executor would pass over.
  * ------------------------------------------------------------------------ */
 
-CREATE TABLE @extschema@.sqs_inbox (
+CREATE TABLE sqsbridge_internal.inbox (
 	queue_id integer NOT NULL,
-	message_id text COLLATE "C" NOT NULL,
-	handled_at timestamp with time zone NOT NULL,
-	CONSTRAINT sqs_inbox_pkey PRIMARY KEY (queue_id, message_id)
-) WITH (
+	message_key text COLLATE "C" NOT NULL,
+	stamp timestamp with time zone NOT NULL,
+	CONSTRAINT inbox_pkey PRIMARY KEY (queue_id, message_key)
+) USING heap WITH (
 	autovacuum_vacuum_scale_factor = 0.05,
 	autovacuum_vacuum_threshold = 1000
 );
-REVOKE ALL ON TABLE @extschema@.sqs_inbox FROM PUBLIC;
 
 /*
  * For the clearing of old rows.  A BRIN index would be smaller, but rows fill
  * the space of deleted ones: after the first round every block range would
  * span all times.
  */
-CREATE INDEX sqs_inbox_handled_at_idx
-	ON @extschema@.sqs_inbox (queue_id, handled_at);
+CREATE INDEX inbox_stamp_idx
+	ON sqsbridge_internal.inbox (queue_id, stamp);
 
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.sqs_inbox', '');
+CREATE TABLE sqsbridge_internal.inbox_marks (
+	queue_id integer NOT NULL,
+	at timestamp with time zone NOT NULL,
+	low_water timestamp with time zone NOT NULL,
+	open boolean NOT NULL,
+	CONSTRAINT inbox_marks_pkey PRIMARY KEY (queue_id, at)
+) USING heap;
 
-COMMENT ON TABLE @extschema@.sqs_inbox IS
+CREATE TABLE sqsbridge_internal.inbox_doubts (
+	queue_id integer NOT NULL,
+	from_stamp timestamp with time zone NOT NULL,
+	to_stamp timestamp with time zone NOT NULL,
+	keep_until timestamp with time zone NOT NULL,
+	CONSTRAINT inbox_doubts_pkey PRIMARY KEY (queue_id, from_stamp, to_stamp)
+) USING heap;
+
+SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.inbox', '');
+SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.inbox_marks', '');
+SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.inbox_doubts', '');
+
+COMMENT ON TABLE sqsbridge_internal.inbox IS
 'messages that have been handled, recorded in the handler''s own transaction: a message that is found here is acknowledged without being handled again. Dumped by pg_dump, so that a restored database remembers';
-COMMENT ON INDEX @extschema@.sqs_inbox_pkey IS
+COMMENT ON INDEX sqsbridge_internal.inbox_pkey IS
 'a message of a queue is handled once';
-COMMENT ON INDEX @extschema@.sqs_inbox_handled_at_idx IS
+COMMENT ON INDEX sqsbridge_internal.inbox_stamp_idx IS
 'finds the rows whose retention is over';
-COMMENT ON COLUMN @extschema@.sqs_inbox.queue_id IS
-'queue, as in sqs_queues; rows of a queue that is registered no more are cleared in time too';
-COMMENT ON COLUMN @extschema@.sqs_inbox.message_id IS
-'SQS''s id of the message; of one that came from an outbox its attribute sqsbridge-id, which two copies of a row share';
-COMMENT ON COLUMN @extschema@.sqs_inbox.handled_at IS
-'start of the transaction that handled it; the row is kept for the queue''s dedup_retention from then on';
+COMMENT ON COLUMN sqsbridge_internal.inbox.queue_id IS
+'queue, as in queues; rows of a queue that was unregistered are cleared in time too';
+COMMENT ON COLUMN sqsbridge_internal.inbox.message_key IS
+'what identifies the message: SQS''s id; for one that came from an outbox, the outbox''s id and a digest of what the message says';
+COMMENT ON COLUMN sqsbridge_internal.inbox.stamp IS
+'when the message was handed out, in an order that no clock can turn back';
+COMMENT ON TABLE sqsbridge_internal.inbox_marks IS
+'up to which stamp everything that was handed out has come to its end, as of several times';
+COMMENT ON INDEX sqsbridge_internal.inbox_marks_pkey IS
+'finds the marks of a queue';
+COMMENT ON COLUMN sqsbridge_internal.inbox_marks.queue_id IS
+'queue, as in queues';
+COMMENT ON COLUMN sqsbridge_internal.inbox_marks.at IS
+'when the mark was made';
+COMMENT ON COLUMN sqsbridge_internal.inbox_marks.low_water IS
+'all messages with a lower stamp were handled and deleted from SQS, or came back to it, or are in doubt';
+COMMENT ON COLUMN sqsbridge_internal.inbox_marks.open IS
+'whether messages were being handled then';
+COMMENT ON TABLE sqsbridge_internal.inbox_doubts IS
+'stamps of messages that may still come back, although they were handled: their deletion was not confirmed';
+COMMENT ON INDEX sqsbridge_internal.inbox_doubts_pkey IS
+'finds the doubts of a queue';
+COMMENT ON COLUMN sqsbridge_internal.inbox_doubts.queue_id IS
+'queue, as in queues';
+COMMENT ON COLUMN sqsbridge_internal.inbox_doubts.from_stamp IS
+'first stamp';
+COMMENT ON COLUMN sqsbridge_internal.inbox_doubts.to_stamp IS
+'last stamp';
+COMMENT ON COLUMN sqsbridge_internal.inbox_doubts.keep_until IS
+'SQS cannot have any of these messages after that time';
 
-CREATE TABLE @extschema@.sqs_failures (
+CREATE TABLE sqsbridge_internal.failures (
+	queue_id integer NOT NULL,
 	failed_at timestamp with time zone NOT NULL,
 	queue text COLLATE "C" NOT NULL,
-	queue_owner regrole NOT NULL,
+	queue_owner_oid oid NOT NULL,
+	queue_owner text COLLATE "C" NOT NULL,
 	message_id text COLLATE "C" NOT NULL,
 	receive_count integer,
 	sqlstate text,
@@ -353,36 +490,64 @@ CREATE TABLE @extschema@.sqs_failures (
 	hint text,
 	context text,
 	handler_pid integer
-) WITH (
+) USING heap WITH (
 	autovacuum_vacuum_scale_factor = 0.05,
 	autovacuum_vacuum_threshold = 1000
 );
-REVOKE ALL ON TABLE @extschema@.sqs_failures FROM PUBLIC;
-GRANT SELECT ON TABLE @extschema@.sqs_failures TO PUBLIC;
 
-CREATE INDEX sqs_failures_failed_at_idx
-	ON @extschema@.sqs_failures (failed_at);
+CREATE INDEX failures_time_idx
+	ON sqsbridge_internal.failures (queue_id, failed_at);
 
 /*
  * There is no key: one message may fail any number of times.  Without a
  * replica identity, a publication FOR ALL TABLES would make it impossible to
  * delete old rows.
  */
-ALTER TABLE @extschema@.sqs_failures REPLICA IDENTITY FULL;
+ALTER TABLE sqsbridge_internal.failures REPLICA IDENTITY FULL;
 
-/* What a handler reports may quote what its owner only may read. */
-ALTER TABLE @extschema@.sqs_failures ENABLE ROW LEVEL SECURITY;
-CREATE POLICY sqs_failures_of_owner ON @extschema@.sqs_failures
-	FOR SELECT TO PUBLIC
-	USING (pg_catalog.pg_has_role(queue_owner::oid, 'USAGE'::text) OR
-		   pg_catalog.pg_has_role('pg_read_all_stats'::name, 'USAGE'::text));
+COMMENT ON TABLE sqsbridge_internal.failures IS
+'the rows of sqs_failures; not dumped by pg_dump';
+COMMENT ON INDEX sqsbridge_internal.failures_time_idx IS
+'finds the rows of a queue that are to be cleared';
 
-COMMENT ON TABLE @extschema@.sqs_failures IS
-'failed attempts to handle a message, one row each, without the message''s body; kept for sqsbridge.failure_retention. A role sees the failures of queues whose owner''s privileges it has; members of pg_read_all_stats see all. Not dumped by pg_dump';
-COMMENT ON POLICY sqs_failures_of_owner ON @extschema@.sqs_failures IS
-'failures are for the queue''s owner and for pg_read_all_stats';
-COMMENT ON INDEX @extschema@.sqs_failures_failed_at_idx IS
-'finds the newest rows, and the ones to clear away';
+CREATE FUNCTION @extschema@.sqs_get_failures(
+	OUT failed_at timestamp with time zone,
+	OUT queue text,
+	OUT queue_owner name,
+	OUT message_id text,
+	OUT receive_count integer,
+	OUT sqlstate text,
+	OUT message text,
+	OUT detail text,
+	OUT hint text,
+	OUT context text,
+	OUT handler_pid integer)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'sqs_get_failures'
+LANGUAGE C STRICT STABLE PARALLEL RESTRICTED ROWS 1000;
+REVOKE ALL ON FUNCTION @extschema@.sqs_get_failures() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_failures() TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_get_failures() IS
+'failed attempts that the caller may see; read them through the view sqs_failures, whose columns say what they mean';
+
+CREATE VIEW @extschema@.sqs_failures AS
+SELECT
+	f.failed_at,
+	f.queue,
+	f.queue_owner,
+	f.message_id,
+	f.receive_count,
+	f.sqlstate,
+	f.message,
+	f.detail,
+	f.hint,
+	f.context,
+	f.handler_pid
+FROM @extschema@.sqs_get_failures() f;
+REVOKE ALL ON TABLE @extschema@.sqs_failures FROM PUBLIC;
+GRANT SELECT ON TABLE @extschema@.sqs_failures TO PUBLIC;
+COMMENT ON VIEW @extschema@.sqs_failures IS
+'failed attempts to handle a message, one row each, without the message''s body; kept for sqsbridge.failure_retention, and at most sqsbridge.max_failures a queue, the newest. A role sees the failures of queues whose owner''s privileges it has; members of pg_read_all_stats see all. Not dumped by pg_dump';
 COMMENT ON COLUMN @extschema@.sqs_failures.failed_at IS
 'when the attempt failed';
 COMMENT ON COLUMN @extschema@.sqs_failures.queue IS
@@ -391,8 +556,6 @@ COMMENT ON COLUMN @extschema@.sqs_failures.queue_owner IS
 'owner that the queue had';
 COMMENT ON COLUMN @extschema@.sqs_failures.message_id IS
 'SQS''s id of the message';
-COMMENT ON COLUMN @extschema@.sqs_failures.receive_count IS
-'which delivery of the message it was: 1 or more; approximate';
 COMMENT ON COLUMN @extschema@.sqs_failures.sqlstate IS
 'SQLSTATE of the error, five characters';
 COMMENT ON COLUMN @extschema@.sqs_failures.message IS
@@ -487,25 +650,21 @@ COMMENT ON FUNCTION @extschema@.sqs_send_batch(text, @extschema@.sqs_outgoing[])
 
 /* ------------------------------------------------------------------------
  * Sending by the commit
- *
- * Rows are written below the executor, by the functions of this library and
- * by the relay in the database worker.  The tables must have the columns in
- * this order, and no defaults, triggers or generated columns.
  * ------------------------------------------------------------------------ */
 
-CREATE SEQUENCE @extschema@.sqs_outbox_id_seq;
-REVOKE ALL ON SEQUENCE @extschema@.sqs_outbox_id_seq FROM PUBLIC;
-COMMENT ON SEQUENCE @extschema@.sqs_outbox_id_seq IS
+CREATE SEQUENCE sqsbridge_internal.outbox_id_seq;
+COMMENT ON SEQUENCE sqsbridge_internal.outbox_id_seq IS
 'ids of messages, and positions of transactions, in the outbox';
 
-CREATE TABLE @extschema@.sqs_outbox_rows (
+CREATE TABLE sqsbridge_internal.outbox_rows (
 	batch_id bigint NOT NULL,
 	id bigint NOT NULL,
 	queue_id integer NOT NULL,
 	queue text COLLATE "C" NOT NULL,
 	token uuid NOT NULL,
 	enqueued_at timestamp with time zone NOT NULL,
-	enqueued_by regrole NOT NULL,
+	enqueued_by_oid oid NOT NULL,
+	enqueued_by text COLLATE "C" NOT NULL,
 	deliver_at timestamp with time zone,
 	size integer NOT NULL,
 	body text NOT NULL,
@@ -513,105 +672,107 @@ CREATE TABLE @extschema@.sqs_outbox_rows (
 	group_id text COLLATE "C",
 	deduplication_id text COLLATE "C",
 	system_attributes jsonb,
-	CONSTRAINT sqs_outbox_rows_pkey PRIMARY KEY (batch_id, id)
-) WITH (
+	CONSTRAINT outbox_rows_pkey PRIMARY KEY (batch_id, id)
+) USING heap WITH (
 	autovacuum_vacuum_scale_factor = 0.05,
 	autovacuum_vacuum_threshold = 1000
 );
-REVOKE ALL ON TABLE @extschema@.sqs_outbox_rows FROM PUBLIC;
 
-CREATE TABLE @extschema@.sqs_outbox_batches (
+CREATE TABLE sqsbridge_internal.outbox_batches (
 	batch_id bigint NOT NULL,
 	xid xid8 NOT NULL,
 	queue_id integer NOT NULL,
 	deliver_at timestamp with time zone NOT NULL,
 	"position" bigint NOT NULL,
-	CONSTRAINT sqs_outbox_batches_pkey PRIMARY KEY (xid, batch_id)
-) WITH (
+	CONSTRAINT outbox_batches_pkey PRIMARY KEY (xid, batch_id)
+) USING heap WITH (
 	autovacuum_vacuum_scale_factor = 0.05,
 	autovacuum_vacuum_threshold = 1000
 );
-REVOKE ALL ON TABLE @extschema@.sqs_outbox_batches FROM PUBLIC;
 
-CREATE INDEX sqs_outbox_batches_order_idx
-	ON @extschema@.sqs_outbox_batches (queue_id, deliver_at, "position");
+CREATE INDEX outbox_batches_order_idx
+	ON sqsbridge_internal.outbox_batches (queue_id, deliver_at, "position");
 
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.sqs_outbox_id_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.sqs_outbox_rows', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.sqs_outbox_batches', '');
+SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.outbox_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.outbox_rows', '');
+SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.outbox_batches', '');
 
-COMMENT ON TABLE @extschema@.sqs_outbox_rows IS
-'the rows of sqs_outbox; dumped by pg_dump, so that a restored database sends what was not sent';
-COMMENT ON INDEX @extschema@.sqs_outbox_rows_pkey IS
+COMMENT ON TABLE sqsbridge_internal.outbox_rows IS
+'the rows of sqs_outbox; dumped by pg_dump, so that a restored database can send what was not sent';
+COMMENT ON INDEX sqsbridge_internal.outbox_rows_pkey IS
 'finds the messages of a batch, in the order in which they were enqueued';
-COMMENT ON COLUMN @extschema@.sqs_outbox_rows.batch_id IS
-'batch, as in sqs_outbox_batches';
-COMMENT ON COLUMN @extschema@.sqs_outbox_rows.id IS
+COMMENT ON COLUMN sqsbridge_internal.outbox_rows.batch_id IS
+'batch, as in outbox_batches';
+COMMENT ON COLUMN sqsbridge_internal.outbox_rows.id IS
 'id of the message';
-COMMENT ON COLUMN @extschema@.sqs_outbox_rows.queue_id IS
-'queue, as in sqs_queues';
-COMMENT ON COLUMN @extschema@.sqs_outbox_rows.queue IS
+COMMENT ON COLUMN sqsbridge_internal.outbox_rows.queue_id IS
+'queue, as in queues';
+COMMENT ON COLUMN sqsbridge_internal.outbox_rows.queue IS
 'name that the queue had';
-COMMENT ON COLUMN @extschema@.sqs_outbox_rows.token IS
+COMMENT ON COLUMN sqsbridge_internal.outbox_rows.token IS
 'travels with the message, so that a second copy of it is recognised: as its deduplication id where none is given, and as attribute sqsbridge-id';
-COMMENT ON COLUMN @extschema@.sqs_outbox_rows.enqueued_at IS
+COMMENT ON COLUMN sqsbridge_internal.outbox_rows.enqueued_at IS
 'when the message was enqueued';
-COMMENT ON COLUMN @extschema@.sqs_outbox_rows.enqueued_by IS
-'role that enqueued it';
-COMMENT ON COLUMN @extschema@.sqs_outbox_rows.deliver_at IS
-'not to be sent before; NULL: at commit';
-COMMENT ON COLUMN @extschema@.sqs_outbox_rows.size IS
+COMMENT ON COLUMN sqsbridge_internal.outbox_rows.enqueued_by_oid IS
+'role that enqueued it, by OID and by name';
+COMMENT ON COLUMN sqsbridge_internal.outbox_rows.size IS
 'bytes, as SQS counts them: body, and names, types and values of attributes';
-COMMENT ON COLUMN @extschema@.sqs_outbox_rows.body IS
+COMMENT ON COLUMN sqsbridge_internal.outbox_rows.body IS
 'as in sqs_send()';
-COMMENT ON COLUMN @extschema@.sqs_outbox_rows.attributes IS
+COMMENT ON COLUMN sqsbridge_internal.outbox_rows.attributes IS
 'as in sqs_send()';
-COMMENT ON COLUMN @extschema@.sqs_outbox_rows.group_id IS
+COMMENT ON COLUMN sqsbridge_internal.outbox_rows.group_id IS
 'as in sqs_send()';
-COMMENT ON COLUMN @extschema@.sqs_outbox_rows.deduplication_id IS
-'as in sqs_send(); NULL: the token';
-COMMENT ON COLUMN @extschema@.sqs_outbox_rows.system_attributes IS
+COMMENT ON COLUMN sqsbridge_internal.outbox_rows.system_attributes IS
 'as in sqs_send()';
 
-COMMENT ON TABLE @extschema@.sqs_outbox_batches IS
-'when and in what order the rows of sqs_outbox are sent: a row per transaction and queue, and one per message with a time of its own; dumped by pg_dump';
-COMMENT ON INDEX @extschema@.sqs_outbox_batches_pkey IS
+COMMENT ON TABLE sqsbridge_internal.outbox_batches IS
+'when and in what order the rows of outbox_rows are sent: a row per transaction and queue, and one per message with a time of its own; dumped by pg_dump';
+COMMENT ON INDEX sqsbridge_internal.outbox_batches_pkey IS
 'finds what a transaction has enqueued';
-COMMENT ON INDEX @extschema@.sqs_outbox_batches_order_idx IS
+COMMENT ON INDEX sqsbridge_internal.outbox_batches_order_idx IS
 'finds what is to be sent next';
-COMMENT ON COLUMN @extschema@.sqs_outbox_batches.batch_id IS
-'batch, as in sqs_outbox_rows';
-COMMENT ON COLUMN @extschema@.sqs_outbox_batches.xid IS
+COMMENT ON COLUMN sqsbridge_internal.outbox_batches.batch_id IS
+'batch, as in outbox_rows';
+COMMENT ON COLUMN sqsbridge_internal.outbox_batches.xid IS
 'transaction that made it';
-COMMENT ON COLUMN @extschema@.sqs_outbox_batches.queue_id IS
-'queue, as in sqs_queues';
-COMMENT ON COLUMN @extschema@.sqs_outbox_batches.deliver_at IS
-'not to be sent before; -infinity: at commit';
-COMMENT ON COLUMN @extschema@.sqs_outbox_batches."position" IS
+COMMENT ON COLUMN sqsbridge_internal.outbox_batches.queue_id IS
+'queue, as in queues';
+COMMENT ON COLUMN sqsbridge_internal.outbox_batches."position" IS
 'rises in the order of commits';
 
-/*
- * has_server_privilege() by OID gives NULL, not an error, for a server that
- * is dropped meanwhile.
- */
-CREATE VIEW @extschema@.sqs_outbox WITH (security_barrier) AS
+CREATE FUNCTION @extschema@.sqs_get_outbox(
+	OUT queue text,
+	OUT body text,
+	OUT attributes jsonb,
+	OUT group_id text,
+	OUT deduplication_id text,
+	OUT deliver_at timestamp with time zone,
+	OUT system_attributes jsonb,
+	OUT id bigint,
+	OUT enqueued_at timestamp with time zone,
+	OUT enqueued_by name)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'sqs_get_outbox'
+LANGUAGE C STRICT STABLE PARALLEL RESTRICTED ROWS 1000;
+REVOKE ALL ON FUNCTION @extschema@.sqs_get_outbox() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_outbox() TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_get_outbox() IS
+'messages that wait to be sent and that the caller may see; read them through the view sqs_outbox, whose columns say what they mean';
+
+CREATE VIEW @extschema@.sqs_outbox AS
 SELECT
-	r.queue,
-	r.body,
-	r.attributes,
-	r.group_id,
-	r.deduplication_id,
-	r.deliver_at,
-	r.system_attributes,
-	r.id,
-	r.enqueued_at,
-	r.enqueued_by
-FROM @extschema@.sqs_outbox_rows r
-	JOIN @extschema@.sqs_queues q
-		ON q.queue_id OPERATOR(pg_catalog.=) r.queue_id
-	JOIN pg_catalog.pg_foreign_server s
-		ON s.srvname OPERATOR(pg_catalog.=) q.server
-WHERE pg_catalog.has_server_privilege(s.oid, 'USAGE'::text);
+	o.queue,
+	o.body,
+	o.attributes,
+	o.group_id,
+	o.deduplication_id,
+	o.deliver_at,
+	o.system_attributes,
+	o.id,
+	o.enqueued_at,
+	o.enqueued_by
+FROM @extschema@.sqs_get_outbox() o;
 REVOKE ALL ON TABLE @extschema@.sqs_outbox FROM PUBLIC;
 GRANT SELECT, INSERT ON TABLE @extschema@.sqs_outbox TO PUBLIC;
 
@@ -631,27 +792,13 @@ COMMENT ON TRIGGER sqs_outbox_insert ON @extschema@.sqs_outbox IS
 'a row of the outbox is checked as it is inserted';
 
 COMMENT ON VIEW @extschema@.sqs_outbox IS
-'the transactional outbox: a row inserted here is sent once the transaction has committed, and leaves the outbox when SQS has confirmed it. INSERT INTO sqs_outbox (queue, body) is enough; INSERT ... SELECT and COPY work. A role sees and inserts rows of queues on whose servers it has USAGE. Rows cannot be updated or deleted';
-COMMENT ON COLUMN @extschema@.sqs_outbox.queue IS
-'name of the queue, as in sqs_queues; must be given';
-COMMENT ON COLUMN @extschema@.sqs_outbox.body IS
-'the body: 1 byte to 1 MiB, attributes included; must be given';
+'the transactional outbox: a row inserted here is sent once the transaction has committed, and leaves the outbox when SQS has confirmed it. INSERT INTO sqs_outbox (queue, body) is enough; INSERT ... SELECT and COPY work. A role inserts rows for queues on whose servers it has USAGE. It sees rows that it enqueued itself, and those of queues whose owner''s, or whose server''s owner''s, privileges it has; members of pg_read_all_data see all. Rows cannot be updated or deleted';
 COMMENT ON COLUMN @extschema@.sqs_outbox.attributes IS
 'message attributes, as in sqs_send(). With fewer than 10 of them, sqsbridge adds one, sqsbridge-id';
 COMMENT ON COLUMN @extschema@.sqs_outbox.group_id IS
 'message group: must be given on FIFO queues. Messages of a group are sent in the order in which their transactions committed';
-COMMENT ON COLUMN @extschema@.sqs_outbox.deduplication_id IS
-'deduplication id: on FIFO queues; NULL: one of its own';
-COMMENT ON COLUMN @extschema@.sqs_outbox.deliver_at IS
-'the message is not sent before; any time; NULL: it is sent at commit';
 COMMENT ON COLUMN @extschema@.sqs_outbox.system_attributes IS
 '{"AWSTraceHeader": ...} or NULL';
-COMMENT ON COLUMN @extschema@.sqs_outbox.id IS
-'id of the row; cannot be given';
-COMMENT ON COLUMN @extschema@.sqs_outbox.enqueued_at IS
-'when the row was inserted; cannot be given';
-COMMENT ON COLUMN @extschema@.sqs_outbox.enqueued_by IS
-'role that inserted the row; cannot be given';
 
 CREATE FUNCTION @extschema@.sqs_enqueue(
 	queue text,
@@ -670,7 +817,7 @@ GRANT EXECUTE ON FUNCTION @extschema@.sqs_enqueue(text, text, jsonb, interval, t
 COMMENT ON FUNCTION @extschema@.sqs_enqueue(text, text, jsonb, interval, text, text, jsonb, timestamp with time zone) IS
 'inserts a row into sqs_outbox and returns its id: the message is sent once the transaction has committed. Arguments as in sqs_send(), but the delay may be of any length, on FIFO queues too, and is counted from now; deliver_at says the same as a time';
 
-CREATE TABLE @extschema@.sqs_outbox_failures (
+CREATE TABLE sqsbridge_internal.outbox_failures (
 	id bigint NOT NULL,
 	queue text COLLATE "C" NOT NULL,
 	error_code text NOT NULL,
@@ -682,29 +829,66 @@ CREATE TABLE @extschema@.sqs_outbox_failures (
 	deduplication_id text COLLATE "C",
 	system_attributes jsonb,
 	enqueued_at timestamp with time zone NOT NULL,
-	enqueued_by regrole NOT NULL,
+	enqueued_by_oid oid NOT NULL,
+	enqueued_by text COLLATE "C" NOT NULL,
 	token uuid NOT NULL,
-	server name,
-	CONSTRAINT sqs_outbox_failures_pkey PRIMARY KEY (id)
-);
-REVOKE ALL ON TABLE @extschema@.sqs_outbox_failures FROM PUBLIC;
-GRANT SELECT, DELETE ON TABLE @extschema@.sqs_outbox_failures TO PUBLIC;
-ALTER TABLE @extschema@.sqs_outbox_failures ENABLE ROW LEVEL SECURITY;
-CREATE POLICY sqs_outbox_failures_of_server ON @extschema@.sqs_outbox_failures
-	TO PUBLIC
-	USING (pg_catalog.pg_has_role(enqueued_by::oid, 'USAGE'::text) OR
-		   EXISTS (SELECT FROM pg_catalog.pg_foreign_server s
-				   WHERE s.srvname OPERATOR(pg_catalog.=) server AND
-						 pg_catalog.has_server_privilege(s.oid, 'USAGE'::text)));
+	queue_id integer NOT NULL,
+	server_oid oid,
+	server text COLLATE "C",
+	CONSTRAINT outbox_failures_pkey PRIMARY KEY (id)
+) USING heap;
 
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.sqs_outbox_failures', '');
+SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.outbox_failures', '');
 
-COMMENT ON TABLE @extschema@.sqs_outbox_failures IS
-'messages of the outbox that could not be sent and never will be, one row each, until somebody calls sqs_outbox_retry(id) or deletes them. A role sees those that it enqueued itself, or for queues on whose servers it has USAGE. Dumped by pg_dump';
-COMMENT ON POLICY sqs_outbox_failures_of_server ON @extschema@.sqs_outbox_failures IS
-'failures are for who enqueued the message, and for who may send to the queue';
-COMMENT ON INDEX @extschema@.sqs_outbox_failures_pkey IS
+COMMENT ON TABLE sqsbridge_internal.outbox_failures IS
+'the rows of sqs_outbox_failures; dumped by pg_dump';
+COMMENT ON INDEX sqsbridge_internal.outbox_failures_pkey IS
 'a message fails once';
+COMMENT ON COLUMN sqsbridge_internal.outbox_failures.token IS
+'by which a second copy of the message is recognised; kept by sqs_outbox_retry()';
+
+CREATE FUNCTION @extschema@.sqs_get_outbox_failures(
+	OUT id bigint,
+	OUT queue text,
+	OUT error_code text,
+	OUT error_message text,
+	OUT failed_at timestamp with time zone,
+	OUT body text,
+	OUT attributes jsonb,
+	OUT group_id text,
+	OUT deduplication_id text,
+	OUT system_attributes jsonb,
+	OUT enqueued_at timestamp with time zone,
+	OUT enqueued_by name,
+	OUT server name)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'sqs_get_outbox_failures'
+LANGUAGE C STRICT STABLE PARALLEL RESTRICTED ROWS 100;
+REVOKE ALL ON FUNCTION @extschema@.sqs_get_outbox_failures() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_outbox_failures() TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_get_outbox_failures() IS
+'messages of the outbox that could not be sent and that the caller may see; read them through the view sqs_outbox_failures, whose columns say what they mean';
+
+CREATE VIEW @extschema@.sqs_outbox_failures AS
+SELECT
+	f.id,
+	f.queue,
+	f.error_code,
+	f.error_message,
+	f.failed_at,
+	f.body,
+	f.attributes,
+	f.group_id,
+	f.deduplication_id,
+	f.system_attributes,
+	f.enqueued_at,
+	f.enqueued_by,
+	f.server
+FROM @extschema@.sqs_get_outbox_failures() f;
+REVOKE ALL ON TABLE @extschema@.sqs_outbox_failures FROM PUBLIC;
+GRANT SELECT ON TABLE @extschema@.sqs_outbox_failures TO PUBLIC;
+COMMENT ON VIEW @extschema@.sqs_outbox_failures IS
+'messages of the outbox that could not be sent and never will be, one row each, until somebody calls sqs_outbox_retry(id) or sqs_outbox_discard(id). A role sees those that it enqueued itself, and those of queues whose owner''s, or whose server''s owner''s, privileges it has; members of pg_read_all_data see all. Dumped by pg_dump';
 COMMENT ON COLUMN @extschema@.sqs_outbox_failures.id IS
 'id that the row had in sqs_outbox';
 COMMENT ON COLUMN @extschema@.sqs_outbox_failures.queue IS
@@ -729,10 +913,6 @@ COMMENT ON COLUMN @extschema@.sqs_outbox_failures.enqueued_at IS
 'as in sqs_outbox';
 COMMENT ON COLUMN @extschema@.sqs_outbox_failures.enqueued_by IS
 'as in sqs_outbox';
-COMMENT ON COLUMN @extschema@.sqs_outbox_failures.token IS
-'by which a second copy of the message is recognised; kept by sqs_outbox_retry()';
-COMMENT ON COLUMN @extschema@.sqs_outbox_failures.server IS
-'foreign server of the queue; NULL: the queue was not registered any more';
 
 CREATE FUNCTION @extschema@.sqs_outbox_retry(id bigint)
 RETURNS bigint
@@ -742,6 +922,23 @@ REVOKE ALL ON FUNCTION @extschema@.sqs_outbox_retry(bigint) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_outbox_retry(bigint) TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_outbox_retry(bigint) IS
 'puts a row of sqs_outbox_failures back into sqs_outbox, to be sent once the transaction has committed, and returns its new id. Needs USAGE on the queue''s server. Errors: no such failure, a queue that is not registered, a message that cannot be sent as it is';
+
+CREATE FUNCTION @extschema@.sqs_outbox_discard(id bigint)
+RETURNS void
+AS 'MODULE_PATHNAME', 'sqs_outbox_discard'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION @extschema@.sqs_outbox_discard(bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_outbox_discard(bigint) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_outbox_discard(bigint) IS
+'deletes a row of sqs_outbox_failures, for good. For the role that enqueued the message, and for who has the privileges of the owner of the queue or of its server. Error: no such failure';
+
+CREATE FUNCTION @extschema@.sqs_adopt_queues(waiting text)
+RETURNS integer
+AS 'MODULE_PATHNAME', 'sqs_adopt_queues'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION @extschema@.sqs_adopt_queues(text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_adopt_queues(text) IS
+'makes the queues of a copy of a database (a restored dump, CREATE DATABASE ... TEMPLATE, pg_upgrade) work here, and returns how many it adopted; takes effect at commit. Until then nothing is received and nothing sent. waiting says what becomes of the messages that wait in the copied outbox: ''send'' sends them, as is right after pg_upgrade or where the original is gone; ''discard'' deletes them, as is right where the original still runs and sends them itself. For superusers';
 
 
 /* ------------------------------------------------------------------------
@@ -850,12 +1047,15 @@ SELECT
 	q.name AS queue,
 	q.queue_id,
 	q.owner,
-	COALESCE(s.state,
-			 CASE
-			 WHEN q.handler IS NULL THEN 'send only'::text
-			 WHEN NOT q.enabled THEN 'disabled'::text
-			 ELSE 'starting'::text
-			 END) AS state,
+	CASE
+	WHEN q.broken THEN 'error'::text
+	ELSE COALESCE(s.state,
+				  CASE
+				  WHEN q.handler IS NULL THEN 'send only'::text
+				  WHEN NOT q.enabled THEN 'disabled'::text
+				  ELSE 'starting'::text
+				  END)
+	END AS state,
 	s.state_since,
 	s.in_flight,
 	s.received,
@@ -882,12 +1082,12 @@ SELECT
 	s.last_receive_at,
 	s.last_success_at,
 	s.last_error_at,
-	s.last_error,
+	COALESCE(q.problem, s.last_error) AS last_error,
 	s.error_since,
 	s.consecutive_errors,
 	s.next_poll_at,
 	s.stats_reset
-FROM @extschema@.sqs_queues q
+FROM @extschema@.sqs_get_queues() q
 	LEFT JOIN @extschema@.sqs_get_queue_stats() s
 		ON s.queue_id OPERATOR(pg_catalog.=) q.queue_id;
 REVOKE ALL ON TABLE @extschema@.sqs_stats FROM PUBLIC;
@@ -965,11 +1165,26 @@ COMMENT ON COLUMN @extschema@.sqs_stats.next_poll_at IS
 COMMENT ON COLUMN @extschema@.sqs_stats.stats_reset IS
 'since when is counted';
 
+CREATE FUNCTION @extschema@.sqs_get_outbox_counts(
+	OUT queue_id integer,
+	OUT waiting bigint,
+	OUT oldest_at timestamp with time zone,
+	OUT scheduled bigint,
+	OUT next_deliver_at timestamp with time zone)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'sqs_get_outbox_counts'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 10;
+REVOKE ALL ON FUNCTION @extschema@.sqs_get_outbox_counts() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_outbox_counts() TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_get_outbox_counts() IS
+'how many messages of which queue wait in the outbox; read it through the view sqs_stats_outbox, whose columns say what they mean';
+
 CREATE VIEW @extschema@.sqs_stats_outbox AS
 SELECT
 	q.name AS queue,
 	q.queue_id,
 	CASE
+	WHEN q.broken THEN 'error'::text
 	WHEN q.enabled THEN COALESCE(s.outbox_state, 'idle'::text)
 	ELSE 'disabled'::text
 	END AS state,
@@ -983,28 +1198,14 @@ SELECT
 	s.outbox_failed AS failed,
 	s.outbox_last_success_at AS last_success_at,
 	s.outbox_last_error_at AS last_error_at,
-	s.outbox_last_error AS last_error,
+	COALESCE(q.problem, s.outbox_last_error) AS last_error,
 	s.outbox_error_since AS error_since,
 	s.outbox_consecutive_errors AS consecutive_errors,
 	s.outbox_next_attempt_at AS next_attempt_at
-FROM @extschema@.sqs_queues q
+FROM @extschema@.sqs_get_queues() q
 	LEFT JOIN @extschema@.sqs_get_queue_stats() s
 		ON s.queue_id OPERATOR(pg_catalog.=) q.queue_id
-	LEFT JOIN (
-		SELECT
-			o.queue_id,
-			pg_catalog.count(*) FILTER (WHERE o.due) AS waiting,
-			pg_catalog.min(o.enqueued_at) FILTER (WHERE o.due) AS oldest_at,
-			pg_catalog.count(*) FILTER (WHERE NOT o.due) AS scheduled,
-			pg_catalog.min(o.deliver_at) FILTER (WHERE NOT o.due) AS next_deliver_at
-		FROM (
-			SELECT
-				queue_id,
-				enqueued_at,
-				deliver_at,
-				COALESCE(deliver_at OPERATOR(pg_catalog.<=) pg_catalog.clock_timestamp(), true) AS due
-			FROM @extschema@.sqs_outbox_rows) o
-		GROUP BY o.queue_id) r
+	LEFT JOIN @extschema@.sqs_get_outbox_counts() r
 		ON r.queue_id OPERATOR(pg_catalog.=) q.queue_id;
 REVOKE ALL ON TABLE @extschema@.sqs_stats_outbox FROM PUBLIC;
 GRANT SELECT ON TABLE @extschema@.sqs_stats_outbox TO PUBLIC;
@@ -1118,38 +1319,154 @@ COMMENT ON COLUMN @extschema@.sqs_stats_in_flight.lease_until IS
 
 
 /* ------------------------------------------------------------------------
- * ALTER DEFAULT PRIVILEGES may have given others rights on the tables above
- * as they were created.  With a right to write or to add a trigger a role
- * could run code as whoever owns a queue, or as the extension's owner.
+ * The guard
+ * ------------------------------------------------------------------------ */
+
+REVOKE ALL ON TABLE sqsbridge_internal.queues FROM PUBLIC;
+CREATE TRIGGER sqsbridge_guard
+	BEFORE INSERT OR UPDATE OR DELETE ON sqsbridge_internal.queues
+	FOR EACH ROW EXECUTE FUNCTION sqsbridge_internal.guard();
+CREATE TRIGGER sqsbridge_guard_truncate
+	BEFORE TRUNCATE ON sqsbridge_internal.queues
+	FOR EACH STATEMENT EXECUTE FUNCTION sqsbridge_internal.guard();
+ALTER TABLE sqsbridge_internal.queues ENABLE ALWAYS TRIGGER sqsbridge_guard;
+ALTER TABLE sqsbridge_internal.queues ENABLE ALWAYS TRIGGER sqsbridge_guard_truncate;
+
+REVOKE ALL ON TABLE sqsbridge_internal.inbox FROM PUBLIC;
+CREATE TRIGGER sqsbridge_guard
+	BEFORE INSERT OR UPDATE OR DELETE ON sqsbridge_internal.inbox
+	FOR EACH ROW EXECUTE FUNCTION sqsbridge_internal.guard();
+CREATE TRIGGER sqsbridge_guard_truncate
+	BEFORE TRUNCATE ON sqsbridge_internal.inbox
+	FOR EACH STATEMENT EXECUTE FUNCTION sqsbridge_internal.guard();
+ALTER TABLE sqsbridge_internal.inbox ENABLE ALWAYS TRIGGER sqsbridge_guard;
+ALTER TABLE sqsbridge_internal.inbox ENABLE ALWAYS TRIGGER sqsbridge_guard_truncate;
+
+REVOKE ALL ON TABLE sqsbridge_internal.inbox_marks FROM PUBLIC;
+CREATE TRIGGER sqsbridge_guard
+	BEFORE INSERT OR UPDATE OR DELETE ON sqsbridge_internal.inbox_marks
+	FOR EACH ROW EXECUTE FUNCTION sqsbridge_internal.guard();
+CREATE TRIGGER sqsbridge_guard_truncate
+	BEFORE TRUNCATE ON sqsbridge_internal.inbox_marks
+	FOR EACH STATEMENT EXECUTE FUNCTION sqsbridge_internal.guard();
+ALTER TABLE sqsbridge_internal.inbox_marks ENABLE ALWAYS TRIGGER sqsbridge_guard;
+ALTER TABLE sqsbridge_internal.inbox_marks ENABLE ALWAYS TRIGGER sqsbridge_guard_truncate;
+
+REVOKE ALL ON TABLE sqsbridge_internal.inbox_doubts FROM PUBLIC;
+CREATE TRIGGER sqsbridge_guard
+	BEFORE INSERT OR UPDATE OR DELETE ON sqsbridge_internal.inbox_doubts
+	FOR EACH ROW EXECUTE FUNCTION sqsbridge_internal.guard();
+CREATE TRIGGER sqsbridge_guard_truncate
+	BEFORE TRUNCATE ON sqsbridge_internal.inbox_doubts
+	FOR EACH STATEMENT EXECUTE FUNCTION sqsbridge_internal.guard();
+ALTER TABLE sqsbridge_internal.inbox_doubts ENABLE ALWAYS TRIGGER sqsbridge_guard;
+ALTER TABLE sqsbridge_internal.inbox_doubts ENABLE ALWAYS TRIGGER sqsbridge_guard_truncate;
+
+REVOKE ALL ON TABLE sqsbridge_internal.failures FROM PUBLIC;
+CREATE TRIGGER sqsbridge_guard
+	BEFORE INSERT OR UPDATE OR DELETE ON sqsbridge_internal.failures
+	FOR EACH ROW EXECUTE FUNCTION sqsbridge_internal.guard();
+CREATE TRIGGER sqsbridge_guard_truncate
+	BEFORE TRUNCATE ON sqsbridge_internal.failures
+	FOR EACH STATEMENT EXECUTE FUNCTION sqsbridge_internal.guard();
+ALTER TABLE sqsbridge_internal.failures ENABLE ALWAYS TRIGGER sqsbridge_guard;
+ALTER TABLE sqsbridge_internal.failures ENABLE ALWAYS TRIGGER sqsbridge_guard_truncate;
+
+REVOKE ALL ON TABLE sqsbridge_internal.outbox_rows FROM PUBLIC;
+CREATE TRIGGER sqsbridge_guard
+	BEFORE INSERT OR UPDATE OR DELETE ON sqsbridge_internal.outbox_rows
+	FOR EACH ROW EXECUTE FUNCTION sqsbridge_internal.guard();
+CREATE TRIGGER sqsbridge_guard_truncate
+	BEFORE TRUNCATE ON sqsbridge_internal.outbox_rows
+	FOR EACH STATEMENT EXECUTE FUNCTION sqsbridge_internal.guard();
+ALTER TABLE sqsbridge_internal.outbox_rows ENABLE ALWAYS TRIGGER sqsbridge_guard;
+ALTER TABLE sqsbridge_internal.outbox_rows ENABLE ALWAYS TRIGGER sqsbridge_guard_truncate;
+
+REVOKE ALL ON TABLE sqsbridge_internal.outbox_batches FROM PUBLIC;
+CREATE TRIGGER sqsbridge_guard
+	BEFORE INSERT OR UPDATE OR DELETE ON sqsbridge_internal.outbox_batches
+	FOR EACH ROW EXECUTE FUNCTION sqsbridge_internal.guard();
+CREATE TRIGGER sqsbridge_guard_truncate
+	BEFORE TRUNCATE ON sqsbridge_internal.outbox_batches
+	FOR EACH STATEMENT EXECUTE FUNCTION sqsbridge_internal.guard();
+ALTER TABLE sqsbridge_internal.outbox_batches ENABLE ALWAYS TRIGGER sqsbridge_guard;
+ALTER TABLE sqsbridge_internal.outbox_batches ENABLE ALWAYS TRIGGER sqsbridge_guard_truncate;
+
+REVOKE ALL ON TABLE sqsbridge_internal.outbox_failures FROM PUBLIC;
+CREATE TRIGGER sqsbridge_guard
+	BEFORE INSERT OR UPDATE OR DELETE ON sqsbridge_internal.outbox_failures
+	FOR EACH ROW EXECUTE FUNCTION sqsbridge_internal.guard();
+CREATE TRIGGER sqsbridge_guard_truncate
+	BEFORE TRUNCATE ON sqsbridge_internal.outbox_failures
+	FOR EACH STATEMENT EXECUTE FUNCTION sqsbridge_internal.guard();
+ALTER TABLE sqsbridge_internal.outbox_failures ENABLE ALWAYS TRIGGER sqsbridge_guard;
+ALTER TABLE sqsbridge_internal.outbox_failures ENABLE ALWAYS TRIGGER sqsbridge_guard_truncate;
+
+REVOKE ALL ON SEQUENCE sqsbridge_internal.queue_id_seq FROM PUBLIC;
+
+REVOKE ALL ON SEQUENCE sqsbridge_internal.outbox_id_seq FROM PUBLIC;
+
+
+/* ------------------------------------------------------------------------
+ * ALTER DEFAULT PRIVILEGES may have given others rights on the schema, tables
+ * and views above as they were created.
  * ------------------------------------------------------------------------ */
 
 DO LANGUAGE plpgsql $do$
 DECLARE
-	relation pg_catalog.text;
+	object pg_catalog.text;
 	grantee pg_catalog.text;
 BEGIN
-	FOR relation, grantee IN
+	FOR object, grantee IN
 		SELECT DISTINCT
-			pg_catalog.format('%I.%I'::pg_catalog.text, n.nspname, c.relname),
+			o.object,
 			pg_catalog.quote_ident(a.rolname::pg_catalog.text)
 		FROM pg_catalog.pg_extension e
 			JOIN pg_catalog.pg_depend d
 				ON d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_extension'::pg_catalog.regclass::pg_catalog.oid AND
 				   d.refobjid OPERATOR(pg_catalog.=) e.oid AND
-				   d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid AND
 				   d.deptype OPERATOR(pg_catalog.=) 'e'::pg_catalog."char"
-			JOIN pg_catalog.pg_class c
-				ON c.oid OPERATOR(pg_catalog.=) d.objid
-			JOIN pg_catalog.pg_namespace n
-				ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-			CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) x
+			JOIN (
+				SELECT
+					'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid AS classid,
+					c.oid AS objid,
+					c.relowner AS owner,
+					c.relacl AS acl,
+					pg_catalog.format('TABLE %I.%I'::pg_catalog.text, n.nspname, c.relname) AS object
+				FROM pg_catalog.pg_class c
+					JOIN pg_catalog.pg_namespace n
+						ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+				UNION ALL
+				SELECT
+					'pg_catalog.pg_namespace'::pg_catalog.regclass::pg_catalog.oid,
+					n.oid,
+					n.nspowner,
+					n.nspacl,
+					pg_catalog.format('SCHEMA %I'::pg_catalog.text, n.nspname)
+				FROM pg_catalog.pg_namespace n) o
+				ON o.classid OPERATOR(pg_catalog.=) d.classid AND
+				   o.objid OPERATOR(pg_catalog.=) d.objid
+			CROSS JOIN LATERAL pg_catalog.aclexplode(o.acl) x
 			JOIN pg_catalog.pg_authid a
 				ON a.oid OPERATOR(pg_catalog.=) x.grantee AND
-				   a.oid OPERATOR(pg_catalog.<>) c.relowner
+				   a.oid OPERATOR(pg_catalog.<>) o.owner
 		WHERE e.extname OPERATOR(pg_catalog.=) 'sqsbridge'::pg_catalog.name
 	LOOP
-		EXECUTE pg_catalog.format('REVOKE ALL ON TABLE %s FROM %s'::pg_catalog.text,
-								  relation, grantee);
+		EXECUTE pg_catalog.format('REVOKE ALL ON %s FROM %s'::pg_catalog.text,
+								  object, grantee);
 	END LOOP;
 END
 $do$;
+
+/* Who owns the database dumps it. */
+GRANT USAGE ON SCHEMA sqsbridge_internal TO pg_database_owner;
+GRANT SELECT ON TABLE sqsbridge_internal.queues TO pg_database_owner;
+GRANT SELECT ON TABLE sqsbridge_internal.inbox TO pg_database_owner;
+GRANT SELECT ON TABLE sqsbridge_internal.inbox_marks TO pg_database_owner;
+GRANT SELECT ON TABLE sqsbridge_internal.inbox_doubts TO pg_database_owner;
+GRANT SELECT ON TABLE sqsbridge_internal.failures TO pg_database_owner;
+GRANT SELECT ON TABLE sqsbridge_internal.outbox_rows TO pg_database_owner;
+GRANT SELECT ON TABLE sqsbridge_internal.outbox_batches TO pg_database_owner;
+GRANT SELECT ON TABLE sqsbridge_internal.outbox_failures TO pg_database_owner;
+GRANT SELECT ON SEQUENCE sqsbridge_internal.queue_id_seq TO pg_database_owner;
+GRANT SELECT ON SEQUENCE sqsbridge_internal.outbox_id_seq TO pg_database_owner;

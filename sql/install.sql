@@ -81,7 +81,7 @@ SELECT c.relname, c.relreplident,
 -- The columns that programs rely on.
 SELECT relname, string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum)
   FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0
-  WHERE relname IN ('sqs_message', 'sqs_inbox', 'sqs_failures', 'sqs_queues')
+  WHERE relname IN ('sqs_message', 'sqsbridge_internal.inbox', 'sqs_failures', 'sqs_queues')
   GROUP BY 1 ORDER BY 1;
 
 -- It stays where it was put.
@@ -112,11 +112,11 @@ DROP EXTENSION sqsbridge;
 DROP SCHEMA "Odd Schema", sqs_elsewhere;
 
 -- What is there already is not taken over.
-CREATE TABLE sqs_inbox (queue_id int, message_id text, handled_at timestamptz);
+CREATE TABLE sqsbridge_internal.inbox (queue_id int, message_id text, handled_at timestamptz);
 \set VERBOSITY terse
 CREATE EXTENSION sqsbridge;
 \set VERBOSITY default
-DROP TABLE sqs_inbox;
+DROP TABLE sqsbridge_internal.inbox;
 
 -- Default privileges give nobody a way into the tables.
 CREATE ROLE regress_sqs_default;

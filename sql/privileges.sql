@@ -69,10 +69,10 @@ CREATE TRIGGER t BEFORE INSERT ON sqs_queues FOR EACH ROW EXECUTE FUNCTION suppr
 BEGIN;
 LOCK TABLE sqs_queues IN SHARE MODE;
 ROLLBACK;
-SELECT * FROM sqs_inbox;
-INSERT INTO sqs_inbox VALUES (1, 'x', now());
-DELETE FROM sqs_inbox;
-CREATE TRIGGER t BEFORE INSERT ON sqs_inbox FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
+SELECT * FROM sqsbridge_internal.inbox;
+INSERT INTO sqsbridge_internal.inbox VALUES (1, 'x', now());
+DELETE FROM sqsbridge_internal.inbox;
+CREATE TRIGGER t BEFORE INSERT ON sqsbridge_internal.inbox FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
 INSERT INTO sqs_failures (failed_at, queue, queue_owner, message_id) VALUES (now(), 'q', 'regress_sqs_app', 'x');
 DELETE FROM sqs_failures;
 CREATE TRIGGER t BEFORE INSERT ON sqs_failures FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();

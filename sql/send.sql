@@ -276,13 +276,13 @@ std	x
 -- The tables behind the views are nobody's.
 SET ROLE regress_sqs_app;
 SELECT r.* FROM (VALUES
-  ($$SELECT FROM sqs_outbox_rows$$),
-  ($$INSERT INTO sqs_outbox_rows SELECT$$),
-  ($$DELETE FROM sqs_outbox_rows$$),
-  ($$SELECT FROM sqs_outbox_batches$$),
-  ($$INSERT INTO sqs_outbox_batches SELECT$$),
-  ($$DELETE FROM sqs_outbox_batches$$),
-  ($$LOCK TABLE sqs_outbox_rows$$),
+  ($$SELECT FROM sqsbridge_internal.outbox_rows$$),
+  ($$INSERT INTO sqsbridge_internal.outbox_rows SELECT$$),
+  ($$DELETE FROM sqsbridge_internal.outbox_rows$$),
+  ($$SELECT FROM sqsbridge_internal.outbox_batches$$),
+  ($$INSERT INTO sqsbridge_internal.outbox_batches SELECT$$),
+  ($$DELETE FROM sqsbridge_internal.outbox_batches$$),
+  ($$LOCK TABLE sqsbridge_internal.outbox_rows$$),
   ($$SELECT nextval('sqs_outbox_id_seq')$$),
   ($$SELECT last_value FROM sqs_outbox_id_seq$$),
   ($$SELECT setval('sqs_outbox_id_seq', 1)$$),
@@ -292,7 +292,7 @@ SELECT r.* FROM (VALUES
   ($$UPDATE sqs_outbox_failures SET body = 'y'$$),
   ($$INSERT INTO sqs_outbox_failures SELECT$$),
   ($$CREATE TRIGGER t INSTEAD OF INSERT ON sqs_outbox FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()$$),
-  ($$CREATE TRIGGER t BEFORE INSERT ON sqs_outbox_rows FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()$$)
+  ($$CREATE TRIGGER t BEFORE INSERT ON sqsbridge_internal.outbox_rows FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()$$)
   ) v(statement), refusal(statement) r;
 -- its trigger's function is for its trigger
 CREATE TEMP TABLE lure (queue text, body text);
@@ -407,12 +407,12 @@ ROLLBACK;
 
 -- Every transaction with rows has a batch per queue, and one per row with a
 -- time; no row is without its batch.
-SELECT count(*) AS rows_without FROM sqs_outbox_rows r WHERE NOT EXISTS
-  (SELECT FROM sqs_outbox_batches b WHERE (b.batch_id, b.queue_id) = (r.batch_id, r.queue_id)
+SELECT count(*) AS rows_without FROM sqsbridge_internal.outbox_rows r WHERE NOT EXISTS
+  (SELECT FROM sqsbridge_internal.outbox_batches b WHERE (b.batch_id, b.queue_id) = (r.batch_id, r.queue_id)
     AND b.deliver_at = coalesce(r.deliver_at, '-infinity'));
-SELECT count(DISTINCT batch_id) = (SELECT count(*) FROM sqs_outbox_batches WHERE queue_id IN (SELECT queue_id FROM sqs_queues)) AS batches
-  FROM sqs_outbox_rows;
-SELECT bool_and(xid IS NOT NULL AND position > 0) AS numbered, count(DISTINCT "position") = count(*) AS distinct_positions FROM sqs_outbox_batches;
+SELECT count(DISTINCT batch_id) = (SELECT count(*) FROM sqsbridge_internal.outbox_batches WHERE queue_id IN (SELECT queue_id FROM sqs_queues)) AS batches
+  FROM sqsbridge_internal.outbox_rows;
+SELECT bool_and(xid IS NOT NULL AND position > 0) AS numbered, count(DISTINCT "position") = count(*) AS distinct_positions FROM sqsbridge_internal.outbox_batches;
 
 -- Large bodies, compressed and out of line, arrive as they were.
 CREATE TEMP TABLE large AS
@@ -466,7 +466,7 @@ SELECT sqs_outbox_retry(-1) > 0 AS id;
 SELECT sqs_outbox_retry(-1);
 SELECT queue, body, enqueued_at = '2020-01-01' AS as_it_was, enqueued_by FROM sqs_outbox WHERE body = 'failed';
 RESET ROLE;
-SELECT token FROM sqs_outbox_rows WHERE body = 'failed';
+SELECT token FROM sqsbridge_internal.outbox_rows WHERE body = 'failed';
 SET ROLE regress_sqs_other;
 DELETE FROM sqs_outbox_failures;
 RESET ROLE;

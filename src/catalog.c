@@ -27,6 +27,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xlog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
@@ -53,6 +54,7 @@
 #include "catalog.h"
 #include "compat.h"
 #include "fdw.h"
+#include "internal_tables.h"
 
 /*
  * Schema and owner of the extension; InvalidOid where it is not installed.
@@ -120,32 +122,14 @@ missing_object(const char *kind, const char *name)
 }
 
 Oid
-sqs_relation_in_schema(const char *relname, Oid schema)
+sqs_view_oid(const char *relname)
 {
-	Oid			relid = InvalidOid;
+	Oid			schema = sqs_extension_schema();
+	Oid			relid = OidIsValid(schema) ? get_relname_relid(relname, schema) : InvalidOid;
 
-	if (OidIsValid(schema))
-		relid = get_relname_relid(relname, schema);
 	if (!OidIsValid(relid))
-		missing_object("relation", relname);
+		missing_object("view", relname);
 	return relid;
-}
-
-Oid
-sqs_relation_oid(const char *relname)
-{
-	return sqs_relation_in_schema(relname, sqs_extension_schema());
-}
-
-void
-sqs_check_columns(Relation rel, int natts)
-{
-	if (RelationGetDescr(rel)->natts != natts)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" does not have the columns this version of sqsbridge expects",
-						RelationGetRelationName(rel)),
-				 errhint("Run ALTER EXTENSION sqsbridge UPDATE.")));
 }
 
 Oid
@@ -160,6 +144,13 @@ sqs_message_type_oid(void)
 	if (!OidIsValid(type))
 		missing_object("type", "sqs_message");
 	return type;
+}
+
+char *
+sqs_home(void)
+{
+	return psprintf(UINT64_FORMAT "/%u/%u", GetSystemIdentifier(), MyDatabaseId,
+					sqs_extension_oid());
 }
 
 /*
@@ -246,6 +237,76 @@ sqs_resolve_handler(const char *handler, Oid role, char **why)
 }
 
 /*
+ * What a queue refers to.  Something has become something else, which may be
+ * right: a person has to say so.
+ */
+#define CONFIRM "; if that is as it should be, confirm it with sqs_alter_queue()"
+
+char *
+sqs_role_changed(const SqsBinding *role)
+{
+	char	   *name = GetUserNameFromId(role->oid, true);
+
+	if (name == NULL)
+		return OidIsValid(get_role_oid(role->name, true)) ?
+			psprintf("its owner was dropped, and another role \"%s\" created since" CONFIRM, role->name) :
+			psprintf("its owner, role \"%s\", does not exist", role->name);
+	if (strcmp(name, role->name) != 0)
+		return psprintf("its owner was role \"%s\", and that is named \"%s\" now" CONFIRM,
+						role->name, name);
+	return NULL;
+}
+
+char *
+sqs_server_changed(const SqsBinding *server)
+{
+	ForeignServer *bound = GetForeignServerExtended(server->oid, FSV_MISSING_OK);
+
+	if (bound == NULL)
+		return GetForeignServerByName(server->name, true) != NULL ?
+			psprintf("its server \"%s\" was dropped and another one created since" CONFIRM, server->name) :
+			psprintf("server \"%s\" does not exist", server->name);
+	if (strcmp(bound->servername, server->name) != 0)
+		return psprintf("its server \"%s\" is named \"%s\" now" CONFIRM, server->name, bound->servername);
+	if (bound->owner != server->owner_oid || strcmp(role_name(bound->owner), server->owner) != 0)
+		return psprintf("its server \"%s\" belonged to role \"%s\", and belongs to role \"%s\" now" CONFIRM,
+						server->name, server->owner, role_name(bound->owner));
+	return NULL;
+}
+
+Oid
+sqs_bound_handler(const SqsBinding *handler, Oid role, char **why)
+{
+	Oid			found = sqs_resolve_handler(handler->name, role, why);
+	HeapTuple	tuple;
+	Oid			owner;
+
+	if (!OidIsValid(found))
+		return InvalidOid;
+	if (found != handler->oid)
+	{
+		*why = psprintf("function %s(sqs_message) was dropped and another one created since" CONFIRM,
+						handler->name);
+		return InvalidOid;
+	}
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(found));
+	if (!HeapTupleIsValid(tuple))
+	{
+		*why = psprintf("function %s(sqs_message) does not exist", handler->name);
+		return InvalidOid;
+	}
+	owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
+	ReleaseSysCache(tuple);
+	if (owner != handler->owner_oid || strcmp(role_name(owner), handler->owner) != 0)
+	{
+		*why = psprintf("function %s(sqs_message) belonged to role \"%s\", and belongs to role \"%s\" now" CONFIRM,
+						handler->name, handler->owner, role_name(owner));
+		return InvalidOid;
+	}
+	return found;
+}
+
+/*
  * Queues
  */
 
@@ -271,21 +332,24 @@ resolve_queue(SqsQueueConfig *queue)
 	bool		can_login;
 	ForeignServer *server;
 
-	role = SearchSysCache1(AUTHOID, ObjectIdGetDatum(queue->owner));
-	if (!HeapTupleIsValid(role))
+	if (queue->is_copy)
 	{
-		queue->problem = psprintf("its owner, the role with OID %u, does not exist", queue->owner);
+		queue->problem = pstrdup("this is a copy of a queue of another database; if it shall work here too, a superuser has to call sqs_adopt_queues()");
 		return;
 	}
+	queue->problem = sqs_role_changed(&queue->bound_owner);
+	if (queue->problem == NULL)
+		queue->problem = sqs_server_changed(&queue->bound_server);
+	if (queue->problem != NULL)
+		return;
+
+	role = SearchSysCache1(AUTHOID, ObjectIdGetDatum(queue->owner));
+	if (!HeapTupleIsValid(role))
+		elog(ERROR, "cache lookup failed for role %u", queue->owner);
 	can_login = ((Form_pg_authid) GETSTRUCT(role))->rolcanlogin;
 	ReleaseSysCache(role);
 
-	server = GetForeignServerByName(queue->server, true);
-	if (server == NULL)
-	{
-		queue->problem = psprintf("server \"%s\" does not exist", queue->server);
-		return;
-	}
+	server = GetForeignServer(queue->server_oid);
 	if (!sqs_fdw_is_ours(server->fdwid))
 	{
 		queue->problem = psprintf("server \"%s\" is not one of foreign-data wrapper sqsbridge",
@@ -314,7 +378,7 @@ resolve_queue(SqsQueueConfig *queue)
 		queue->problem = psprintf("its owner, role \"%s\", has no CONNECT privilege on the database",
 								  role_name(queue->owner));
 	else
-		(void) sqs_resolve_handler(queue->handler, queue->owner, &queue->problem);
+		(void) sqs_bound_handler(&queue->bound_handler, queue->owner, &queue->problem);
 }
 
 /* A column by its name; false if it is NULL or not there. */
@@ -368,20 +432,70 @@ get_interval(HeapTuple tuple, TupleDesc desc, const char *name, int64 unit, int 
 	return (int) ((interval->day * USECS_PER_DAY + interval->time) / unit);
 }
 
+static Oid
+get_oid(HeapTuple tuple, TupleDesc desc, const char *name)
+{
+	Datum		value;
+
+	return get_column(tuple, desc, name, &value) ? DatumGetObjectId(value) : InvalidOid;
+}
+
+/* A text that the table says is never NULL. */
+static char *
+get_name(HeapTuple tuple, TupleDesc desc, const char *name)
+{
+	char	   *value = get_text(tuple, desc, name);
+
+	if (value == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("column \"%s\" of table \"%s.%s\" is missing or null",
+						name, SQS_INTERNAL_SCHEMA, sqs_table_name(SQS_TABLE_QUEUES)),
+				 errhint("If the library is newer than the extension, run ALTER EXTENSION sqsbridge UPDATE.")));
+	return value;
+}
+
+/* Is the row's interval one of microseconds, in an int64? */
+static int64
+get_microseconds(HeapTuple tuple, TupleDesc desc, const char *name, int64 default_value)
+{
+	Datum		value;
+	Interval   *interval;
+
+	if (!get_column(tuple, desc, name, &value))
+		return default_value;
+	interval = DatumGetIntervalP(value);
+	return interval->day * USECS_PER_DAY + interval->time;
+}
+
 static SqsQueueConfig *
-read_queue(HeapTuple tuple, TupleDesc desc)
+read_queue(HeapTuple tuple, TupleDesc desc, const char *home)
 {
 	SqsQueueConfig *queue = palloc0(sizeof(SqsQueueConfig));
 	Datum		value;
 
 	queue->queue_id = get_int(tuple, desc, "queue_id", 0);
-	queue->name = get_text(tuple, desc, "name");
-	if (get_column(tuple, desc, "owner", &value))
-		queue->owner = DatumGetObjectId(value);
-	if (get_column(tuple, desc, "server", &value))
-		queue->server = pstrdup(NameStr(*DatumGetName(value)));
-	queue->queue_name = get_text(tuple, desc, "queue_name");
+	queue->name = get_name(tuple, desc, "name");
+	queue->home = get_name(tuple, desc, "home");
+	queue->is_copy = strcmp(queue->home, home) != 0;
+	queue->bound_owner.oid = get_oid(tuple, desc, "owner_oid");
+	queue->bound_owner.name = get_name(tuple, desc, "owner");
+	queue->bound_server.oid = get_oid(tuple, desc, "server_oid");
+	queue->bound_server.name = get_name(tuple, desc, "server");
+	queue->bound_server.owner_oid = get_oid(tuple, desc, "server_owner_oid");
+	queue->bound_server.owner = get_name(tuple, desc, "server_owner");
+	queue->queue_name = get_name(tuple, desc, "queue_name");
 	queue->handler = get_text(tuple, desc, "handler");
+	if (queue->handler != NULL)
+	{
+		queue->bound_handler.oid = get_oid(tuple, desc, "handler_oid");
+		queue->bound_handler.name = queue->handler;
+		queue->bound_handler.owner_oid = get_oid(tuple, desc, "handler_owner_oid");
+		queue->bound_handler.owner = get_name(tuple, desc, "handler_owner");
+	}
+	queue->owner = queue->bound_owner.oid;
+	queue->server = queue->bound_server.name;
+	queue->server_oid = queue->bound_server.oid;
 	queue->enabled = get_bool(tuple, desc, "enabled", true);
 	queue->concurrency = get_int(tuple, desc, "concurrency", 1);
 	queue->batch_size = get_int(tuple, desc, "batch_size", 10);
@@ -390,9 +504,9 @@ read_queue(HeapTuple tuple, TupleDesc desc)
 	queue->handler_timeout = get_interval(tuple, desc, "handler_timeout", 1000, 0);
 	queue->retry_delay = get_interval(tuple, desc, "retry_delay", USECS_PER_SEC, -1);
 	queue->exactly_once = get_bool(tuple, desc, "exactly_once", true);
-
-	if (queue->name == NULL || queue->server == NULL || queue->queue_name == NULL)
-		elog(ERROR, "unexpected null in sqs_queues");
+	queue->dedup_retention = get_microseconds(tuple, desc, "dedup_retention", USECS_PER_DAY);
+	if (get_column(tuple, desc, "changed_at", &value))
+		queue->changed_at = DatumGetTimestampTz(value);
 
 	queue->fifo = strlen(queue->queue_name) > 5 &&
 		strcmp(queue->queue_name + strlen(queue->queue_name) - 5, ".fifo") == 0;
@@ -412,7 +526,8 @@ compare_queues(const ListCell *a, const ListCell *b)
 static List *
 read_queues(int32 queue_id)
 {
-	Relation	rel = table_open(sqs_relation_oid("sqs_queues"), AccessShareLock);
+	Relation	rel = sqs_table_open(SQS_TABLE_QUEUES, AccessShareLock);
+	const char *home = sqs_home();
 	SysScanDesc scan;
 	HeapTuple	tuple;
 	List	   *queues = NIL;
@@ -424,7 +539,7 @@ read_queues(int32 queue_id)
 	{
 		if (queue_id == 0 ||
 			get_int(tuple, RelationGetDescr(rel), "queue_id", 0) == queue_id)
-			queues = lappend(queues, read_queue(tuple, RelationGetDescr(rel)));
+			queues = lappend(queues, read_queue(tuple, RelationGetDescr(rel), home));
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
@@ -449,25 +564,43 @@ sqs_catalog_queue(int32 queue_id)
 	return queues != NIL ? linitial(queues) : NULL;
 }
 
-SqsQueueConfig *
-sqs_catalog_queue_to_send(const char *name)
+/* By name, without a look at what it refers to; NULL if there is none. */
+static SqsQueueConfig *
+read_queue_by_name(const char *name)
 {
-	Relation	rel = table_open(sqs_relation_oid("sqs_queues"), AccessShareLock);
-	Oid			index = get_relname_relid("sqs_queues_name_key", RelationGetNamespace(rel));
+	Relation	rel = sqs_table_open(SQS_TABLE_QUEUES, AccessShareLock);
 	SysScanDesc scan;
 	ScanKeyData key;
 	HeapTuple	tuple;
 	SqsQueueConfig *queue = NULL;
-	ForeignServer *server;
-	AclResult	acl;
 
 	ScanKeyInit(&key, SPI_fnumber(RelationGetDescr(rel), "name"), BTEqualStrategyNumber,
 				F_TEXTEQ, CStringGetTextDatum(name));
-	scan = systable_beginscan(rel, index, OidIsValid(index), GetActiveSnapshot(), 1, &key);
+	scan = systable_beginscan(rel, sqs_index_oid(SQS_INDEX_QUEUES_NAME), true,
+							  GetActiveSnapshot(), 1, &key);
 	if (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		queue = read_queue(tuple, RelationGetDescr(rel));
+		queue = read_queue(tuple, RelationGetDescr(rel), sqs_home());
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
+	return queue;
+}
+
+SqsQueueConfig *
+sqs_catalog_queue_by_name(const char *name)
+{
+	SqsQueueConfig *queue = read_queue_by_name(name);
+
+	if (queue != NULL)
+		resolve_queue(queue);
+	return queue;
+}
+
+SqsQueueConfig *
+sqs_catalog_queue_to_send(const char *name, bool store)
+{
+	SqsQueueConfig *queue = read_queue_by_name(name);
+	ForeignServer *server;
+	AclResult	acl;
 
 	if (queue == NULL)
 		ereport(ERROR,
@@ -475,16 +608,28 @@ sqs_catalog_queue_to_send(const char *name)
 				 errmsg("queue \"%s\" does not exist", name),
 				 errhint("The registered queues are in sqs_queues.")));
 
-	server = GetForeignServerByName(queue->server, true);
+	/* in a copy the numbers are of something else */
+	server = queue->is_copy ? GetForeignServerByName(queue->server, true) :
+		GetForeignServerExtended(queue->server_oid, FSV_MISSING_OK);
 	if (server == NULL || !sqs_fdw_is_ours(server->fdwid))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("cannot send to queue \"%s\": its server \"%s\" does not exist",
 						name, queue->server),
-				 errhint("Create the server, or choose another with sqs_alter_queue().")));
+				 errhint("Create the server, or choose another, and call sqs_alter_queue(%s, server => ...).",
+						 quote_literal_cstr(name))));
 	acl = object_aclcheck(ForeignServerRelationId, server->serverid, GetUserId(), ACL_USAGE);
 	if (acl != ACLCHECK_OK)
 		aclcheck_error(acl, OBJECT_FOREIGN_SERVER, server->servername);
+	queue->server_oid = server->serverid;
+	if (store)
+		return queue;
+
+	if (queue->is_copy)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot send to queue \"%s\": it is a copy of a queue of another database", name),
+				 errhint("If it shall work here too, a superuser has to call sqs_adopt_queues().")));
 	set_server(queue, server);
 	if (queue->problem != NULL)
 		ereport(ERROR,
@@ -492,6 +637,13 @@ sqs_catalog_queue_to_send(const char *name)
 				 errmsg("cannot send to queue \"%s\": %s", name, queue->problem),
 				 errhint("Set it: ALTER SERVER %s OPTIONS (ADD region '...');",
 						 quote_identifier(queue->server))));
+	queue->problem = sqs_server_changed(&queue->bound_server);
+	if (queue->problem == NULL)
+		queue->problem = sqs_role_changed(&queue->bound_owner);
+	if (queue->problem != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot send to queue \"%s\": %s", name, queue->problem)));
 	return queue;
 }
 

@@ -11,6 +11,7 @@
 #ifndef SQSBRIDGE_CATALOG_H
 #define SQSBRIDGE_CATALOG_H
 
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 #include "utils/relcache.h"
 
@@ -19,6 +20,19 @@
 
 /* Legal ranges of the options; registration and README quote them. */
 #define SQS_CONCURRENCY_MAX		64
+
+/*
+ * Something that a queue refers to, as it was when the queue was registered,
+ * changed or confirmed.  An OID may be given to somebody else by a restore, a
+ * name be taken by who comes next: only both together say what was meant.
+ */
+typedef struct SqsBinding
+{
+	Oid			oid;
+	char	   *name;			/* a function's is qualified and quoted */
+	Oid			owner_oid;		/* not of a role */
+	char	   *owner;
+} SqsBinding;
 
 typedef struct SqsQueueConfig
 {
@@ -37,6 +51,14 @@ typedef struct SqsQueueConfig
 	bool		exactly_once;
 	bool		fifo;			/* by the name's suffix */
 
+	/* what the row says; "owner" and so on hold the OIDs only */
+	SqsBinding	bound_owner;
+	SqsBinding	bound_server;
+	SqsBinding	bound_handler;
+	char	   *home;
+	TimestampTz changed_at;
+	int64		dedup_retention;	/* microseconds */
+
 	/* its server */
 	char	   *server;
 	Oid			server_oid;
@@ -50,6 +72,7 @@ typedef struct SqsQueueConfig
 	 * that could not be found are then NULL.
 	 */
 	char	   *problem;
+	bool		is_copy;		/* the row belongs to another database */
 	bool		can_send;		/* whatever the problem is, sending has none */
 } SqsQueueConfig;
 
@@ -71,13 +94,16 @@ extern Oid	sqs_extension_oid(void);
 extern Oid	sqs_extension_schema(void);
 extern Oid	sqs_extension_owner(void);
 
-/* OID of a table, type or so of the extension; error if it is not there. */
-extern Oid	sqs_relation_oid(const char *relname);
-extern Oid	sqs_relation_in_schema(const char *relname, Oid schema);
+/* OID of a view of the extension; error if it is not there. */
+extern Oid	sqs_view_oid(const char *relname);
 extern Oid	sqs_message_type_oid(void);
 
-/* Error unless the table has so many columns: rows are formed by position. */
-extern void sqs_check_columns(Relation rel, int natts);
+/*
+ * To what a queue's row belongs: "cluster/database/extension", palloc'd.  In
+ * a dump that was restored, a database that was copied or a cluster that was
+ * upgraded it is another one.
+ */
+extern char *sqs_home(void);
 
 /* All configured queues, as a List of SqsQueueConfig*, in order of id. */
 extern List *sqs_catalog_queues(void);
@@ -85,11 +111,16 @@ extern List *sqs_catalog_queues(void);
 /* One queue; NULL if there is none. */
 extern SqsQueueConfig *sqs_catalog_queue(int32 queue_id);
 
+/* The same by name. */
+extern SqsQueueConfig *sqs_catalog_queue_by_name(const char *name);
+
 /*
  * A queue to send to, as the current role.  An ERROR if there is no such
- * queue, or the role has no USAGE on its server.
+ * queue, or the role has no USAGE on its server.  Unless the message is only
+ * to be stored: an ERROR too if nothing can be sent, because of what the
+ * queue refers to or because it is a copy.
  */
-extern SqsQueueConfig *sqs_catalog_queue_to_send(const char *name);
+extern SqsQueueConfig *sqs_catalog_queue_to_send(const char *name, bool store);
 
 /*
  * Keys of the user mapping that applies to this owner and server (the
@@ -104,5 +135,15 @@ extern void sqs_wipe_keys(SqsKeys *keys);
  * called.
  */
 extern Oid	sqs_resolve_handler(const char *handler, Oid role, char **why);
+
+/* The same, but it must be the function that was bound, with its owner. */
+extern Oid	sqs_bound_handler(const SqsBinding *handler, Oid role, char **why);
+
+/*
+ * Is a role, server or function still what was bound?  NULL, or why not, as
+ * for SqsQueueConfig.problem.
+ */
+extern char *sqs_role_changed(const SqsBinding *role);
+extern char *sqs_server_changed(const SqsBinding *server);
 
 #endif							/* SQSBRIDGE_CATALOG_H */

@@ -97,4 +97,60 @@ object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
 #define SQS_MODULE_MAGIC	PG_MODULE_MAGIC
 #endif
 
+/*
+ * Index insertion: 16 added summarizing indexes, 18 an argument to the check,
+ * 19 turned the booleans into flags.
+ */
+#if PG_VERSION_NUM >= 190000
+#define sqs_insert_index_tuples(rri, estate, flags, slot, arbiters, conflict) \
+	ExecInsertIndexTuples(rri, estate, flags, slot, arbiters, conflict)
+#else
+#define EIIT_IS_UPDATE			(1 << 0)
+#define EIIT_NO_DUPE_ERROR		(1 << 1)
+#define EIIT_ONLY_SUMMARIZING	(1 << 2)
+#if PG_VERSION_NUM >= 160000
+#define sqs_insert_index_tuples(rri, estate, flags, slot, arbiters, conflict) \
+	ExecInsertIndexTuples(rri, slot, estate, ((flags) & EIIT_IS_UPDATE) != 0, \
+						  ((flags) & EIIT_NO_DUPE_ERROR) != 0, conflict, arbiters, \
+						  ((flags) & EIIT_ONLY_SUMMARIZING) != 0)
+#else
+#define sqs_insert_index_tuples(rri, estate, flags, slot, arbiters, conflict) \
+	ExecInsertIndexTuples(rri, slot, estate, ((flags) & EIIT_IS_UPDATE) != 0, \
+						  ((flags) & EIIT_NO_DUPE_ERROR) != 0, conflict, arbiters)
+#endif
+#endif
+
+#if PG_VERSION_NUM >= 180000
+#define sqs_check_index_constraints(rri, slot, estate, conflict_tid, arbiters) \
+	ExecCheckIndexConstraints(rri, slot, estate, conflict_tid, &(slot)->tts_tid, arbiters)
+#else
+#define sqs_check_index_constraints(rri, slot, estate, conflict_tid, arbiters) \
+	ExecCheckIndexConstraints(rri, slot, estate, conflict_tid, arbiters)
+#endif
+
+/* 16 tells which indexes an update concerns, 19 passes flags. */
+#if PG_VERSION_NUM >= 160000
+#define sqs_update_indexes		TU_UpdateIndexes
+#define sqs_indexes_need_update(update_indexes) ((update_indexes) != TU_None)
+#define sqs_only_summarizing(update_indexes) \
+	((update_indexes) == TU_Summarizing ? EIIT_ONLY_SUMMARIZING : 0)
+#else
+#define sqs_update_indexes		bool
+#define sqs_indexes_need_update(update_indexes) (update_indexes)
+#define sqs_only_summarizing(update_indexes)	0
+#endif
+#if PG_VERSION_NUM >= 190000
+#define sqs_table_tuple_delete(rel, tid, cid, snapshot, wait, failure) \
+	table_tuple_delete(rel, tid, cid, 0, snapshot, InvalidSnapshot, wait, failure)
+#define sqs_table_tuple_update(rel, tid, slot, cid, snapshot, wait, failure, lock_mode, indexes) \
+	table_tuple_update(rel, tid, slot, cid, 0, snapshot, InvalidSnapshot, wait, failure, \
+					   lock_mode, indexes)
+#else
+#define sqs_table_tuple_delete(rel, tid, cid, snapshot, wait, failure) \
+	table_tuple_delete(rel, tid, cid, snapshot, InvalidSnapshot, wait, failure, false)
+#define sqs_table_tuple_update(rel, tid, slot, cid, snapshot, wait, failure, lock_mode, indexes) \
+	table_tuple_update(rel, tid, slot, cid, snapshot, InvalidSnapshot, wait, failure, \
+					   lock_mode, indexes)
+#endif
+
 #endif							/* SQSBRIDGE_COMPAT_H */

@@ -5,82 +5,47 @@
  *	  handled, and what failed.
  *
  * A handler worker is connected as the queue's owner, who must not be able
- * to write sqs_inbox: a forged row would make a message vanish unhandled.
- * So the rows are inserted below the executor, where no privilege of the
- * session is asked and no trigger, rule or row security policy runs; the
- * owner's session gains no right by it.  It is also the cheapest way.
+ * to write the inbox: a forged row would make a message vanish unhandled.  So
+ * rows are written by table_writer.c; the session gains no right by it.
  *
- * An insertion into the inbox is the whole duplicate check: the unique index
- * waits for a concurrent transaction with the same message and refuses a
- * message that is there already.  The caller's error boundary turns that
- * refusal into "handled before".
+ * An insertion into the inbox is the whole duplicate check: it waits for a
+ * concurrent transaction with the same message, and does nothing if the
+ * message is there already.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/inval.h"
-#include "utils/rel.h"
 #include "utils/timestamp.h"
 
-#include "catalog.h"
 #include "inbox.h"
+#include "table_writer.h"
 
 /* No text of an error is kept beyond this many bytes. */
 #define FAILURE_TEXT_MAX	8192
 
-/* OID of sqs_inbox, which is not looked up for each message. */
-static Oid	inbox_oid = InvalidOid;
-
-static void
-inbox_invalidated(Datum arg, Oid relid)
+bool
+sqs_inbox_insert(int32 queue_id, SqsSlice message_key)
 {
-	if (relid == inbox_oid || relid == InvalidOid)
-		inbox_oid = InvalidOid;
-}
+	SqsWriter  *writer = sqs_writer_open(SQS_TABLE_INBOX);
+	Datum		values[INBOX_NATTS];
+	bool		nulls[INBOX_NATTS] = {false};
+	bool		inserted;
 
-static Oid
-find_inbox(void)
-{
-	static bool registered = false;
+	values[INBOX_QUEUE_ID] = Int32GetDatum(queue_id);
+	values[INBOX_MESSAGE_KEY] =
+		PointerGetDatum(cstring_to_text_with_len(message_key.data, message_key.len));
+	values[INBOX_STAMP] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
 
-	if (!registered)
-		CacheRegisterRelcacheCallback(inbox_invalidated, (Datum) 0);
-	registered = true;
-	if (!OidIsValid(inbox_oid))
-		inbox_oid = sqs_relation_oid("sqs_inbox");
-	return inbox_oid;
-}
-
-static void
-insert_row(Oid relid, int natts, Datum *values, bool *nulls)
-{
-	Relation	rel = table_open(relid, RowExclusiveLock);
-	HeapTuple	tuple;
-
-	sqs_check_columns(rel, natts);
-	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
-	CatalogTupleInsert(rel, tuple);
-	heap_freetuple(tuple);
-	table_close(rel, NoLock);
-}
-
-void
-sqs_inbox_insert(int32 queue_id, SqsSlice message_id)
-{
-	Datum		values[3];
-	bool		nulls[3] = {false, false, false};
-
-	values[0] = Int32GetDatum(queue_id);
-	values[1] = PointerGetDatum(cstring_to_text_with_len(message_id.data, message_id.len));
-	values[2] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
-	insert_row(find_inbox(), 3, values, nulls);
+	/* only the table's own key says that a message is a duplicate */
+	inserted = sqs_writer_insert_new(writer, values, nulls,
+									 list_make1_oid(sqs_index_oid(SQS_INDEX_INBOX_PKEY)));
+	sqs_writer_close(writer);
+	return inserted;
 }
 
 static void
@@ -96,23 +61,31 @@ set_text(Datum *value, bool *null, const char *text)
 }
 
 void
-sqs_failure_insert(const char *queue, Oid owner, SqsSlice message_id,
+sqs_failure_insert(int32 queue_id, const char *queue, Oid owner, SqsSlice message_id,
 				   int receive_count, ErrorData *edata, int handler_pid)
 {
-	Datum		values[11];
-	bool		nulls[11];
+	SqsWriter  *writer;
+	char	   *owner_name = GetUserNameFromId(owner, true);
+	Datum		values[FAILED_NATTS];
+	bool		nulls[FAILED_NATTS];
 
 	memset(nulls, 0, sizeof(nulls));
-	values[0] = TimestampTzGetDatum(GetCurrentTimestamp());
-	values[1] = CStringGetTextDatum(queue);
-	values[2] = ObjectIdGetDatum(owner);
-	values[3] = PointerGetDatum(cstring_to_text_with_len(message_id.data, message_id.len));
-	values[4] = Int32GetDatum(receive_count);
-	values[5] = CStringGetTextDatum(unpack_sql_state(edata->sqlerrcode));
-	set_text(&values[6], &nulls[6], edata->message);
-	set_text(&values[7], &nulls[7], edata->detail);
-	set_text(&values[8], &nulls[8], edata->hint);
-	set_text(&values[9], &nulls[9], edata->context);
-	values[10] = Int32GetDatum(handler_pid);
-	insert_row(sqs_relation_oid("sqs_failures"), 11, values, nulls);
+	values[FAILED_QUEUE_ID] = Int32GetDatum(queue_id);
+	values[FAILED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[FAILED_QUEUE] = CStringGetTextDatum(queue);
+	values[FAILED_OWNER_OID] = ObjectIdGetDatum(owner);
+	values[FAILED_OWNER] = CStringGetTextDatum(owner_name != NULL ? owner_name : "");
+	values[FAILED_MESSAGE_ID] =
+		PointerGetDatum(cstring_to_text_with_len(message_id.data, message_id.len));
+	values[FAILED_RECEIVE_COUNT] = Int32GetDatum(receive_count);
+	values[FAILED_SQLSTATE] = CStringGetTextDatum(unpack_sql_state(edata->sqlerrcode));
+	set_text(&values[FAILED_MESSAGE], &nulls[FAILED_MESSAGE], edata->message);
+	set_text(&values[FAILED_DETAIL], &nulls[FAILED_DETAIL], edata->detail);
+	set_text(&values[FAILED_HINT], &nulls[FAILED_HINT], edata->hint);
+	set_text(&values[FAILED_CONTEXT], &nulls[FAILED_CONTEXT], edata->context);
+	values[FAILED_HANDLER_PID] = Int32GetDatum(handler_pid);
+
+	writer = sqs_writer_open(SQS_TABLE_FAILURES);
+	sqs_writer_insert(writer, values, nulls);
+	sqs_writer_close(writer);
 }

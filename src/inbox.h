@@ -13,14 +13,14 @@
 
 /*
  * Record in the current transaction that this message is handled.  Waits for
- * a transaction that is just doing the same; raises unique_violation if the
- * message has been recorded before.
+ * a transaction that is just doing the same.  False, and nothing is recorded,
+ * if the message has been handled before.
  */
-extern void sqs_inbox_insert(int32 queue_id, SqsSlice message_id);
+extern bool sqs_inbox_insert(int32 queue_id, SqsSlice message_key);
 
 /* Record a failed attempt in the current transaction. */
-extern void sqs_failure_insert(const char *queue, Oid owner, SqsSlice message_id,
-							   int receive_count, ErrorData *edata,
-							   int handler_pid);
+extern void sqs_failure_insert(int32 queue_id, const char *queue, Oid owner,
+							   SqsSlice message_id, int receive_count,
+							   ErrorData *edata, int handler_pid);
 
 #endif							/* SQSBRIDGE_INBOX_H */

@@ -31,9 +31,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
 #include "catalog/pg_foreign_server.h"
-#include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -44,7 +42,6 @@
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/rls.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
@@ -57,10 +54,13 @@
 #include "outgoing.h"
 #include "shmem.h"
 #include "sqsbridge.h"
+#include "table_writer.h"
+#include "views.h"
 
 PG_FUNCTION_INFO_V1(sqs_outbox_insert);
 PG_FUNCTION_INFO_V1(sqs_enqueue);
 PG_FUNCTION_INFO_V1(sqs_outbox_retry);
+PG_FUNCTION_INFO_V1(sqs_outbox_discard);
 
 /* A queue that the transaction has enqueued to, and may, as this role. */
 typedef struct EnqueuedQueue
@@ -73,23 +73,22 @@ typedef struct EnqueuedQueue
 	char		name[SQS_QUEUE_NAME_MAX + 1];
 } EnqueuedQueue;
 
-/* A batch that the transaction has begun. */
+/* A batch that the transaction has begun, or a message with its own time. */
 typedef struct OpenBatch
 {
 	struct OpenBatch *next;
 	int32		queue_id;
 	int64		batch_id;
+	TimestampTz deliver_at;		/* DT_NOBEGIN: at commit */
 } OpenBatch;
 
 /* What a transaction with rows knows; lives in TopTransactionContext. */
 typedef struct OutboxTransaction
 {
-	Oid			view;			/* relations */
-	Oid			rows;
-	Oid			batches;
-	Oid			sequence;
+	Oid			extension;
 	EnqueuedQueue *queues;
-	OpenBatch  *open;
+	OpenBatch  *open;			/* one a queue */
+	OpenBatch  *timed;			/* newest first */
 } OutboxTransaction;
 
 const SqsKeptColumn sqs_kept_columns[SQS_KEPT_COLUMNS] = {
@@ -101,6 +100,7 @@ const SqsKeptColumn sqs_kept_columns[SQS_KEPT_COLUMNS] = {
 	{ROW_DEDUPLICATION_ID, FAILURE_DEDUPLICATION_ID},
 	{ROW_SYSTEM_ATTRIBUTES, FAILURE_SYSTEM_ATTRIBUTES},
 	{ROW_ENQUEUED_AT, FAILURE_ENQUEUED_AT},
+	{ROW_ENQUEUED_BY_OID, FAILURE_ENQUEUED_BY_OID},
 	{ROW_ENQUEUED_BY, FAILURE_ENQUEUED_BY},
 	{ROW_TOKEN, FAILURE_TOKEN},
 };
@@ -111,20 +111,14 @@ static bool wake_relay = false; /* committed */
 static void
 begin_transaction(void)
 {
-	OutboxTransaction *begun;
-	Oid			schema;
+	Oid			extension = sqs_extension_oid();
 
 	/* the extension may have been dropped, and created, since */
-	if (current != NULL && SearchSysCacheExists1(RELOID, ObjectIdGetDatum(current->rows)))
+	if (current != NULL && current->extension == extension)
 		return;
 	sqs_require_preloaded();
-	schema = sqs_extension_schema();
-	begun = MemoryContextAllocZero(TopTransactionContext, sizeof(OutboxTransaction));
-	begun->view = sqs_relation_in_schema("sqs_outbox", schema);
-	begun->rows = sqs_relation_in_schema("sqs_outbox_rows", schema);
-	begun->batches = sqs_relation_in_schema("sqs_outbox_batches", schema);
-	begun->sequence = sqs_relation_in_schema("sqs_outbox_id_seq", schema);
-	current = begun;
+	current = MemoryContextAllocZero(TopTransactionContext, sizeof(OutboxTransaction));
+	current->extension = extension;
 }
 
 /*
@@ -147,7 +141,7 @@ find_queue(const char *name)
 							ACL_USAGE) == ACLCHECK_OK)
 			return queue;
 	}
-	config = sqs_catalog_queue_to_send(name);
+	config = sqs_catalog_queue_to_send(name, true);
 	queue = MemoryContextAlloc(TopTransactionContext, sizeof(EnqueuedQueue));
 	queue->role = role;
 	queue->server = config->server_oid;
@@ -171,30 +165,53 @@ open_batch(int32 queue_id)
 	}
 	batch = MemoryContextAlloc(TopTransactionContext, sizeof(OpenBatch));
 	batch->queue_id = queue_id;
-	batch->batch_id = nextval_internal(current->sequence, false);
+	batch->batch_id = sqs_next_value(SQS_SEQUENCE_OUTBOX_ID);
+	batch->deliver_at = DT_NOBEGIN;
 	batch->next = current->open;
 	current->open = batch;
 	return batch->batch_id;
 }
 
+/* A message with a time of its own is a batch of one, and has its id. */
 static void
-insert_batch(int64 batch_id, int32 queue_id, TimestampTz deliver_at)
+open_timed_batch(int64 id, int32 queue_id, TimestampTz deliver_at)
 {
-	Relation	rel = table_open(current->batches, RowExclusiveLock);
+	OpenBatch  *batch = MemoryContextAlloc(TopTransactionContext, sizeof(OpenBatch));
+
+	batch->queue_id = queue_id;
+	batch->batch_id = id;
+	batch->deliver_at = deliver_at;
+	batch->next = current->timed;
+	current->timed = batch;
+}
+
+static void
+insert_batches(SqsWriter *writer, const OpenBatch *batch)
+{
 	Datum		values[BATCH_NATTS];
 	bool		nulls[BATCH_NATTS] = {false};
-	HeapTuple	tuple;
 
-	sqs_check_columns(rel, BATCH_NATTS);
-	values[BATCH_ID] = Int64GetDatum(batch_id);
-	values[BATCH_XID] = FullTransactionIdGetDatum(GetTopFullTransactionId());
-	values[BATCH_QUEUE_ID] = Int32GetDatum(queue_id);
-	values[BATCH_DELIVER_AT] = TimestampTzGetDatum(deliver_at);
-	values[BATCH_POSITION] = Int64GetDatum(nextval_internal(current->sequence, false));
-	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
-	CatalogTupleInsert(rel, tuple);
-	heap_freetuple(tuple);
-	table_close(rel, NoLock);
+	for (; batch != NULL; batch = batch->next)
+	{
+		values[BATCH_ID] = Int64GetDatum(batch->batch_id);
+		values[BATCH_XID] = FullTransactionIdGetDatum(GetTopFullTransactionId());
+		values[BATCH_QUEUE_ID] = Int32GetDatum(batch->queue_id);
+		values[BATCH_DELIVER_AT] = TimestampTzGetDatum(batch->deliver_at);
+		values[BATCH_POSITION] = Int64GetDatum(sqs_next_value(SQS_SEQUENCE_OUTBOX_ID));
+		sqs_writer_insert(writer, values, nulls);
+	}
+}
+
+bool
+sqs_batch_is_native(HeapTuple batch, TupleDesc desc)
+{
+	bool		isnull;
+	Datum		xid = heap_getattr(batch, BATCH_XID + 1, desc, &isnull);
+
+	/* raw: freezing keeps it */
+	return !isnull &&
+		HeapTupleHeaderGetRawXmin(batch->t_data) ==
+		XidFromFullTransactionId(DatumGetFullTransactionId(xid));
 }
 
 static Datum
@@ -241,8 +258,7 @@ store_row(const char *name, Datum *values, bool *nulls)
 	TimestampTz now = GetCurrentTimestamp();
 	bool		timed = !nulls[ROW_DELIVER_AT] &&
 		DatumGetTimestampTz(values[ROW_DELIVER_AT]) > now;
-	Relation	rel;
-	HeapTuple	tuple;
+	SqsWriter  *writer;
 	int64		id;
 
 	begin_transaction();
@@ -257,7 +273,7 @@ store_row(const char *name, Datum *values, bool *nulls)
 				 errmsg("cannot send to queue \"%s\": deliver_at is infinity", name),
 				 errhint("Leave it out to send the message at commit.")));
 
-	id = nextval_internal(current->sequence, false);
+	id = sqs_next_value(SQS_SEQUENCE_OUTBOX_ID);
 	values[ROW_BATCH_ID] = Int64GetDatum(timed ? id : open_batch(queue->queue_id));
 	values[ROW_ID] = Int64GetDatum(id);
 	values[ROW_QUEUE_ID] = Int32GetDatum(queue->queue_id);
@@ -268,20 +284,19 @@ store_row(const char *name, Datum *values, bool *nulls)
 	{
 		values[ROW_TOKEN] = new_token();
 		values[ROW_ENQUEUED_AT] = TimestampTzGetDatum(now);
-		values[ROW_ENQUEUED_BY] = ObjectIdGetDatum(GetUserId());
+		values[ROW_ENQUEUED_BY_OID] = ObjectIdGetDatum(GetUserId());
+		values[ROW_ENQUEUED_BY] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
 	}
 	nulls[ROW_BATCH_ID] = nulls[ROW_ID] = nulls[ROW_QUEUE_ID] = nulls[ROW_QUEUE] = false;
-	nulls[ROW_TOKEN] = nulls[ROW_ENQUEUED_AT] = nulls[ROW_ENQUEUED_BY] = false;
+	nulls[ROW_TOKEN] = nulls[ROW_ENQUEUED_AT] = false;
+	nulls[ROW_ENQUEUED_BY_OID] = nulls[ROW_ENQUEUED_BY] = false;
 
-	rel = table_open(current->rows, RowExclusiveLock);
-	sqs_check_columns(rel, ROW_NATTS);
-	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
-	CatalogTupleInsert(rel, tuple);
-	heap_freetuple(tuple);
-	table_close(rel, NoLock);
+	writer = sqs_writer_open(SQS_TABLE_OUTBOX_ROWS);
+	sqs_writer_insert(writer, values, nulls);
+	sqs_writer_close(writer);
 
 	if (timed)
-		insert_batch(id, queue->queue_id, DatumGetTimestampTz(values[ROW_DELIVER_AT]));
+		open_timed_batch(id, queue->queue_id, DatumGetTimestampTz(values[ROW_DELIVER_AT]));
 	return id;
 }
 
@@ -335,6 +350,7 @@ sqs_outbox_insert(PG_FUNCTION_ARGS)
 	int			columns[lengthof(made)];
 	Datum		made_values[lengthof(made)];
 	bool		made_nulls[lengthof(made)];
+	NameData	enqueued_by;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_INSTEAD(trigger->tg_event) ||
 		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
@@ -345,7 +361,7 @@ sqs_outbox_insert(PG_FUNCTION_ARGS)
 
 	/* who made a view of their own chose its columns' types */
 	begin_transaction();
-	if (RelationGetRelid(trigger->tg_relation) != current->view)
+	if (RelationGetRelid(trigger->tg_relation) != sqs_view_oid("sqs_outbox"))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function sqs_outbox_insert() is the trigger of view sqs_outbox only")));
@@ -379,6 +395,11 @@ sqs_outbox_insert(PG_FUNCTION_ARGS)
 		columns[i] = SPI_fnumber(desc, made[i].name);
 		made_values[i] = values[made[i].column];
 		made_nulls[i] = false;
+		if (made[i].column == ROW_ENQUEUED_BY)
+		{
+			namestrcpy(&enqueued_by, TextDatumGetCString(made_values[i]));
+			made_values[i] = NameGetDatum(&enqueued_by);
+		}
 	}
 	return PointerGetDatum(heap_modify_tuple_by_cols(tuple, desc, lengthof(made), columns,
 													 made_values, made_nulls));
@@ -432,37 +453,54 @@ sqs_enqueue(PG_FUNCTION_ARGS)
 }
 
 /*
- * May the current role see a failure?  As the policy of sqs_outbox_failures
- * has it: else who registers a queue under a name that was another's could
- * have what failed for that one sent there.
+ * Find a failure that the current role may see, and lock nothing: NULL if
+ * there is none.  A role that may not see it learns no more than that.
  */
-static bool
-may_see_failure(Relation rel, const Datum *failure, const bool *nulls)
+static HeapTuple
+find_failure(Relation rel, int64 id, Datum *values, bool *nulls)
 {
-	ForeignServer *server;
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
 
-	if (check_enable_rls(RelationGetRelid(rel), InvalidOid, true) != RLS_ENABLED ||
-		has_privs_of_role(GetUserId(), DatumGetObjectId(failure[FAILURE_ENQUEUED_BY])))
-		return true;
-	if (nulls[FAILURE_SERVER])
-		return false;
-	server = GetForeignServerByName(NameStr(*DatumGetName(failure[FAILURE_SERVER])), true);
-	return server != NULL &&
-		object_aclcheck(ForeignServerRelationId, server->serverid, GetUserId(),
-						ACL_USAGE) == ACLCHECK_OK;
+	ScanKeyInit(&key, FAILURE_ID + 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	scan = systable_beginscan(rel, sqs_index_oid(SQS_INDEX_OUTBOX_FAILURES_PKEY), true,
+							  GetActiveSnapshot(), 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		tuple = heap_copytuple(tuple);
+		heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
+	}
+	systable_endscan(scan);
+	if (!HeapTupleIsValid(tuple) || !sqs_may_see_outbox_failure(values, nulls))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("there is no failed message with id %lld in the outbox", (long long) id),
+				 errhint("The failed messages are in sqs_outbox_failures.")));
+	return tuple;
+}
+
+/* Two that want to delete the same failure: the second finds none. */
+static void
+delete_failure(SqsWriter *writer, HeapTuple tuple, int64 id)
+{
+	if (sqs_writer_delete(writer, &tuple->t_self, true) != SQS_WRITTEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("there is no failed message with id %lld in the outbox", (long long) id),
+				 errdetail("It has just been dealt with by another transaction.")));
 }
 
 /*
  * A failed row goes back into the outbox, with the token it had: where it was
- * sent after all, it is recognised.
+ * sent after all, it is recognized.
  */
 Datum
 sqs_outbox_retry(PG_FUNCTION_ARGS)
 {
 	int64		id = PG_GETARG_INT64(0);
-	Relation	rel;
-	SysScanDesc scan;
-	ScanKeyData key;
+	SqsWriter  *writer;
 	HeapTuple	tuple;
 	Datum		failure[FAILURE_NATTS];
 	bool		failure_nulls[FAILURE_NATTS];
@@ -472,22 +510,8 @@ sqs_outbox_retry(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("sqs_outbox_retry()");
 	sqs_require_preloaded();
-	rel = table_open(sqs_relation_oid("sqs_outbox_failures"), RowExclusiveLock);
-	sqs_check_columns(rel, FAILURE_NATTS);
-	ScanKeyInit(&key, FAILURE_ID + 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	scan = systable_beginscan(rel, sqs_relation_oid("sqs_outbox_failures_pkey"), true,
-							  GetActiveSnapshot(), 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		tuple = heap_copytuple(tuple);
-		heap_deform_tuple(tuple, RelationGetDescr(rel), failure, failure_nulls);
-	}
-	if (!HeapTupleIsValid(tuple) || !may_see_failure(rel, failure, failure_nulls))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("there is no failed message with id %lld in the outbox", (long long) id),
-				 errhint("The failed messages are in sqs_outbox_failures.")));
+	writer = sqs_writer_open(SQS_TABLE_OUTBOX_FAILURES);
+	tuple = find_failure(sqs_writer_relation(writer), id, failure, failure_nulls);
 
 	memset(values, 0, sizeof(values));
 	memset(nulls, true, sizeof(nulls));
@@ -499,31 +523,83 @@ sqs_outbox_retry(PG_FUNCTION_ARGS)
 
 	/* checks the privilege; makes a new id */
 	new_id = store_row(TextDatumGetCString(failure[FAILURE_QUEUE]), values, nulls);
-	CatalogTupleDelete(rel, &tuple->t_self);
-	systable_endscan(scan);
-	table_close(rel, NoLock);
+	delete_failure(writer, tuple, id);
+	sqs_writer_close(writer);
 	PG_RETURN_INT64(new_id);
+}
+
+Datum
+sqs_outbox_discard(PG_FUNCTION_ARGS)
+{
+	int64		id = PG_GETARG_INT64(0);
+	SqsWriter  *writer;
+	HeapTuple	tuple;
+	Datum		failure[FAILURE_NATTS];
+	bool		nulls[FAILURE_NATTS];
+
+	PreventCommandIfReadOnly("sqs_outbox_discard()");
+	sqs_require_preloaded();
+	writer = sqs_writer_open(SQS_TABLE_OUTBOX_FAILURES);
+	tuple = find_failure(sqs_writer_relation(writer), id, failure, nulls);
+	if (!sqs_may_discard_outbox_failure(failure, nulls))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to discard failed message %lld of the outbox",
+						(long long) id),
+				 errdetail("Only the role that enqueued it and the owners of its queue and of that queue's server may do so.")));
+	delete_failure(writer, tuple, id);
+	sqs_writer_close(writer);
+	PG_RETURN_VOID();
 }
 
 /* ---- the transaction's end ---- */
 
+/* Messages with a time of their own are due in the order of their making. */
+static OpenBatch *
+reversed(OpenBatch *batch)
+{
+	OpenBatch  *result = NULL;
+
+	while (batch != NULL)
+	{
+		OpenBatch  *next = batch->next;
+
+		batch->next = result;
+		result = batch;
+		batch = next;
+	}
+	return result;
+}
+
+/*
+ * Write the batch records.  Not earlier: see above for the order of commits,
+ * and outbox.h for what a batch's xmin tells.  A rolled-back savepoint may
+ * have taken the rows of a batch along; an empty batch does no harm.
+ */
 void
 sqs_outbox_pre_commit(void)
 {
 	bool		read_only = XactReadOnly;
+	SqsWriter  *writer;
 
 	if (current == NULL)
 		return;
 
+	if (current->open == NULL && current->timed == NULL)
+		return;
+
 	/* the extension may have been dropped since */
-	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(current->batches)) ||
-		!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(current->sequence)))
+	if (sqs_extension_oid() != current->extension)
 		return;
 
 	/* the transaction may have been made read only after it enqueued */
 	XactReadOnly = false;
-	for (OpenBatch *batch = current->open; batch != NULL; batch = batch->next)
-		insert_batch(batch->batch_id, batch->queue_id, DT_NOBEGIN);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	writer = sqs_writer_open(SQS_TABLE_OUTBOX_BATCHES);
+	insert_batches(writer, current->open);
+	insert_batches(writer, reversed(current->timed));
+	sqs_writer_close(writer);
+	PopActiveSnapshot();
 	XactReadOnly = read_only;
 }
 

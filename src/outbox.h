@@ -3,70 +3,25 @@
  * outbox.h
  *	  The outbox's tables: what is in them, and who may rely on what.
  *
- * sqs_outbox_rows holds a row per message that has not been sent,
- * sqs_outbox_batches one per transaction and queue (or per message with a
- * time of its own), which says when and in what order their messages go.
- * Both are written below the executor, by nobody but sqsbridge.
+ * outbox_rows holds a row per message that has not been sent, outbox_batches
+ * one per transaction and queue (or per message with a time of its own), which
+ * says when and in what order their messages go.
+ *
+ * A batch is written by the top-level transaction itself, as the last thing
+ * before it commits, so its xmin is its xid: it became visible together with
+ * all its rows.  A batch with another xmin is a copy (restored, replicated),
+ * which proves nothing about rows; see sqs_adopt_queues().
  *
  *-------------------------------------------------------------------------
  */
 #ifndef SQSBRIDGE_OUTBOX_H
 #define SQSBRIDGE_OUTBOX_H
 
+#include "access/htup.h"
 #include "access/xact.h"
 
+#include "internal_tables.h"
 #include "outgoing.h"
-
-/* Columns of sqs_outbox_rows, in their order. */
-typedef enum OutboxColumn
-{
-	ROW_BATCH_ID,				/* bigint */
-	ROW_ID,						/* bigint */
-	ROW_QUEUE_ID,				/* integer */
-	ROW_QUEUE,					/* text: the queue's name */
-	ROW_TOKEN,					/* uuid */
-	ROW_ENQUEUED_AT,			/* timestamptz */
-	ROW_ENQUEUED_BY,			/* regrole */
-	ROW_DELIVER_AT,				/* timestamptz, or NULL */
-	ROW_SIZE,					/* integer: bytes as SQS counts them */
-	ROW_BODY,					/* text */
-	ROW_ATTRIBUTES,				/* jsonb, or NULL */
-	ROW_GROUP_ID,				/* text, or NULL */
-	ROW_DEDUPLICATION_ID,		/* text, or NULL */
-	ROW_SYSTEM_ATTRIBUTES,		/* jsonb, or NULL */
-	ROW_NATTS
-} OutboxColumn;
-
-/* Columns of sqs_outbox_batches. */
-typedef enum BatchColumn
-{
-	BATCH_ID,					/* bigint */
-	BATCH_XID,					/* xid8: the top-level transaction */
-	BATCH_QUEUE_ID,				/* integer */
-	BATCH_DELIVER_AT,			/* timestamptz; -infinity: at once */
-	BATCH_POSITION,				/* bigint: rises in the order of commits */
-	BATCH_NATTS
-} BatchColumn;
-
-/* Columns of sqs_outbox_failures. */
-typedef enum OutboxFailureColumn
-{
-	FAILURE_ID,
-	FAILURE_QUEUE,
-	FAILURE_ERROR_CODE,
-	FAILURE_ERROR_MESSAGE,
-	FAILURE_FAILED_AT,
-	FAILURE_BODY,
-	FAILURE_ATTRIBUTES,
-	FAILURE_GROUP_ID,
-	FAILURE_DEDUPLICATION_ID,
-	FAILURE_SYSTEM_ATTRIBUTES,
-	FAILURE_ENQUEUED_AT,
-	FAILURE_ENQUEUED_BY,
-	FAILURE_TOKEN,
-	FAILURE_SERVER,				/* name, or NULL: the queue is gone */
-	FAILURE_NATTS
-} OutboxFailureColumn;
 
 /* What a row keeps when it fails, and when it is retried. */
 typedef struct SqsKeptColumn
@@ -75,7 +30,7 @@ typedef struct SqsKeptColumn
 	OutboxFailureColumn failure;
 } SqsKeptColumn;
 
-#define SQS_KEPT_COLUMNS	10
+#define SQS_KEPT_COLUMNS	11
 extern const SqsKeptColumn sqs_kept_columns[SQS_KEPT_COLUMNS];
 
 /*
@@ -84,6 +39,9 @@ extern const SqsKeptColumn sqs_kept_columns[SQS_KEPT_COLUMNS];
  */
 extern SqsDraftError *sqs_outbox_prepare(const Datum *values, const bool *nulls,
 										 bool fifo, SqsOutgoing *message);
+
+/* Was the batch written by the transaction it says, or is it a copy? */
+extern bool sqs_batch_is_native(HeapTuple batch, TupleDesc desc);
 
 /* Transaction callbacks, from sqsbridge.c. */
 extern void sqs_outbox_pre_commit(void);

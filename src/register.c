@@ -3,19 +3,21 @@
  * register.c
  *	  SQL functions that change what is configured.
  *
- * Everybody may call them, and nobody else may write sqs_queues.  So each
- * comes in two halves: first everything is checked as the calling role (its
- * privileges, the values, what names refer to), then statements
- * without any function of users in them run as the extension's owner.  An
- * error in between needs no clean-up: the abort of the (sub)transaction puts
- * the role back.
+ * Everybody may call them: everything is checked as the calling role (its
+ * privileges, the values, what names refer to).  Then the row is written below
+ * the executor, where no privilege is asked and no trigger runs.
+ *
+ * Rows are treated as those of a catalog are: a function works on the newest
+ * version of a row, whatever the transaction's isolation level, and a lock on
+ * the queue makes those that change the same queue wait for each other.  The
+ * lock is taken only after the caller has shown the right to change the queue.
+ *
+ * Owner, server and handler are stored by OID and by name; see SqsBinding.
+ * sqs_alter_queue() without an option stores what they have become: with it a
+ * person confirms a change that has stopped the queue.
  *
  * The functions run in the caller's search path, because a handler's name is
- * meant the way the caller sees it, and is stored with its schema.  Whatever
- * they run through SPI is qualified to the last operator for that reason.
- *
- * Defaults are the table's column defaults; those in the signatures of the
- * SQL functions only repeat them for the reader.
+ * meant the way the caller sees it, and is stored with its schema.
  *
  * Nothing here talks to the workers.  A change wakes them at commit.
  *
@@ -23,6 +25,9 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
@@ -37,11 +42,16 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "parser/scansup.h"
+#include "storage/lmgr.h"
+#include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
@@ -50,6 +60,7 @@
 #include "catalog.h"
 #include "compat.h"
 #include "fdw.h"
+#include "queue_row.h"
 #include "sqsbridge.h"
 
 PG_FUNCTION_INFO_V1(sqsbridge_check_preloaded);
@@ -86,6 +97,7 @@ typedef struct QueueOption
 	int64		unit;			/* must be a multiple of this; 0: no range */
 	const char *legal;			/* completes "must be ..." */
 	bool		has_default;	/* can be reset */
+	const char *default_value;	/* NULL: null */
 } QueueOption;
 
 static const QueueOption queue_options[NUM_OPTIONS] = {
@@ -93,11 +105,11 @@ static const QueueOption queue_options[NUM_OPTIONS] = {
 	[OPT_HANDLER] = {"handler", TEXTOID, 0, 0, 0, NULL, true},
 	[OPT_QUEUE_NAME] = {"queue_name", TEXTOID, 0, 0, 0, NULL, true},
 	[OPT_CONCURRENCY] = {"concurrency", INT4OID, 1, SQS_CONCURRENCY_MAX, 1,
-	"1 to 64", true},
+	"1 to 64", true, "1"},
 	[OPT_BATCH_SIZE] = {"batch_size", INT4OID, 1, 10, 1,
-	"1 to 10", true},
+	"1 to 10", true, "10"},
 	[OPT_WAIT_TIME] = {"wait_time", INTERVALOID, 0, 20 * USECS_PER_SEC, USECS_PER_SEC,
-	"0 to 20 seconds, in whole seconds", true},
+	"0 to 20 seconds, in whole seconds", true, "20 s"},
 	[OPT_VISIBILITY_TIMEOUT] = {"visibility_timeout", INTERVALOID,
 		USECS_PER_SEC, 12 * USECS_PER_HOUR, USECS_PER_SEC,
 	"1 second to 12 hours, in whole seconds", true},
@@ -105,11 +117,11 @@ static const QueueOption queue_options[NUM_OPTIONS] = {
 	"1 millisecond to 12 hours, in whole milliseconds", true},
 	[OPT_RETRY_DELAY] = {"retry_delay", INTERVALOID, 0, 12 * USECS_PER_HOUR, USECS_PER_SEC,
 	"0 to 12 hours, in whole seconds", true},
-	[OPT_EXACTLY_ONCE] = {"exactly_once", BOOLOID, 0, 0, 0, NULL, true},
+	[OPT_EXACTLY_ONCE] = {"exactly_once", BOOLOID, 0, 0, 0, NULL, true, "true"},
 	[OPT_DEDUP_RETENTION] = {"dedup_retention", INTERVALOID,
 		USECS_PER_MINUTE, 365 * USECS_PER_DAY, 1,
-	"1 minute to 365 days, without months and years", true},
-	[OPT_ENABLED] = {"enabled", BOOLOID, 0, 0, 0, NULL, false},
+	"1 minute to 365 days, without months and years", true, "1 day"},
+	[OPT_ENABLED] = {"enabled", BOOLOID, 0, 0, 0, NULL, false, "true"},
 };
 
 /* What a call asks for an option; neither: leave it. */
@@ -120,127 +132,108 @@ typedef struct Change
 	Datum		value;
 } Change;
 
-/* The row as it is. */
-typedef struct RegisteredQueue
-{
-	int32		queue_id;
-	Oid			owner;
-	char	   *name;
-	char	   *server;
-	char	   *queue_name;
-	char	   *handler;		/* or NULL */
-} RegisteredQueue;
-
-/* ---- statements on the table ---- */
-
 static void
-begin_spi(void)
+queue_does_not_exist(const char *name)
 {
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-}
-
-static void
-end_spi(void)
-{
-	if (SPI_finish() != SPI_OK_FINISH)
-		elog(ERROR, "SPI_finish failed");
-}
-
-/* The table's qualified name, ready for a statement. */
-static char *
-queues_table(void)
-{
-	Oid			schema = get_rel_namespace(sqs_relation_oid("sqs_queues"));
-
-	return quote_qualified_identifier(get_namespace_name(schema), "sqs_queues");
-}
-
-/* Run a statement as the extension's owner; returns the number of rows. */
-static uint64
-run(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
-{
-	Oid			save_user;
-	int			save_context;
-	int			result;
-
-	GetUserIdAndSecContext(&save_user, &save_context);
-	SetUserIdAndSecContext(sqs_extension_owner(),
-						   save_context | SECURITY_LOCAL_USERID_CHANGE);
-	result = SPI_execute_with_args(sql, nargs, types, values, nulls, false, 0);
-	SetUserIdAndSecContext(save_user, save_context);
-
-	if (result < 0)
-		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(result));
-	return SPI_processed;
-}
-
-static char *
-result_text(int column)
-{
-	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column);
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("queue \"%s\" does not exist", name),
+			 errhint("The registered queues are in sqs_queues.")));
 }
 
 /*
- * Find the queue and make sure that the current role may change it.
+ * Find the queue, make sure that the current role may change it, and keep
+ * others from changing it before we are done.  Pushes a snapshot in which the
+ * queue's row is the newest, to be popped by the caller.
+ *
+ * A row that says "owner 16384" proves nothing if role 16384 has another name
+ * by now, or if the row is a copy: then it takes a superuser.
  */
-static RegisteredQueue *
+static SqsQueueConfig *
 find_queue(const char *name)
 {
-	RegisteredQueue *queue;
-	Oid			types[1] = {TEXTOID};
-	Datum		values[1];
-	bool		isnull;
+	SqsQueueConfig *queue = NULL;
+	int32		queue_id = 0;
 
-	values[0] = CStringGetTextDatum(name);
-	if (run(psprintf("SELECT queue_id, owner, server, queue_name, handler FROM %s "
-					 "WHERE name OPERATOR(pg_catalog.=) $1", queues_table()),
-			1, types, values, NULL) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("queue \"%s\" does not exist", name),
-				 errhint("The registered queues are in sqs_queues.")));
+	for (;;)
+	{
+		PushActiveSnapshot(GetLatestSnapshot());
+		queue = sqs_catalog_queue_by_name(name);
+		if (queue == NULL)
+			queue_does_not_exist(name);
+		if (queue->is_copy || sqs_role_changed(&queue->bound_owner) != NULL)
+		{
+			if (!superuser())
+				ereport(ERROR,
+						(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						 errmsg("must be superuser to change queue \"%s\"", name),
+						 errdetail("Its owner cannot be told: %s.",
+								   queue->is_copy ? "the queue is a copy of one of another database" :
+								   sqs_role_changed(&queue->bound_owner))));
+		}
+		else if (!has_privs_of_role(GetUserId(), queue->owner))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("must be owner of queue \"%s\"", name)));
 
-	queue = palloc0(sizeof(RegisteredQueue));
-	queue->queue_id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0],
-												  SPI_tuptable->tupdesc, 1, &isnull));
-	queue->owner = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0],
-												  SPI_tuptable->tupdesc, 2, &isnull));
-	queue->name = pstrdup(name);
-	queue->server = result_text(3);
-	queue->queue_name = result_text(4);
-	queue->handler = result_text(5);
-
-	if (!has_privs_of_role(GetUserId(), queue->owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of queue \"%s\"", name)));
-	return queue;
+		/* the first time round we may have waited: look again */
+		if (queue->queue_id == queue_id)
+			return queue;
+		PopActiveSnapshot();
+		queue_id = queue->queue_id;
+		LockDatabaseObject(sqs_table_oid(SQS_TABLE_QUEUES), queue_id, 0, ExclusiveLock);
+	}
 }
 
 /*
- * Is the queue of this server consumed under another name already?
+ * Is the queue of this server consumed under another name already?  A queue's
+ * URL ends in its name, so one may be registered by name and once more by URL;
+ * with another account in it the URL is of another queue.
  */
-static void
-refuse_second_consumer(int32 queue_id, const char *server, const char *queue_name)
+static const char *
+url_part(const char *queue_name, bool account)
 {
-	Oid			types[3] = {NAMEOID, TEXTOID, INT4OID};
-	Datum		values[3];
+	const char *name = strrchr(queue_name, '/');
+	const char *start;
 
-	values[0] = DirectFunctionCall1(namein, CStringGetDatum(server));
-	values[1] = CStringGetTextDatum(queue_name);
-	values[2] = Int32GetDatum(queue_id);
-	if (run(psprintf("SELECT name FROM %s WHERE server OPERATOR(pg_catalog.=) $1 "
-					 "AND queue_name OPERATOR(pg_catalog.=) $2 "
-					 "AND queue_id OPERATOR(pg_catalog.<>) $3 "
-					 "AND handler IS NOT NULL", queues_table()),
-			3, types, values, NULL) > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("queue \"%s\" of server \"%s\" has a handler already",
-						queue_name, server),
-				 errdetail("It is registered as \"%s\".", result_text(1)),
-				 errhint("Two handlers would take each other's messages. To handle more at once, raise its \"concurrency\".")));
+	if (name == NULL)
+		return account ? NULL : queue_name;
+	if (!account)
+		return name + 1;
+	for (start = name; start > queue_name && start[-1] != '/'; start--)
+		;
+	return pnstrdup(start, name - start);
+}
+
+static bool
+is_same_queue(const char *left, const char *right)
+{
+	const char *left_account = url_part(left, true);
+	const char *right_account = url_part(right, true);
+
+	return strcmp(url_part(left, false), url_part(right, false)) == 0 &&
+		(left_account == NULL || right_account == NULL ||
+		 strcmp(left_account, right_account) == 0);
+}
+
+static void
+refuse_second_consumer(int32 queue_id, Oid server, const char *queue_name)
+{
+	ListCell   *lc;
+
+	foreach(lc, sqs_catalog_queues())
+	{
+		SqsQueueConfig *queue = lfirst(lc);
+
+		if (queue->queue_id != queue_id && queue->handler != NULL && !queue->is_copy &&
+			queue->server_oid == server && is_same_queue(queue->queue_name, queue_name))
+			ereport(ERROR,
+					(errcode(ERRCODE_DUPLICATE_OBJECT),
+					 errmsg("queue \"%s\" of server \"%s\" has a handler already",
+							queue_name, queue->server),
+					 errdetail("It is registered as \"%s\".", queue->name),
+					 errhint("Two handlers would take each other's messages. To handle more at once, raise its \"concurrency\".")));
+	}
 }
 
 /* ---- checking values ---- */
@@ -296,7 +289,7 @@ check_range(OptionId id, Datum value)
 /*
  * The server must be one of ours, complete, and open to the queue's owner.
  */
-static void
+static ForeignServer *
 check_server(const char *name, Oid owner, SqsServerOptions *options)
 {
 	ForeignServer *server = GetForeignServerByName(name, true);
@@ -330,6 +323,7 @@ check_server(const char *name, Oid owner, SqsServerOptions *options)
 				 errdetail("The host name of its endpoint does not tell the region.") : 0,
 				 errhint("Run: ALTER SERVER %s OPTIONS (ADD region '...');",
 						 quote_identifier(name))));
+	return server;
 }
 
 /* The name or the URL of a queue at AWS. */
@@ -454,10 +448,10 @@ split_handler(const char *given, List **names, char **type)
 
 /*
  * Find the function that the caller means, see that the owner can call it,
- * and return its full name.
+ * and return its full name and OID.
  */
 static char *
-find_handler(const char *given, Oid owner)
+find_handler(const char *given, Oid owner, Oid *funcid)
 {
 	Oid			message_type = sqs_message_type_oid();
 	oidvector  *args = buildoidvector(&message_type, 1);
@@ -524,7 +518,8 @@ find_handler(const char *given, Oid owner)
 						 name, message_type_name)));
 	}
 
-	if (!OidIsValid(sqs_resolve_handler(handler, owner, &why)))
+	*funcid = sqs_resolve_handler(handler, owner, &why);
+	if (!OidIsValid(*funcid))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid value for option \"handler\": \"%s\"", given),
@@ -617,21 +612,61 @@ sqsbridge_check_preloaded(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* The default of an option, as the column has it; false: null. */
+static bool
+default_value(OptionId id, Datum *value)
+{
+	const QueueOption *option = &queue_options[id];
+
+	if (option->default_value == NULL)
+		return false;
+	switch (option->type)
+	{
+		case INT4OID:
+			*value = DirectFunctionCall1(int4in, CStringGetDatum(option->default_value));
+			break;
+		case BOOLOID:
+			*value = DirectFunctionCall1(boolin, CStringGetDatum(option->default_value));
+			break;
+		default:
+			Assert(option->type == INTERVALOID);
+			*value = DirectFunctionCall3(interval_in, CStringGetDatum(option->default_value),
+										 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	}
+	return true;
+}
+
+/* The options that are plain values; the rest is for the callers. */
+static void
+set_plain_options(SqsQueueRow *row, const Change *changes, bool all)
+{
+	for (int id = OPT_CONCURRENCY; id < NUM_OPTIONS; id++)
+	{
+		const char *name = queue_options[id].name;
+		Datum		value;
+
+		if (changes[id].is_set)
+			sqs_queue_row_set(row, name, changes[id].value);
+		else if (!changes[id].is_reset && !all)
+			continue;
+		else if (default_value(id, &value))
+			sqs_queue_row_set(row, name, value);
+		else
+			sqs_queue_row_set_null(row, name);
+	}
+}
+
 Datum
 sqs_register_queue(PG_FUNCTION_ARGS)
 {
 	char	   *name = queue_argument(fcinfo);
 	Oid			owner = GetUserId();
 	Change		changes[NUM_OPTIONS];
-	char	   *server;
+	ForeignServer *server;
 	char	   *queue_name = name;
 	SqsServerOptions server_options;
 	const char *why;
-	StringInfoData columns;
-	StringInfoData parameters;
-	Oid			types[NUM_OPTIONS + 2];
-	Datum		values[NUM_OPTIONS + 2];
-	int			nargs = 0;
+	SqsQueueRow	row;
 
 	if (!sqs_queue_name_is_valid(name, &why))
 		ereport(ERROR,
@@ -639,180 +674,183 @@ sqs_register_queue(PG_FUNCTION_ARGS)
 				 errmsg("invalid queue name: \"%s\"", name),
 				 errdetail("A queue's name %s.", why),
 				 errhint("The URL of a queue at AWS goes into option \"queue_name\".")));
+	PreventCommandIfReadOnly("sqs_register_queue()");
 
 	read_options(fcinfo, changes);
 	if (!changes[OPT_SERVER].is_set)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("option \"server\" must not be null")));
-	server = NameStr(*DatumGetName(changes[OPT_SERVER].value));
-	check_server(server, owner, &server_options);
-
+	server = check_server(NameStr(*DatumGetName(changes[OPT_SERVER].value)), owner,
+						  &server_options);
 	if (changes[OPT_QUEUE_NAME].is_set)
 	{
 		queue_name = TextDatumGetCString(changes[OPT_QUEUE_NAME].value);
 		check_queue_name(queue_name, &server_options);
 	}
-	changes[OPT_QUEUE_NAME].is_set = true;
-	changes[OPT_QUEUE_NAME].value = CStringGetTextDatum(queue_name);
 
-	begin_spi();
-
+	PushActiveSnapshot(GetLatestSnapshot());
+	sqs_queue_row_open(&row);
 	if (changes[OPT_HANDLER].is_set)
 	{
-		char	   *given = TextDatumGetCString(changes[OPT_HANDLER].value);
+		Oid			funcid;
+		char	   *handler = find_handler(TextDatumGetCString(changes[OPT_HANDLER].value),
+										   owner, &funcid);
 
-		changes[OPT_HANDLER].value = CStringGetTextDatum(find_handler(given, owner));
 		check_owner(name, owner);
+		sqs_queue_row_bind_handler(&row, handler, funcid);
 	}
+	sqs_queue_row_set_text(&row, "name", name);
+	sqs_queue_row_bind_owner(&row, owner);
+	sqs_queue_row_bind_server(&row, server);
+	sqs_queue_row_set_text(&row, "queue_name", queue_name);
+	set_plain_options(&row, changes, true);
+	sqs_queue_row_set(&row, "created_at", TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
+	sqs_queue_row_set(&row, "changed_at", TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
 
-	/* what is not given gets the column's default */
-	initStringInfo(&columns);
-	initStringInfo(&parameters);
-	appendStringInfoString(&columns, "name, owner");
-	appendStringInfoString(&parameters, "$1, $2");
-	types[nargs] = TEXTOID;
-	values[nargs++] = CStringGetTextDatum(name);
-	types[nargs] = REGROLEOID;
-	values[nargs++] = ObjectIdGetDatum(owner);
-	for (int id = 0; id < NUM_OPTIONS; id++)
+	if (sqs_catalog_queue_by_name(name) == NULL && changes[OPT_HANDLER].is_set)
+		refuse_second_consumer(0, server->serverid, queue_name);
+	sqs_queue_row_set(&row, "queue_id", Int32GetDatum((int32) sqs_next_value(SQS_SEQUENCE_QUEUE_ID)));
+	if (!sqs_writer_insert_new(row.writer, row.values, row.nulls, NIL))
 	{
-		if (!changes[id].is_set)
-			continue;
-		types[nargs] = queue_options[id].type;
-		values[nargs++] = changes[id].value;
-		appendStringInfo(&columns, ", %s", queue_options[id].name);
-		appendStringInfo(&parameters, ", $%d", nargs);
-	}
-
-	if (run(psprintf("INSERT INTO %s (%s) VALUES (%s) ON CONFLICT DO NOTHING",
-					 queues_table(), columns.data, parameters.data),
-			nargs, types, values, NULL) == 0)
-	{
-		if (run(psprintf("SELECT name FROM %s WHERE name OPERATOR(pg_catalog.=) $1",
-						 queues_table()), 1, types, values, NULL) == 0)
-			refuse_second_consumer(0, server, queue_name);
-
-		/*
-		 * Under REPEATABLE READ the row in the way may be out of our sight:
-		 * then it is not known which of its names it is.
-		 */
+		PushActiveSnapshot(GetLatestSnapshot());
+		if (sqs_catalog_queue_by_name(name) == NULL)
+			refuse_second_consumer(0, server->serverid, queue_name);
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("queue \"%s\" is already registered", name),
 				 errhint("To change it, use sqs_alter_queue().")));
 	}
-	end_spi();
+	sqs_queue_row_close(&row);
+	PopActiveSnapshot();
 
 	sqs_wake_at_commit();
 	PG_RETURN_VOID();
+}
+
+/*
+ * The owner after a change: the one there was, unless a superuser names
+ * another, as it must where the one there was is gone.  If the owner is to be
+ * bound anew, the role that has its name by now.
+ */
+static Oid
+new_owner(FunctionCallInfo fcinfo, int argument, const SqsQueueConfig *queue, bool bind)
+{
+	if (!PG_ARGISNULL(argument))
+	{
+		if (!superuser())
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("must be superuser to change the owner of queue \"%s\"", queue->name)));
+		return get_role_oid(NameStr(*PG_GETARG_NAME(argument)), false);
+	}
+	if (!bind || GetUserNameFromId(queue->owner, true) != NULL)
+		return queue->owner;
+	if (!OidIsValid(get_role_oid(queue->bound_owner.name, true)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the owner of queue \"%s\", role \"%s\", does not exist",
+						queue->name, queue->bound_owner.name),
+				 errhint("As a superuser, name another: sqs_alter_queue(%s, owner => ...).",
+						 quote_literal_cstr(queue->name))));
+	return get_role_oid(queue->bound_owner.name, false);
 }
 
 Datum
 sqs_alter_queue(PG_FUNCTION_ARGS)
 {
 	char	   *name = queue_argument(fcinfo);
-	RegisteredQueue *queue;
+	SqsQueueConfig *queue;
 	Change		changes[NUM_OPTIONS];
 	SqsServerOptions server_options;
-	char	   *server;
+	ForeignServer *server;
+	Oid			server_oid;
+	Oid			owner;
 	char	   *queue_name;
-	bool		has_handler;
-	StringInfoData sql;
-	Oid			types[NUM_OPTIONS + 1];
-	Datum		values[NUM_OPTIONS + 1];
-	int			nargs = 0;
-	bool		any = false;
+	char	   *handler;
+	Oid			funcid = InvalidOid;
+	bool		confirm;
+	bool		new_server;
+	bool		new_handler;
+	SqsQueueRow	row;
 
+	PreventCommandIfReadOnly("sqs_alter_queue()");
 	read_options(fcinfo, changes);
 	if (!PG_ARGISNULL(NUM_OPTIONS + 1))
 		read_resets(PG_GETARG_ARRAYTYPE_P(NUM_OPTIONS + 1), changes);
 
-	begin_spi();
 	queue = find_queue(name);
+	if (queue->is_copy)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("queue \"%s\" is a copy of a queue of another database", name),
+				 errhint("If it shall work here too, call sqs_adopt_queues() first.")));
 
 	/*
 	 * Only what is changed is checked: what has broken since does not stand
-	 * in the way of changing something else.
+	 * in the way of changing something else.  Without any option everything
+	 * is, and is bound anew.
 	 */
-	if ((changes[OPT_SERVER].is_set || changes[OPT_HANDLER].is_set) &&
-		!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(queue->owner)))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("the owner of queue \"%s\" does not exist any more", name),
-				 errhint("Unregister the queue, and register it again as the role that shall own it.")));
+	confirm = PG_ARGISNULL(NUM_OPTIONS + 2);
+	for (int id = 0; id < NUM_OPTIONS; id++)
+		confirm &= !changes[id].is_set && !changes[id].is_reset;
+	owner = new_owner(fcinfo, NUM_OPTIONS + 2, queue,
+					  confirm || changes[OPT_SERVER].is_set || changes[OPT_HANDLER].is_set);
+	new_server = confirm || changes[OPT_SERVER].is_set || owner != queue->owner;
+	new_handler = confirm || changes[OPT_HANDLER].is_set || owner != queue->owner;
 
-	server = queue->server;
-	if (changes[OPT_SERVER].is_set)
+	server_oid = queue->server_oid;
+	memset(&server_options, 0, sizeof(server_options));
+	if (new_server)
 	{
-		server = NameStr(*DatumGetName(changes[OPT_SERVER].value));
-		check_server(server, queue->owner, &server_options);
+		server = check_server(changes[OPT_SERVER].is_set ?
+							  NameStr(*DatumGetName(changes[OPT_SERVER].value)) : queue->server,
+							  owner, &server_options);
+		server_oid = server->serverid;
 	}
-	else
-	{
-		ForeignServer *current = GetForeignServerByName(server, true);
-
-		memset(&server_options, 0, sizeof(server_options));
-		if (current != NULL && sqs_fdw_is_ours(current->fdwid))
-			sqs_server_options(current, &server_options);
-	}
+	else if ((server = GetForeignServerExtended(server_oid, FSV_MISSING_OK)) != NULL &&
+			 sqs_fdw_is_ours(server->fdwid))
+		sqs_server_options(server, &server_options);
 
 	queue_name = queue->queue_name;
 	if (changes[OPT_QUEUE_NAME].is_set)
 		queue_name = TextDatumGetCString(changes[OPT_QUEUE_NAME].value);
 	else if (changes[OPT_QUEUE_NAME].is_reset)
-	{
-		/* the default is not the column's: it is the name here */
-		queue_name = name;
-		changes[OPT_QUEUE_NAME].is_reset = false;
-		changes[OPT_QUEUE_NAME].is_set = true;
-		changes[OPT_QUEUE_NAME].value = CStringGetTextDatum(queue_name);
-	}
+		queue_name = name;		/* the default: as it is named here */
 	if (changes[OPT_QUEUE_NAME].is_set || changes[OPT_SERVER].is_set)
 		check_queue_name(queue_name, &server_options);
 
-	has_handler = queue->handler != NULL && !changes[OPT_HANDLER].is_reset;
-	if (changes[OPT_HANDLER].is_set)
+	handler = changes[OPT_HANDLER].is_reset ? NULL :
+		changes[OPT_HANDLER].is_set ? TextDatumGetCString(changes[OPT_HANDLER].value) :
+		queue->handler;
+	if (handler != NULL && new_handler)
 	{
-		char	   *given = TextDatumGetCString(changes[OPT_HANDLER].value);
-
-		changes[OPT_HANDLER].value = CStringGetTextDatum(find_handler(given, queue->owner));
-		check_owner(name, queue->owner);
-		has_handler = true;
+		handler = find_handler(handler, owner, &funcid);
+		check_owner(name, owner);
 	}
-	if (has_handler && (changes[OPT_HANDLER].is_set || changes[OPT_SERVER].is_set ||
-						changes[OPT_QUEUE_NAME].is_set))
-		refuse_second_consumer(queue->queue_id, server, queue_name);
+	if (handler != NULL &&
+		(new_handler || changes[OPT_SERVER].is_set || changes[OPT_QUEUE_NAME].is_set ||
+		 changes[OPT_QUEUE_NAME].is_reset))
+		refuse_second_consumer(queue->queue_id, server_oid, queue_name);
 
-	types[nargs] = INT4OID;
-	values[nargs++] = Int32GetDatum(queue->queue_id);
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "UPDATE %s SET changed_at = pg_catalog.now()", queues_table());
-	for (int id = 0; id < NUM_OPTIONS; id++)
-	{
-		if (changes[id].is_reset)
-			appendStringInfo(&sql, ", %s = DEFAULT", queue_options[id].name);
-		else if (changes[id].is_set)
-		{
-			types[nargs] = queue_options[id].type;
-			values[nargs++] = changes[id].value;
-			appendStringInfo(&sql, ", %s = $%d", queue_options[id].name, nargs);
-		}
-		else
-			continue;
-		any = true;
-	}
-	appendStringInfoString(&sql, " WHERE queue_id OPERATOR(pg_catalog.=) $1");
+	sqs_queue_row_open(&row);
+	if (!sqs_queue_row_read(&row, queue->queue_id))
+		queue_does_not_exist(name);
+	if (confirm || owner != queue->owner)
+		sqs_queue_row_bind_owner(&row, owner);
+	if (new_server)
+		sqs_queue_row_bind_server(&row, server);
+	if (handler == NULL)
+		sqs_queue_row_bind_no_handler(&row);
+	else if (new_handler)
+		sqs_queue_row_bind_handler(&row, handler, funcid);
+	sqs_queue_row_set_text(&row, "queue_name", queue_name);
+	set_plain_options(&row, changes, false);
+	sqs_queue_row_update(&row);
+	sqs_queue_row_close(&row);
+	PopActiveSnapshot();
 
-	if (any)
-	{
-		if (run(sql.data, nargs, types, values, NULL) == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_OBJECT),
-					 errmsg("queue \"%s\" has just been unregistered", name)));
-		sqs_wake_at_commit();
-	}
-	end_spi();
+	sqs_wake_at_commit();
 	PG_RETURN_VOID();
 }
 
@@ -820,14 +858,17 @@ Datum
 sqs_unregister_queue(PG_FUNCTION_ARGS)
 {
 	char	   *name = queue_argument(fcinfo);
-	Oid			types[1] = {INT4OID};
-	Datum		values[1];
+	SqsQueueConfig *queue;
+	SqsQueueRow	row;
 
-	begin_spi();
-	values[0] = Int32GetDatum(find_queue(name)->queue_id);
-	run(psprintf("DELETE FROM %s WHERE queue_id OPERATOR(pg_catalog.=) $1", queues_table()),
-		1, types, values, NULL);
-	end_spi();
+	PreventCommandIfReadOnly("sqs_unregister_queue()");
+	queue = find_queue(name);
+	sqs_queue_row_open(&row);
+	if (!sqs_queue_row_read(&row, queue->queue_id) ||
+		sqs_writer_delete(row.writer, &row.tid, true) != SQS_WRITTEN)
+		queue_does_not_exist(name);
+	sqs_queue_row_close(&row);
+	PopActiveSnapshot();
 
 	sqs_wake_at_commit();
 	PG_RETURN_VOID();
@@ -836,23 +877,27 @@ sqs_unregister_queue(PG_FUNCTION_ARGS)
 static void
 set_enabled(char *name, bool enabled)
 {
-	Oid			types[2] = {INT4OID, BOOLOID};
-	Datum		values[2];
+	SqsQueueConfig *queue = find_queue(name);
 
-	begin_spi();
-	values[0] = Int32GetDatum(find_queue(name)->queue_id);
-	values[1] = BoolGetDatum(enabled);
-	if (run(psprintf("UPDATE %s SET enabled = $2, changed_at = pg_catalog.now() "
-					 "WHERE queue_id OPERATOR(pg_catalog.=) $1 "
-					 "AND enabled OPERATOR(pg_catalog.<>) $2", queues_table()),
-			2, types, values, NULL) > 0)
+	if (queue->enabled != enabled)
+	{
+		SqsQueueRow	row;
+
+		sqs_queue_row_open(&row);
+		if (!sqs_queue_row_read(&row, queue->queue_id))
+			queue_does_not_exist(name);
+		sqs_queue_row_set(&row, "enabled", BoolGetDatum(enabled));
+		sqs_queue_row_update(&row);
+		sqs_queue_row_close(&row);
 		sqs_wake_at_commit();
-	end_spi();
+	}
+	PopActiveSnapshot();
 }
 
 Datum
 sqs_disable_queue(PG_FUNCTION_ARGS)
 {
+	PreventCommandIfReadOnly("sqs_disable_queue()");
 	set_enabled(queue_argument(fcinfo), false);
 	PG_RETURN_VOID();
 }
@@ -860,6 +905,7 @@ sqs_disable_queue(PG_FUNCTION_ARGS)
 Datum
 sqs_enable_queue(PG_FUNCTION_ARGS)
 {
+	PreventCommandIfReadOnly("sqs_enable_queue()");
 	set_enabled(queue_argument(fcinfo), true);
 	PG_RETURN_VOID();
 }

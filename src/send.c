@@ -330,7 +330,7 @@ sqs_send(PG_FUNCTION_ARGS)
 	for (int i = 0; i < (int) lengthof(fields); i++)
 		*fields[i] = PG_ARGISNULL(i + 1) ? (Datum) 0 : PG_GETARG_DATUM(i + 1);
 
-	queue = sqs_catalog_queue_to_send(name);
+	queue = sqs_catalog_queue_to_send(name, false);
 	stats = sqs_stats_get(MyDatabaseId, queue->queue_id);
 	wrong = sqs_outgoing_prepare(&draft, queue->fifo, &message);
 	if (wrong != NULL)
@@ -613,7 +613,7 @@ sqs_send_batch(PG_FUNCTION_ARGS)
 				 errmsg("the array of messages must not be null")));
 	InitMaterializedSRF(fcinfo, 0);
 
-	queue = sqs_catalog_queue_to_send(name);
+	queue = sqs_catalog_queue_to_send(name, false);
 	memset(&run, 0, sizeof(run));
 	run.stats = sqs_stats_get(MyDatabaseId, queue->queue_id);
 	run.sender = sender_create(CurrentMemoryContext, queue->fifo, MAX_REQUESTS, MAX_ATTEMPTS, 0);

@@ -14,12 +14,10 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -28,19 +26,13 @@
 #include "catalog.h"
 #include "shmem.h"
 #include "sqsbridge.h"
+#include "views.h"
 #include "worker/queue_worker.h"
 
 PG_FUNCTION_INFO_V1(sqs_get_queue_stats);
 PG_FUNCTION_INFO_V1(sqs_get_workers);
 PG_FUNCTION_INFO_V1(sqs_get_in_flight);
 PG_FUNCTION_INFO_V1(sqs_stats_reset);
-
-static bool
-may_see(Oid owner)
-{
-	return (OidIsValid(owner) && has_privs_of_role(GetUserId(), owner)) ||
-		has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
-}
 
 static void
 put_timestamp(Datum *value, bool *null, TimestampTz at)
@@ -108,7 +100,7 @@ sqs_get_queue_stats(PG_FUNCTION_ARGS)
 		for (int b = 0; b < SQS_HISTOGRAM_BUCKETS; b++)
 			histogram[b] = Int64GetDatum((int64) pg_atomic_read_u64(&stats->histogram[b]));
 
-		visible = may_see(copy.owner);
+		visible = sqs_may_see_stats_of(copy.owner);
 		memset(nulls, 0, sizeof(nulls));
 		values[n++] = Int32GetDatum(stats->queue_id);
 		put_string(&values[n], &nulls[n], sqs_queue_state_name(copy.state)), n++;
@@ -223,7 +215,7 @@ sqs_get_in_flight(PG_FUNCTION_ARGS)
 			continue;
 
 		leases = dsm_segment_address(segment);
-		if (may_see(leases->owner))
+		if (sqs_may_see_stats_of(leases->owner))
 		{
 			copy = palloc(sizeof(leases->leases));
 			LWLockAcquire(sqs_slot_lock(i), LW_SHARED);

@@ -102,6 +102,7 @@ static TimeoutId handler_timeout_id;
 typedef enum Phase
 {
 	PHASE_INBOX,
+	PHASE_DUPLICATE,			/* it is in the inbox already */
 	PHASE_RESOLVE,
 	PHASE_RUN
 } Phase;
@@ -263,8 +264,14 @@ run_message(SqsDelivery *delivery, volatile Phase *phase)
 	resolve_handler(delivery->handler);
 
 	*phase = PHASE_INBOX;
-	if (delivery->frame.flags & SQS_FRAME_EXACTLY_ONCE)
-		sqs_inbox_insert(channel->shared->queue_id, sqs_message_identity(&delivery->message));
+	if ((delivery->frame.flags & SQS_FRAME_EXACTLY_ONCE) &&
+		!sqs_inbox_insert(channel->shared->queue_id, sqs_message_identity(&delivery->message)))
+	{
+		*phase = PHASE_DUPLICATE;
+		ereport(ERROR,
+				(errcode(ERRCODE_UNIQUE_VIOLATION),
+				 errmsg("message was handled before")));
+	}
 
 	*phase = PHASE_RUN;
 	if (delivery->damage.data != NULL)
@@ -348,7 +355,7 @@ record_failure(SqsDelivery *delivery, ErrorData *edata)
 	{
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		sqs_failure_insert(channel->shared->queue, owner,
+		sqs_failure_insert(channel->shared->queue_id, channel->shared->queue, owner,
 						   delivery->message.message_id,
 						   delivery->message.receive_count, edata, MyProcPid);
 		PopActiveSnapshot();
@@ -418,7 +425,7 @@ try_message(SqsDelivery *delivery, int attempt, SqsResult *result)
 			result->outcome = SQS_OUTCOME_CANNOT_RUN;
 			strlcpy(result->text, edata->message, sizeof(result->text));
 		}
-		else if (phase == PHASE_INBOX && edata->sqlerrcode == ERRCODE_UNIQUE_VIOLATION)
+		else if (phase == PHASE_DUPLICATE)
 			acknowledge_duplicate(delivery, result);
 		else if ((edata->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
 				  edata->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED) &&

@@ -697,7 +697,7 @@ record_death(QueueWorker *qw, Lease *lease, Handler *handler, const char *text)
 		edata->message = pstrdup(text);
 		if (!overran)
 			edata->hint = "The server log says why.";
-		sqs_failure_insert(qw->config->name, qw->config->owner,
+		sqs_failure_insert(qw->config->queue_id, qw->config->name, qw->config->owner,
 						   lease->message->message_id,
 						   lease->message->receive_count, edata, handler->pid);
 		sqs_commit();

@@ -39,7 +39,6 @@
 #include "access/transam.h"
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
-#include "catalog/indexing.h"
 #include "common/hashfn.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
@@ -55,6 +54,7 @@
 #include "utils/xid8.h"
 
 #include "compat.h"
+#include "table_writer.h"
 #include "worker/relay.h"
 #include "worker/worker.h"
 
@@ -70,21 +70,16 @@ typedef struct OutboxTables
 	Relation	batches;
 	Relation	xid_index;		/* (xid, batch_id) */
 	Relation	order_index;	/* (queue_id, deliver_at, position) */
-	Relation	failures;		/* NULL: not needed so far */
+	SqsWriter  *row_writer;
+	SqsWriter  *batch_writer;
+	SqsWriter  *failures;		/* NULL: not needed so far */
 	TupleTableSlot *row_slot;	/* for deletion */
 	TupleTableSlot *batch_slot;
 	BlockNumber row_blocks;		/* not truncated while they are locked */
 	BlockNumber batch_blocks;
-	Oid			schema;
 	Snapshot	snapshot;
 	TimestampTz now;
 } OutboxTables;
-
-static Relation
-open_index(OutboxTables *tables, const char *name)
-{
-	return index_open(sqs_relation_in_schema(name, tables->schema), AccessShareLock);
-}
 
 /*
  * False if somebody holds a lock that conflicts: the relay does not wait for
@@ -93,20 +88,21 @@ open_index(OutboxTables *tables, const char *name)
 static bool
 open_tables(OutboxTables *tables)
 {
-	Oid			rows = sqs_relation_in_schema("sqs_outbox_rows", tables->schema);
-	Oid			batches = sqs_relation_in_schema("sqs_outbox_batches", tables->schema);
-
-	if (!ConditionalLockRelationOid(rows, RowExclusiveLock) ||
-		!ConditionalLockRelationOid(batches, RowExclusiveLock))
+	tables->rows = sqs_table_open_nowait(SQS_TABLE_OUTBOX_ROWS, RowExclusiveLock);
+	if (tables->rows == NULL)
 		return false;
-	tables->rows = table_open(rows, NoLock);
-	tables->rows_index = open_index(tables, "sqs_outbox_rows_pkey");
-	tables->batches = table_open(batches, NoLock);
-	tables->xid_index = open_index(tables, "sqs_outbox_batches_pkey");
-	tables->order_index = open_index(tables, "sqs_outbox_batches_order_idx");
+	tables->batches = sqs_table_open_nowait(SQS_TABLE_OUTBOX_BATCHES, RowExclusiveLock);
+	if (tables->batches == NULL)
+	{
+		table_close(tables->rows, NoLock);
+		return false;
+	}
+	tables->rows_index = index_open(sqs_index_oid(SQS_INDEX_OUTBOX_ROWS_PKEY), AccessShareLock);
+	tables->xid_index = index_open(sqs_index_oid(SQS_INDEX_OUTBOX_BATCHES_PKEY), AccessShareLock);
+	tables->order_index = index_open(sqs_index_oid(SQS_INDEX_OUTBOX_BATCHES_ORDER), AccessShareLock);
 	tables->failures = NULL;
-	sqs_check_columns(tables->rows, ROW_NATTS);
-	sqs_check_columns(tables->batches, BATCH_NATTS);
+	tables->row_writer = sqs_writer_on(tables->rows);
+	tables->batch_writer = sqs_writer_on(tables->batches);
 	tables->row_slot = table_slot_create(tables->rows, NULL);
 	tables->batch_slot = table_slot_create(tables->batches, NULL);
 	tables->row_blocks = RelationGetNumberOfBlocks(tables->rows);
@@ -121,9 +117,11 @@ static void
 close_tables(OutboxTables *tables)
 {
 	if (tables->failures != NULL)
-		table_close(tables->failures, NoLock);
+		sqs_writer_close(tables->failures);
 	ExecDropSingleTupleTableSlot(tables->row_slot);
 	ExecDropSingleTupleTableSlot(tables->batch_slot);
+	sqs_writer_close(tables->row_writer);
+	sqs_writer_close(tables->batch_writer);
 	index_close(tables->order_index, NoLock);
 	index_close(tables->xid_index, NoLock);
 	table_close(tables->batches, NoLock);
@@ -552,13 +550,14 @@ load_rows(Relay *relay, OutboxTables *tables, RelayQueue *queue, int64 now)
  * for it.  Perhaps somebody who may has deleted it.
  */
 static void
-delete_moved(Relation rel, Relation index, Snapshot snapshot, int nkeys, ScanKey keys)
+delete_moved(SqsWriter *writer, Relation index, Snapshot snapshot, int nkeys, ScanKey keys)
 {
-	SysScanDesc scan = systable_beginscan_ordered(rel, index, snapshot, nkeys, keys);
+	SysScanDesc scan = systable_beginscan_ordered(sqs_writer_relation(writer), index,
+												  snapshot, nkeys, keys);
 	HeapTuple	tuple = systable_getnext_ordered(scan, ForwardScanDirection);
 
 	if (tuple != NULL)
-		CatalogTupleDelete(rel, &tuple->t_self);
+		(void) sqs_writer_delete(writer, &tuple->t_self, true);
 	systable_endscan_ordered(scan);
 }
 
@@ -589,14 +588,14 @@ delete_row(OutboxTables *tables, RelayItem *item)
 	if (is_in_place(tables->rows, tables->row_blocks, tables->row_slot, tables->snapshot,
 					item->file, &item->tid, ROW_ID, item->id))
 	{
-		CatalogTupleDelete(tables->rows, &item->tid);
+		(void) sqs_writer_delete(tables->row_writer, &item->tid, true);
 		return;
 	}
 	ScanKeyInit(&keys[0], ROW_BATCH_ID + 1, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(item->batch->batch_id));
 	ScanKeyInit(&keys[1], ROW_ID + 1, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(item->id));
-	delete_moved(tables->rows, tables->rows_index, tables->snapshot, 2, keys);
+	delete_moved(tables->row_writer, tables->rows_index, tables->snapshot, 2, keys);
 }
 
 static void
@@ -607,7 +606,7 @@ delete_batch(OutboxTables *tables, RelayBatch *batch)
 	if (is_in_place(tables->batches, tables->batch_blocks, tables->batch_slot, tables->snapshot,
 					batch->file, &batch->tid, BATCH_ID, batch->batch_id))
 	{
-		CatalogTupleDelete(tables->batches, &batch->tid);
+		(void) sqs_writer_delete(tables->batch_writer, &batch->tid, true);
 		return;
 	}
 	ScanKeyInit(&keys[0], BATCH_QUEUE_ID + 1, BTEqualStrategyNumber, F_INT4EQ,
@@ -616,7 +615,7 @@ delete_batch(OutboxTables *tables, RelayBatch *batch)
 				TimestampTzGetDatum(batch->place.deliver_at));
 	ScanKeyInit(&keys[2], BATCH_POSITION + 1, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(batch->place.position));
-	delete_moved(tables->batches, tables->order_index, tables->snapshot, 3, keys);
+	delete_moved(tables->batch_writer, tables->order_index, tables->snapshot, 3, keys);
 }
 
 static void
@@ -627,15 +626,9 @@ insert_failure(Relay *relay, OutboxTables *tables, RelayItem *item)
 	bool		row_nulls[ROW_NATTS];
 	Datum		values[FAILURE_NATTS];
 	bool		nulls[FAILURE_NATTS];
-	NameData	server;
 
 	if (tables->failures == NULL)
-	{
-		tables->failures = table_open(sqs_relation_in_schema("sqs_outbox_failures",
-															 tables->schema),
-									  RowExclusiveLock);
-		sqs_check_columns(tables->failures, FAILURE_NATTS);
-	}
+		tables->failures = sqs_writer_open(SQS_TABLE_OUTBOX_FAILURES);
 	heap_deform_tuple(item->tuple, relay->row_desc, row, row_nulls);
 	for (int i = 0; i < SQS_KEPT_COLUMNS; i++)
 	{
@@ -648,14 +641,15 @@ insert_failure(Relay *relay, OutboxTables *tables, RelayItem *item)
 	nulls[FAILURE_ERROR_MESSAGE] = false;
 	values[FAILURE_FAILED_AT] = TimestampTzGetDatum(tables->now);
 	nulls[FAILURE_FAILED_AT] = false;
-	nulls[FAILURE_SERVER] = config == NULL;
+	values[FAILURE_QUEUE_ID] = Int32GetDatum(item->batch->queue->queue_id);
+	nulls[FAILURE_QUEUE_ID] = false;
+	nulls[FAILURE_SERVER_OID] = nulls[FAILURE_SERVER] = config == NULL;
 	if (config != NULL)
 	{
-		namestrcpy(&server, config->server);
-		values[FAILURE_SERVER] = NameGetDatum(&server);
+		values[FAILURE_SERVER_OID] = ObjectIdGetDatum(config->server_oid);
+		values[FAILURE_SERVER] = CStringGetTextDatum(config->server);
 	}
-	CatalogTupleInsert(tables->failures,
-					   heap_form_tuple(RelationGetDescr(tables->failures), values, nulls));
+	sqs_writer_insert(tables->failures, values, nulls);
 }
 
 static void
@@ -721,8 +715,7 @@ relay_turn_rows(Relay *relay, int64 now)
 
 	sqs_begin();
 	MemoryContextSwitchTo(relay->scratch);
-	tables.schema = sqs_extension_schema();
-	if (!OidIsValid(tables.schema))
+	if (!OidIsValid(sqs_extension_oid()))
 	{
 		relay->scanned = true;
 		relay->scan = relay->news = false;

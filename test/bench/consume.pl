@@ -120,7 +120,7 @@ sub deleted
 
 sub empty_tables
 {
-	sql('TRUNCATE seen, sqs_inbox');
+	sql('TRUNCATE seen, sqsbridge_internal.inbox');
 	sql('CHECKPOINT');
 	return;
 }

@@ -138,7 +138,7 @@ sub held
 		}
 		push @rates, $n / (time() - $start);
 	}
-	my $dead = sql("SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'sqs_outbox_rows'");
+	my $dead = sql("SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'outbox_rows'");
 	close $holder;
 	return (\@rates, $dead);
 }

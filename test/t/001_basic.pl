@@ -52,8 +52,8 @@ is( $node->safe_psql('postgres', 'SELECT count(DISTINCT body), min(queue), max(r
 	'200|orders|1|t|t|t|t', 'each once, with what belongs to it');
 is( $node->safe_psql('postgres', 'SELECT message_id FROM got ORDER BY 1'),
 	join("\n", sort @ids), "with SQS's message ids");
-is( $node->safe_psql('postgres', 'SELECT message_id FROM sqs_inbox ORDER BY 1'),
-	join("\n", sort @ids), 'which are in sqs_inbox');
+is( $node->safe_psql('postgres', 'SELECT message_key FROM sqsbridge_internal.inbox ORDER BY 1'),
+	join("\n", sort @ids), 'which are in sqsbridge_internal.inbox');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM sqs_failures'), '0', 'nothing failed');
 is( $node->safe_psql('postgres', 'SELECT state, last_error, consecutive_errors, poll_failures,
 		delete_failures, lost, released, duplicates,

@@ -48,7 +48,7 @@ is( $node->safe_psql('postgres', q{SELECT queue, message_id, receive_count, sqls
 	queue_owner::text = current_user, failed_at > now() - interval '1 min', handler_pid > 0 FROM sqs_failures}),
 	"slow|$id|1|SQ001|no good: one|the detail|the hint|t|t|t|t", 'with all that PostgreSQL says');
 is( $node->safe_psql('postgres', 'SELECT count(*) FROM got'), '0', 'its transaction is rolled back');
-is( $node->safe_psql('postgres', 'SELECT count(*) FROM sqs_inbox'), '0', 'it does not count as handled');
+is( $node->safe_psql('postgres', 'SELECT count(*) FROM sqsbridge_internal.inbox'), '0', 'it does not count as handled');
 query_is($node, q{SELECT failed, acked, in_flight, state FROM sqs_stats WHERE queue = 'slow'}, '1|0|0|polling',
 	'the failure is counted, the queue is well');
 my $c = $sqs->counts('slow');

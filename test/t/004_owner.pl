@@ -237,19 +237,19 @@ refused('other', q{SELECT sqs_unregister_queue('app')}, qr/must be owner of queu
 refused('other', q{SELECT sqs_stats_reset()}, qr/permission denied/, 'resetting statistics');
 foreach my $role (qw(other app))
 {
-	foreach my $table (qw(sqs_queues sqs_inbox sqs_failures))
+	foreach my $table (qw(sqs_queues sqsbridge_internal.inbox sqs_failures))
 	{
 		refused($role, "DELETE FROM $table", qr/permission denied/, "$role: DELETE FROM $table");
 		refused($role, "TRUNCATE $table", qr/permission denied/, "$role: TRUNCATE $table");
 		refused($role, "CREATE TRIGGER t BEFORE INSERT ON $table FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
 			qr/permission denied/, "$role: a trigger on $table");
 	}
-	refused($role, q{INSERT INTO sqs_inbox SELECT queue_id, 'x', now() FROM sqs_queues}, qr/permission denied/,
-		"$role: INSERT INTO sqs_inbox");
+	refused($role, q{INSERT INTO sqsbridge_internal.inbox SELECT queue_id, 'x', now() FROM sqs_queues}, qr/permission denied/,
+		"$role: INSERT INTO sqsbridge_internal.inbox");
 	refused($role, q{UPDATE sqs_queues SET owner = 'boss'}, qr/permission denied/, "$role: UPDATE sqs_queues");
 	refused($role, q{INSERT INTO sqs_failures (failed_at, queue, queue_owner, message_id) VALUES (now(), 'app', 'app', 'x')},
 		qr/permission denied/, "$role: INSERT INTO sqs_failures");
-	refused($role, 'SELECT * FROM sqs_inbox', qr/permission denied/, "$role: reading sqs_inbox");
+	refused($role, 'SELECT * FROM sqsbridge_internal.inbox', qr/permission denied/, "$role: reading sqsbridge_internal.inbox");
 }
 
 # last_error may quote what is only the owner's
@@ -270,7 +270,7 @@ refused('app', q{SELECT sqs_alter_queue('bad', handler => 'pg_catalog.pg_sleep')
 # ---- secrets
 
 my $views = '';
-foreach my $view (qw(sqs_queues sqs_stats sqs_stats_workers sqs_stats_in_flight sqs_failures sqs_inbox pg_stat_activity pg_settings))
+foreach my $view (qw(sqs_queues sqs_stats sqs_stats_workers sqs_stats_in_flight sqs_failures sqsbridge_internal.inbox pg_stat_activity pg_settings))
 {
 	$views .= $node->safe_psql('postgres', "SELECT * FROM $view");
 }

@@ -117,7 +117,7 @@ $node->safe_psql('postgres', q{SELECT sqs_register_queue('loose', server => 'aws
 query_is($node, q{SELECT count(*) FROM got WHERE queue = 'loose'}, '2', 'exactly_once => false: handled twice');
 $sqs->is_empty('loose');
 is($node->safe_psql('postgres', q{SELECT duplicates FROM sqs_stats WHERE queue = 'loose'}), '0', 'and not called duplicates');
-is( $node->safe_psql('postgres', q{SELECT count(*) FROM sqs_inbox JOIN sqs_queues USING (queue_id) WHERE name = 'loose'}),
+is( $node->safe_psql('postgres', q{SELECT count(*) FROM sqsbridge_internal.inbox JOIN sqs_queues USING (queue_id) WHERE name = 'loose'}),
 	'0', 'nothing is recorded');
 
 # ---- deletes are refused until all leases have ended
@@ -194,7 +194,7 @@ $node->safe_psql('postgres', q{SELECT sqs_disable_queue('hour')});
 query_is($node, q{SELECT count(*) FROM sqs_stats_workers WHERE queue = 'hour'}, '0', 'an hour later: the queue rests');
 is($sqs->stats('hour')->{deleted}, 0, "an hour later: SQS's books: none is deleted");
 $sqs->clear_faults($fault);
-$node->safe_psql('postgres', q{UPDATE sqs_inbox i SET handled_at = handled_at - interval '1 h'
+$node->safe_psql('postgres', q{UPDATE sqsbridge_internal.inbox i SET stamp = stamp - interval '1 h'
 	FROM sqs_queues q WHERE q.queue_id = i.queue_id AND q.name = 'hour'});
 $sqs->advance(3600);
 $node->safe_psql('postgres', q{SELECT sqs_enable_queue('hour')});
@@ -232,7 +232,7 @@ my $wal_writer = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity
 kill 'STOP', $wal_writer;
 my ($lsn, $unflushed) = split /\|/, $node->safe_psql('postgres', qq{
 	SET synchronous_commit = off;
-	INSERT INTO sqs_inbox SELECT queue_id, '$id', now() FROM sqs_queues WHERE name = 'noop';
+	INSERT INTO sqsbridge_internal.inbox SELECT queue_id, '$id', now() FROM sqs_queues WHERE name = 'noop';
 	SELECT pg_current_wal_insert_lsn(), pg_current_wal_flush_lsn() < pg_current_wal_insert_lsn()});
 is($unflushed, 't', 'noop: a row of the inbox is committed and not durable');
 $sqs->advance(901);
@@ -242,7 +242,7 @@ $node->kill9;
 kill 'KILL', $wal_writer;
 poll_until(sub { !SqsTest::server_processes($node) && !kill(0, $postmaster) }, 'noop: a crash');
 $node->start;
-is( $node->safe_psql('postgres', "SELECT count(*) FROM sqs_inbox WHERE message_id = '$id'"), '1',
+is( $node->safe_psql('postgres', "SELECT count(*) FROM sqsbridge_internal.inbox WHERE message_key = '$id'"), '1',
 	'noop: the row has survived it');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM got WHERE queue = 'noop'}), '1', 'noop: the handler did not run');
 

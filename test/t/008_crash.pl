@@ -73,7 +73,7 @@ foreach my $round (1 .. 2)
 
 my $s = $sqs->stats('load');
 is("$s->{sent} $s->{deleted}", (2 * $messages) . ' ' . (2 * $messages), "SQS's books: all sent, all deleted");
-is( $node->safe_psql('postgres', q{SELECT count(*) FROM sqs_inbox JOIN sqs_queues USING (queue_id) WHERE name = 'noop'}),
+is( $node->safe_psql('postgres', q{SELECT count(*) FROM sqsbridge_internal.inbox JOIN sqs_queues USING (queue_id) WHERE name = 'noop'}),
 	'200', 'messages of handlers that do nothing are recorded too');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM sqs_failures'), '0', 'no failures');
 

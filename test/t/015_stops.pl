@@ -301,9 +301,9 @@ sub all_work
 	my $session = open_session($node, <<'EOQ', "$name: under way");
 BEGIN;
 ALTER EXTENSION sqsbridge UPDATE;
-ALTER EXTENSION sqsbridge DROP TABLE sqs_inbox;
-ALTER TABLE sqs_inbox ADD COLUMN more int;
-ALTER EXTENSION sqsbridge ADD TABLE sqs_inbox;
+ALTER EXTENSION sqsbridge DROP TABLE sqsbridge_internal.inbox;
+ALTER TABLE sqsbridge_internal.inbox ADD COLUMN more int;
+ALTER EXTENSION sqsbridge ADD TABLE sqsbridge_internal.inbox;
 LOCK TABLE sqs_queues;
 EOQ
 	$node->safe_psql('postgres', q{ALTER USER MAPPING FOR PUBLIC SERVER aws OPTIONS (SET secret_access_key 'secret')});

@@ -324,7 +324,7 @@ my @said = (
 	q{ALTER USER MAPPING FOR PUBLIC SERVER aws OPTIONS (ADD nonsense 'x')},
 	q{ALTER SERVER aws OPTIONS (ADD nonsense 'x')});
 my $owner = $node->safe_psql('postgres', 'SELECT current_user');
-my @views = qw(sqs_queues sqs_stats sqs_stats_workers sqs_stats_in_flight sqs_failures sqs_inbox pg_stat_activity pg_settings
+my @views = qw(sqs_queues sqs_stats sqs_stats_workers sqs_stats_in_flight sqs_failures sqsbridge_internal.inbox pg_stat_activity pg_settings
   pg_foreign_server pg_file_settings pg_prepared_statements);
 my $views = '';
 foreach my $role ($owner, qw(plain stats reader))

@@ -81,7 +81,7 @@ COMMIT;
 EOQ
 got_is("queue = 'in'", '4|before,savepoint released,instead,read only since',
 	'what is committed arrives, and nothing else');
-query_is($node, 'SELECT (SELECT count(*) FROM sqs_outbox_rows), (SELECT count(*) FROM sqs_outbox_batches)',
+query_is($node, 'SELECT (SELECT count(*) FROM sqsbridge_internal.outbox_rows), (SELECT count(*) FROM sqsbridge_internal.outbox_batches)',
 	'0|0', 'nothing is left of it');
 is( $node->safe_psql('postgres', "SELECT sent FROM sqs_stats_outbox WHERE queue = 'in'"),
 	'4', 'sent is counted');
@@ -102,7 +102,7 @@ SELECT sqs_register_queue('other', server => 'aws', enabled => false);
 SELECT sqs_enqueue('other', 'with the extension');
 COMMIT;
 EOQ
-is( $node->safe_psql('again', 'SELECT (SELECT string_agg(body, \',\') FROM sqs_outbox), (SELECT count(*) FROM sqs_outbox_batches)'),
+is( $node->safe_psql('again', 'SELECT (SELECT string_agg(body, \',\') FROM sqs_outbox), (SELECT count(*) FROM sqsbridge_internal.outbox_batches)'),
 	'with the extension|1', 'the extension may be created in the transaction, twice');
 $node->safe_psql('postgres', 'DROP DATABASE again');
 
@@ -318,11 +318,11 @@ $node->safe_psql('postgres', "SELECT sqs_disable_queue('out')");
 $node->safe_psql('postgres', "INSERT INTO sqs_outbox (queue, body) SELECT 'out', 'moved ' || i FROM generate_series(1, 500) i");
 waiting_is('out', 500, 'rows are in hand');
 query_is($node, "SELECT state FROM sqs_stats_outbox WHERE queue = 'out'", 'disabled', 'and wait');
-$node->safe_psql('postgres', 'DELETE FROM sqs_outbox_rows WHERE false');
-$node->safe_psql('postgres', "VACUUM FULL $_") foreach ('sqs_outbox_rows', 'sqs_outbox_batches');
+$node->safe_psql('postgres', 'DELETE FROM sqsbridge_internal.outbox_rows WHERE false');
+$node->safe_psql('postgres', "VACUUM FULL $_") foreach ('sqsbridge_internal.outbox_rows', 'sqsbridge_internal.outbox_batches');
 $node->safe_psql('postgres', "SELECT sqs_enable_queue('out')");
 waiting_is('out', 0, 'VACUUM FULL does not confuse the relay');
-query_is($node, 'SELECT count(*) FROM sqs_outbox_batches', '1', 'nothing is left but what is scheduled');
+query_is($node, 'SELECT count(*) FROM sqsbridge_internal.outbox_batches', '1', 'nothing is left but what is scheduled');
 
 # ---- a commit that comes after the end of its queue, and of all others ----
 
@@ -357,25 +357,25 @@ $node->safe_psql('postgres', 'DROP DATABASE last');
 # ---- somebody throws rows away, and others take their place ----
 
 $node->safe_psql('postgres', "SELECT sqs_disable_queue(q) FROM unnest(ARRAY['out', 'other']) q;
-	VACUUM sqs_outbox_rows, sqs_outbox_batches;
+	VACUUM sqsbridge_internal.outbox_rows, sqsbridge_internal.outbox_batches;
 	SELECT sqs_enqueue('out', 'thrown away')");
 waiting_is('out', 1, 'a row is in hand');
 query_is($node, "SELECT state FROM sqs_stats_outbox WHERE queue = 'out'", 'disabled', 'and waits');
 my ($row, $batch) = map { $node->safe_psql('postgres', "SELECT ctid FROM $_
 	WHERE queue_id = (SELECT queue_id FROM sqs_queues WHERE name = 'out')") }
-  ('sqs_outbox_rows', 'sqs_outbox_batches');
+  ('sqsbridge_internal.outbox_rows', 'sqsbridge_internal.outbox_batches');
 $node->safe_psql('postgres', "DELETE FROM $_
 	WHERE queue_id = (SELECT queue_id FROM sqs_queues WHERE name = 'out')")
-  foreach ('sqs_outbox_rows', 'sqs_outbox_batches');
+  foreach ('sqsbridge_internal.outbox_rows', 'sqsbridge_internal.outbox_batches');
 poll_until(
 	sub {
-		$node->safe_psql('postgres', 'VACUUM sqs_outbox_rows, sqs_outbox_batches');
+		$node->safe_psql('postgres', 'VACUUM sqsbridge_internal.outbox_rows, sqsbridge_internal.outbox_batches');
 		$node->safe_psql('postgres', "SELECT sqs_enqueue('other', 'in its place')");
-		return $node->safe_psql('postgres', "SELECT EXISTS (SELECT FROM sqs_outbox_rows WHERE ctid = '$row')
-			AND EXISTS (SELECT FROM sqs_outbox_batches WHERE ctid = '$batch')") eq 't';
+		return $node->safe_psql('postgres', "SELECT EXISTS (SELECT FROM sqsbridge_internal.outbox_rows WHERE ctid = '$row')
+			AND EXISTS (SELECT FROM sqsbridge_internal.outbox_batches WHERE ctid = '$batch')") eq 't';
 	},
 	'its place is taken by a row of another queue');
-my $others = $node->safe_psql('postgres', 'SELECT count(*) FROM sqs_outbox_rows');
+my $others = $node->safe_psql('postgres', 'SELECT count(*) FROM sqsbridge_internal.outbox_rows');
 my $sent_out = $node->safe_psql('postgres', "SELECT outbox_sent FROM sqs_get_queue_stats()
 	WHERE queue_id = (SELECT queue_id FROM sqs_queues WHERE name = 'out')");
 $node->safe_psql('postgres', "SELECT sqs_enable_queue('out')");
@@ -385,7 +385,7 @@ $node->safe_psql('postgres', "SELECT sqs_enqueue('out', 'after it')");
 query_true($node, "SELECT sent > $sent_out + 1 FROM sqs_stats_outbox WHERE queue = 'out'",
 	'and what comes after it');
 waiting_is('out', 0, 'their rows are deleted');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM sqs_outbox_rows'), $others, 'and no others');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM sqsbridge_internal.outbox_rows'), $others, 'and no others');
 $node->safe_psql('postgres', "SELECT sqs_enable_queue('other')");
 waiting_is('other', 0, 'which are sent in their turn');
 

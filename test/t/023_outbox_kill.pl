@@ -16,7 +16,7 @@ need_sqsd();
 my $long = $ENV{SQSBRIDGE_LONG};
 my $rounds = $long ? 20 : 3;
 my $groups = 5;
-my $left = 'SELECT (SELECT count(*) FROM sqs_outbox_rows), (SELECT count(*) FROM sqs_outbox_batches),
+my $left = 'SELECT (SELECT count(*) FROM sqsbridge_internal.outbox_rows), (SELECT count(*) FROM sqsbridge_internal.outbox_batches),
 	(SELECT count(*) FROM sqs_outbox_failures)';
 my $tmp = PostgreSQL::Test::Utils::tempdir();
 
@@ -403,9 +403,9 @@ EOQ
 				  && $node->safe_psql('postgres', <<'EOQ') =~ /t\|t$/;
 SELECT put('kept', NULL, gen_random_uuid()::text) FROM generate_series(1, 5);
 SELECT pg_current_wal_insert_lsn() AS lsn \gset
-VACUUM (FREEZE) sqs_outbox_batches;
+VACUUM (FREEZE) sqsbridge_internal.outbox_batches;
 SELECT bool_and(age(relfrozenxid) < age(b.xmin)), pg_current_wal_flush_lsn() < :'lsn'
-FROM pg_class c, sqs_outbox_batches b WHERE c.oid = 'sqs_outbox_batches'::regclass;
+FROM pg_class c, sqsbridge_internal.outbox_batches b WHERE c.oid = 'sqsbridge_internal.outbox_batches'::regclass;
 EOQ
 				kill('CONT', $pid);
 				return;

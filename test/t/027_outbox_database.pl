@@ -41,7 +41,7 @@ my $worker = $node->safe_psql('postgres',
 
 my $locker = $node->background_psql('postgres', on_error_stop => 1);
 
-foreach my $table ('sqs_outbox_rows', 'sqs_outbox_batches')
+foreach my $table ('sqsbridge_internal.outbox_rows', 'sqsbridge_internal.outbox_batches')
 {
 	# rows that are under way as it happens, and rows that come then
 	my $fault = $sqs->fault(kind => 'latency', ms => 200, action => 'SendMessageBatch');
@@ -63,7 +63,7 @@ EOQ
 	is(scalar(@seen), 2000, "$table: nothing is sent twice");
 	is(join(',', grep { /^$table / } bodies('locked.fifo')), join(',', map { "$table $_" } 1 .. 20),
 		"$table: nothing is lost or out of order in a group");
-	is( $node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM sqs_outbox_rows), (SELECT count(*) FROM sqs_outbox_batches)'),
+	is( $node->safe_psql('postgres', 'SELECT (SELECT count(*) FROM sqsbridge_internal.outbox_rows), (SELECT count(*) FROM sqsbridge_internal.outbox_batches)'),
 		'0|0', "$table: nothing is left");
 }
 unlike(log_text($node), qr/lock timeout/, 'the relay waits for no lock');
@@ -79,7 +79,7 @@ my $script = PostgreSQL::Test::Utils::tempdir() . '/steady.sql';
 my @rate;
 
 append_to_file($script, join('', map { "SELECT sqs_enqueue('steady', 'x$_');\n" } 1 .. $per));
-$locker->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM sqs_outbox_rows');
+$locker->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM sqsbridge_internal.outbox_rows');
 my $xmin = $node->safe_psql('postgres', "SELECT backend_xmin FROM pg_stat_activity
 	WHERE state = 'idle in transaction'");
 foreach my $part (1 .. $parts)

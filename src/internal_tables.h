@@ -1,0 +1,185 @@
+/*-------------------------------------------------------------------------
+ *
+ * internal_tables.h
+ *	  The tables of schema sqsbridge_internal: which there are, their columns
+ *	  and keys, and how to open them.
+ *
+ * Nobody but sqsbridge itself, a superuser and pg_dump reads or writes these
+ * tables.  What users see are views over functions that scan them.  Workers
+ * must not be steered by what a person has done to a table, so a table is
+ * opened by one function only, which makes sure that it still is what this
+ * library expects, and says in plain words what is not.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SQSBRIDGE_INTERNAL_TABLES_H
+#define SQSBRIDGE_INTERNAL_TABLES_H
+
+#include "access/genam.h"
+#include "storage/lockdefs.h"
+#include "utils/relcache.h"
+
+#define SQS_INTERNAL_SCHEMA		"sqsbridge_internal"
+
+typedef enum SqsTable
+{
+	SQS_TABLE_QUEUES,
+	SQS_TABLE_INBOX,
+	SQS_TABLE_INBOX_MARKS,
+	SQS_TABLE_INBOX_DOUBTS,
+	SQS_TABLE_FAILURES,
+	SQS_TABLE_OUTBOX_ROWS,
+	SQS_TABLE_OUTBOX_BATCHES,
+	SQS_TABLE_OUTBOX_FAILURES,
+	SQS_NUM_TABLES
+} SqsTable;
+
+/* Indexes that code relies on, found by what they index, not by name. */
+typedef enum SqsIndex
+{
+	SQS_INDEX_QUEUES_PKEY,		/* (queue_id) */
+	SQS_INDEX_QUEUES_NAME,		/* (name), unique */
+	SQS_INDEX_INBOX_PKEY,		/* (queue_id, message_key) */
+	SQS_INDEX_INBOX_STAMP,		/* (queue_id, stamp) */
+	SQS_INDEX_INBOX_MARKS_PKEY, /* (queue_id, at) */
+	SQS_INDEX_INBOX_DOUBTS_PKEY,	/* (queue_id, from_stamp, to_stamp) */
+	SQS_INDEX_FAILURES_TIME,	/* (queue_id, failed_at) */
+	SQS_INDEX_OUTBOX_ROWS_PKEY, /* (batch_id, id) */
+	SQS_INDEX_OUTBOX_BATCHES_PKEY,	/* (xid, batch_id) */
+	SQS_INDEX_OUTBOX_BATCHES_ORDER, /* (queue_id, deliver_at, position) */
+	SQS_INDEX_OUTBOX_FAILURES_PKEY, /* (id) */
+	SQS_NUM_INDEXES
+} SqsIndex;
+
+typedef enum SqsSequence
+{
+	SQS_SEQUENCE_QUEUE_ID,
+	SQS_SEQUENCE_OUTBOX_ID,
+	SQS_NUM_SEQUENCES
+} SqsSequence;
+
+/* Columns, in the order of the tables.  Those of queues: see queue_row.h. */
+
+typedef enum InboxColumn
+{
+	INBOX_QUEUE_ID,				/* integer */
+	INBOX_MESSAGE_KEY,			/* text */
+	INBOX_STAMP,				/* timestamptz */
+	INBOX_NATTS
+} InboxColumn;
+
+typedef enum InboxMarkColumn
+{
+	MARK_QUEUE_ID,				/* integer */
+	MARK_AT,					/* timestamptz */
+	MARK_LOW_WATER,				/* timestamptz */
+	MARK_OPEN,					/* boolean */
+	MARK_NATTS
+} InboxMarkColumn;
+
+typedef enum InboxDoubtColumn
+{
+	DOUBT_QUEUE_ID,				/* integer */
+	DOUBT_FROM_STAMP,			/* timestamptz */
+	DOUBT_TO_STAMP,				/* timestamptz */
+	DOUBT_KEEP_UNTIL,			/* timestamptz */
+	DOUBT_NATTS
+} InboxDoubtColumn;
+
+typedef enum FailureRowColumn
+{
+	FAILED_QUEUE_ID,			/* integer */
+	FAILED_AT,					/* timestamptz */
+	FAILED_QUEUE,				/* text: the queue's name */
+	FAILED_OWNER_OID,			/* oid: the queue's owner, */
+	FAILED_OWNER,				/* text: and its name */
+	FAILED_MESSAGE_ID,			/* text */
+	FAILED_RECEIVE_COUNT,		/* integer */
+	FAILED_SQLSTATE,			/* text */
+	FAILED_MESSAGE,				/* text, or NULL, as what follows */
+	FAILED_DETAIL,
+	FAILED_HINT,
+	FAILED_CONTEXT,
+	FAILED_HANDLER_PID,			/* integer */
+	FAILED_NATTS
+} FailureRowColumn;
+
+typedef enum OutboxColumn
+{
+	ROW_BATCH_ID,				/* bigint */
+	ROW_ID,						/* bigint */
+	ROW_QUEUE_ID,				/* integer */
+	ROW_QUEUE,					/* text: the queue's name */
+	ROW_TOKEN,					/* uuid */
+	ROW_ENQUEUED_AT,			/* timestamptz */
+	ROW_ENQUEUED_BY_OID,		/* oid: a role, */
+	ROW_ENQUEUED_BY,			/* text: and its name */
+	ROW_DELIVER_AT,				/* timestamptz, or NULL */
+	ROW_SIZE,					/* integer: bytes as SQS counts them */
+	ROW_BODY,					/* text */
+	ROW_ATTRIBUTES,				/* jsonb, or NULL */
+	ROW_GROUP_ID,				/* text, or NULL */
+	ROW_DEDUPLICATION_ID,		/* text, or NULL */
+	ROW_SYSTEM_ATTRIBUTES,		/* jsonb, or NULL */
+	ROW_NATTS
+} OutboxColumn;
+
+typedef enum BatchColumn
+{
+	BATCH_ID,					/* bigint */
+	BATCH_XID,					/* xid8: the top-level transaction */
+	BATCH_QUEUE_ID,				/* integer */
+	BATCH_DELIVER_AT,			/* timestamptz; -infinity: at once */
+	BATCH_POSITION,				/* bigint: rises in the order of commits */
+	BATCH_NATTS
+} BatchColumn;
+
+typedef enum OutboxFailureColumn
+{
+	FAILURE_ID,					/* bigint */
+	FAILURE_QUEUE,				/* text */
+	FAILURE_ERROR_CODE,			/* text */
+	FAILURE_ERROR_MESSAGE,		/* text */
+	FAILURE_FAILED_AT,			/* timestamptz */
+	FAILURE_BODY,				/* text */
+	FAILURE_ATTRIBUTES,			/* jsonb, or NULL */
+	FAILURE_GROUP_ID,			/* text, or NULL */
+	FAILURE_DEDUPLICATION_ID,	/* text, or NULL */
+	FAILURE_SYSTEM_ATTRIBUTES,	/* jsonb, or NULL */
+	FAILURE_ENQUEUED_AT,		/* timestamptz */
+	FAILURE_ENQUEUED_BY_OID,	/* oid: a role, */
+	FAILURE_ENQUEUED_BY,		/* text: and its name */
+	FAILURE_TOKEN,				/* uuid */
+	FAILURE_QUEUE_ID,			/* integer */
+	FAILURE_SERVER_OID,			/* oid, or NULL: the queue was gone */
+	FAILURE_SERVER,				/* text, or NULL: its name */
+	FAILURE_NATTS
+} OutboxFailureColumn;
+
+/*
+ * Open a table that is fit for use; an ERROR that says why if it is not: the
+ * extension is not installed, a column is missing or has another type, the
+ * table belongs to another access method, has children or lacks a key.
+ *
+ * sqs_table_open_nowait() returns NULL where the lock cannot be had at once.
+ */
+extern Relation sqs_table_open(SqsTable table, LOCKMODE mode);
+extern Relation sqs_table_open_nowait(SqsTable table, LOCKMODE mode);
+
+/* OIDs, from a cache that is kept up to date; errors as above. */
+extern Oid	sqs_table_oid(SqsTable table);
+extern Oid	sqs_index_oid(SqsIndex index);
+extern Oid	sqs_sequence_oid(SqsSequence sequence);
+
+/* Next value; no privilege of the session is asked. */
+extern int64 sqs_next_value(SqsSequence sequence);
+
+extern const char *sqs_table_name(SqsTable table);
+
+/*
+ * What a person has put on the internal tables that has no effect (triggers,
+ * policies, rules), as one sentence, or NULL.  Needs a transaction.
+ */
+extern char *sqs_tables_foreign_objects(void);
+
+#endif							/* SQSBRIDGE_INTERNAL_TABLES_H */
