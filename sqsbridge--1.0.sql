@@ -185,9 +185,10 @@ CREATE TABLE sqsbridge_internal.queues (
 	CONSTRAINT queues_queue_name_check CHECK (
 		queue_name OPERATOR(pg_catalog.<>) ''::text),
 	CONSTRAINT queues_handler_check CHECK (
-		handler OPERATOR(pg_catalog.<>) ''::text AND
-		handler_oid IS NOT NULL AND handler_owner_oid IS NOT NULL AND
-		handler_owner IS NOT NULL),
+		handler IS NULL OR
+		(handler OPERATOR(pg_catalog.<>) ''::text AND
+		 handler_oid IS NOT NULL AND handler_owner_oid IS NOT NULL AND
+		 handler_owner IS NOT NULL)),
 	CONSTRAINT queues_concurrency_check CHECK (
 		concurrency OPERATOR(pg_catalog.>=) 1 AND
 		concurrency OPERATOR(pg_catalog.<=) 64),
@@ -227,18 +228,56 @@ COMMENT ON INDEX sqsbridge_internal.queues_name_key IS
 'a name is given once in a database';
 COMMENT ON INDEX sqsbridge_internal.queues_consumer_key IS
 'a queue at AWS has at most one handler in a database';
+COMMENT ON COLUMN sqsbridge_internal.queues.queue_id IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.name IS
+'as in the view sqs_queues';
 COMMENT ON COLUMN sqsbridge_internal.queues.home IS
 'to which the row belongs: identifier of the cluster, OIDs of the database and of the extension; in a copy the present ones differ, until sqs_adopt_queues() is called';
 COMMENT ON COLUMN sqsbridge_internal.queues.owner_oid IS
 'role that registered the queue, by OID and by name: if they do not agree, the queue stops';
+COMMENT ON COLUMN sqsbridge_internal.queues.owner IS
+'name of that role';
 COMMENT ON COLUMN sqsbridge_internal.queues.server_oid IS
 'foreign server, by OID and by name';
+COMMENT ON COLUMN sqsbridge_internal.queues.server IS
+'name of that server';
 COMMENT ON COLUMN sqsbridge_internal.queues.server_owner_oid IS
 'owner that the server had, by OID and by name';
+COMMENT ON COLUMN sqsbridge_internal.queues.server_owner IS
+'name of that role';
+COMMENT ON COLUMN sqsbridge_internal.queues.queue_name IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.handler IS
+'function that is called once per message, schema-qualified and quoted; NULL: nothing is received, the queue is for sending only';
 COMMENT ON COLUMN sqsbridge_internal.queues.handler_oid IS
-'function, by OID and by name';
+'that function, by OID';
 COMMENT ON COLUMN sqsbridge_internal.queues.handler_owner_oid IS
 'owner that the function had, by OID and by name';
+COMMENT ON COLUMN sqsbridge_internal.queues.handler_owner IS
+'name of that role';
+COMMENT ON COLUMN sqsbridge_internal.queues.concurrency IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.batch_size IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.wait_time IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.visibility_timeout IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.handler_timeout IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.retry_delay IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.exactly_once IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.dedup_retention IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.enabled IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.created_at IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.changed_at IS
+'as in the view sqs_queues';
 
 CREATE FUNCTION @extschema@.sqs_get_queues(
 	OUT queue_id integer,
@@ -292,16 +331,30 @@ REVOKE ALL ON TABLE @extschema@.sqs_queues FROM PUBLIC;
 GRANT SELECT ON TABLE @extschema@.sqs_queues TO PUBLIC;
 COMMENT ON VIEW @extschema@.sqs_queues IS
 'the configured queues, one row each; changed by sqs_register_queue() and its siblings only; dumped by pg_dump';
+COMMENT ON COLUMN @extschema@.sqs_queues.queue_id IS
+'id of the queue in this database; never used again';
+COMMENT ON COLUMN @extschema@.sqs_queues.name IS
+'name of the queue in this database: letters, digits, - and _, optionally followed by .fifo; at most 80 bytes';
+COMMENT ON COLUMN @extschema@.sqs_queues.owner IS
+'role that registered the queue; the handler runs as this role';
 COMMENT ON COLUMN @extschema@.sqs_queues.server IS
 'foreign server of the foreign-data wrapper sqsbridge, by name';
 COMMENT ON COLUMN @extschema@.sqs_queues.queue_name IS
 'name of the queue at AWS, or its URL';
+COMMENT ON COLUMN @extschema@.sqs_queues.handler IS
+'function that is called once per message, schema-qualified and quoted; NULL: nothing is received, the queue is for sending only';
 COMMENT ON COLUMN @extschema@.sqs_queues.concurrency IS
 'most handlers running at once: 1 to 64';
 COMMENT ON COLUMN @extschema@.sqs_queues.batch_size IS
 'most messages asked for per ReceiveMessage call: 1 to 10';
 COMMENT ON COLUMN @extschema@.sqs_queues.wait_time IS
 'how long SQS holds a receive call open while there is no message: 0 to 20 s, whole seconds';
+COMMENT ON COLUMN @extschema@.sqs_queues.visibility_timeout IS
+'lease on a message asked for at its receipt and at each heartbeat: 1 s to 12 h, whole seconds; NULL: the queue''s own';
+COMMENT ON COLUMN @extschema@.sqs_queues.handler_timeout IS
+'a handler that runs longer is cancelled: 1 ms to 12 h, whole milliseconds; NULL: never';
+COMMENT ON COLUMN @extschema@.sqs_queues.retry_delay IS
+'how long after its failure a message becomes visible again: 0 to 12 h, whole seconds; NULL: when its visibility timeout is over';
 COMMENT ON COLUMN @extschema@.sqs_queues.exactly_once IS
 'whether message ids are recorded, in the handler''s transaction, so that a message that SQS delivers again is not handled again';
 COMMENT ON COLUMN @extschema@.sqs_queues.dedup_retention IS
@@ -509,6 +562,32 @@ COMMENT ON TABLE sqsbridge_internal.failures IS
 'the rows of sqs_failures; not dumped by pg_dump';
 COMMENT ON INDEX sqsbridge_internal.failures_time_idx IS
 'finds the rows of a queue that are to be cleared';
+COMMENT ON COLUMN sqsbridge_internal.failures.queue_id IS
+'queue, as in queues';
+COMMENT ON COLUMN sqsbridge_internal.failures.failed_at IS
+'as in the view sqs_failures';
+COMMENT ON COLUMN sqsbridge_internal.failures.queue IS
+'as in the view sqs_failures';
+COMMENT ON COLUMN sqsbridge_internal.failures.queue_owner_oid IS
+'owner that the queue had, by OID and by name';
+COMMENT ON COLUMN sqsbridge_internal.failures.queue_owner IS
+'name of that role';
+COMMENT ON COLUMN sqsbridge_internal.failures.message_id IS
+'as in the view sqs_failures';
+COMMENT ON COLUMN sqsbridge_internal.failures.receive_count IS
+'as in the view sqs_failures';
+COMMENT ON COLUMN sqsbridge_internal.failures.sqlstate IS
+'as in the view sqs_failures';
+COMMENT ON COLUMN sqsbridge_internal.failures.message IS
+'as in the view sqs_failures';
+COMMENT ON COLUMN sqsbridge_internal.failures.detail IS
+'as in the view sqs_failures';
+COMMENT ON COLUMN sqsbridge_internal.failures.hint IS
+'as in the view sqs_failures';
+COMMENT ON COLUMN sqsbridge_internal.failures.context IS
+'as in the view sqs_failures';
+COMMENT ON COLUMN sqsbridge_internal.failures.handler_pid IS
+'as in the view sqs_failures';
 
 CREATE FUNCTION @extschema@.sqs_get_failures(
 	OUT failed_at timestamp with time zone,
@@ -556,6 +635,8 @@ COMMENT ON COLUMN @extschema@.sqs_failures.queue_owner IS
 'owner that the queue had';
 COMMENT ON COLUMN @extschema@.sqs_failures.message_id IS
 'SQS''s id of the message';
+COMMENT ON COLUMN @extschema@.sqs_failures.receive_count IS
+'which delivery of the message it was: 1 or more; approximate';
 COMMENT ON COLUMN @extschema@.sqs_failures.sqlstate IS
 'SQLSTATE of the error, five characters';
 COMMENT ON COLUMN @extschema@.sqs_failures.message IS
@@ -710,11 +791,15 @@ COMMENT ON COLUMN sqsbridge_internal.outbox_rows.queue_id IS
 COMMENT ON COLUMN sqsbridge_internal.outbox_rows.queue IS
 'name that the queue had';
 COMMENT ON COLUMN sqsbridge_internal.outbox_rows.token IS
-'travels with the message, so that a second copy of it is recognised: as its deduplication id where none is given, and as attribute sqsbridge-id';
+'travels with the message, so that a second copy of it is recognized: as its deduplication id where none is given, and as attribute sqsbridge-id';
 COMMENT ON COLUMN sqsbridge_internal.outbox_rows.enqueued_at IS
 'when the message was enqueued';
 COMMENT ON COLUMN sqsbridge_internal.outbox_rows.enqueued_by_oid IS
 'role that enqueued it, by OID and by name';
+COMMENT ON COLUMN sqsbridge_internal.outbox_rows.enqueued_by IS
+'name of that role';
+COMMENT ON COLUMN sqsbridge_internal.outbox_rows.deliver_at IS
+'not to be sent before; NULL: at commit';
 COMMENT ON COLUMN sqsbridge_internal.outbox_rows.size IS
 'bytes, as SQS counts them: body, and names, types and values of attributes';
 COMMENT ON COLUMN sqsbridge_internal.outbox_rows.body IS
@@ -723,6 +808,8 @@ COMMENT ON COLUMN sqsbridge_internal.outbox_rows.attributes IS
 'as in sqs_send()';
 COMMENT ON COLUMN sqsbridge_internal.outbox_rows.group_id IS
 'as in sqs_send()';
+COMMENT ON COLUMN sqsbridge_internal.outbox_rows.deduplication_id IS
+'as in sqs_send(); NULL: the token';
 COMMENT ON COLUMN sqsbridge_internal.outbox_rows.system_attributes IS
 'as in sqs_send()';
 
@@ -738,6 +825,8 @@ COMMENT ON COLUMN sqsbridge_internal.outbox_batches.xid IS
 'transaction that made it';
 COMMENT ON COLUMN sqsbridge_internal.outbox_batches.queue_id IS
 'queue, as in queues';
+COMMENT ON COLUMN sqsbridge_internal.outbox_batches.deliver_at IS
+'not to be sent before; -infinity: at commit';
 COMMENT ON COLUMN sqsbridge_internal.outbox_batches."position" IS
 'rises in the order of commits';
 
@@ -793,12 +882,26 @@ COMMENT ON TRIGGER sqs_outbox_insert ON @extschema@.sqs_outbox IS
 
 COMMENT ON VIEW @extschema@.sqs_outbox IS
 'the transactional outbox: a row inserted here is sent once the transaction has committed, and leaves the outbox when SQS has confirmed it. INSERT INTO sqs_outbox (queue, body) is enough; INSERT ... SELECT and COPY work. A role inserts rows for queues on whose servers it has USAGE. It sees rows that it enqueued itself, and those of queues whose owner''s, or whose server''s owner''s, privileges it has; members of pg_read_all_data see all. Rows cannot be updated or deleted';
+COMMENT ON COLUMN @extschema@.sqs_outbox.queue IS
+'name of the queue, as in sqs_queues; must be given';
+COMMENT ON COLUMN @extschema@.sqs_outbox.body IS
+'the body: 1 byte to 1 MiB, attributes included; must be given';
 COMMENT ON COLUMN @extschema@.sqs_outbox.attributes IS
 'message attributes, as in sqs_send(). With fewer than 10 of them, sqsbridge adds one, sqsbridge-id';
 COMMENT ON COLUMN @extschema@.sqs_outbox.group_id IS
 'message group: must be given on FIFO queues. Messages of a group are sent in the order in which their transactions committed';
+COMMENT ON COLUMN @extschema@.sqs_outbox.deduplication_id IS
+'deduplication id: on FIFO queues; NULL: one of its own';
+COMMENT ON COLUMN @extschema@.sqs_outbox.deliver_at IS
+'the message is not sent before; any time; NULL: it is sent at commit';
 COMMENT ON COLUMN @extschema@.sqs_outbox.system_attributes IS
 '{"AWSTraceHeader": ...} or NULL';
+COMMENT ON COLUMN @extschema@.sqs_outbox.id IS
+'id of the row; cannot be given';
+COMMENT ON COLUMN @extschema@.sqs_outbox.enqueued_at IS
+'when the row was inserted; cannot be given';
+COMMENT ON COLUMN @extschema@.sqs_outbox.enqueued_by IS
+'role that inserted the row; cannot be given';
 
 CREATE FUNCTION @extschema@.sqs_enqueue(
 	queue text,
@@ -844,8 +947,40 @@ COMMENT ON TABLE sqsbridge_internal.outbox_failures IS
 'the rows of sqs_outbox_failures; dumped by pg_dump';
 COMMENT ON INDEX sqsbridge_internal.outbox_failures_pkey IS
 'a message fails once';
+COMMENT ON COLUMN sqsbridge_internal.outbox_failures.id IS
+'as in the view sqs_outbox_failures';
+COMMENT ON COLUMN sqsbridge_internal.outbox_failures.queue IS
+'as in the view sqs_outbox_failures';
+COMMENT ON COLUMN sqsbridge_internal.outbox_failures.error_code IS
+'as in the view sqs_outbox_failures';
+COMMENT ON COLUMN sqsbridge_internal.outbox_failures.error_message IS
+'as in the view sqs_outbox_failures';
+COMMENT ON COLUMN sqsbridge_internal.outbox_failures.failed_at IS
+'as in the view sqs_outbox_failures';
+COMMENT ON COLUMN sqsbridge_internal.outbox_failures.body IS
+'as in the view sqs_outbox_failures';
+COMMENT ON COLUMN sqsbridge_internal.outbox_failures.attributes IS
+'as in the view sqs_outbox_failures';
+COMMENT ON COLUMN sqsbridge_internal.outbox_failures.group_id IS
+'as in the view sqs_outbox_failures';
+COMMENT ON COLUMN sqsbridge_internal.outbox_failures.deduplication_id IS
+'as in the view sqs_outbox_failures';
+COMMENT ON COLUMN sqsbridge_internal.outbox_failures.system_attributes IS
+'as in the view sqs_outbox_failures';
+COMMENT ON COLUMN sqsbridge_internal.outbox_failures.enqueued_at IS
+'as in the view sqs_outbox_failures';
+COMMENT ON COLUMN sqsbridge_internal.outbox_failures.enqueued_by_oid IS
+'role that enqueued it, by OID and by name';
+COMMENT ON COLUMN sqsbridge_internal.outbox_failures.enqueued_by IS
+'name of that role';
 COMMENT ON COLUMN sqsbridge_internal.outbox_failures.token IS
-'by which a second copy of the message is recognised; kept by sqs_outbox_retry()';
+'by which a second copy of the message is recognized; kept by sqs_outbox_retry()';
+COMMENT ON COLUMN sqsbridge_internal.outbox_failures.queue_id IS
+'queue that it was for, as in queues';
+COMMENT ON COLUMN sqsbridge_internal.outbox_failures.server_oid IS
+'foreign server of the queue, by OID and by name; NULL: the queue was not registered any more';
+COMMENT ON COLUMN sqsbridge_internal.outbox_failures.server IS
+'name of that server';
 
 CREATE FUNCTION @extschema@.sqs_get_outbox_failures(
 	OUT id bigint,
@@ -913,6 +1048,8 @@ COMMENT ON COLUMN @extschema@.sqs_outbox_failures.enqueued_at IS
 'as in sqs_outbox';
 COMMENT ON COLUMN @extschema@.sqs_outbox_failures.enqueued_by IS
 'as in sqs_outbox';
+COMMENT ON COLUMN @extschema@.sqs_outbox_failures.server IS
+'foreign server of the queue; NULL: the queue was not registered any more';
 
 CREATE FUNCTION @extschema@.sqs_outbox_retry(id bigint)
 RETURNS bigint

@@ -81,7 +81,7 @@ SELECT c.relname, c.relreplident,
 -- The columns that programs rely on.
 SELECT relname, string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum)
   FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0
-  WHERE relname IN ('sqs_message', 'sqsbridge_internal.inbox', 'sqs_failures', 'sqs_queues')
+  WHERE relname IN ('sqs_message', 'sqs_failures', 'sqs_queues')
   GROUP BY 1 ORDER BY 1;
 
 -- It stays where it was put.
@@ -112,22 +112,29 @@ DROP EXTENSION sqsbridge;
 DROP SCHEMA "Odd Schema", sqs_elsewhere;
 
 -- What is there already is not taken over.
-CREATE TABLE sqsbridge_internal.inbox (queue_id int, message_id text, handled_at timestamptz);
+CREATE VIEW sqs_failures AS SELECT;
 \set VERBOSITY terse
 CREATE EXTENSION sqsbridge;
+DROP VIEW sqs_failures;
+CREATE SCHEMA sqsbridge_internal;
+CREATE EXTENSION sqsbridge;
 \set VERBOSITY default
-DROP TABLE sqsbridge_internal.inbox;
+DROP SCHEMA sqsbridge_internal;
 
 -- Default privileges give nobody a way into the tables.
 CREATE ROLE regress_sqs_default;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO regress_sqs_default;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO regress_sqs_default;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO regress_sqs_default;
 CREATE EXTENSION sqsbridge;
 CREATE TABLE sqs_control ();
 SELECT DISTINCT relname FROM pg_class, aclexplode(relacl)
+  WHERE grantee = 'regress_sqs_default'::regrole;
+SELECT nspname FROM pg_namespace, aclexplode(nspacl)
   WHERE grantee = 'regress_sqs_default'::regrole;
 DROP TABLE sqs_control;
 DROP EXTENSION sqsbridge;
 ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM regress_sqs_default;
 ALTER DEFAULT PRIVILEGES REVOKE ALL ON SEQUENCES FROM regress_sqs_default;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON SCHEMAS FROM regress_sqs_default;
 DROP ROLE regress_sqs_default;

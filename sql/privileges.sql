@@ -64,7 +64,7 @@ INSERT INTO sqs_queues (name, owner, server, queue_name) VALUES ('x', 'regress_s
 UPDATE sqs_queues SET owner = 'regress_sqs_other';
 DELETE FROM sqs_queues;
 TRUNCATE sqs_queues;
-SELECT nextval('sqs_queues_queue_id_seq');
+SELECT nextval('sqsbridge_internal.queue_id_seq');
 CREATE TRIGGER t BEFORE INSERT ON sqs_queues FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
 BEGIN;
 LOCK TABLE sqs_queues IN SHARE MODE;
@@ -81,10 +81,12 @@ RESET ROLE;
 
 -- Failures are for the owner of the queue, its members and those who read
 -- all statistics.
-INSERT INTO sqs_failures (failed_at, queue, queue_owner, message_id, message)
-  VALUES (now(), 'q', 'regress_sqs_app', 'm1', 'of app'),
-         (now(), 'p', 'regress_sqs_other', 'm2', 'of other'),
-         (now(), 'r', 4294967294::oid, 'm3', 'of a role that is gone');
+INSERT INTO sqsbridge_internal.failures (queue_id, failed_at, queue, queue_owner_oid, queue_owner, message_id, message)
+  VALUES (1, now(), 'q', 'regress_sqs_app'::regrole, 'regress_sqs_app', 'm1', 'of app'),
+         (2, now(), 'p', 'regress_sqs_other'::regrole, 'regress_sqs_other', 'm2', 'of other'),
+         (3, now(), 'r', 4294967294, 'regress_sqs_gone', 'm3', 'of a role that is gone'),
+         -- the number is another role's by now
+         (4, now(), 's', 'regress_sqs_app'::regrole, 'regress_sqs_gone', 'm4', 'of a role whose number was given away');
 SELECT message FROM sqs_failures ORDER BY message_id;
 SET ROLE regress_sqs_app;
 SELECT message FROM sqs_failures ORDER BY message_id;
@@ -137,15 +139,33 @@ SELECT count(*) FROM sqs_evil.sqs_queues;
 DROP OWNED BY regress_sqs_app;
 DROP ROLE regress_sqs_member;
 DROP ROLE regress_sqs_app;
-SELECT name, owner::text ~ '^[0-9]+$' AS owner_gone FROM sqs_queues;
+SELECT name, owner, broken, problem FROM sqs_get_queues();
 SET ROLE regress_sqs_other;
 SELECT sqs_unregister_queue('q');
 RESET ROLE;
 SELECT sqs_alter_queue('q', handler => 'public.sqs_closed');
 SELECT sqs_alter_queue('q', concurrency => 6);
+-- a role of the same name is another
+CREATE ROLE regress_sqs_app LOGIN;
+SELECT problem FROM sqs_get_queues();
+SET ROLE regress_sqs_app;
+SELECT sqs_alter_queue('q');
 SELECT sqs_unregister_queue('q');
+RESET ROLE;
+SELECT sqs_alter_queue('q', owner => 'regress_sqs_other');
+GRANT USAGE ON FOREIGN SERVER sqs_local TO regress_sqs_other;
+SELECT sqs_alter_queue('q', owner => 'regress_sqs_other', reset => ARRAY['handler']);
+SELECT owner, handler, broken FROM sqs_get_queues();
+SET ROLE regress_sqs_app;
+SELECT sqs_alter_queue('q', owner => 'regress_sqs_app');
+SET ROLE regress_sqs_other;
+SELECT sqs_alter_queue('q', owner => 'regress_sqs_other');
+SELECT sqs_unregister_queue('q');
+RESET ROLE;
+DROP ROLE regress_sqs_app;
 
 DROP SCHEMA sqs_evil, sqs_closed CASCADE;
 DROP FUNCTION public.sqs_closed;
 DROP EXTENSION sqsbridge CASCADE;
+DROP OWNED BY regress_sqs_other;
 DROP ROLE regress_sqs_admin, regress_sqs_other, regress_sqs_monitor;

@@ -215,25 +215,24 @@ RESET ROLE;
 -- Constraints say the same as the functions, should a row be made by hand.
 \set VERBOSITY terse
 SELECT sqs_register_queue('q', 'sqs_local', enabled => false);
-UPDATE sqs_queues SET name = 'two words';
-UPDATE sqs_queues SET name = repeat('x', 81);
-UPDATE sqs_queues SET queue_name = '';
-UPDATE sqs_queues SET handler = '';
-UPDATE sqs_queues SET concurrency = 0;
-UPDATE sqs_queues SET concurrency = 65;
-UPDATE sqs_queues SET batch_size = 0;
-UPDATE sqs_queues SET batch_size = 11;
-UPDATE sqs_queues SET wait_time = '-1 s';
-UPDATE sqs_queues SET wait_time = '21 s';
-UPDATE sqs_queues SET visibility_timeout = '0';
-UPDATE sqs_queues SET visibility_timeout = '13 h';
-UPDATE sqs_queues SET handler_timeout = '0';
-UPDATE sqs_queues SET handler_timeout = '13 h';
-UPDATE sqs_queues SET retry_delay = '-1 s';
-UPDATE sqs_queues SET retry_delay = '13 h';
-UPDATE sqs_queues SET dedup_retention = '59 s';
-UPDATE sqs_queues SET dedup_retention = '366 d';
-UPDATE sqs_queues SET queue_id = 1;
+UPDATE sqsbridge_internal.queues SET name = 'two words';
+UPDATE sqsbridge_internal.queues SET name = repeat('x', 81);
+UPDATE sqsbridge_internal.queues SET queue_name = '';
+UPDATE sqsbridge_internal.queues SET handler = '';
+UPDATE sqsbridge_internal.queues SET concurrency = 0;
+UPDATE sqsbridge_internal.queues SET concurrency = 65;
+UPDATE sqsbridge_internal.queues SET batch_size = 0;
+UPDATE sqsbridge_internal.queues SET batch_size = 11;
+UPDATE sqsbridge_internal.queues SET wait_time = '-1 s';
+UPDATE sqsbridge_internal.queues SET wait_time = '21 s';
+UPDATE sqsbridge_internal.queues SET visibility_timeout = '0';
+UPDATE sqsbridge_internal.queues SET visibility_timeout = '13 h';
+UPDATE sqsbridge_internal.queues SET handler_timeout = '0';
+UPDATE sqsbridge_internal.queues SET handler_timeout = '13 h';
+UPDATE sqsbridge_internal.queues SET retry_delay = '-1 s';
+UPDATE sqsbridge_internal.queues SET retry_delay = '13 h';
+UPDATE sqsbridge_internal.queues SET dedup_retention = '59 s';
+UPDATE sqsbridge_internal.queues SET dedup_retention = '366 d';
 \set VERBOSITY default
 
 DROP SCHEMA "Sqs Schema" CASCADE;

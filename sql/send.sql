@@ -253,9 +253,16 @@ ALTER SERVER sqs_local OPTIONS (ADD region 'us-east-1');
 ALTER SERVER sqs_local RENAME TO sqs_renamed;
 SET ROLE regress_sqs_app;
 SELECT r.* FROM refusal($$SELECT sqs_send('std', 'x')$$) r;
-SELECT r.* FROM refusal($$SELECT sqs_enqueue('std', 'x')$$) r;
+-- the outbox keeps it until somebody confirms
+BEGIN;
+SELECT sqs_enqueue('std', 'x') > 0 AS id;
+SELECT state, waiting, last_error FROM sqs_stats_outbox WHERE queue = 'std';
+ROLLBACK;
+SELECT sqs_alter_queue('std');
+SELECT server FROM sqs_queues WHERE name = 'std';
 RESET ROLE;
 ALTER SERVER sqs_renamed RENAME TO sqs_local;
+SELECT sqs_alter_queue(name) FROM sqs_queues;
 
 --
 -- Privileges
@@ -283,9 +290,9 @@ SELECT r.* FROM (VALUES
   ($$INSERT INTO sqsbridge_internal.outbox_batches SELECT$$),
   ($$DELETE FROM sqsbridge_internal.outbox_batches$$),
   ($$LOCK TABLE sqsbridge_internal.outbox_rows$$),
-  ($$SELECT nextval('sqs_outbox_id_seq')$$),
-  ($$SELECT last_value FROM sqs_outbox_id_seq$$),
-  ($$SELECT setval('sqs_outbox_id_seq', 1)$$),
+  ($$SELECT nextval('sqsbridge_internal.outbox_id_seq')$$),
+  ($$SELECT last_value FROM sqsbridge_internal.outbox_id_seq$$),
+  ($$SELECT setval('sqsbridge_internal.outbox_id_seq', 1)$$),
   ($$UPDATE sqs_outbox SET body = 'y'$$),
   ($$DELETE FROM sqs_outbox$$),
   ($$TRUNCATE sqs_outbox_failures$$),
@@ -446,12 +453,15 @@ ROLLBACK;
 SELECT sqs_outbox_retry(0);
 SELECT sqs_outbox_retry(NULL);
 RESET ROLE;
-INSERT INTO sqs_outbox_failures (id, queue, error_code, error_message, failed_at, body, enqueued_at, enqueued_by, token, server)
-  VALUES (-1, 'std', 'Code', 'why', now(), 'failed', '2020-01-01', 'regress_sqs_app', '00000000-0000-4000-8000-000000000001', 'sqs_local'),
-         (-2, 'gone', 'Code', 'why', now(), 'of no queue', '2020-01-01', 'regress_sqs_other', '00000000-0000-4000-8000-000000000002', NULL),
-         (-3, 'ordered.fifo', 'Code', 'why', now(), 'no group', '2020-01-01', 'regress_sqs_app', '00000000-0000-4000-8000-000000000003', 'sqs_local'),
+INSERT INTO sqsbridge_internal.outbox_failures (id, queue, error_code, error_message, failed_at, body, enqueued_at, enqueued_by_oid, enqueued_by, token, queue_id, server_oid, server)
+  SELECT id, f.queue, 'Code', 'why', now(), body, '2020-01-01', f.enqueued_by::regrole, f.enqueued_by, ('00000000-0000-4000-8000-00000000000' || -id)::uuid,
+         COALESCE((SELECT queue_id FROM sqs_queues q WHERE q.name = f.queue), 0), (SELECT oid FROM pg_foreign_server s WHERE s.srvname = f.server), f.server
+  FROM (VALUES
+         (-1, 'std', 'failed', 'regress_sqs_app', 'sqs_local'),
+         (-2, 'gone', 'of no queue', 'regress_sqs_other', NULL),
+         (-3, 'ordered.fifo', 'no group', 'regress_sqs_app', 'sqs_local'),
          -- of another queue of that name
-         (-4, 'std', 'Code', 'why', now(), 'secret', '2020-01-01', 'regress_sqs_other', '00000000-0000-4000-8000-000000000004', NULL);
+         (-4, 'std', 'secret', 'regress_sqs_other', NULL)) f(id, queue, body, enqueued_by, server);
 SET ROLE regress_sqs_other;
 SELECT id, body FROM sqs_outbox_failures ORDER BY id;
 SELECT r.* FROM (VALUES ($$SELECT sqs_outbox_retry(-1)$$), ($$SELECT sqs_outbox_retry(-2)$$), ($$SELECT sqs_outbox_retry(-4)$$)) v(statement), refusal(statement) r;
@@ -467,9 +477,23 @@ SELECT sqs_outbox_retry(-1);
 SELECT queue, body, enqueued_at = '2020-01-01' AS as_it_was, enqueued_by FROM sqs_outbox WHERE body = 'failed';
 RESET ROLE;
 SELECT token FROM sqsbridge_internal.outbox_rows WHERE body = 'failed';
+-- What failed can be given up.
+BEGIN READ ONLY;
+SELECT sqs_outbox_discard(-3);
+ROLLBACK;
 SET ROLE regress_sqs_other;
-DELETE FROM sqs_outbox_failures;
+SELECT r.* FROM (VALUES ($$SELECT sqs_outbox_discard(-1)$$), ($$SELECT sqs_outbox_discard(-3)$$), ($$SELECT sqs_outbox_discard(0)$$)) v(statement), refusal(statement) r;
+SELECT sqs_outbox_discard(-2);
+SELECT sqs_outbox_discard(-4);
+SELECT sqs_outbox_discard(-4);
+-- who may read everything may not delete everything
 RESET ROLE;
+GRANT pg_read_all_data TO regress_sqs_other;
+SET ROLE regress_sqs_other;
+SELECT id FROM sqs_outbox_failures;
+SELECT r.* FROM refusal($$SELECT sqs_outbox_discard(-3)$$) r;
+RESET ROLE;
+REVOKE pg_read_all_data FROM regress_sqs_other;
 SELECT id FROM sqs_outbox_failures;
 
 DROP FUNCTION refusal CASCADE;

@@ -622,9 +622,8 @@ sqs_catalog_queue_to_send(const char *name, bool store)
 	if (acl != ACLCHECK_OK)
 		aclcheck_error(acl, OBJECT_FOREIGN_SERVER, server->servername);
 	queue->server_oid = server->serverid;
-	if (store)
+	if (queue->is_copy && store)
 		return queue;
-
 	if (queue->is_copy)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -637,6 +636,8 @@ sqs_catalog_queue_to_send(const char *name, bool store)
 				 errmsg("cannot send to queue \"%s\": %s", name, queue->problem),
 				 errhint("Set it: ALTER SERVER %s OPTIONS (ADD region '...');",
 						 quote_identifier(queue->server))));
+	if (store)
+		return queue;
 	queue->problem = sqs_server_changed(&queue->bound_server);
 	if (queue->problem == NULL)
 		queue->problem = sqs_role_changed(&queue->bound_owner);

@@ -167,7 +167,7 @@ find_queue(const char *name)
 				ereport(ERROR,
 						(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						 errmsg("must be superuser to change queue \"%s\"", name),
-						 errdetail("Its owner cannot be told: %s.",
+						 errdetail("It is not known who else may do so: %s.",
 								   queue->is_copy ? "the queue is a copy of one of another database" :
 								   sqs_role_changed(&queue->bound_owner))));
 		}
@@ -789,11 +789,16 @@ sqs_alter_queue(PG_FUNCTION_ARGS)
 	/*
 	 * Only what is changed is checked: what has broken since does not stand
 	 * in the way of changing something else.  Without any option everything
-	 * is, and is bound anew.
+	 * is, and is bound anew, if something has become something else.
 	 */
 	confirm = PG_ARGISNULL(NUM_OPTIONS + 2);
 	for (int id = 0; id < NUM_OPTIONS; id++)
 		confirm &= !changes[id].is_set && !changes[id].is_reset;
+	if (confirm && queue->problem == NULL)
+	{
+		PopActiveSnapshot();
+		PG_RETURN_VOID();
+	}
 	owner = new_owner(fcinfo, NUM_OPTIONS + 2, queue,
 					  confirm || changes[OPT_SERVER].is_set || changes[OPT_HANDLER].is_set);
 	new_server = confirm || changes[OPT_SERVER].is_set || owner != queue->owner;
@@ -803,8 +808,11 @@ sqs_alter_queue(PG_FUNCTION_ARGS)
 	memset(&server_options, 0, sizeof(server_options));
 	if (new_server)
 	{
+		/* what is confirmed is what the problem says: it has another name */
+		server = GetForeignServerExtended(server_oid, FSV_MISSING_OK);
 		server = check_server(changes[OPT_SERVER].is_set ?
-							  NameStr(*DatumGetName(changes[OPT_SERVER].value)) : queue->server,
+							  NameStr(*DatumGetName(changes[OPT_SERVER].value)) :
+							  server != NULL ? server->servername : queue->server,
 							  owner, &server_options);
 		server_oid = server->serverid;
 	}
