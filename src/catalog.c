@@ -274,6 +274,11 @@ sqs_server_changed(const SqsBinding *server)
 	return NULL;
 }
 
+/*
+ * A function that its owner dropped and created again is as good as one that
+ * was replaced, which leaves the OID as it was: the same role decides what it
+ * does.
+ */
 Oid
 sqs_bound_handler(const SqsBinding *handler, Oid role, char **why)
 {
@@ -283,12 +288,6 @@ sqs_bound_handler(const SqsBinding *handler, Oid role, char **why)
 
 	if (!OidIsValid(found))
 		return InvalidOid;
-	if (found != handler->oid)
-	{
-		*why = psprintf("function %s(sqs_message) was dropped and another one created since" CONFIRM,
-						handler->name);
-		return InvalidOid;
-	}
 	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(found));
 	if (!HeapTupleIsValid(tuple))
 	{
@@ -297,13 +296,15 @@ sqs_bound_handler(const SqsBinding *handler, Oid role, char **why)
 	}
 	owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
 	ReleaseSysCache(tuple);
-	if (owner != handler->owner_oid || strcmp(role_name(owner), handler->owner) != 0)
-	{
+	if (owner == handler->owner_oid && strcmp(role_name(owner), handler->owner) == 0)
+		return found;
+	if (found != handler->oid)
+		*why = psprintf("function %s(sqs_message) was dropped, and another one created by role \"%s\" since" CONFIRM,
+						handler->name, role_name(owner));
+	else
 		*why = psprintf("function %s(sqs_message) belonged to role \"%s\", and belongs to role \"%s\" now" CONFIRM,
 						handler->name, handler->owner, role_name(owner));
-		return InvalidOid;
-	}
-	return found;
+	return InvalidOid;
 }
 
 /*

@@ -237,18 +237,24 @@ refused('other', q{SELECT sqs_unregister_queue('app')}, qr/must be owner of queu
 refused('other', q{SELECT sqs_stats_reset()}, qr/permission denied/, 'resetting statistics');
 foreach my $role (qw(other app))
 {
-	foreach my $table (qw(sqs_queues sqsbridge_internal.inbox sqs_failures))
+	foreach my $table (map { "sqsbridge_internal.$_" } qw(queues inbox failures outbox_rows outbox_batches outbox_failures))
 	{
 		refused($role, "DELETE FROM $table", qr/permission denied/, "$role: DELETE FROM $table");
 		refused($role, "TRUNCATE $table", qr/permission denied/, "$role: TRUNCATE $table");
 		refused($role, "CREATE TRIGGER t BEFORE INSERT ON $table FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
 			qr/permission denied/, "$role: a trigger on $table");
 	}
+	foreach my $view (qw(sqs_queues sqs_failures sqs_outbox_failures))
+	{
+		refused($role, "DELETE FROM $view", qr/cannot delete from view/, "$role: DELETE FROM $view");
+		refused($role, "CREATE TRIGGER t INSTEAD OF INSERT ON $view FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+			qr/permission denied/, "$role: a trigger on $view");
+	}
 	refused($role, q{INSERT INTO sqsbridge_internal.inbox SELECT queue_id, 'x', now() FROM sqs_queues}, qr/permission denied/,
 		"$role: INSERT INTO sqsbridge_internal.inbox");
-	refused($role, q{UPDATE sqs_queues SET owner = 'boss'}, qr/permission denied/, "$role: UPDATE sqs_queues");
+	refused($role, q{UPDATE sqs_queues SET owner = 'boss'}, qr/cannot update view/, "$role: UPDATE sqs_queues");
 	refused($role, q{INSERT INTO sqs_failures (failed_at, queue, queue_owner, message_id) VALUES (now(), 'app', 'app', 'x')},
-		qr/permission denied/, "$role: INSERT INTO sqs_failures");
+		qr/cannot insert into view/, "$role: INSERT INTO sqs_failures");
 	refused($role, 'SELECT * FROM sqsbridge_internal.inbox', qr/permission denied/, "$role: reading sqsbridge_internal.inbox");
 }
 
@@ -280,6 +286,6 @@ query_is($node, q{SELECT count(*) FROM sqs_stats_workers WHERE queue IS NOT NULL
 $node->stop;
 unlike(slurp_file($node->logfile), qr/hush-/, 'no secret in the server log, not even at debug5');
 unlike(slurp_file($node->logfile), qr/Signature=|X-Amz-Security-Token/i, 'nor any header that is made of it');
-check_log($node, qr/permission denied/, qr/must be owner of queue/, qr/failed after infecting/, qr/private: /,
+check_log($node, qr/permission denied/, qr/cannot (delete from|insert into|update) view/, qr/must be owner of queue/, qr/failed after infecting/, qr/private: /,
 	qr/canceling statement/, qr/invalid value for option "handler"/, qr/function .* does not exist/);
 done_testing();
