@@ -52,6 +52,13 @@
 #define SQS_HAS_TRANSACTION_TIMEOUT	false
 #endif
 
+/* 17 lets a resource owner hold a set of wait events, here always none. */
+#if PG_VERSION_NUM >= 170000
+#define sqs_create_wait_event_set(nevents)	CreateWaitEventSet(NULL, nevents)
+#else
+#define sqs_create_wait_event_set(nevents)	CreateWaitEventSet(TopMemoryContext, nevents)
+#endif
+
 /* 16 unified the ACL checks. */
 #if PG_VERSION_NUM < 160000
 #include "catalog/pg_foreign_server.h"

@@ -8,10 +8,32 @@
 #ifndef SQSBRIDGE_CONNECT_H
 #define SQSBRIDGE_CONNECT_H
 
+#include "lib/ilist.h"
+
 #include "aws/sqs_client.h"
 #include "catalog.h"
 #include "shmem.h"
 
+/*
+ * A client that the queues of this process share which are on the same server
+ * and use the same keys.  Only "client" is of interest to its owners.
+ */
+typedef struct SqsSharedClient
+{
+	SqsClient  *client;
+	AwsCredentialsProvider *credentials;
+	dlist_node	node;
+	int			owners;
+
+	/* what it was made from, besides the credentials */
+	Oid			server;
+	char	   *region;
+	char	   *endpoint;
+	bool		allow_http;
+	char	   *ca_file;
+} SqsSharedClient;
+
+/* A client with connections of its own. */
 typedef struct SqsConnection
 {
 	SqsClient  *client;			/* NULL: not connected */
@@ -20,9 +42,40 @@ typedef struct SqsConnection
 	SqsClientStats seen;		/* already counted */
 } SqsConnection;
 
-/* Of server and keys: another one means another connection. */
+/* Of server, keys and settings: another one means another client. */
 extern uint64 sqs_connection_fingerprint(const SqsQueueConfig *queue, const SqsKeys *keys);
 extern uint64 sqs_fingerprint_text(uint64 seed, const char *text);
+
+/*
+ * The client for the queue's server and these keys, those of the server's
+ * environment if there are none: one that there is, or a new one.  Each
+ * acquire is matched by a release.  No network is involved.  NULL, with
+ * *error filled in, for options that cannot work, and (AWS_ERROR_RESOURCES)
+ * when the process is short of descriptors or memory, which passes.
+ *
+ * A release does not end calls that are under way; the client lives until
+ * they have ended, be it that their owner abandons them.
+ */
+extern SqsSharedClient *sqs_shared_client_acquire(const SqsQueueConfig *queue,
+										   const SqsKeys *keys, AwsError *error);
+extern void sqs_shared_client_release(SqsSharedClient *shared);
+
+/*
+ * The turn of a process that uses shared clients: wait for its latch, for
+ * something to happen to a call, or for so long (ms; -1: no limit), then poll.
+ * The wait resets the latch, raises no error for want of descriptors, and
+ * leaves interrupts to its caller.  Completions are invoked from
+ * sqs_shared_clients_poll(), of calls of other owners in this process, too.
+ */
+extern void sqs_shared_clients_wait(long timeout, uint32 wait_event);
+extern long sqs_shared_clients_timeout(void);	/* ms; -1: none */
+extern void sqs_shared_clients_poll(void);
+
+/*
+ * Count what the call has cost since this was last done as this queue's.  To
+ * be done before a call is freed or abandoned, and at any time before.
+ */
+extern void sqs_count_call(SqsCall *call, SqsQueueStats *stats);
 
 /*
  * Makes a client for the queue's server with these keys, those of the

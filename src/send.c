@@ -70,10 +70,10 @@ typedef struct SessionConnection
 {
 	struct SessionConnection *next;
 	Oid			role;
-	SqsConnection connection;
-	char	   *ca_file;
+	Oid			server;
+	uint64		fingerprint;	/* of what the client was made from */
+	SqsSharedClient *shared;	/* NULL: not connected */
 	KnownQueue *queues;
-	char		server[NAMEDATALEN];
 } SessionConnection;
 
 static SessionConnection *session_connections = NULL;
@@ -99,65 +99,55 @@ connect_to(const SqsQueueConfig *queue)
 	SessionConnection *session;
 	SqsKeys		keys;
 	AwsError	error;
-	bool		connected = true;
+	uint64		fingerprint;
 
 	for (session = session_connections; session != NULL; session = session->next)
 	{
-		if (session->role == GetUserId() && strcmp(session->server, queue->server) == 0)
+		if (session->role == GetUserId() && session->server == queue->server_oid)
 			break;
 	}
 	if (session == NULL)
 	{
 		session = MemoryContextAllocZero(TopMemoryContext, sizeof(SessionConnection));
 		session->role = GetUserId();
-		strlcpy(session->server, queue->server, NAMEDATALEN);
+		session->server = queue->server_oid;
 		session->next = session_connections;
 		session_connections = session;
 	}
 
 	(void) sqs_catalog_keys(GetUserId(), queue->server, &keys);
-	if (session->connection.client == NULL ||
-		session->connection.fingerprint != sqs_connection_fingerprint(queue, &keys) ||
-		strcmp(session->ca_file, sqs_ca_file) != 0)
+	fingerprint = sqs_connection_fingerprint(queue, &keys);
+	if (session->shared == NULL || session->fingerprint != fingerprint)
 	{
-		sqs_disconnect(&session->connection);
+		if (session->shared != NULL)
+			sqs_shared_client_release(session->shared);
+		session->shared = NULL;
 		forget_queues(session);
-		if (session->ca_file != NULL)
-			pfree(session->ca_file);
-		session->ca_file = MemoryContextStrdup(TopMemoryContext, sqs_ca_file);
-		connected = sqs_connect(&session->connection, queue, &keys, 0, &error);
+		session->fingerprint = fingerprint;
+		session->shared = sqs_shared_client_acquire(queue, &keys, &error);
 	}
 	sqs_wipe_keys(&keys);
-	if (!connected)
+	if (session->shared == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				(errcode(error.class == AWS_ERROR_RESOURCES ? ERRCODE_INSUFFICIENT_RESOURCES :
+						 ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot send to queue \"%s\": %s", queue->name, error.message)));
 	return session;
 }
 
 /*
- * Wait for something to happen to the client's calls, at most so long, and
- * let it happen.
+ * Wait for something to happen to calls, at most so long, and let it happen.
  */
 static void
-wait_for_client(SqsClient *client, long timeout)
+wait_for_calls(long timeout)
 {
 	static uint32 wait_event = 0;
-	long		client_timeout = sqs_client_timeout(client);
 
 	if (wait_event == 0)
 		wait_event = sqs_wait_event_new("SqsbridgeSend");
-	if (client_timeout >= 0)
-		timeout = Min(timeout, client_timeout);
-	if (timeout > 0)
-	{
-		(void) WaitLatchOrSocket(MyLatch,
-								 WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-								 sqs_client_fd(client), timeout, wait_event);
-		ResetLatch(MyLatch);
-	}
+	sqs_shared_clients_wait(timeout, wait_event);
 	CHECK_FOR_INTERRUPTS();
-	sqs_client_poll(client);
+	sqs_shared_clients_poll();
 }
 
 static void
@@ -167,15 +157,17 @@ call_done(SqsCall *call, void *arg)
 }
 
 static void
-wait_for_call(SqsClient *client, SqsCall *call, const bool *done)
+wait_for_call(SqsCall *call, const bool *done, SqsQueueStats *stats)
 {
 	PG_TRY();
 	{
 		while (!*done)
-			wait_for_client(client, 1000);
+			wait_for_calls(1000);
+		sqs_count_call(call, stats);
 	}
 	PG_CATCH();
 	{
+		sqs_count_call(call, stats);
 		if (*done)
 			sqs_call_free(call);
 		else
@@ -200,6 +192,8 @@ sqlstate_of(AwsErrorClass class, int http_status, const char *code)
 			return ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION;
 		case AWS_ERROR_NO_QUEUE:
 			return ERRCODE_UNDEFINED_OBJECT;
+		case AWS_ERROR_RESOURCES:
+			return ERRCODE_INSUFFICIENT_RESOURCES;
 		case AWS_ERROR_CONFIGURATION:
 			return ERRCODE_INSUFFICIENT_PRIVILEGE;
 		case AWS_ERROR_REQUEST:
@@ -241,7 +235,7 @@ raise_call_error(SqsCall *call, const char *queue)
 /* ---- the queue's URL ---- */
 
 static const char *
-find_url(SessionConnection *session, const SqsQueueConfig *queue)
+find_url(SessionConnection *session, const SqsQueueConfig *queue, SqsQueueStats *stats)
 {
 	KnownQueue *known;
 	SqsCall    *call;
@@ -255,9 +249,9 @@ find_url(SessionConnection *session, const SqsQueueConfig *queue)
 			return known->url;
 	}
 
-	call = sqs_start_get_queue_url(session->connection.client, queue->queue_name,
+	call = sqs_start_get_queue_url(session->shared->client, queue->queue_name,
 								   DEADLINE_MS, MAX_ATTEMPTS, call_done, &done);
-	wait_for_call(session->connection.client, call, &done);
+	wait_for_call(call, &done, stats);
 	if (sqs_call_error(call) != NULL)
 		raise_call_error(call, queue->name);
 
@@ -343,10 +337,10 @@ sqs_send(PG_FUNCTION_ARGS)
 	end = sqs_now_ms() + DEADLINE_MS;
 	PG_TRY();
 	{
-		url = find_url(session, queue);
-		call = sqs_start_send(session->connection.client, url, &message,
+		url = find_url(session, queue, stats);
+		call = sqs_start_send(session->shared->client, url, &message,
 							  Max(end - sqs_now_ms(), 1), MAX_ATTEMPTS, call_done, &done);
-		wait_for_call(session->connection.client, call, &done);
+		wait_for_call(call, &done, stats);
 		if (sqs_call_error(call) != NULL)
 		{
 			if (sqs_call_error(call)->class == AWS_ERROR_NO_QUEUE)
@@ -365,14 +359,12 @@ sqs_send(PG_FUNCTION_ARGS)
 	}
 	PG_CATCH();
 	{
-		sqs_count_calls(&session->connection, stats);
 		if (stats != NULL)
 			sqs_count(stats, SQS_SEND_FAILURES, 1);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
 
-	sqs_count_calls(&session->connection, stats);
 	if (stats != NULL)
 		sqs_count(stats, SQS_SENT, 1);
 	PG_RETURN_TEXT_P(cstring_to_text(entry.message_id));
@@ -471,6 +463,7 @@ batch_done(SqsCall *call, void *arg)
 	dlist_delete(&request->node);
 	if (sqs_call_error(call) != NULL)
 		run->error = *sqs_call_error(call);
+	sqs_count_call(call, run->stats);
 	sender_finish(run->sender, &request->batch, call, sqs_now_ms(),
 				  item_done, run);
 	sqs_call_free(call);
@@ -484,7 +477,7 @@ batch_done(SqsCall *call, void *arg)
 static pg_noinline void
 run_batches(BatchRun *run, SessionConnection *session, const char *url)
 {
-	SqsClient  *client = session->connection.client;
+	SqsClient  *client = session->shared->client;
 	dlist_head	under_way;
 	dlist_mutable_iter iter;
 
@@ -513,14 +506,19 @@ run_batches(BatchRun *run, SessionConnection *session, const char *url)
 				dlist_push_tail(&under_way, &request->node);
 			}
 			next = sender_next_time(run->sender, now);
-			wait_for_client(client, next == PG_INT64_MAX ? 1000 :
-							Min(Max(next - now, dlist_is_empty(&under_way) ? 1 : 0), 1000));
+			wait_for_calls(next == PG_INT64_MAX ? 1000 :
+						   Min(Max(next - now, dlist_is_empty(&under_way) ? 1 : 0), 1000));
 		}
 	}
 	PG_CATCH();
 	{
 		dlist_foreach_modify(iter, &under_way)
-			sqs_call_abandon(dlist_container(BatchCall, node, iter.cur)->call);
+		{
+			SqsCall    *call = dlist_container(BatchCall, node, iter.cur)->call;
+
+			sqs_count_call(call, run->stats);
+			sqs_call_abandon(call);
+		}
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
@@ -623,17 +621,7 @@ sqs_send_batch(PG_FUNCTION_ARGS)
 	{
 		SessionConnection *session = connect_to(queue);
 
-		PG_TRY();
-		{
-			run_batches(&run, session, find_url(session, queue));
-		}
-		PG_CATCH();
-		{
-			sqs_count_calls(&session->connection, run.stats);
-			PG_RE_THROW();
-		}
-		PG_END_TRY();
-		sqs_count_calls(&session->connection, run.stats);
+		run_batches(&run, session, find_url(session, queue, run.stats));
 		if (run.error.class == AWS_ERROR_NO_QUEUE)
 			forget_url(session, queue->queue_name);
 	}

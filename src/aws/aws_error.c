@@ -184,6 +184,8 @@ aws_error_class_name(AwsErrorClass class)
 			return "throttled";
 		case AWS_ERROR_TIMEOUT:
 			return "timeout";
+		case AWS_ERROR_RESOURCES:
+			return "resources";
 		case AWS_ERROR_CREDENTIALS:
 			return "credentials";
 		case AWS_ERROR_CLOCK:

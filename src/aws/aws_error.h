@@ -20,6 +20,8 @@ typedef enum AwsErrorClass
 	AWS_ERROR_TRANSIENT,		/* network, 5xx, garbage: try again */
 	AWS_ERROR_THROTTLED,		/* try again, slower */
 	AWS_ERROR_TIMEOUT,			/* our own deadline passed */
+	AWS_ERROR_RESOURCES,		/* this process lacks descriptors or memory:
+								 * says nothing about the other side */
 	AWS_ERROR_CREDENTIALS,		/* refused key, token or signature */
 	AWS_ERROR_CLOCK,			/* signature refused for its date */
 	AWS_ERROR_NO_QUEUE,			/* no such queue, or no access to it */

@@ -127,6 +127,26 @@ aws_credentials_get(AwsCredentialsProvider *provider,
 	return AWS_CREDENTIALS_OK;
 }
 
+static bool
+same(const char *a, const char *b)
+{
+	if (a == NULL || a[0] == '\0' || b == NULL || b[0] == '\0')
+		return (a == NULL || a[0] == '\0') && (b == NULL || b[0] == '\0');
+	return strcmp(a, b) == 0;
+}
+
+bool
+aws_credentials_are(const AwsCredentialsProvider *provider,
+					const AwsCredentials *credentials)
+{
+	if (!provider->is_static)
+		return credentials->access_key_id == NULL;
+	return credentials->access_key_id != NULL &&
+		same(provider->access_key_id, credentials->access_key_id) &&
+		same(provider->secret_access_key, credentials->secret_access_key) &&
+		same(provider->session_token, credentials->session_token);
+}
+
 /* Neither source has other keys to offer. */
 bool
 aws_credentials_invalidate(AwsCredentialsProvider *provider)

@@ -53,6 +53,13 @@ extern AwsCredentialsStatus aws_credentials_get(AwsCredentialsProvider *provider
 												AwsCredentials *credentials,
 												AwsError *error);
 
+/*
+ * Does the provider hand out just these?  No key id at all stands for those
+ * of the default chain.
+ */
+extern bool aws_credentials_are(const AwsCredentialsProvider *provider,
+								const AwsCredentials *credentials);
+
 /* The keys were refused: fetch others if there can be others. True if so. */
 extern bool aws_credentials_invalidate(AwsCredentialsProvider *provider);
 

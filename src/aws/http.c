@@ -20,6 +20,11 @@
  *	- curl_global_init() at first use, in the process that uses it; never in
  *	  the postmaster, whose children would share its state.
  *
+ * Descriptors are the process's, not ours: each one is asked for first, of
+ * the hooks in AwsFdHooks, and given back.  A request that was refused one
+ * fails with AWS_ERROR_RESOURCES, which says nothing about the server that it
+ * was meant for.
+ *
  * Beyond our control: on a kept-alive connection that dies before the first
  * byte of a reply libcurl repeats the request on a new one, POST or not.  For
  * everything but sends to standard queues that is harmless; where it matters
@@ -36,6 +41,7 @@
 #include <curl/curl.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -47,6 +53,8 @@
 #define MAX_ERROR_REPLY		(64 * 1024)
 #define FIRST_BUFFER		4096
 #define DEFAULT_CONNECTIONS	64	/* kept alive */
+#define POOL_FDS			4	/* the epoll set, and what a multi handle opens */
+#define RESOLVER_FDS		2	/* by which libcurl's thread tells that it is done */
 
 struct HttpRequest
 {
@@ -55,7 +63,10 @@ struct HttpRequest
 	HttpRequest *older;			/* all requests of the pool */
 	CURL	   *easy;
 	struct curl_slist *headers;
+	char	   *ca_file;		/* set in easy; NULL: libcurl's default */
 	bool		running;
+	int			resolver_fds;	/* acquired, while a name is looked up */
+	bool		no_descriptor;	/* one was refused */
 	HttpReply	reply;
 	size_t		size;			/* of reply.body */
 	size_t		max_reply;
@@ -79,9 +90,13 @@ struct HttpPool
 	HttpRequest *finished;		/* done, completion not yet called */
 	HttpRequest **finished_tail;
 	HttpRequest *all;
-	char	   *ca_file;
 	char	   *user_agent;
 };
+
+static AwsFdHooks fd_hooks;
+
+static const char no_descriptor_text[] =
+"this process has no file descriptor left for another connection";
 
 static int64
 now_ms(void)
@@ -107,7 +122,98 @@ restore_signals(const sigset_t *saved)
 	sigprocmask(SIG_SETMASK, saved, NULL);
 }
 
+/* ---- descriptors ---- */
+
+void
+aws_http_set_fd_hooks(const AwsFdHooks *hooks)
+{
+	fd_hooks = *hooks;
+}
+
+static void
+release_fds(int n)
+{
+	for (int i = 0; i < n && fd_hooks.release != NULL; i++)
+		fd_hooks.release();
+}
+
+/* All of them or none. */
+static bool
+acquire_fds(int n)
+{
+	for (int i = 0; i < n && fd_hooks.acquire != NULL; i++)
+	{
+		if (!fd_hooks.acquire())
+		{
+			release_fds(i);
+			return false;
+		}
+	}
+	return true;
+}
+
+static void
+release_resolver(HttpRequest *request)
+{
+	release_fds(request->resolver_fds);
+	request->resolver_fds = 0;
+}
+
 /* ---- callbacks of libcurl: none may throw ---- */
+
+static curl_socket_t
+open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	HttpRequest *request = arg;
+	int			fd;
+
+	(void) purpose;
+	release_resolver(request);
+	if (!acquire_fds(1))
+	{
+		request->no_descriptor = true;
+		return CURL_SOCKET_BAD;
+	}
+	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	if (fd < 0)
+	{
+		request->no_descriptor = errno == EMFILE || errno == ENFILE ||
+			errno == ENOBUFS || errno == ENOMEM;
+		release_fds(1);
+		return CURL_SOCKET_BAD;
+	}
+	return fd;
+}
+
+/* May be called long after the request for which the socket was opened. */
+static int
+close_socket(void *arg, curl_socket_t fd)
+{
+	(void) arg;
+	release_fds(1);
+	return close(fd);
+}
+
+/*
+ * A name is about to be looked up, by a thread.  If the request is cancelled
+ * meanwhile, the thread's descriptors live on for a while uncounted.
+ */
+static int
+resolver_start(void *state, void *reserved, void *arg)
+{
+	HttpRequest *request = arg;
+
+	(void) state;
+	(void) reserved;
+	release_resolver(request);
+	if (!acquire_fds(RESOLVER_FDS))
+	{
+		request->no_descriptor = true;
+		return 1;
+	}
+	request->resolver_fds = RESOLVER_FDS;
+	return 0;
+}
 
 static int
 socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *socketp)
@@ -261,8 +367,7 @@ header_callback(char *data, size_t size, size_t nmemb, void *arg)
 /* ---- pool ---- */
 
 HttpPool *
-http_pool_create(const char *ca_file, const char *user_agent, int connections,
-				 AwsError *error)
+http_pool_create(const char *user_agent, int connections, AwsError *error)
 {
 	static bool initialised = false;
 	HttpPool   *pool;
@@ -290,6 +395,12 @@ http_pool_create(const char *ca_file, const char *user_agent, int connections,
 		return NULL;
 	}
 
+	if (!acquire_fds(POOL_FDS))
+	{
+		restore_signals(&saved);
+		aws_error_set(error, AWS_ERROR_RESOURCES, "NoDescriptors", "%s", no_descriptor_text);
+		return NULL;
+	}
 	pool = calloc(1, sizeof(HttpPool));
 	if (pool != NULL)
 	{
@@ -297,7 +408,6 @@ http_pool_create(const char *ca_file, const char *user_agent, int connections,
 		pool->multi = curl_multi_init();
 		pool->timer_at = -1;
 		pool->finished_tail = &pool->finished;
-		pool->ca_file = ca_file != NULL && ca_file[0] ? strdup(ca_file) : NULL;
 		pool->user_agent = strdup(user_agent);
 	}
 	if (pool == NULL || pool->epoll < 0 || pool->multi == NULL || pool->user_agent == NULL)
@@ -308,13 +418,13 @@ http_pool_create(const char *ca_file, const char *user_agent, int connections,
 				close(pool->epoll);
 			if (pool->multi != NULL)
 				curl_multi_cleanup(pool->multi);
-			free(pool->ca_file);
 			free(pool->user_agent);
 			free(pool);
 		}
+		release_fds(POOL_FDS);
 		restore_signals(&saved);
-		aws_error_set(error, AWS_ERROR_TRANSIENT, "NoResources",
-					  "out of memory or file descriptors");
+		aws_error_set(error, AWS_ERROR_RESOURCES, "NoResources",
+					  "this process is out of memory or file descriptors");
 		return NULL;
 	}
 	curl_multi_setopt(pool->multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
@@ -343,13 +453,15 @@ http_pool_destroy(HttpPool *pool)
 		if (request->running)
 			curl_multi_remove_handle(pool->multi, request->easy);
 		curl_easy_cleanup(request->easy);
+		release_resolver(request);
 		curl_slist_free_all(request->headers);
 		free(request->reply.body);
+		free(request->ca_file);
 		free(request);
 	}
 	curl_multi_cleanup(pool->multi);
 	close(pool->epoll);
-	free(pool->ca_file);
+	release_fds(POOL_FDS);
 	free(pool->user_agent);
 	free(pool);
 	restore_signals(&saved);
@@ -376,23 +488,28 @@ http_pool_timeout(const HttpPool *pool)
 
 /* ---- requests ---- */
 
-static HttpRequest *
-new_request(HttpPool *pool)
+/*
+ * Whom the server's certificate must be signed by.  A file replaces the
+ * system's authorities, and libcurl has two kinds of those: a file and a
+ * directory.  Both are set for a proxy that is spoken to by TLS, too; the
+ * options of TLS backends that do not know them are refused, which is well.
+ */
+static bool
+set_authorities(CURL *easy, const char *ca_file)
 {
-	HttpRequest *request = calloc(1, sizeof(HttpRequest));
-	CURL	   *easy;
+	if (ca_file == NULL)
+		return true;			/* as libcurl was built */
+	(void) curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+	(void) curl_easy_setopt(easy, CURLOPT_PROXY_CAPATH, NULL);
+	(void) curl_easy_setopt(easy, CURLOPT_PROXY_CAINFO, ca_file);
+	return curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file) == CURLE_OK;
+}
 
-	if (request == NULL)
-		return NULL;
-	easy = request->easy = curl_easy_init();
-	if (easy == NULL)
-	{
-		free(request);
-		return NULL;
-	}
-	request->pool = pool;
-	request->older = pool->all;
-	pool->all = request;
+/* What all requests of the handle have in common. */
+static bool
+set_options(HttpRequest *request)
+{
+	CURL	   *easy = request->easy;
 
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, request);
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
@@ -405,40 +522,77 @@ new_request(HttpPool *pool)
 	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(easy, CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
-	curl_easy_setopt(easy, CURLOPT_NOPROXY, "localhost,127.0.0.1,::1");
 	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
-	if (pool->ca_file != NULL)
-		curl_easy_setopt(easy, CURLOPT_CAINFO, pool->ca_file);
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
 	curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, MAX_AGE_CONN_S);
 	curl_easy_setopt(easy, CURLOPT_MAXLIFETIME_CONN, MAX_LIFETIME_CONN_S);
 	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
 	curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, 10L);
 	curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, 5L);
-	curl_easy_setopt(easy, CURLOPT_USERAGENT, pool->user_agent);
+	curl_easy_setopt(easy, CURLOPT_USERAGENT, request->pool->user_agent);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, write_callback);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, request);
 	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, header_callback);
 	curl_easy_setopt(easy, CURLOPT_HEADERDATA, request);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, request->curl_error);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, request);
+	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
+	curl_easy_setopt(easy, CURLOPT_RESOLVER_START_FUNCTION, resolver_start);
+	curl_easy_setopt(easy, CURLOPT_RESOLVER_START_DATA, request);
 #if LIBCURL_VERSION_NUM >= 0x075000
 	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, prereq_callback);
 	curl_easy_setopt(easy, CURLOPT_PREREQDATA, request);
 #endif
 	curl_easy_setopt(easy, CURLOPT_POST, 1L);
+	return set_authorities(easy, request->ca_file);
+}
+
+static HttpRequest *
+new_request(HttpPool *pool)
+{
+	HttpRequest *request = calloc(1, sizeof(HttpRequest));
+
+	if (request == NULL)
+		return NULL;
+	request->easy = curl_easy_init();
+	if (request->easy == NULL)
+	{
+		free(request);
+		return NULL;
+	}
+	request->pool = pool;
+	request->older = pool->all;
+	pool->all = request;
+	set_options(request);
 	return request;
 }
 
+/* Handles are used again, for clients with other authorities, too. */
+static bool
+use_ca_file(HttpRequest *request, const char *ca_file)
+{
+	if (ca_file != NULL ? request->ca_file != NULL && strcmp(ca_file, request->ca_file) == 0 :
+		request->ca_file == NULL)
+		return true;
+	free(request->ca_file);
+	request->ca_file = ca_file != NULL ? strdup(ca_file) : NULL;
+	if (ca_file != NULL && request->ca_file == NULL)
+		return false;
+	curl_easy_reset(request->easy);
+	return set_options(request);
+}
+
 HttpRequest *
-http_post(HttpPool *pool, const char *url, const char *const *headers,
+http_post(HttpPool *pool, const HttpTarget *target, const char *const *headers,
 		  int nheaders, const char *body, size_t body_len, long timeout_ms,
 		  size_t max_reply, HttpDone done, void *arg)
 {
 	HttpRequest *request = pool->idle;
 	sigset_t	saved;
-	bool		ok = true;
+	bool		ok;
 
 	block_signals(&saved);
 	if (request != NULL)
@@ -457,9 +611,11 @@ http_post(HttpPool *pool, const char *url, const char *const *headers,
 	request->begun = false;
 	request->too_large = false;
 	request->no_memory = false;
+	request->no_descriptor = false;
 	request->curl_error[0] = '\0';
 	request->done = done;
 	request->arg = arg;
+	ok = use_ca_file(request, target->ca_file);
 	for (int i = 0; i < nheaders && ok; i++)
 	{
 		struct curl_slist *longer = curl_slist_append(request->headers, headers[i]);
@@ -470,7 +626,9 @@ http_post(HttpPool *pool, const char *url, const char *const *headers,
 	}
 
 	ok = ok &&
-		curl_easy_setopt(request->easy, CURLOPT_URL, url) == CURLE_OK &&
+		curl_easy_setopt(request->easy, CURLOPT_URL, target->url) == CURLE_OK &&
+		/* an empty proxy is none; NULL leaves it to the environment */
+		curl_easy_setopt(request->easy, CURLOPT_PROXY, target->direct ? "" : NULL) == CURLE_OK &&
 		curl_easy_setopt(request->easy, CURLOPT_HTTPHEADER, request->headers) == CURLE_OK &&
 		curl_easy_setopt(request->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) body_len) == CURLE_OK &&
 		curl_easy_setopt(request->easy, CURLOPT_POSTFIELDS, body) == CURLE_OK &&
@@ -493,6 +651,7 @@ http_post(HttpPool *pool, const char *url, const char *const *headers,
 static void
 recycle(HttpRequest *request)
 {
+	release_resolver(request);
 	curl_slist_free_all(request->headers);
 	request->headers = NULL;
 	free(request->reply.body);
@@ -530,6 +689,28 @@ http_cancel(HttpRequest *request)
 	restore_signals(&saved);
 }
 
+/*
+ * The code that stands for libcurl's in an error.  A log has one line for a
+ * kind of error, so one fault has to have one: which of these it is depends
+ * on the moment at which libcurl notices, and on its version.
+ */
+static int
+representative(CURLcode result)
+{
+	switch (result)
+	{
+		case CURLE_UNSUPPORTED_PROTOCOL:	/* "Received HTTP/0.9" */
+		case CURLE_WEIRD_SERVER_REPLY:
+			return CURLE_WEIRD_SERVER_REPLY;
+		case CURLE_GOT_NOTHING: /* the connection was closed, */
+		case CURLE_SEND_ERROR:	/* or reset */
+		case CURLE_RECV_ERROR:
+			return CURLE_GOT_NOTHING;
+		default:
+			return result;
+	}
+}
+
 /* What a failure of libcurl's means. */
 static void
 set_curl_error(HttpRequest *request)
@@ -537,6 +718,14 @@ set_curl_error(HttpRequest *request)
 	HttpReply  *reply = &request->reply;
 	AwsErrorClass class = AWS_ERROR_TRANSIENT;
 	char		code[32];
+
+	/* of several addresses the last one may have failed otherwise */
+	if (request->no_descriptor && !reply->sent)
+	{
+		aws_error_set(&reply->error, AWS_ERROR_RESOURCES, "NoDescriptors", "%s",
+					  no_descriptor_text);
+		return;
+	}
 
 	switch (request->result)
 	{
@@ -552,10 +741,15 @@ set_curl_error(HttpRequest *request)
 		case CURLE_URL_MALFORMAT:
 			class = AWS_ERROR_CONFIGURATION;
 			break;
+		case CURLE_OUT_OF_MEMORY:
+			class = AWS_ERROR_RESOURCES;
+			break;
 		default:
+			if (request->no_memory)
+				class = AWS_ERROR_RESOURCES;
 			break;
 	}
-	snprintf(code, sizeof(code), "Curl%d", (int) request->result);
+	snprintf(code, sizeof(code), "Curl%d", representative(request->result));
 	if (request->too_large)
 		aws_error_set(&reply->error, class, code, "the reply is larger than %zu bytes",
 					  request->max_reply);

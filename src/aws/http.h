@@ -27,11 +27,33 @@ typedef struct HttpReply
 	AwsError	error;			/* class AWS_ERROR_NONE: there is a reply */
 } HttpReply;
 
+/* Where a request goes. */
+typedef struct HttpTarget
+{
+	const char *url;
+	const char *ca_file;		/* PEM bundle; NULL: libcurl's default */
+	bool		direct;			/* through no proxy, whatever the environment says */
+} HttpTarget;
+
+/*
+ * How the process counts its descriptors.  acquire is asked before each that
+ * is opened, and may refuse; release is told when it is closed.  Both are
+ * called from inside libcurl: they must not throw.
+ */
+typedef struct AwsFdHooks
+{
+	bool		(*acquire) (void);
+	void		(*release) (void);
+} AwsFdHooks;
+
+/* Once, before the first pool is made; without it nothing is counted. */
+extern void aws_http_set_fd_hooks(const AwsFdHooks *hooks);
+
 typedef void (*HttpDone) (HttpReply *reply, void *arg);
 
 /* connections: that are kept alive, at most; 0: a default. */
-extern HttpPool *http_pool_create(const char *ca_file, const char *user_agent,
-								  int connections, AwsError *error);
+extern HttpPool *http_pool_create(const char *user_agent, int connections,
+								  AwsError *error);
 extern void http_pool_destroy(HttpPool *pool);
 extern int	http_pool_fd(const HttpPool *pool);
 extern long http_pool_timeout(const HttpPool *pool);	/* ms; -1: none */
@@ -40,10 +62,10 @@ extern long http_pool_timeout(const HttpPool *pool);	/* ms; -1: none */
 extern void http_pool_poll(HttpPool *pool);
 
 /*
- * POST.  url, headers and body have to stay as they are until the request is
- * done or cancelled.  NULL if out of memory.
+ * POST.  Headers and body have to stay as they are until the request is done
+ * or cancelled; the target is copied.  NULL if out of memory.
  */
-extern HttpRequest *http_post(HttpPool *pool, const char *url,
+extern HttpRequest *http_post(HttpPool *pool, const HttpTarget *target,
 							  const char *const *headers, int nheaders,
 							  const char *body, size_t body_len,
 							  long timeout_ms, size_t max_reply,

@@ -63,6 +63,7 @@ struct SqsCall
 	int64		skew_ms;		/* correction of the clock it is signed with */
 	bool		extra_used;		/* the attempt after a clock or key correction */
 	HttpRequest *request;
+	SqsCallUsage usage;			/* not yet taken */
 	char	   *headers[NHEADERS];
 	SqsCallDone done;
 	void	   *arg;
@@ -85,14 +86,16 @@ struct SqsCall
 struct SqsClient
 {
 	HttpPool   *pool;
+	HttpPool   *own_pool;		/* NULL: pool is shared */
+	char	   *ca_file;
 	char	   *endpoint;		/* without a slash at the end; NULL: the queue URL's */
 	char		region[33];
-	bool		allow_http;
+	bool		direct;			/* the endpoint is this machine: through no proxy */
 	AwsCredentialsProvider *credentials;
 	SigV4Key	key;
 	SqsClientStats stats;
 	SqsCall    *calls;
-	uint64		turn;			/* counts polls */
+	uint64		turn;			/* counts turns, see sqs_client_go_on() */
 };
 
 static int64
@@ -114,13 +117,13 @@ sqs_client_create(const SqsClientOptions *options, AwsError *error)
 	AwsUrl		url;
 	char		derived[300];
 	const char *endpoint = options->endpoint;
+	bool		no_memory = false;
 
 	if (client == NULL)
 	{
-		aws_error_set(error, AWS_ERROR_TRANSIENT, "NoResources", "out of memory");
+		aws_error_set(error, AWS_ERROR_RESOURCES, "NoResources", "out of memory");
 		return NULL;
 	}
-	client->allow_http = options->allow_http;
 	client->credentials = options->credentials;
 
 	if (endpoint != NULL && !aws_endpoint_is_valid(endpoint, options->allow_http, &why))
@@ -152,14 +155,23 @@ sqs_client_create(const SqsClientOptions *options, AwsError *error)
 	if (endpoint == NULL && aws_sqs_endpoint(client->region, derived, sizeof(derived)))
 		endpoint = derived;
 
+	client->direct = aws_url_parse(endpoint, &url, &why) && aws_host_is_loopback(url.host);
 	client->endpoint = strdup(endpoint);
-	client->pool = http_pool_create(options->ca_file, options->user_agent,
-									options->connections, error);
-	if (client->pool == NULL || client->endpoint == NULL)
+	if (options->ca_file != NULL && options->ca_file[0] != '\0')
 	{
-		http_pool_destroy(client->pool);
-		free(client->endpoint);
-		free(client);
+		client->ca_file = strdup(options->ca_file);
+		no_memory = client->ca_file == NULL;
+	}
+	if (client->endpoint == NULL || no_memory)
+		aws_error_set(error, AWS_ERROR_RESOURCES, "NoResources", "out of memory");
+	else if (options->pool != NULL)
+		client->pool = options->pool;
+	else
+		client->pool = client->own_pool =
+			http_pool_create(options->user_agent, options->connections, error);
+	if (client->pool == NULL)
+	{
+		sqs_client_destroy(client);
 		return NULL;
 	}
 	if (client->endpoint[strlen(client->endpoint) - 1] == '/')
@@ -235,8 +247,9 @@ sqs_client_destroy(SqsClient *client)
 		return;
 	while (client->calls != NULL)
 		sqs_call_abandon(client->calls);
-	http_pool_destroy(client->pool);
+	http_pool_destroy(client->own_pool);
 	sigv4_key_wipe(&client->key);
+	free(client->ca_file);
 	free(client->endpoint);
 	free(client);
 }
@@ -247,10 +260,16 @@ sqs_client_fd(const SqsClient *client)
 	return http_pool_fd(client->pool);
 }
 
-long
-sqs_client_timeout(const SqsClient *client)
+bool
+sqs_client_is_idle(const SqsClient *client)
 {
-	long		timeout = http_pool_timeout(client->pool);
+	return client->calls == NULL;
+}
+
+long
+sqs_client_next(const SqsClient *client)
+{
+	long		timeout = -1;
 	int64		now = 0;
 
 	for (SqsCall *call = client->calls; call != NULL; call = call->next)
@@ -266,6 +285,15 @@ sqs_client_timeout(const SqsClient *client)
 			timeout = left;
 	}
 	return timeout;
+}
+
+long
+sqs_client_timeout(const SqsClient *client)
+{
+	long		timeout = http_pool_timeout(client->pool);
+	long		next = sqs_client_next(client);
+
+	return timeout < 0 || (next >= 0 && next < timeout) ? next : timeout;
 }
 
 const SqsClientStats *
@@ -354,6 +382,7 @@ send_attempt(SqsCall *call)
 	char		authorization[1024];
 	struct timeval tv;
 	AwsCredentialsStatus status;
+	HttpTarget	where = {call->url, client->ca_file, client->direct};
 	bool		ok = true;
 
 	free_headers(call);
@@ -400,7 +429,7 @@ send_attempt(SqsCall *call)
 	call->go_on_at = 0;
 	call->attempts++;
 	if (ok)
-		call->request = http_post(client->pool, call->url,
+		call->request = http_post(client->pool, &where,
 								  (const char *const *) call->headers, n,
 								  call->body.data, call->body.len,
 								  (long) (call->deadline - now_ms()),
@@ -409,7 +438,7 @@ send_attempt(SqsCall *call)
 								  reply_done, call);
 	if (call->request == NULL)
 	{
-		aws_error_set(&call->error, AWS_ERROR_TRANSIENT, "NoResources",
+		aws_error_set(&call->error, AWS_ERROR_RESOURCES, "NoResources",
 					  "the request cannot be sent: out of memory");
 		return false;
 	}
@@ -417,6 +446,8 @@ send_attempt(SqsCall *call)
 	if (call->attempts > 1)
 		client->stats.retries++;
 	client->stats.bytes_sent += call->body.len;
+	call->usage.requests++;
+	call->usage.bytes_sent += call->body.len;
 	return true;
 }
 
@@ -509,6 +540,7 @@ reply_done(HttpReply *reply, void *arg)
 
 	call->request = NULL;
 	client->stats.bytes_received += reply->len;
+	call->usage.bytes_received += reply->len;
 	free(call->reply);
 	call->reply = reply->body;
 	call->reply_len = reply->len;
@@ -564,19 +596,16 @@ reply_done(HttpReply *reply, void *arg)
 		finish(call);
 }
 
+/*
+ * Calls whose next attempt is due; each look starts anew, lists change.
+ * What a completion starts in here has its turn the next time.
+ */
 void
-sqs_client_poll(SqsClient *client)
+sqs_client_go_on(SqsClient *client)
 {
-	int64		now;
+	int64		now = now_ms();
 
 	client->turn++;
-	http_pool_poll(client->pool);
-
-	/*
-	 * Calls whose next attempt is due; each look starts anew, lists change.
-	 * What a completion starts in here has its turn at the next poll.
-	 */
-	now = now_ms();
 	for (;;)
 	{
 		SqsCall    *call = client->calls;
@@ -596,6 +625,13 @@ sqs_client_poll(SqsClient *client)
 		else if (!send_attempt(call))
 			finish(call);
 	}
+}
+
+void
+sqs_client_poll(SqsClient *client)
+{
+	http_pool_poll(client->pool);
+	sqs_client_go_on(client);
 }
 
 /* ---- starting calls ---- */
@@ -643,7 +679,7 @@ start(SqsCall *call)
 	}
 	if (call->host == NULL || call->body.failed)
 	{
-		aws_error_set(&call->error, AWS_ERROR_TRANSIENT, "NoResources", "out of memory");
+		aws_error_set(&call->error, AWS_ERROR_RESOURCES, "NoResources", "out of memory");
 		finish_later(call);
 	}
 	else if (!send_attempt(call))
@@ -813,6 +849,13 @@ long
 sqs_call_elapsed_ms(const SqsCall *call)
 {
 	return (long) (call->ended - call->started);
+}
+
+void
+sqs_call_take_usage(SqsCall *call, SqsCallUsage *usage)
+{
+	*usage = call->usage;
+	memset(&call->usage, 0, sizeof(call->usage));
 }
 
 size_t

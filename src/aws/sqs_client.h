@@ -29,6 +29,7 @@
 
 #include "aws/aws_error.h"
 #include "aws/credentials.h"
+#include "aws/http.h"
 #include "aws/sqs_protocol.h"
 
 typedef struct SqsClient SqsClient;
@@ -41,7 +42,10 @@ typedef struct SqsClientOptions
 	bool		allow_http;		/* plain http to other than loopback hosts */
 	const char *ca_file;		/* PEM bundle; NULL: libcurl's default */
 	const char *user_agent;		/* "sqsbridge/1.0 ..." */
-	int			connections;	/* kept alive, at most; 0: 64 */
+	int			connections;	/* kept alive, at most; 0: 64.  Of a pool of its
+								 * own only */
+	HttpPool   *pool;			/* shared with other clients, owned by the
+								 * caller; NULL: one of its own */
 	AwsCredentialsProvider *credentials;	/* owned by the caller */
 } SqsClientOptions;
 
@@ -54,6 +58,14 @@ typedef struct SqsClientStats
 	uint64		bytes_received;
 	int64		clock_skew_ms;	/* server minus local, as corrected for */
 } SqsClientStats;
+
+/* What one call has cost, see sqs_call_take_usage(). */
+typedef struct SqsCallUsage
+{
+	uint64		requests;		/* HTTP requests sent */
+	uint64		bytes_sent;		/* HTTP bodies */
+	uint64		bytes_received;
+} SqsCallUsage;
 
 /*
  * Called once when the call has ended.  sqs_call_error() tells how; on
@@ -74,12 +86,19 @@ extern void sqs_client_destroy(SqsClient *client);
 extern int	sqs_client_fd(const SqsClient *client);
 extern long sqs_client_timeout(const SqsClient *client);	/* ms; -1 = none */
 extern void sqs_client_poll(SqsClient *client);
-extern const SqsClientStats *sqs_client_stats(const SqsClient *client);
 
 /*
- * Use another queue URL origin or credentials from now on?  Create another
- * client: a client is cheap and is replaced when its configuration changes.
+ * Clients that share a pool are waited for together: on the pool's descriptor
+ * and time, and the earliest time of each client; then the pool is polled,
+ * and each client goes on.  These are the client's part of that.
  */
+extern long sqs_client_next(const SqsClient *client);	/* ms; -1 = none */
+extern void sqs_client_go_on(SqsClient *client);
+
+/* No call is under way. */
+extern bool sqs_client_is_idle(const SqsClient *client);
+
+extern const SqsClientStats *sqs_client_stats(const SqsClient *client);
 
 /*
  * Starting calls.  deadline_ms is the time from now within which the call
@@ -143,6 +162,12 @@ extern const SqsReceivedMessage *sqs_call_message(const SqsCall *call, int i);
 extern int	sqs_call_nentries(const SqsCall *call);
 extern const SqsBatchEntry *sqs_call_entry(const SqsCall *call, int i);
 extern long sqs_call_elapsed_ms(const SqsCall *call);
+
+/*
+ * What the call has cost since this was last asked for, at any time between
+ * its start and its end: who shares a client keeps his own account by it.
+ */
+extern void sqs_call_take_usage(SqsCall *call, SqsCallUsage *usage);
 
 /*
  * Bytes of memory the finished call holds (the reply buffer, mostly), for

@@ -182,7 +182,8 @@ renew(const Server *server, int n)
 /* ---- the client ---- */
 
 static SqsClient *
-new_client(const char *endpoint, AwsCredentialsProvider *credentials, const char *ca_file)
+new_client_of(HttpPool *pool, const char *endpoint, AwsCredentialsProvider *credentials,
+			  const char *ca_file)
 {
 	SqsClientOptions options;
 	AwsError	error;
@@ -194,10 +195,17 @@ new_client(const char *endpoint, AwsCredentialsProvider *credentials, const char
 	options.user_agent = "sqsbridge-unit-test";
 	options.credentials = credentials;
 	options.ca_file = ca_file;
+	options.pool = pool;
 	client = sqs_client_create(&options, &error);
 	if (client == NULL)
 		printf("# no client: %s\n", error.message);
 	return client;
+}
+
+static SqsClient *
+new_client(const char *endpoint, AwsCredentialsProvider *credentials, const char *ca_file)
+{
+	return new_client_of(NULL, endpoint, credentials, ca_file);
 }
 
 static int64
@@ -772,6 +780,129 @@ clock_skew(const Server *server, AwsCredentialsProvider *good)
 	renew(server, 0);
 }
 
+/* A port on which somebody listens who never answers; -1 if there is none. */
+static int
+listen_somewhere(int *port)
+{
+	struct sockaddr_in address;
+	socklen_t	len = sizeof(address);
+	int			listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+	memset(&address, 0, sizeof(address));
+	address.sin_family = AF_INET;
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (bind(listener, (struct sockaddr *) &address, sizeof(address)) < 0 ||
+		listen(listener, 16) < 0 ||
+		getsockname(listener, (struct sockaddr *) &address, &len) < 0)
+		printf("# no port to be had\n");
+	*port = ntohs(address.sin_port);
+	return listener;
+}
+
+/* Which requests go through the proxy that the environment asks for. */
+static void
+proxies(AwsCredentialsProvider *good)
+{
+	static const struct
+	{
+		const char *endpoint;
+		const char *no_proxy;
+		bool		proxied;
+	}			cases[] =
+	{
+		{"http://127.0.0.1:1", NULL, false},
+		{"http://127.0.0.2:1", NULL, false},
+		{"http://[::1]:1", NULL, false},
+		{"http://localhost:1", NULL, false},
+		{"http://sqs.us-east-1.localhost:1", NULL, false},
+		{"https://127.0.0.2:1", NULL, false},
+		{"https://192.0.2.1", NULL, true},
+		{"https://192.0.2.1", "192.0.2.1", false},
+		{"https://192.0.2.1", "127.0.0.1,example.com", true},
+		{"https://sqs.us-east-1.example.com", ".example.com", false},
+		{"https://sqs.us-east-1.example.com", NULL, true},
+	};
+	static const char *const names[] = {"http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy"};
+	char		proxy[64];
+	int			port;
+	int			listener = listen_somewhere(&port);
+
+	snprintf(proxy, sizeof(proxy), "http://127.0.0.1:%d", port);
+	for (size_t i = 0; i < lengthof(names); i++)
+		setenv(names[i], proxy, 1);
+	unsetenv("no_proxy");
+	for (size_t i = 0; i < lengthof(cases); i++)
+	{
+		SqsClient  *client = new_client(cases[i].endpoint, good, NULL);
+		SqsCall    *call;
+		int			fd;
+
+		if (cases[i].no_proxy != NULL)
+			setenv("NO_PROXY", cases[i].no_proxy, 1);
+		else
+			unsetenv("NO_PROXY");
+		call = receive(client, "http://127.0.0.1/000000000000/q", 1, 0, 300);
+		ok(sqs_call_error(call) != NULL, "%s: there is nobody", cases[i].endpoint);
+		sqs_call_free(call);
+		fd = accept(listener, NULL, NULL);
+		is_int(fd >= 0, cases[i].proxied, "%s, NO_PROXY %s: %s", cases[i].endpoint,
+			   cases[i].no_proxy ? cases[i].no_proxy : "unset",
+			   cases[i].proxied ? "through the proxy" : "not through the proxy");
+		if (fd >= 0)
+			close(fd);
+		sqs_client_destroy(client);
+	}
+	for (size_t i = 0; i < lengthof(names); i++)
+		unsetenv(names[i]);
+	unsetenv("NO_PROXY");
+	close(listener);
+}
+
+/*
+ * These stand in front of OpenSSL's, to see whether libcurl is told to trust
+ * a directory of authorities.
+ */
+static int	directories = 0;
+
+extern int	X509_STORE_load_path(void *store, const char *path);
+extern int	SSL_CTX_load_verify_dir(void *context, const char *path);
+
+int
+X509_STORE_load_path(void *store, const char *path)
+{
+	(void) store;
+	(void) path;
+	directories++;
+	return 1;
+}
+
+int
+SSL_CTX_load_verify_dir(void *context, const char *path)
+{
+	(void) context;
+	(void) path;
+	directories++;
+	return 1;
+}
+
+/* Clients of one pool trust different authorities, one after the other. */
+static void
+shared_authorities(const Server *server, AwsCredentialsProvider *good, const char *cert)
+{
+	AwsError	error;
+	HttpPool   *pool = http_pool_create("t", 0, &error);
+	SqsClient  *trusting = new_client_of(pool, server->url, good, cert);
+	SqsClient  *other = new_client_of(pool, server->url, good, NULL);
+
+	receive_ends(trusting, server->queue, 10000, AWS_ERROR_NONE, NULL, "a client that trusts");
+	receive_ends(other, server->queue, 10000, AWS_ERROR_CONFIGURATION, "Curl60",
+				 "one that does not, of the same pool");
+	receive_ends(trusting, server->queue, 10000, AWS_ERROR_NONE, NULL, "the first again");
+	sqs_client_destroy(trusting);
+	sqs_client_destroy(other);
+	http_pool_destroy(pool);
+}
+
 static void
 tls(AwsCredentialsProvider *good)
 {
@@ -797,12 +928,16 @@ tls(AwsCredentialsProvider *good)
 		receive_ends(client, server.queue, 10000, AWS_ERROR_CONFIGURATION, "Curl60", "an untrusted certificate");
 		is_int(sqs_client_stats(client)->retries, 0, "is not tried again");
 		sqs_client_destroy(client);
+		ok(directories > 0, "without a file the system's directory of authorities is used");
+		directories = 0;
 		client = new_client(server.url, good, cert);
 		receive_ends(client, server.queue, 10000, AWS_ERROR_NONE, NULL, "a trusted one");
 		sqs_client_destroy(client);
+		is_int(directories, 0, "with one it is not");
 		client = new_client(server.url, good, "/nonexistent/ca.pem");
 		receive_ends(client, server.queue, 10000, AWS_ERROR_CONFIGURATION, NULL, "no CA file");
 		sqs_client_destroy(client);
+		shared_authorities(&server, good, cert);
 	}
 	stop_server(&server);
 	unlink(cert);
@@ -882,6 +1017,135 @@ no_answer(AwsCredentialsProvider *good)
 	close(listener);
 }
 
+/* ---- descriptors, and clients that share them ---- */
+
+static int	fds_held = 0;
+static int	fds_allowed = 0;
+
+static bool
+acquire_fd(void)
+{
+	if (fds_held >= fds_allowed)
+		return false;
+	fds_held++;
+	return true;
+}
+
+static void
+release_fd(void)
+{
+	fds_held--;
+}
+
+static void
+count_completion(SqsCall *call, void *arg)
+{
+	int		   *counts = arg;
+	const AwsError *error = sqs_call_error(call);
+
+	counts[0]++;
+	if (error != NULL && error->class == AWS_ERROR_RESOURCES &&
+		strcmp(error->code, "NoDescriptors") == 0 && !error->may_be_done)
+		counts[1]++;
+	else if (error != NULL)
+		printf("# %s: %s\n", error->code, error->message);
+	sqs_call_free(call);
+}
+
+static void
+descriptors(const Server *server, AwsCredentialsProvider *good)
+{
+	static const AwsFdHooks hooks = {acquire_fd, release_fd};
+	static const AwsFdHooks no_hooks = {NULL, NULL};
+	AwsError	error;
+	HttpPool   *pool;
+	SqsClient  *clients[8];
+	SqsClient  *client;
+	SqsCall    *call;
+	SqsCallUsage usage;
+	Wait		wait = {0, NULL};
+	int			counts[2] = {0, 0};
+	int			fresh;
+	int			with_pool;
+	int64		until = now_ms() + 60000;
+
+	renew(server, 0);
+	aws_http_set_fd_hooks(&hooks);
+	fds_allowed = 2;
+	memset(&error, 0, sizeof(error));
+	ok(http_pool_create("t", 0, &error) == NULL && error.class == AWS_ERROR_RESOURCES,
+	   "without descriptors there is no pool");
+	is_int(fds_held, 0, "and none is kept");
+
+	/* eight clients, of one pool, with three connections between them */
+	fds_allowed = 1000;
+	pool = http_pool_create("t", 0, &error);
+	with_pool = fds_held;
+	for (int i = 0; i < 8; i++)
+		clients[i] = new_client_of(pool, server->url, good, NULL);
+	is_int(fds_held, with_pool, "a client of a pool needs no descriptor");
+	ok(sqs_client_is_idle(clients[0]), "a client without calls is idle");
+	fds_allowed = with_pool + 3;
+	for (int i = 0; i < 8; i++)
+		sqs_start_receive(clients[i], server->queue, 1, 1, -1, 20000, count_completion, counts);
+	ok(!sqs_client_is_idle(clients[0]), "one with a call is not");
+	while (counts[0] < 8 && now_ms() < until)
+	{
+		struct pollfd fd = {http_pool_fd(pool), POLLIN, 0};
+		long		timeout = http_pool_timeout(pool);
+
+		for (int i = 0; i < 8; i++)
+		{
+			long		next = sqs_client_next(clients[i]);
+
+			if (next >= 0 && (timeout < 0 || next < timeout))
+				timeout = next;
+		}
+		poll(&fd, 1, timeout < 0 || timeout > 1000 ? 1000 : (int) timeout);
+		http_pool_poll(pool);
+		for (int i = 0; i < 8; i++)
+			sqs_client_go_on(clients[i]);
+	}
+	is_int(counts[0], 8, "eight calls end");
+	is_int(counts[1], 5, "five for want of a descriptor, which is nobody's fault");
+	ok(sqs_client_is_idle(clients[0]), "the client is idle again");
+
+	/* what is kept open is used again, whoever opened it */
+	fresh = fds_held;
+	fds_allowed = fresh;
+	receive_ends(clients[7], server->queue, 10000, AWS_ERROR_NONE, NULL, "a kept connection serves another client");
+
+	/* its account, in pieces */
+	call = sqs_start_receive(clients[0], server->queue, 1, 0, -1, 10000, done, &wait);
+	sqs_call_take_usage(call, &usage);
+	ok(usage.requests == 1 && usage.bytes_sent > 0 && usage.bytes_received == 0, "a call that has begun");
+	run(clients[0], &wait, 1);
+	sqs_call_take_usage(call, &usage);
+	ok(usage.requests == 0 && usage.bytes_sent == 0 && usage.bytes_received > 0, "a call that has ended");
+	sqs_call_free(call);
+
+	/* a client that goes while it has a call takes nothing along */
+	sqs_start_receive(clients[0], server->queue, 1, 20, -1, 30000, count_completion, counts);
+	sqs_client_destroy(clients[0]);
+	receive_ends(clients[1], server->queue, 10000, AWS_ERROR_NONE, NULL, "the others go on");
+
+	/* a name to be looked up takes descriptors, too, for a while */
+	fds_allowed = fds_held + 1;
+	client = new_client_of(pool, "http://sqs.us-east-1.localhost:1", good, NULL);
+	receive_ends(client, server->queue, 10000, AWS_ERROR_RESOURCES, "NoDescriptors", "none to look up a name");
+	fds_allowed = 1000;
+	fresh = fds_held;
+	receive_ends(client, server->queue, 10000, AWS_ERROR_TRANSIENT, NULL, "with some, there is nobody");
+	is_int(fds_held, fresh, "and they are given back");
+	sqs_client_destroy(client);
+	for (int i = 1; i < 8; i++)
+		sqs_client_destroy(clients[i]);
+	http_pool_destroy(pool);
+	is_int(fds_held, 0, "all are given back");
+	aws_http_set_fd_hooks(&no_hooks);
+	renew(server, 0);
+}
+
 /* An owner that asks again at once when a call fails. */
 typedef struct Again
 {
@@ -941,7 +1205,9 @@ test_client(void)
 		sqs_client_destroy(client);
 		clock_skew(&server, good);
 		no_answer(good);
+		descriptors(&server, good);
 	}
+	proxies(good);
 	stop_server(&server);
 	tls(good);
 	rmdir(directory);
