@@ -196,6 +196,8 @@ sqlstate_of(AwsErrorClass class, int http_status, const char *code)
 			return ERRCODE_INSUFFICIENT_RESOURCES;
 		case AWS_ERROR_CONFIGURATION:
 			return ERRCODE_INSUFFICIENT_PRIVILEGE;
+		case AWS_ERROR_UNKNOWN:
+			return ERRCODE_FDW_ERROR;
 		case AWS_ERROR_REQUEST:
 			return ERRCODE_INVALID_PARAMETER_VALUE;
 		default:

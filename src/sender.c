@@ -13,8 +13,13 @@
  *
  *	- of the request: the queue is out of reach, out of order or refuses our
  *	  keys.  Its messages wait, and the queue pauses, 0.5 s and doubling up to
- *	  a minute.  A request that SQS refuses for what it is, is taken apart: each
- *	  of its messages is sent alone, until the bad one is known;
+ *	  a minute.  A request that SQS refuses for what is in it, is taken apart:
+ *	  each of its messages is sent alone, until the bad one is known;
+ *	- of the request, for a reason that may be in it or not: both.  A message
+ *	  that fails alone waits for itself, and the others go on; it is never
+ *	  given back for a reason that is not known to be its own;
+ *	- of the request, for want of something in this process: it waits a moment,
+ *	  and that says nothing about the queue;
  *	- of an entry that is not the sender's fault: the entry is tried again
  *	  after a delay of its own, and its group waits for it.  If that happens
  *	  to all of several entries it is the queue that is failing, and pauses;
@@ -24,7 +29,6 @@
  */
 #include "postgres.h"
 
-
 #include "sender.h"
 #include "worker/worker.h"
 
@@ -33,6 +37,7 @@
 #define ENTRY_RETRY_MS		200
 #define ENTRY_RETRY_MAX_MS	60000
 #define MAX_MISMATCHES		3
+#define SHORTAGE_PAUSE_MS	500
 
 struct SendGroup
 {
@@ -240,6 +245,20 @@ keep_item(Sender *sender, SendItem *item, int64 not_before, int64 now)
 	}
 }
 
+/* The item has failed for itself once more. */
+static void
+note_trouble(Sender *sender, SendItem *item)
+{
+	if (item->attempts++ == 0)
+		sender->troubled++;
+}
+
+static int64
+retry_at(const SendItem *item, int64 now)
+{
+	return now + sqs_backoff_ms(item->attempts, ENTRY_RETRY_MS, ENTRY_RETRY_MAX_MS);
+}
+
 void
 sender_put_back(Sender *sender, SendBatch *batch, int64 now)
 {
@@ -271,28 +290,15 @@ sender_pause(Sender *sender, int64 now)
 }
 
 /*
- * Does SQS refuse the request for what is in it?  Who answers without a code
- * of SQS's (a proxy, a wrong endpoint), or does not know the operation, says
- * nothing about the messages.
+ * May a refusal that is not known to be about a message be about one?  Who
+ * answers without a code of SQS's (a proxy, a wrong endpoint) says nothing
+ * about the messages, unless it is that there is too much of them.
  */
 static bool
-is_about_messages(const AwsError *error)
+may_be_about_messages(const AwsError *error)
 {
-	static const char *const others[] = {
-		"UnknownOperationException", "InvalidAction", "UnsupportedOperation",
-		"ResourceNotFoundException"
-	};
-
-	if (error->class != AWS_ERROR_REQUEST)
-		return false;
-	if (strncmp(error->code, "Http", 4) == 0)
-		return error->http_status == 413;
-	for (size_t i = 0; i < lengthof(others); i++)
-	{
-		if (strcmp(error->code, others[i]) == 0)
-			return false;
-	}
-	return true;
+	return error->class == AWS_ERROR_UNKNOWN &&
+		(strncmp(error->code, "Http", 4) != 0 || error->http_status == 413);
 }
 
 /*
@@ -317,7 +323,8 @@ sender_finish(Sender *sender, SendBatch *batch, SqsCall *call, int64 now,
 			  SendItemDone done, void *arg)
 {
 	const AwsError *error = sqs_call_error(call);
-	bool		about_messages = error != NULL && is_about_messages(error);
+	bool		about_messages = error != NULL && error->class == AWS_ERROR_REQUEST;
+	bool		perhaps = error != NULL && may_be_about_messages(error);
 	bool		give_up = false;
 
 	sender->requests--;
@@ -332,6 +339,8 @@ sender_finish(Sender *sender, SendBatch *batch, SqsCall *call, int64 now,
 			sender->paused_until = 0;
 		}
 	}
+	else if (error->class == AWS_ERROR_RESOURCES && sender->max_attempts == 0)
+		sender->paused_until = Max(sender->paused_until, now + SHORTAGE_PAUSE_MS);
 	else if (!about_messages)
 	{
 		sender_pause(sender, now);
@@ -351,8 +360,13 @@ sender_finish(Sender *sender, SendBatch *batch, SqsCall *call, int64 now,
 				outcome = batch->n > 1 ? SEND_RETRY : SEND_REFUSED;
 			else
 				outcome = give_up ? SEND_REFUSED : SEND_RETRY;
-			item->alone = item->alone || about_messages;
-			if (outcome == SEND_RETRY)
+			item->alone = item->alone || about_messages || perhaps;
+			if (outcome == SEND_RETRY && perhaps && batch->n == 1)
+			{
+				note_trouble(sender, item);
+				keep_item(sender, item, retry_at(item, now), now);
+			}
+			else if (outcome == SEND_RETRY)
 				keep_item(sender, item, now, now);
 		}
 		else if (entry->ok)
@@ -361,8 +375,7 @@ sender_finish(Sender *sender, SendBatch *batch, SqsCall *call, int64 now,
 		{
 			bool		mismatch = strcmp(entry->code, "ChecksumMismatch") == 0;
 
-			if (item->attempts++ == 0)
-				sender->troubled++;
+			note_trouble(sender, item);
 			if (entry->sender_fault &&
 				(entry->class == AWS_ERROR_REQUEST || sender->max_attempts > 0))
 				outcome = SEND_REFUSED;
@@ -373,9 +386,7 @@ sender_finish(Sender *sender, SendBatch *batch, SqsCall *call, int64 now,
 			else
 			{
 				outcome = SEND_RETRY;
-				keep_item(sender, item,
-						  now + sqs_backoff_ms(item->attempts, ENTRY_RETRY_MS,
-											   ENTRY_RETRY_MAX_MS), now);
+				keep_item(sender, item, retry_at(item, now), now);
 			}
 		}
 		if (outcome != SEND_RETRY)

@@ -6,10 +6,14 @@
  * SQS names an error twice: by its shape ("QueueDoesNotExist", in the body's
  * __type) and by the code of the older query protocol
  * ("AWS.SimpleQueueService.NonExistentQueue", in a header and in the entries
- * of batch replies).  One table knows both.  The HTTP status decides only
- * where there is no code: AWS gives 400 and 403 for the same thing.
+ * of batch replies).  The header adds whose fault it is.  One table knows
+ * both names; the HTTP status decides only where it knows neither, because
+ * AWS gives 400, 403 and 404 for the same thing.
  *
- * Names: SQS service model and the list of common errors, 2025.
+ * A message is lost to its sender by no class but AWS_ERROR_REQUEST.  So that
+ * has only the codes that are known to be about what a message consists of.
+ * A code that is not in the table says nothing about the message, whatever
+ * its status.
  *
  *-------------------------------------------------------------------------
  */
@@ -29,21 +33,35 @@ typedef struct KnownError
 	AwsErrorClass class;
 } KnownError;
 
+/*
+ * Sources:
+ *	 [S] the SQS API reference and service model, both names (2025)
+ *	 [C] the list of errors common to AWS services (2025)
+ *	 [Q] the common errors of SQS's query API (2008 to 2012), still in use
+ *	 [R] the retry rules of AWS's SDKs (botocore, JS v3, 2026)
+ *	 [O] seen with AWS, on no list
+ */
 static const KnownError known_errors[] = {
+	/* the queue is not there, or may not be seen [S] */
 	{"QueueDoesNotExist", AWS_ERROR_NO_QUEUE},
 	{"NonExistentQueue", AWS_ERROR_NO_QUEUE},
 	{"QueueDeletedRecently", AWS_ERROR_NO_QUEUE},
 	{"InvalidAddress", AWS_ERROR_NO_QUEUE},
+	{"InvalidURI", AWS_ERROR_NO_QUEUE}, /* [Q] */
 
+	/* the receipt handle is of no use any more [S] */
 	{"ReceiptHandleIsInvalid", AWS_ERROR_LEASE_LOST},
 	{"InvalidIdFormat", AWS_ERROR_LEASE_LOST},
 	{"MessageNotInflight", AWS_ERROR_LEASE_LOST},
 
-	{"OverLimit", AWS_ERROR_OVER_LIMIT},
+	{"OverLimit", AWS_ERROR_OVER_LIMIT},	/* [S] */
 
+	/* [S] */
 	{"RequestThrottled", AWS_ERROR_THROTTLED},
 	{"KmsThrottled", AWS_ERROR_THROTTLED},
 	{"KMS.ThrottlingException", AWS_ERROR_THROTTLED},
+	{"PurgeQueueInProgress", AWS_ERROR_THROTTLED},
+	/* [C] [R] */
 	{"Throttling", AWS_ERROR_THROTTLED},
 	{"ThrottlingException", AWS_ERROR_THROTTLED},
 	{"ThrottledException", AWS_ERROR_THROTTLED},
@@ -57,8 +75,8 @@ static const KnownError known_errors[] = {
 	{"SlowDown", AWS_ERROR_THROTTLED},
 	{"PriorRequestNotComplete", AWS_ERROR_THROTTLED},
 	{"EC2ThrottledException", AWS_ERROR_THROTTLED},
-	{"PurgeQueueInProgress", AWS_ERROR_THROTTLED},
 
+	/* [C] [Q] [R] */
 	{"InternalFailure", AWS_ERROR_TRANSIENT},
 	{"InternalError", AWS_ERROR_TRANSIENT},
 	{"InternalServerError", AWS_ERROR_TRANSIENT},
@@ -66,27 +84,52 @@ static const KnownError known_errors[] = {
 	{"ServiceUnavailableException", AWS_ERROR_TRANSIENT},
 	{"RequestTimeout", AWS_ERROR_TRANSIENT},
 	{"RequestTimeoutException", AWS_ERROR_TRANSIENT},
+	{"RequestAbortedException", AWS_ERROR_TRANSIENT},
+	{"MalformedHttpRequestException", AWS_ERROR_TRANSIENT}, /* damaged on its way */
 
+	/* [C] [R] */
 	{"RequestExpired", AWS_ERROR_CLOCK},
 	{"RequestTimeTooSkewed", AWS_ERROR_CLOCK},
 	{"RequestInTheFuture", AWS_ERROR_CLOCK},
 
+	/* [C] */
 	{"InvalidSignatureException", AWS_ERROR_CREDENTIALS},
 	{"SignatureDoesNotMatch", AWS_ERROR_CREDENTIALS},
 	{"IncompleteSignature", AWS_ERROR_CREDENTIALS},
 	{"IncompleteSignatureException", AWS_ERROR_CREDENTIALS},
-	{"AuthFailure", AWS_ERROR_CREDENTIALS},
 	{"UnrecognizedClientException", AWS_ERROR_CREDENTIALS},
 	{"InvalidClientTokenId", AWS_ERROR_CREDENTIALS},
 	{"ExpiredTokenException", AWS_ERROR_CREDENTIALS},
 	{"ExpiredToken", AWS_ERROR_CREDENTIALS},
 	{"MissingAuthenticationToken", AWS_ERROR_CREDENTIALS},
 	{"MissingAuthenticationTokenException", AWS_ERROR_CREDENTIALS},
-	{"InvalidSecurity", AWS_ERROR_CREDENTIALS},
+	{"InvalidSecurity", AWS_ERROR_CREDENTIALS}, /* [S] */
+	/* [Q] */
+	{"AuthFailure", AWS_ERROR_CREDENTIALS},
+	{"InvalidAccessKeyId", AWS_ERROR_CREDENTIALS},
+	{"InvalidSecurityToken", AWS_ERROR_CREDENTIALS},
+	{"MissingClientTokenId", AWS_ERROR_CREDENTIALS},
+	{"MissingCredentials", AWS_ERROR_CREDENTIALS},
+	{"X509ParseError", AWS_ERROR_CREDENTIALS},
+	/* [O] */
+	{"InvalidToken", AWS_ERROR_CREDENTIALS},
+	{"TokenRefreshRequired", AWS_ERROR_CREDENTIALS},
 
+	/* the account, its rights, its subscription [C] */
 	{"AccessDenied", AWS_ERROR_CONFIGURATION},
 	{"AccessDeniedException", AWS_ERROR_CONFIGURATION},
+	{"NotAuthorized", AWS_ERROR_CONFIGURATION},
 	{"OptInRequired", AWS_ERROR_CONFIGURATION},
+	/* [Q] */
+	{"AccessFailure", AWS_ERROR_CONFIGURATION},
+	{"NotAuthorizedToUseVersion", AWS_ERROR_CONFIGURATION},
+	/* [O] */
+	{"SubscriptionRequiredException", AWS_ERROR_CONFIGURATION},
+	{"UnauthorizedOperation", AWS_ERROR_CONFIGURATION},
+	{"AccountDisabled", AWS_ERROR_CONFIGURATION},
+	{"AccountProblem", AWS_ERROR_CONFIGURATION},
+	{"PendingVerification", AWS_ERROR_CONFIGURATION},
+	/* its encryption key [S] */
 	{"KmsAccessDenied", AWS_ERROR_CONFIGURATION},
 	{"KmsDisabled", AWS_ERROR_CONFIGURATION},
 	{"KmsInvalidState", AWS_ERROR_CONFIGURATION},
@@ -99,30 +142,51 @@ static const KnownError known_errors[] = {
 	{"KMS.NotFoundException", AWS_ERROR_CONFIGURATION},
 	{"KMS.InvalidKeyUsageException", AWS_ERROR_CONFIGURATION},
 	{"KMS.OptInRequired", AWS_ERROR_CONFIGURATION},
+	/* who answers does not offer this operation, or not for this queue */
+	{"UnsupportedOperation", AWS_ERROR_CONFIGURATION},	/* [S] */
+	{"InvalidAction", AWS_ERROR_CONFIGURATION}, /* [C] */
+	{"MissingAction", AWS_ERROR_CONFIGURATION},
+	{"UnknownOperationException", AWS_ERROR_CONFIGURATION},
+	{"NoSuchVersion", AWS_ERROR_CONFIGURATION}, /* [Q] */
+	{"MalformedVersion", AWS_ERROR_CONFIGURATION},
+	/* about queues and tasks, not about messages [S] */
+	{"QueueNameExists", AWS_ERROR_CONFIGURATION},
+	{"QueueAlreadyExists", AWS_ERROR_CONFIGURATION},
+	{"ResourceNotFoundException", AWS_ERROR_CONFIGURATION},
+	{"InvalidAttributeName", AWS_ERROR_CONFIGURATION},
+	{"InvalidAttributeValue", AWS_ERROR_CONFIGURATION},
 
+	/*
+	 * The request is not as it must be, which may or may not come of the
+	 * message that is in it.
+	 */
+	/* [S] */
+	{"EmptyBatchRequest", AWS_ERROR_UNKNOWN},
+	{"TooManyEntriesInBatchRequest", AWS_ERROR_UNKNOWN},
+	{"BatchEntryIdsNotDistinct", AWS_ERROR_UNKNOWN},
+	{"InvalidBatchEntryId", AWS_ERROR_UNKNOWN},
+	/* [C] */
+	{"InvalidParameterCombination", AWS_ERROR_UNKNOWN},
+	{"InvalidQueryParameter", AWS_ERROR_UNKNOWN},
+	{"MalformedQueryString", AWS_ERROR_UNKNOWN},
+	{"ValidationError", AWS_ERROR_UNKNOWN},
+	{"ValidationException", AWS_ERROR_UNKNOWN},
+	{"SerializationException", AWS_ERROR_UNKNOWN},
+	{"MalformedInput", AWS_ERROR_UNKNOWN},
+	/* [Q] */
+	{"ConflictingQueryParameter", AWS_ERROR_UNKNOWN},
+	{"InvalidHttpRequest", AWS_ERROR_UNKNOWN},
+	{"InvalidRequest", AWS_ERROR_UNKNOWN},
+
+	/* what is in a message, as SQS words it [S] */
 	{"InvalidMessageContents", AWS_ERROR_REQUEST},
 	{"InvalidParameterValue", AWS_ERROR_REQUEST},
 	{"InvalidParameterValueException", AWS_ERROR_REQUEST},
-	{"InvalidParameterCombination", AWS_ERROR_REQUEST},
 	{"MissingParameter", AWS_ERROR_REQUEST},
 	{"MissingRequiredParameterException", AWS_ERROR_REQUEST},
-	{"InvalidAttributeName", AWS_ERROR_REQUEST},
-	{"InvalidAttributeValue", AWS_ERROR_REQUEST},
-	{"EmptyBatchRequest", AWS_ERROR_REQUEST},
-	{"TooManyEntriesInBatchRequest", AWS_ERROR_REQUEST},
-	{"BatchEntryIdsNotDistinct", AWS_ERROR_REQUEST},
-	{"InvalidBatchEntryId", AWS_ERROR_REQUEST},
+	/* its size: of one message, if it is alone */
 	{"BatchRequestTooLong", AWS_ERROR_REQUEST},
-	{"QueueNameExists", AWS_ERROR_REQUEST},
-	{"QueueAlreadyExists", AWS_ERROR_REQUEST},
-	{"ResourceNotFoundException", AWS_ERROR_REQUEST},
-	{"UnsupportedOperation", AWS_ERROR_REQUEST},
-	{"InvalidAction", AWS_ERROR_REQUEST},
-	{"UnknownOperationException", AWS_ERROR_REQUEST},
-	{"SerializationException", AWS_ERROR_REQUEST},
-	{"ValidationException", AWS_ERROR_REQUEST},
-	{"ValidationError", AWS_ERROR_REQUEST},
-	{"MalformedInput", AWS_ERROR_REQUEST},
+	{"RequestEntityTooLargeException", AWS_ERROR_REQUEST},	/* [C] */
 };
 
 /* Texts by which SQS says "no longer yours" under InvalidParameterValue. */
@@ -132,43 +196,89 @@ static const char *const lease_texts[] = {
 	"Total VisibilityTimeout",
 };
 
-AwsErrorClass
-aws_error_classify(const char *code, int http_status, const char *message)
-{
-	const char *prefix = "AWS.SimpleQueueService.";
+/*
+ * Texts under the same code that are not about a message.  No legal value of
+ * a message's own parameters, which SQS quotes, has the blanks in these.
+ */
+static const char *const queue_texts[] = {
+	" for parameter QueueUrl is invalid",
+	" for parameter QueueName is invalid",
+	"must contain the parameter QueueUrl",
+	"must contain the parameter QueueName",
+};
 
+static bool
+contains(const char *text, const char *const *parts, size_t nparts)
+{
+	for (size_t i = 0; i < nparts; i++)
+	{
+		if (strstr(text, parts[i]) != NULL)
+			return true;
+	}
+	return false;
+}
+
+/* AWS_ERROR_NONE if the table does not have it. */
+static AwsErrorClass
+class_of_code(const char *code)
+{
+	static const char prefix[] = "AWS.SimpleQueueService.";
+
+	if (code == NULL)
+		return AWS_ERROR_NONE;
 	if (strncmp(code, prefix, strlen(prefix)) == 0)
 		code += strlen(prefix);
-
 	for (size_t i = 0; i < lengthof(known_errors); i++)
 	{
-		AwsErrorClass class = known_errors[i].class;
-
-		if (strcmp(known_errors[i].code, code) != 0)
-			continue;
-		if (class == AWS_ERROR_REQUEST && message != NULL)
-		{
-			for (size_t j = 0; j < lengthof(lease_texts); j++)
-				if (strstr(message, lease_texts[j]) != NULL)
-					return AWS_ERROR_LEASE_LOST;
-		}
-		/* "Signature expired: ..." and "Signature not yet current: ..." */
-		if (class == AWS_ERROR_CREDENTIALS && message != NULL &&
-			(strstr(message, "Signature expired") != NULL ||
-			 strstr(message, "not yet current") != NULL))
-			return AWS_ERROR_CLOCK;
-		return class;
+		if (strcmp(known_errors[i].code, code) == 0)
+			return known_errors[i].class;
 	}
+	return AWS_ERROR_NONE;
+}
 
+/* What to make of an error whose names say nothing to us. */
+static AwsErrorClass
+class_of_status(int http_status, AwsFault fault)
+{
 	if (http_status == 429)
 		return AWS_ERROR_THROTTLED;
-	if (http_status >= 500 || http_status == 408 || http_status == 0)
+	if (http_status >= 500 || http_status == 408 || fault == AWS_FAULT_RECEIVER)
 		return AWS_ERROR_TRANSIENT;
 	if (http_status == 401 || http_status == 403 || http_status == 407)
 		return AWS_ERROR_CONFIGURATION;
-	if (http_status >= 400)
-		return AWS_ERROR_REQUEST;
+	if (http_status >= 400 || fault == AWS_FAULT_SENDER)
+		return AWS_ERROR_UNKNOWN;
 	return AWS_ERROR_TRANSIENT; /* a 200 or 3xx that is no reply of SQS's */
+}
+
+AwsErrorClass
+aws_error_classify(const char *shape, const char *query_code, AwsFault fault,
+				   int http_status, const char *message)
+{
+	AwsErrorClass class = class_of_code(shape);
+	AwsErrorClass other = class_of_code(query_code);
+
+	/* where the two do not agree, the message gets the benefit of the doubt */
+	if (class == AWS_ERROR_NONE || (class == AWS_ERROR_REQUEST && other != AWS_ERROR_NONE))
+		class = other;
+	if (class == AWS_ERROR_NONE)
+		return class_of_status(http_status, fault);
+
+	if (class == AWS_ERROR_REQUEST)
+	{
+		if (message != NULL && contains(message, lease_texts, lengthof(lease_texts)))
+			return AWS_ERROR_LEASE_LOST;
+		if (message != NULL && contains(message, queue_texts, lengthof(queue_texts)))
+			return AWS_ERROR_CONFIGURATION;
+		if (fault == AWS_FAULT_RECEIVER || http_status >= 500)
+			return AWS_ERROR_TRANSIENT;
+	}
+	/* "Signature expired: ..." and "Signature not yet current: ..." */
+	if (class == AWS_ERROR_CREDENTIALS && message != NULL &&
+		(strstr(message, "Signature expired") != NULL ||
+		 strstr(message, "not yet current") != NULL))
+		return AWS_ERROR_CLOCK;
+	return class;
 }
 
 const char *
@@ -198,10 +308,12 @@ aws_error_class_name(AwsErrorClass class)
 			return "lease lost";
 		case AWS_ERROR_CONFIGURATION:
 			return "configuration";
+		case AWS_ERROR_UNKNOWN:
+			return "unknown";
 		case AWS_ERROR_REQUEST:
 			return "request";
 	}
-	return "unknown";
+	return "invalid";
 }
 
 void

@@ -28,8 +28,17 @@ typedef enum AwsErrorClass
 	AWS_ERROR_OVER_LIMIT,		/* too many messages in flight */
 	AWS_ERROR_LEASE_LOST,		/* receipt handle invalid, expired, not in flight */
 	AWS_ERROR_CONFIGURATION,	/* KMS, TLS, URL, permissions: a person must act */
-	AWS_ERROR_REQUEST			/* this request can never succeed */
+	AWS_ERROR_UNKNOWN,			/* refused, but not known to be for what is in it */
+	AWS_ERROR_REQUEST			/* refused for what is in it: never succeeds */
 } AwsErrorClass;
+
+/* Whom AWS blames. */
+typedef enum AwsFault
+{
+	AWS_FAULT_UNKNOWN,
+	AWS_FAULT_SENDER,
+	AWS_FAULT_RECEIVER
+} AwsFault;
 
 typedef struct AwsError
 {
@@ -41,8 +50,12 @@ typedef struct AwsError
 	char		request_id[64];
 } AwsError;
 
-/* Class of an AWS error code (shape or query name) and HTTP status. */
-extern AwsErrorClass aws_error_classify(const char *code, int http_status,
+/*
+ * Class of an error by its two names, either of which may be NULL, whose
+ * fault it is, the HTTP status and the message, of which the last may be NULL.
+ */
+extern AwsErrorClass aws_error_classify(const char *shape, const char *query_code,
+										AwsFault fault, int http_status,
 										const char *message);
 extern const char *aws_error_class_name(AwsErrorClass class);
 

@@ -430,7 +430,7 @@ sqs_parse_queue_attributes(char *data, size_t len, SqsQueueAttributes *attribute
 		{
 			SqsSlice	name = current_slice(&reader);
 			SqsSlice	value = {NULL, 0};
-			int64		number;
+			int64		number = 0;
 			bool		is_number;
 
 			if (!string_value(&reader, &value))
@@ -897,8 +897,9 @@ sqs_parse_batch(char *data, size_t len, int nentries, const SqsDigests *digests,
 				copy_clipped(told.message, sizeof(told.message), message);
 				if (told.message[0] == '\0')	/* it is optional */
 					strlcpy(told.message, "SQS gives no reason", sizeof(told.message));
-				told.class = aws_error_classify(told.code, sender_fault ? 400 : 500,
-												told.message);
+				told.class = aws_error_classify(told.code, NULL,
+												sender_fault ? AWS_FAULT_SENDER : AWS_FAULT_RECEIVER,
+												0, told.message);
 			}
 
 			/*
@@ -939,6 +940,8 @@ sqs_parse_error(char *data, size_t len, int http_status, const char *query_error
 	JsonReader	reader;
 	SqsSlice	type = {NULL, 0};
 	SqsSlice	message = {NULL, 0};
+	char		query_code[sizeof(error->code)] = "";
+	AwsFault	fault = AWS_FAULT_UNKNOWN;
 
 	memset(error, 0, sizeof(*error));
 	error->http_status = http_status;
@@ -968,16 +971,25 @@ sqs_parse_error(char *data, size_t len, int http_status, const char *query_error
 		aws_text_sanitise(error->code);
 		bare_code(error->code);
 	}
-	if (error->code[0] == '\0' && query_error != NULL && query_error[0] != '\0')
+	if (query_error != NULL)
 	{
-		strlcpy(error->code, query_error, sizeof(error->code));
-		aws_text_sanitise(error->code);
-		error->code[strcspn(error->code, ";")] = '\0';
+		const char *blamed = strchr(query_error, ';');
+
+		strlcpy(query_code, query_error, sizeof(query_code));
+		aws_text_sanitise(query_code);
+		query_code[strcspn(query_code, ";")] = '\0';
+		if (blamed != NULL && strcmp(blamed, ";Sender") == 0)
+			fault = AWS_FAULT_SENDER;
+		else if (blamed != NULL && strcmp(blamed, ";Receiver") == 0)
+			fault = AWS_FAULT_RECEIVER;
 	}
+	if (error->code[0] == '\0')
+		strlcpy(error->code, query_code, sizeof(error->code));
 	if (error->code[0] == '\0')
 		snprintf(error->code, sizeof(error->code), "Http%d", http_status);
 	if (error->message[0] == '\0')
 		snprintf(error->message, sizeof(error->message),
 				 "HTTP status %d without a message", http_status);
-	error->class = aws_error_classify(error->code, http_status, error->message);
+	error->class = aws_error_classify(error->code, query_code, fault, http_status,
+									  error->message);
 }

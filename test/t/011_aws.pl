@@ -11,7 +11,7 @@ use SqsTest;
 need_sqsd();
 
 my @keys = ('--access-key', 'AKIDGOOD', '--secret-key', 'good/secret+key', '--access-key', 'AKIDENV', '--secret-key', 'environment');
-my $sqs = start_sqs(args => [ @keys, '--queue', 'q', '--queue', 'env' ]);
+my $sqs = start_sqs(args => [ @keys, '--queue', 'q', '--queue', 'codes' ]);
 my $node = new_node('main');
 my $handler = q{CREATE TABLE got (body text);
 CREATE FUNCTION handle(m sqs_message) RETURNS void LANGUAGE sql AS 'INSERT INTO got VALUES (m.body)'};
@@ -163,6 +163,30 @@ is(scalar(@lines), 1, 'has one line in the log') or diag(join "\n", @lines);
 like($lines[0] || '', qr/InternalFailure|ServiceUnavailable/, 'which says what it is');
 $sqs->clear_faults($fault);
 query_is($node, q{SELECT count(*) FROM got WHERE body = 'outage'}, '1', 'it ends');
+
+# ---- what SQS may say tomorrow: no message is lost by a code that is not known
+
+$node->safe_psql('postgres', q{SELECT sqs_register_queue('codes', server => 'aws')});
+foreach my $case (
+	[ 'NotAuthorized', 400 ], [ 'SubscriptionRequiredException', 400 ], [ 'TokenRefreshRequired', 400 ],
+	[ 'KmsSomethingNew', 400 ], [ 'ValidationException', 400 ], [ 'NeverHeardOf', 422 ], [ 'NeverHeardOf', 413 ])
+{
+	my ($code, $status) = @$case;
+	my $body = ++$main::serial . " $code $status";
+	my $fault = $sqs->fault(kind => 'error', status => $status, code => $code, action => 'SendMessageBatch', queue => 'codes');
+	$node->safe_psql('postgres', "SELECT sqs_enqueue('codes', '$body ' || i) FROM generate_series(1, 3) i");
+	poll_until(sub { fired($fault) >= 3 }, "status $status, $code: tried again and again");
+	query_true($node, "(SELECT last_error LIKE '%: $code: %' FROM sqs_stats_outbox WHERE queue = 'codes')", "status $status, $code: which can be seen");
+	$sqs->clear_faults($fault);
+	poll_until(sub { (grep { $_->{body} =~ /^\Q$body\E / } @{ $sqs->messages('codes') }) == 3 }, "status $status, $code: all are sent in the end", 60);
+}
+my $unknown = $sqs->fault(kind => 'entry_fail', code => 'NeverHeardOf', message => 'no', sender_fault => JSON::PP::true(), action => 'SendMessageBatch', queue => 'codes');
+$node->safe_psql('postgres', q{SELECT sqs_enqueue('codes', 'entry')});
+poll_until(sub { fired($unknown) >= 2 }, 'an entry that fails by such a code: tried again');
+$sqs->clear_faults($unknown);
+poll_until(sub { grep { $_->{body} eq 'entry' } @{ $sqs->messages('codes') } }, 'and sent in the end', 60);
+is($node->safe_psql('postgres', 'SELECT count(*) FROM sqs_outbox_failures'), '0', 'no message was given up');
+$node->safe_psql('postgres', q{SELECT sqs_unregister_queue('codes')});
 
 # ---- the clocks differ by more than SQS accepts: 15 minutes
 

@@ -504,7 +504,7 @@ batches(void)
 	   "failed entries without a message");
 	ok(!e[0].ok && e[0].class == AWS_ERROR_TRANSIENT && strcmp(e[0].message, "SQS gives no reason") == 0, "a code only");
 	ok(!e[1].ok && !e[1].sender_fault && e[1].class == AWS_ERROR_TRANSIENT, "neither code nor blame: try again");
-	ok(!e[2].ok && e[2].class == AWS_ERROR_REQUEST, "our fault, without a code: do not");
+	ok(!e[2].ok && e[2].class == AWS_ERROR_UNKNOWN, "our fault, without a code: not known to be the message's");
 	ok(parse_batch("{\"Failed\":[{\"Id\":\"0\",\"Code\":\"InvalidParameterValue\",\"SenderFault\":true,"
 				   "\"Message\":\"Reason: The receipt handle has expired.\"}]}", 1, e) &&
 	   e[0].class == AWS_ERROR_LEASE_LOST, "a lost lease by its text");

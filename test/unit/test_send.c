@@ -439,7 +439,7 @@ batches(void)
 	ok(!e[0].ok && e[0].class == AWS_ERROR_TRANSIENT && !e[0].may_be_done && strcmp(e[0].code, "InternalError") == 0 &&
 	   strcmp(e[0].message, "SQS gives no reason") == 0, "a code only");
 	ok(!e[1].ok && !e[1].sender_fault && e[1].class == AWS_ERROR_TRANSIENT && e[1].code[0] == '\0', "nothing at all: try again");
-	ok(!e[2].ok && e[2].sender_fault && e[2].class == AWS_ERROR_REQUEST, "our fault, without a code: do not");
+	ok(!e[2].ok && e[2].sender_fault && e[2].class == AWS_ERROR_UNKNOWN, "our fault, without a code: not known to be the message's");
 
 	for (size_t i = 0; i < lengthof(unmentioned); i++)
 		ok(parse_batch(unmentioned[i], 3, three, e) && doubtful(&e[0], "NoResult") && doubtful(&e[1], "NoResult") &&

@@ -519,6 +519,71 @@ failing_requests(void)
 	is_int(good, 52, "and one of them is refused");
 	end("refused requests");
 
+	/* one that is refused for a reason that may be in it or not */
+	begin(false, 2, 0, 0);
+	for (int i = 0; i < 12; i++)
+		add(0, 1);
+	take(&a);
+	request_fails(&a, AWS_ERROR_UNKNOWN);
+	is_int(sender->failures, 1, "a reason that is not known may be the queue's: it pauses");
+	now += PAUSE_MIN_MS;
+	for (int i = good = 0; i < 10; i++)
+	{
+		char		one[8];
+
+		snprintf(one, sizeof(one), "%d", i);
+		good += strcmp(taken(&a), one) == 0;
+		if (i == 4)
+		{
+			request_fails(&a, AWS_ERROR_UNKNOWN);
+			now = sender_next_time(sender, now);
+		}
+		else
+			succeed(&a);
+	}
+	is_int(good, 10, "or a message's: they leave one by one");
+	is(taken(&a), "10 11", "the one that failed alone holds up no other");
+	succeed(&a);
+	is(taken(&a), "4", "and is tried again in its time");
+	for (int i = 0; i < 40; i++)
+	{
+		request_fails(&a, AWS_ERROR_UNKNOWN);
+		now = sender_next_time(sender, now);
+		add(0, 1);
+		take(&a);
+		if (((Item *) a.items[0])->number == 4)
+			continue;
+		succeed(&a);
+		is_int(sender->failures, 0, "another is sent meanwhile");
+		now = sender_next_time(sender, now);
+		take(&a);
+	}
+	ok(items[4].ended == 0 && items[4].tries > 40, "without end, for nobody knows that it is bad");
+	request_fails(&a, AWS_ERROR_UNKNOWN);
+	is_int(sender_next_time(sender, now), now + ENTRY_RETRY_MAX_MS, "once a minute, in the end");
+	now += ENTRY_RETRY_MAX_MS;
+	take(&a);
+	succeed(&a);
+	good = 0;
+	for (int i = 0; i < 12; i++)
+		good += is_sent(i);
+	is_int(good, 12, "and all are sent");
+	end("requests refused for an unknown reason");
+
+	/* want of descriptors or memory in this process */
+	begin(false, 2, 0, 0);
+	for (int i = 0; i < 20; i++)
+		add(0, 1);
+	take(&a);
+	take(&b);
+	request_fails(&a, AWS_ERROR_RESOURCES);
+	ok(sender->failures == 0 && strcmp(taken(&a), "none") == 0, "a shortage of our own is no failure of the queue");
+	succeed(&b);
+	now += SHORTAGE_PAUSE_MS;
+	is(taken(&a), "0 1 2 3 4 5 6 7 8 9", "a moment later it goes on as before");
+	succeed(&a);
+	end("shortage");
+
 	begin(false, 1, 3, 0);
 	for (int i = 0; i < 12; i++)
 		add(0, 1);
@@ -685,7 +750,8 @@ at_random(bool fifo, int max_attempts, uint32 seed)
 						request_fails(&under_way[i], random_int(2) ? AWS_ERROR_TRANSIENT : AWS_ERROR_NO_QUEUE);
 						break;
 					case 1:
-						request_fails(&under_way[i], AWS_ERROR_REQUEST);
+						request_fails(&under_way[i], random_int(4) ? AWS_ERROR_REQUEST :
+									  random_int(2) ? AWS_ERROR_UNKNOWN : AWS_ERROR_RESOURCES);
 						break;
 					case 2:
 						put_back(&under_way[i]);
