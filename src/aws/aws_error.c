@@ -334,7 +334,7 @@ aws_text_redact(char *text, const char *secret)
 {
 	char		begin[8 + 1];
 
-	if (secret == NULL || secret[0] == '\0')
+	if (secret == NULL || strlen(secret) < sizeof(begin) - 1)
 		return;
 	strlcpy(begin, secret, sizeof(begin));
 	while ((text = strstr(text, begin)) != NULL)

@@ -69,7 +69,9 @@ extern void aws_text_sanitise(char *text);
 /*
  * Blank out a secret in a text from the network.  A text may have been cut
  * off in the middle of it, so that eight characters of its beginning count,
- * and whatever else of it follows them.  secret may be NULL.
+ * and whatever else of it follows them.  secret may be NULL.  One of fewer
+ * characters is none: AWS's have forty and more, and what somebody calls "x"
+ * for an emulator would blank out half of every text.
  */
 extern void aws_text_redact(char *text, const char *secret);
 

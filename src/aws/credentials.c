@@ -49,6 +49,27 @@ wipe(char *s)
 	}
 }
 
+bool
+aws_key_is_valid(const char *value, size_t max, const char **why)
+{
+	if (strlen(value) > max)
+	{
+		*why = max == AWS_ACCESS_KEY_ID_MAX ? "must be at most 128 characters long" :
+			max == AWS_SECRET_KEY_MAX ? "must be at most 256 characters long" :
+			"must be at most 16384 characters long";
+		return false;
+	}
+	for (const char *p = value; *p != '\0'; p++)
+	{
+		if (*p <= 0x20 || *p >= 0x7f)
+		{
+			*why = "must be printable ASCII characters without blanks";
+			return false;
+		}
+	}
+	return true;
+}
+
 AwsCredentialsProvider *
 aws_static_credentials(const char *access_key_id, const char *secret_access_key,
 					   const char *session_token)
@@ -76,6 +97,26 @@ nonempty_env(const char *name)
 	const char *value = getenv(name);
 
 	return value != NULL && value[0] != '\0' ? value : NULL;
+}
+
+/* Whoever they come from, what cannot be used goes into no request. */
+static AwsCredentialsStatus
+check_keys(const AwsCredentials *credentials, AwsError *error)
+{
+	const char *name = NULL;
+	const char *why;
+
+	if (!aws_key_is_valid(credentials->access_key_id, AWS_ACCESS_KEY_ID_MAX, &why))
+		name = "the access key id";
+	else if (!aws_key_is_valid(credentials->secret_access_key, AWS_SECRET_KEY_MAX, &why))
+		name = "the secret access key";
+	else if (credentials->session_token != NULL &&
+			 !aws_key_is_valid(credentials->session_token, AWS_SESSION_TOKEN_MAX, &why))
+		name = "the session token";
+	if (name == NULL)
+		return AWS_CREDENTIALS_OK;
+	aws_error_set(error, AWS_ERROR_CREDENTIALS, "InvalidCredentials", "%s %s", name, why);
+	return AWS_CREDENTIALS_FAILED;
 }
 
 AwsCredentialsStatus
@@ -106,17 +147,17 @@ aws_credentials_get(AwsCredentialsProvider *provider,
 				if (nonempty_env(unsupported_sources[i]) != NULL)
 				{
 					aws_error_set(error, AWS_ERROR_CREDENTIALS, "NoCredentials",
-								  "no user mapping, and the server's environment sets %s, which this version does not support",
+								  "the database server's environment sets %s, which this version does not support",
 								  unsupported_sources[i]);
 					return AWS_CREDENTIALS_FAILED;
 				}
 			}
-			why = "no user mapping for the queue's owner, and no AWS_ACCESS_KEY_ID in the server's environment";
+			why = "the database server's environment has no AWS_ACCESS_KEY_ID";
 		}
 		else if (credentials->access_key_id == NULL)
-			why = "the server's environment sets AWS_SECRET_ACCESS_KEY but not AWS_ACCESS_KEY_ID";
+			why = "the database server's environment sets AWS_SECRET_ACCESS_KEY but not AWS_ACCESS_KEY_ID";
 		else if (credentials->secret_access_key == NULL)
-			why = "the server's environment sets AWS_ACCESS_KEY_ID but not AWS_SECRET_ACCESS_KEY";
+			why = "the database server's environment sets AWS_ACCESS_KEY_ID but not AWS_SECRET_ACCESS_KEY";
 	}
 
 	if (why != NULL)
@@ -124,7 +165,16 @@ aws_credentials_get(AwsCredentialsProvider *provider,
 		aws_error_set(error, AWS_ERROR_CREDENTIALS, "NoCredentials", "%s", why);
 		return AWS_CREDENTIALS_FAILED;
 	}
-	return AWS_CREDENTIALS_OK;
+	return check_keys(credentials, error);
+}
+
+bool
+aws_environment_has_keys(AwsError *error)
+{
+	AwsCredentialsProvider environment = {false, NULL, NULL, NULL};
+	AwsCredentials credentials;
+
+	return aws_credentials_get(&environment, &credentials, error) == AWS_CREDENTIALS_OK;
 }
 
 static bool

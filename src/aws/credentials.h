@@ -19,6 +19,14 @@
 
 #include "aws/aws_error.h"
 
+/*
+ * The longest that can be used.  AWS's key ids have up to 128 characters, its
+ * secrets 40 and its tokens some kilobytes, without a limit that is documented.
+ */
+#define AWS_ACCESS_KEY_ID_MAX	128
+#define AWS_SECRET_KEY_MAX		256
+#define AWS_SESSION_TOKEN_MAX	16384
+
 typedef struct AwsCredentials
 {
 	const char *access_key_id;
@@ -35,6 +43,12 @@ typedef enum AwsCredentialsStatus
 
 typedef struct AwsCredentialsProvider AwsCredentialsProvider;
 
+/*
+ * Can a key or token be used?  It has to fit, and it goes into HTTP headers.
+ * *why completes "must ...", and does not hold the value.
+ */
+extern bool aws_key_is_valid(const char *value, size_t max, const char **why);
+
 /* Copies the strings.  session_token may be NULL. */
 extern AwsCredentialsProvider *aws_static_credentials(const char *access_key_id,
 													  const char *secret_access_key,
@@ -47,6 +61,9 @@ extern AwsCredentialsProvider *aws_static_credentials(const char *access_key_id,
  * not supported, the error names it.
  */
 extern AwsCredentialsProvider *aws_default_credentials(void);
+
+/* Does the environment have keys that can be used?  If not, *error says why. */
+extern bool aws_environment_has_keys(AwsError *error);
 
 /* The returned strings are the provider's and valid until the next call. */
 extern AwsCredentialsStatus aws_credentials_get(AwsCredentialsProvider *provider,

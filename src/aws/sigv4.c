@@ -95,11 +95,11 @@ signing_key(SigV4Key *cache, const char *access_key_id, const char *secret,
 	uint8		digest[SIGV4_SHA256_LEN];
 	uint8		a[SIGV4_SHA256_LEN];
 	uint8		b[SIGV4_SHA256_LEN];
-	char		prefixed[4 + 256];
+	char		prefixed[4 + AWS_SECRET_KEY_MAX + 1];
 	char		day[9];
 	bool		ok;
 
-	if (strlen(secret) > 255 || strlen(access_key_id) >= sizeof(cache->access_key_id) ||
+	if (strlen(secret) > AWS_SECRET_KEY_MAX || strlen(access_key_id) >= sizeof(cache->access_key_id) ||
 		strlen(region) >= sizeof(cache->region) ||
 		strlen(service) >= sizeof(cache->service))
 		return false;
@@ -189,7 +189,7 @@ sigv4_authorization(SigV4Key *cache, const char *access_key_id,
 					const char *path, const SigV4Header *headers, int nheaders,
 					const void *body, size_t body_len, char *buf, size_t size)
 {
-	Text		canonical = {NULL, 16384, 0, false};
+	Text		canonical = {NULL, 1024, 0, false};
 	Text		out = {buf, size, 0, false};
 	char		to_sign[512];
 	char		scope[160];
@@ -204,6 +204,8 @@ sigv4_authorization(SigV4Key *cache, const char *access_key_id,
 		return false;
 	to_hex(digest, hex);
 
+	for (int i = 0; i < nheaders; i++)
+		canonical.size += 2 * strlen(headers[i].name) + strlen(headers[i].value) + 3;
 	canonical.data = malloc(canonical.size);
 	if (canonical.data == NULL)
 		return false;

@@ -8,6 +8,8 @@
 #ifndef AWS_SIGV4_H
 #define AWS_SIGV4_H
 
+#include "aws/credentials.h"
+
 #define SIGV4_DATE_LEN		16	/* YYYYMMDDTHHMMSSZ */
 #define SIGV4_SHA256_LEN	32
 
@@ -21,7 +23,7 @@ typedef struct SigV4Header
 typedef struct SigV4Key
 {
 	bool		valid;
-	char		access_key_id[129];
+	char		access_key_id[AWS_ACCESS_KEY_ID_MAX + 1];
 	char		secret_digest[SIGV4_SHA256_LEN];
 	char		date[9];
 	char		region[33];

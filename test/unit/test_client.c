@@ -639,7 +639,7 @@ bad_servers(const Server *server, SqsClient *client, AwsCredentialsProvider *goo
 	int			n = 0;
 
 	renew(server, 1);
-	bad = aws_static_credentials(KEY, "not the secret", NULL);
+	bad = aws_static_credentials(KEY, "not-the-secret", NULL);
 	other = new_client(server->url, bad, NULL);
 	receive_ends(other, server->queue, 10000, AWS_ERROR_CREDENTIALS, NULL, "wrong secret");
 	is_int(sqs_client_stats(other)->calls[SQS_RECEIVE_MESSAGE], 1, "which is not tried again");

@@ -11,6 +11,7 @@
 #include "postgres_fe.h"
 
 #include "aws/credentials.h"
+#include "aws/sigv4.h"
 #include "tap.h"
 
 #define SECRET "very-secret-value"
@@ -133,9 +134,86 @@ environment(void)
 	aws_credentials_free(provider);
 }
 
+/* What the options of a mapping accept, the signer can use, and no more. */
+static void
+limits(void)
+{
+	static char longest[AWS_SESSION_TOKEN_MAX + 2];
+	char		id[AWS_ACCESS_KEY_ID_MAX + 2];
+	char		secret[AWS_SECRET_KEY_MAX + 2];
+	AwsCredentialsProvider *provider;
+	AwsCredentials got;
+	AwsError	error;
+	SigV4Key	key;
+	SigV4Header headers[2] = {{"x-amz-date", "20250102T030405Z"}, {"x-amz-security-token", longest}};
+	char		authorization[1024];
+	const char *why = "";
+
+	memset(id, 'I', sizeof(id));
+	memset(secret, 'S', sizeof(secret));
+	memset(longest, 'T', sizeof(longest));
+	id[AWS_ACCESS_KEY_ID_MAX] = secret[AWS_SECRET_KEY_MAX] = longest[AWS_SESSION_TOKEN_MAX] = '\0';
+	provider = aws_static_credentials(id, secret, longest);
+	is_int(aws_credentials_get(provider, &got, &error), AWS_CREDENTIALS_OK, "the longest keys");
+	memset(&key, 0, sizeof(key));
+	ok(sigv4_authorization(&key, got.access_key_id, got.secret_access_key, "us-gov-northeast-10", "sqs",
+						   "20250102T030405Z", "POST", "/", headers, 2, "{}", 2,
+						   authorization, sizeof(authorization)), "can be signed with");
+	sigv4_key_wipe(&key);
+	aws_credentials_free(provider);
+
+	id[AWS_ACCESS_KEY_ID_MAX] = 'I';
+	id[AWS_ACCESS_KEY_ID_MAX + 1] = '\0';
+	provider = aws_static_credentials(id, "s", NULL);
+	fails_with(provider, "access key id must be at most 128", "a key id that is longer");
+	aws_credentials_free(provider);
+	secret[AWS_SECRET_KEY_MAX] = 'S';
+	secret[AWS_SECRET_KEY_MAX + 1] = '\0';
+	provider = aws_static_credentials("i", secret, NULL);
+	fails_with(provider, "secret access key must be at most 256", "a secret that is longer");
+	aws_credentials_free(provider);
+	longest[AWS_SESSION_TOKEN_MAX] = 'T';
+	longest[AWS_SESSION_TOKEN_MAX + 1] = '\0';
+	provider = aws_static_credentials("i", "s", longest);
+	fails_with(provider, "session token must be at most 16384", "a token that is longer");
+	aws_credentials_free(provider);
+
+	setenv("AWS_ACCESS_KEY_ID", "envid", 1);
+	setenv("AWS_SECRET_ACCESS_KEY", SECRET "\r\nX-Evil: 1", 1);
+	provider = aws_default_credentials();
+	fails_with(provider, "secret access key must be printable", "a secret with a line break");
+	setenv("AWS_SECRET_ACCESS_KEY", SECRET, 1);
+	setenv("AWS_SESSION_TOKEN", "to ken", 1);
+	fails_with(provider, "session token must be printable", "a token with a blank");
+	clear_environment();
+	aws_credentials_free(provider);
+	ok(!aws_key_is_valid("\xc3\xa9", 10, &why) && aws_key_is_valid("a/b+c=", 10, &why), "other characters");
+}
+
+/* Which credentials a client that is shared was made with. */
+static void
+identity(void)
+{
+	AwsCredentialsProvider *provider = aws_static_credentials("id", SECRET, NULL);
+	AwsCredentialsProvider *ambient = aws_default_credentials();
+	AwsCredentials same = {"id", SECRET, ""};
+	AwsCredentials token = {"id", SECRET, "t"};
+	AwsCredentials other = {"id", "other", NULL};
+	AwsCredentials none = {NULL, NULL, NULL};
+
+	ok(aws_credentials_are(provider, &same), "the same keys");
+	ok(!aws_credentials_are(provider, &token) && !aws_credentials_are(provider, &other) &&
+	   !aws_credentials_are(provider, &none), "others");
+	ok(aws_credentials_are(ambient, &none) && !aws_credentials_are(ambient, &same), "the environment's");
+	aws_credentials_free(provider);
+	aws_credentials_free(ambient);
+}
+
 void
 test_credentials(void)
 {
 	static_keys();
 	environment();
+	limits();
+	identity();
 }

@@ -440,7 +440,10 @@ secrets(void)
 	redacted("cut off: abcdefghi", "abcdefghijkl", "cut off: *********");
 	redacted("abcdefghX", "abcdefghijkl", "********X");
 	redacted("abcdefg", "abcdefghijkl", "abcdefg");
-	redacted("a short one: abc", "abc", "a short one: ***");
+	redacted("abcdefgh", "abcdefgh", "********");
+	redacted("The test request is refused", "test", "The test request is refused");
+	redacted("a short one: abc", "abc", "a short one: abc");
+	redacted("a a a", "a", "a a a");
 	redacted("aaaaaaaaaaaa", "aaaaaaaaaa", "**********aa");
 	redacted("nothing", "", "nothing");
 	redacted("nothing", NULL, "nothing");

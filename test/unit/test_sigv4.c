@@ -201,7 +201,7 @@ limits(void)
 	char		buf[1024];
 	char		small[64];
 	char	   *huge = malloc(20001);
-	char		long_secret[257];
+	char		long_secret[AWS_SECRET_KEY_MAX + 2];
 	char		long_id[130];
 	SigV4Header headers[] = {
 		{"host", "h"}, {"x-amz-date", "20250102T030405Z"},
@@ -214,16 +214,13 @@ limits(void)
 
 	memset(huge, 'x', 20000);
 	huge[20000] = '\0';
-	ok(!sign_sqs(&cache, SECRET, headers, 3, buf, sizeof(buf)),
-	   "a token beyond all reason is an error");
-	huge[12000] = '\0';
-	ok(sign_sqs(&cache, SECRET, headers, 3, buf, sizeof(buf)), "a token of 12000 bytes is none");
+	ok(sign_sqs(&cache, SECRET, headers, 3, buf, sizeof(buf)), "a token of 20000 bytes");
 
-	memset(long_secret, 's', 256);
-	long_secret[256] = '\0';
-	ok(!sign_sqs(&cache, long_secret, sqs, 4, buf, sizeof(buf)), "a secret of 256 bytes is an error");
-	long_secret[255] = '\0';
-	ok(sign_sqs(&cache, long_secret, sqs, 4, buf, sizeof(buf)), "one of 255 is none");
+	memset(long_secret, 's', sizeof(long_secret));
+	long_secret[AWS_SECRET_KEY_MAX + 1] = '\0';
+	ok(!sign_sqs(&cache, long_secret, sqs, 4, buf, sizeof(buf)), "a secret that is too long is an error");
+	long_secret[AWS_SECRET_KEY_MAX] = '\0';
+	ok(sign_sqs(&cache, long_secret, sqs, 4, buf, sizeof(buf)), "one byte less is none");
 
 	memset(long_id, 'i', 129);
 	long_id[129] = '\0';
