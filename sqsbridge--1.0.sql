@@ -80,7 +80,7 @@ CREATE FOREIGN DATA WRAPPER sqsbridge
 	VALIDATOR @extschema@.sqsbridge_fdw_validator;
 REVOKE ALL ON FOREIGN DATA WRAPPER sqsbridge FROM PUBLIC;
 COMMENT ON FOREIGN DATA WRAPPER sqsbridge IS
-'holds where SQS is (servers: region, endpoint, allow_http) and the keys to it (user mappings: access_key_id, secret_access_key, session_token); it has no foreign tables. USAGE on it is the right to create servers, that is, to decide which hosts the database server talks to. USAGE on a server is the right to register queues on it and to send to them, with the keys of the role''s user mapping or, where there is none, those of the database server''s own environment';
+'holds where SQS is (servers: region, endpoint, allow_http, credentials) and the keys to it (user mappings: access_key_id, secret_access_key, session_token); it has no foreign tables. USAGE on it is the right to create servers, that is, to decide which hosts the database server talks to. USAGE on a server is the right to register queues on it and to send to them, with the keys of the role''s user mapping or PUBLIC''s; where there is neither, it is an error, unless a superuser has set the server''s option credentials to environment (default: mapping), which lends the keys of the database server''s own environment to every role with USAGE on it';
 
 
 /* ------------------------------------------------------------------------

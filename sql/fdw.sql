@@ -50,6 +50,22 @@ ALTER SERVER sqs_aws OPTIONS (SET allow_http 'perhaps');
 ALTER SERVER sqs_aws OPTIONS (SET allow_http '');
 SELECT srvoptions FROM pg_foreign_server WHERE srvname = 'sqs_aws';
 
+-- Whose keys are used where there is no user mapping: a superuser says.
+ALTER SERVER sqs_aws OPTIONS (ADD credentials '');
+ALTER SERVER sqs_aws OPTIONS (ADD credentials 'auto');
+ALTER SERVER sqs_aws OPTIONS (ADD credentials 'mapping');
+CREATE USER MAPPING FOR regress_sqs_app SERVER sqs_aws OPTIONS (credentials 'environment');
+ALTER SERVER sqs_aws OWNER TO regress_sqs_app;
+SET ROLE regress_sqs_app;
+ALTER SERVER sqs_aws OPTIONS (SET credentials 'environment');
+RESET ROLE;
+ALTER SERVER sqs_aws OPTIONS (SET credentials 'environment');
+SET ROLE regress_sqs_app;
+ALTER SERVER sqs_aws OPTIONS (ADD region 'us-east-1');
+ALTER SERVER sqs_aws OPTIONS (SET endpoint 'https://sqs.example.com', DROP credentials);
+RESET ROLE;
+SELECT srvoptions FROM pg_foreign_server WHERE srvname = 'sqs_aws';
+
 -- Keys: both or none.  No value is ever in a message.
 CREATE USER MAPPING FOR regress_sqs_app SERVER sqs_aws OPTIONS (access_key_id 'AKIDEXAMPLE');
 CREATE USER MAPPING FOR regress_sqs_app SERVER sqs_aws OPTIONS (secret_access_key 'SECRET');

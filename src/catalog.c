@@ -51,6 +51,7 @@
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
+#include "aws/credentials.h"
 #include "catalog.h"
 #include "compat.h"
 #include "fdw.h"
@@ -365,6 +366,14 @@ resolve_queue(SqsQueueConfig *queue)
 		queue->problem = psprintf("its owner, role \"%s\", has no USAGE privilege on server \"%s\"",
 								  role_name(queue->owner), queue->server);
 
+	if (queue->problem == NULL)
+	{
+		SqsKeys		keys;
+
+		queue->problem = sqs_catalog_keys(queue->owner, queue->server, &keys);
+		sqs_wipe_keys(&keys);
+	}
+
 	queue->can_send = queue->problem == NULL;
 
 	/* the rest is asked of the role by a handler only */
@@ -653,34 +662,60 @@ sqs_catalog_queue_to_send(const char *name, bool store)
  * Keys
  */
 
-bool
-sqs_catalog_keys(Oid owner, const char *server, SqsKeys *keys)
+/* Read the keys of the role's mapping, or of PUBLIC's.  False: no mapping. */
+static bool
+read_mapping(Oid role, Oid server, SqsKeys *keys)
 {
-	ForeignServer *found = GetForeignServerByName(server, true);
 	HeapTuple	tuple;
 	Datum		options;
 	bool		isnull;
 
-	memset(keys, 0, sizeof(*keys));
-
-	/* the options of another wrapper's mappings are none of our business */
-	if (found == NULL || !sqs_fdw_is_ours(found->fdwid))
-		return false;
-
-	tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(owner),
-							ObjectIdGetDatum(found->serverid));
+	tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(role),
+							ObjectIdGetDatum(server));
 	if (!HeapTupleIsValid(tuple))
 		tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(InvalidOid),
-								ObjectIdGetDatum(found->serverid));
+								ObjectIdGetDatum(server));
 	if (!HeapTupleIsValid(tuple))
 		return false;
-
 	options = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple,
 							  Anum_pg_user_mapping_umoptions, &isnull);
 	if (!isnull)
 		sqs_mapping_keys(options, keys);
 	ReleaseSysCache(tuple);
 	return true;
+}
+
+char *
+sqs_catalog_keys(Oid role, const char *server, SqsKeys *keys)
+{
+	ForeignServer *found = GetForeignServerByName(server, true);
+	SqsServerOptions options;
+	bool		has_mapping;
+	AwsError	error;
+
+	memset(keys, 0, sizeof(*keys));
+
+	/* the options of another wrapper's mappings are not for us to read */
+	if (found == NULL || !sqs_fdw_is_ours(found->fdwid))
+		return psprintf("server \"%s\" does not exist", server);
+
+	has_mapping = read_mapping(role, found->serverid, keys);
+	if (keys->access_key_id != NULL && keys->secret_access_key != NULL)
+		return NULL;
+	sqs_wipe_keys(keys);
+
+	sqs_server_options(found, &options);
+	if (!options.ambient)
+		return has_mapping ?
+			psprintf("the user mapping of role \"%s\" for server \"%s\" has no keys, and the server's option credentials is not environment",
+					 role_name(role), server) :
+			psprintf("role \"%s\" has no user mapping for server \"%s\", and the server's option credentials is not environment",
+					 role_name(role), server);
+	keys->ambient = true;
+	if (!aws_environment_has_keys(&error))
+		return psprintf("role \"%s\" has no keys in a user mapping for server \"%s\", and %s",
+						role_name(role), server, error.message);
+	return NULL;
 }
 
 static void

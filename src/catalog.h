@@ -76,12 +76,13 @@ typedef struct SqsQueueConfig
 	bool		can_send;		/* whatever the problem is, sending has none */
 } SqsQueueConfig;
 
-/* Keys of a user mapping; wiped with sqs_wipe_keys().  All NULL: none. */
+/* Keys to a server; wiped with sqs_wipe_keys(). */
 typedef struct SqsKeys
 {
-	char	   *access_key_id;
+	char	   *access_key_id;	/* of a user mapping; all NULL: none */
 	char	   *secret_access_key;
 	char	   *session_token;
+	bool		ambient;		/* those of the database server's environment */
 } SqsKeys;
 
 /*
@@ -123,10 +124,12 @@ extern SqsQueueConfig *sqs_catalog_queue_by_name(const char *name);
 extern SqsQueueConfig *sqs_catalog_queue_to_send(const char *name, bool store);
 
 /*
- * Keys of the user mapping that applies to this owner and server (the
- * owner's own, else PUBLIC's).  False if there is none.
+ * Keys with which this role uses the server: of the mapping that applies (the
+ * role's own, else PUBLIC's) or, if there is none and the server's option
+ * credentials says so, the environment's.  NULL, or why there are none: one
+ * sentence for people, which names the role, the server and the ways out.
  */
-extern bool sqs_catalog_keys(Oid owner, const char *server, SqsKeys *keys);
+extern char *sqs_catalog_keys(Oid role, const char *server, SqsKeys *keys);
 extern void sqs_wipe_keys(SqsKeys *keys);
 
 /*

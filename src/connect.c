@@ -64,6 +64,7 @@ sqs_connection_fingerprint(const SqsQueueConfig *queue, const SqsKeys *keys)
 	place = sqs_fingerprint_text(place, keys->access_key_id);
 	place = sqs_fingerprint_text(place, keys->secret_access_key);
 	place = sqs_fingerprint_text(place, keys->session_token);
+	place = sqs_fingerprint_text(place, keys->ambient ? "environment" : "mapping");
 	place = sqs_fingerprint_text(place, ca_file());
 	return place;
 }
@@ -91,12 +92,19 @@ make_client(const SqsQueueConfig *queue, const SqsKeys *keys, HttpPool *pool,
 	SqsClient  *client;
 
 	aws_http_set_fd_hooks(&fd_hooks);
+	*credentials = NULL;
 	if (keys->access_key_id != NULL)
 		*credentials = aws_static_credentials(keys->access_key_id,
 											  keys->secret_access_key,
 											  keys->session_token);
-	else
+	else if (keys->ambient)
 		*credentials = aws_default_credentials();
+	else
+	{
+		aws_error_set(error, AWS_ERROR_CREDENTIALS, "NoCredentials",
+					  "there are no keys for server \"%s\"", queue->server);
+		return NULL;
+	}
 	if (*credentials == NULL)
 	{
 		aws_error_set(error, AWS_ERROR_RESOURCES, "NoResources", "out of memory");

@@ -47,8 +47,8 @@ extern uint64 sqs_connection_fingerprint(const SqsQueueConfig *queue, const SqsK
 extern uint64 sqs_fingerprint_text(uint64 seed, const char *text);
 
 /*
- * The client for the queue's server and these keys, those of the server's
- * environment if there are none: one that there is, or a new one.  Each
+ * The client for the queue's server and these keys, as sqs_catalog_keys()
+ * found them: one that there is, or a new one.  Each
  * acquire is matched by a release.  No network is involved.  NULL, with
  * *error filled in, for options that cannot work, and (AWS_ERROR_RESOURCES)
  * when the process is short of descriptors or memory, which passes.
@@ -78,8 +78,8 @@ extern void sqs_shared_clients_poll(void);
 extern void sqs_count_call(SqsCall *call, SqsQueueStats *stats);
 
 /*
- * Makes a client for the queue's server with these keys, those of the
- * server's environment if there are none.  No network is involved yet.
+ * Makes a client for the queue's server with these keys, as
+ * sqs_catalog_keys() found them.  No network is involved yet.
  * max_connections: kept alive, 0 for the AWS layer's default.
  * False, with *error filled in, for options that cannot work.
  */

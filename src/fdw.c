@@ -18,6 +18,11 @@
  *	- What is checked here is checked at use again, as far as it guards
  *	  something: options can be older than the code that checks them.
  *
+ * The keys of the database server's own environment are a superuser's to lend.
+ * He does so by the server's option credentials, and nobody else may give a
+ * server that option, or change another option while it has it: the endpoint
+ * is where session tokens are sent to.  Whoever drops it takes only away.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -35,14 +40,11 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
+#include "aws/credentials.h"
 #include "aws/endpoint.h"
 #include "compat.h"
 #include "fdw.h"
 #include "sqsbridge.h"
-
-/* No key of AWS's is near as long; a session token may have some kilobytes. */
-#define KEY_MAX		512
-#define TOKEN_MAX	32768
 
 typedef struct FdwOption
 {
@@ -54,6 +56,7 @@ static const FdwOption fdw_options[] = {
 	{"region", ForeignServerRelationId},
 	{"endpoint", ForeignServerRelationId},
 	{"allow_http", ForeignServerRelationId},
+	{"credentials", ForeignServerRelationId},
 	{"access_key_id", UserMappingRelationId},
 	{"secret_access_key", UserMappingRelationId},
 	{"session_token", UserMappingRelationId},
@@ -150,16 +153,12 @@ refuse_value(const char *name, const char *value, const char *why)
 static void
 check_key(const char *name, const char *value)
 {
-	size_t		max = strcmp(name, "session_token") == 0 ? TOKEN_MAX : KEY_MAX;
+	size_t		max = strcmp(name, "session_token") == 0 ? AWS_SESSION_TOKEN_MAX :
+		strcmp(name, "access_key_id") == 0 ? AWS_ACCESS_KEY_ID_MAX : AWS_SECRET_KEY_MAX;
+	const char *why;
 
-	if (strlen(value) > max)
-		refuse_value(name, value, psprintf("must be at most %zu characters long", max));
-	for (const char *p = value; *p != '\0'; p++)
-	{
-		if (*p <= 0x20 || *p >= 0x7f)
-			refuse_value(name, value,
-						 "must be printable ASCII characters without blanks");
-	}
+	if (!aws_key_is_valid(value, max, &why))
+		refuse_value(name, value, why);
 }
 
 Datum
@@ -169,6 +168,7 @@ sqsbridge_fdw_validator(PG_FUNCTION_ARGS)
 	Oid			catalog = PG_GETARG_OID(1);
 	const char *endpoint = NULL;
 	bool		allow_http = false;
+	bool		ambient = false;
 	bool		has_id = false;
 	bool		has_secret = false;
 	bool		has_token = false;
@@ -204,6 +204,12 @@ sqsbridge_fdw_validator(PG_FUNCTION_ARGS)
 			if (!parse_bool(value, &allow_http))
 				refuse_value(def->defname, value, "must be true or false");
 		}
+		else if (strcmp(def->defname, "credentials") == 0)
+		{
+			ambient = strcmp(value, "environment") == 0;
+			if (!ambient && strcmp(value, "mapping") != 0)
+				refuse_value(def->defname, value, "must be mapping or environment");
+		}
 		else
 		{
 			check_key(def->defname, value);
@@ -217,6 +223,14 @@ sqsbridge_fdw_validator(PG_FUNCTION_ARGS)
 	if (endpoint != NULL && !aws_endpoint_is_valid(endpoint, allow_http, &why))
 		refuse_value("endpoint", endpoint, why);
 
+	/* these are all the options that the server will have */
+	if (ambient && !superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to set the options of a server with credentials 'environment'"),
+				 errdetail("Such a server is used with the keys of the database server's environment, so only superusers may set or change its options."),
+				 errhint("Ask a superuser, or take that option away from the server: ALTER SERVER ... OPTIONS (DROP credentials, ...).")));
+
 	if (has_id != has_secret || (has_token && !has_id))
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
@@ -225,7 +239,7 @@ sqsbridge_fdw_validator(PG_FUNCTION_ARGS)
 				 errdetail("Option \"%s\" is of use only together with it.",
 						   has_id ? "access_key_id" :
 						   has_secret ? "secret_access_key" : "session_token"),
-				 errhint("Give both keys or, to use the keys of the database server's environment, none."),
+				 errhint("Give both keys, or none."),
 				 hide_keys(catalog)));
 
 	PG_RETURN_VOID();
@@ -257,6 +271,8 @@ sqs_server_options(ForeignServer *server, SqsServerOptions *options)
 		else if (strcmp(def->defname, "allow_http") == 0 &&
 				 !parse_bool(defGetString(def), &options->allow_http))
 			options->allow_http = false;
+		else if (strcmp(def->defname, "credentials") == 0)
+			options->ambient = strcmp(defGetString(def), "environment") == 0;
 	}
 }
 

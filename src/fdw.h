@@ -18,6 +18,7 @@ typedef struct SqsServerOptions
 	char	   *region;
 	char	   *endpoint;
 	bool		allow_http;
+	bool		ambient;		/* credentials 'environment' */
 } SqsServerOptions;
 
 /* Is this the foreign-data wrapper that belongs to the extension? */

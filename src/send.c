@@ -98,6 +98,7 @@ connect_to(const SqsQueueConfig *queue)
 {
 	SessionConnection *session;
 	SqsKeys		keys;
+	char	   *problem;
 	AwsError	error;
 	uint64		fingerprint;
 
@@ -115,7 +116,15 @@ connect_to(const SqsQueueConfig *queue)
 		session_connections = session;
 	}
 
-	(void) sqs_catalog_keys(GetUserId(), queue->server, &keys);
+	problem = sqs_catalog_keys(GetUserId(), queue->server, &keys);
+	if (problem != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("cannot send to queue \"%s\": %s", queue->name, problem),
+				 keys.ambient ? 0 :
+				 errhint("Run: CREATE USER MAPPING FOR %s SERVER %s OPTIONS (access_key_id '...', secret_access_key '...'); or, as a superuser, to lend the keys of the database server's environment: ALTER SERVER %s OPTIONS (ADD credentials 'environment');",
+						 quote_identifier(GetUserNameFromId(GetUserId(), false)),
+						 quote_identifier(queue->server), quote_identifier(queue->server))));
 	fingerprint = sqs_connection_fingerprint(queue, &keys);
 	if (session->shared == NULL || session->fingerprint != fingerprint)
 	{

@@ -44,6 +44,14 @@ sub last_error_like
 	return;
 }
 
+sub last_outbox_error_like
+{
+	my ($n, $pattern, $name) = @_;
+	poll_until(
+		sub { $n->safe_psql('postgres', q{SELECT last_error FROM sqs_stats_outbox WHERE queue = 'q'}) =~ $pattern }, $name);
+	return;
+}
+
 # ---- a wrong key
 
 setup_database($node, $sqs, user_mapping => 0);
@@ -78,19 +86,67 @@ $node->safe_psql('postgres', q{SELECT sqs_unregister_queue('later')});
 
 $node->safe_psql('postgres', 'DROP USER MAPPING FOR CURRENT_USER SERVER aws');
 $node->restart;
-last_error_like($node, qr/credentials|AWS_ACCESS_KEY_ID/i, 'without keys anywhere last_error says so');
+last_error_like($node, qr/role "\w+" has no user mapping for server "aws", and the server's option credentials is not environment/,
+	'without keys anywhere last_error names the role, the server and the ways out');
+query_is($node, 'SELECT state FROM sqs_stats', 'error', 'state: error');
+$node->safe_psql('postgres', q{SELECT sqs_enqueue('q', 'kept')});
+last_outbox_error_like($node, qr/has no user mapping/, 'what is in the outbox waits, and says why');
 $node->stop;
 
-# ---- keys of the environment
+# ---- keys of the environment: for a server that a superuser has given them to
 
+my $log_from = -s $node->logfile;
 {
 	local $ENV{AWS_ACCESS_KEY_ID} = 'AKIDENV';
 	local $ENV{AWS_SECRET_ACCESS_KEY} = 'environment';
 	$node->start;
 }
-arrives($node, 'q', 'without a user mapping the keys of the environment are used');
+my $refused = qr/role "\w+" has no user mapping for server "aws", and the server's option credentials is not environment/;
+query_is($node, 'SELECT state FROM sqs_stats', 'error', 'keys in the environment are for no server that was not given them');
+my ($rc, $out, $err) = $node->psql('postgres', q{SELECT sqs_send('q', 'x')});
+like($err, qr/cannot send to queue "q": $refused/, 'sqs_send() refuses, too');
+like($err, qr/HINT:  Run: CREATE USER MAPPING FOR \w+ SERVER aws OPTIONS .*ALTER SERVER aws OPTIONS \(ADD credentials 'environment'\)/, 'and tells both ways out');
+
+$node->safe_psql('postgres', q{CREATE ROLE owner LOGIN; GRANT USAGE ON FOREIGN DATA WRAPPER sqsbridge TO owner; CREATE ROLE low LOGIN;
+	GRANT USAGE ON FOREIGN SERVER aws TO low; ALTER SERVER aws OWNER TO owner});
+sub as_role
+{
+	my ($role, $sql) = @_;
+	my ($rc, $out, $err) = $node->psql('postgres', $sql, extra_params => [ '-U', $role ]);
+	return $err;
+}
+my $superusers = qr/permission denied to set the options of a server with credentials 'environment'/;
+like(as_role('owner', q{ALTER SERVER aws OPTIONS (ADD credentials 'environment')}), $superusers, "not even the server's owner takes them for himself");
+like(as_role('owner', q{CREATE SERVER mine FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'us-east-1', credentials 'environment')}), $superusers, 'nor for a new server');
+is(as_role('owner', q{CREATE SERVER mine FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'us-east-1', credentials 'mapping')}), '', 'the default is for everybody');
+like(as_role('owner', q{ALTER SERVER mine OPTIONS (SET credentials 'auto')}), qr/invalid value for option "credentials": "auto".*must be mapping or environment/s, 'other values are refused');
+
+$node->safe_psql('postgres', q{ALTER SERVER aws OPTIONS (ADD credentials 'environment')});
+arrives($node, 'q', 'a superuser lends the keys of the environment');
+query_is($node, q{SELECT waiting FROM sqs_stats_outbox WHERE queue = 'q'}, '0', 'and the outbox goes on');
+query_is($node, q{SELECT count(*) FROM got WHERE body = 'kept'}, '1', 'with what waited');
+is(as_role('low', q{SELECT sqs_send('q', 'low')}), '', 'who has USAGE on the server sends with them');
+query_is($node, q{SELECT count(*) FROM got WHERE body = 'low'}, '1', 'which arrives');
+like(as_role('owner', q{ALTER SERVER aws OPTIONS (SET endpoint 'https://sqs.example.com')}), $superusers, 'nobody else says where they are sent to');
+like(as_role('owner', q{ALTER SERVER aws OPTIONS (ADD allow_http 'true')}), $superusers, 'or how');
+$node->safe_psql('postgres', q{CREATE USER MAPPING FOR low SERVER aws OPTIONS (access_key_id 'AKIDNOBODY', secret_access_key 'nobodys-secret')});
+like(as_role('low', q{SELECT sqs_send('q', 'x')}), qr/security token|InvalidClientTokenId|UnrecognizedClient/, "a role's own mapping comes before them");
+$node->safe_psql('postgres', q{DROP USER MAPPING FOR low SERVER aws});
+my $dump = $node->safe_psql('postgres', q{SELECT srvoptions FROM pg_foreign_server WHERE srvname = 'aws'});
+like($dump, qr/credentials=environment/, 'the option is where pg_dump finds it');
+is(as_role('owner', q{ALTER SERVER aws OPTIONS (DROP credentials)}), '', 'to take the option away is no privilege');
+query_is($node, 'SELECT state FROM sqs_stats', 'error', 'without it and without a mapping: error again');
+like(as_role('low', q{SELECT sqs_send('q', 'x')}), qr/role "low" has no user mapping/, 'also for a session');
+my @restarts = grep { /queue "q"/ } split /\n/, log_text($node, $log_from);
+cmp_ok(scalar(@restarts), '<=', 8, 'the log has a line for each change of state') or diag(join "\n", @restarts);
+
+# the keys are missing where the server is told to look
+$node->safe_psql('postgres', q{ALTER SERVER aws OPTIONS (ADD credentials 'environment'); ALTER SERVER aws OWNER TO CURRENT_USER});
 $node->stop;
 $node->start;
+last_error_like($node, qr/has no keys in a user mapping for server "aws", and the database server's environment has no AWS_ACCESS_KEY_ID/,
+	'an environment without keys is an error, too');
+query_is($node, 'SELECT state FROM sqs_stats', 'error', 'of that state');
 $node->safe_psql('postgres', q{CREATE USER MAPPING FOR PUBLIC SERVER aws OPTIONS (access_key_id 'AKIDGOOD', secret_access_key 'good/secret+key')});
 arrives($node, 'q', 'a user mapping for PUBLIC does');
 
@@ -237,5 +293,7 @@ SKIP:
 
 $node->stop;
 unlike(slurp_file($node->logfile), qr{good/secret|wrong-secret|the-token}, 'no secret is in the log');
-check_log($node);
+check_log($node, qr/011_aws\.pl ERROR:  permission denied to set the options of a server with credentials 'environment'$/,
+	qr/011_aws\.pl ERROR:  invalid value for option "credentials": "auto"$/,
+	qr/011_aws\.pl ERROR:  (?:cannot|could not) send to queue "q": (?:role "\w+" has no user mapping|The security token)/);
 done_testing();
