@@ -92,9 +92,18 @@ object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
 #if PG_VERSION_NUM >= 160000
 #define sqs_database_ownercheck(oid, role)	object_ownercheck(DatabaseRelationId, oid, role)
 #define sqs_extension_ownercheck(oid, role) object_ownercheck(ExtensionRelationId, oid, role)
+#define sqs_relation_ownercheck(oid, role)	object_ownercheck(RelationRelationId, oid, role)
 #else
 #define sqs_database_ownercheck(oid, role)	pg_database_ownercheck(oid, role)
 #define sqs_extension_ownercheck(oid, role) pg_extension_ownercheck(oid, role)
+#define sqs_relation_ownercheck(oid, role)	pg_class_ownercheck(oid, role)
+#endif
+
+/* 19 merges and splits partitions. */
+#if PG_VERSION_NUM >= 190000
+#define sqs_partition_list(cmd) ((cmd)->partlist)
+#else
+#define sqs_partition_list(cmd) NIL
 #endif
 
 /* 18 put name and version into the module's magic block. */

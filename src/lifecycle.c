@@ -22,7 +22,8 @@
  * look.
  *
  * The same hook into utility statements notices DDL on servers and user
- * mappings, so that a corrected key is tried at once.
+ * mappings, so that a corrected key is tried at once, and refuses statements
+ * with which a stranger could make our tables' users wait (ddl_guard.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -45,6 +46,7 @@
 #include "utils/syscache.h"
 
 #include "compat.h"
+#include "ddl_guard.h"
 #include "lifecycle.h"
 #include "shmem.h"
 #include "sqsbridge.h"
@@ -313,9 +315,12 @@ sqs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 {
 	Node	   *parsetree = pstmt->utilityStmt;
 
-	if (sqs_shared != NULL && IsTransactionState() && !RecoveryInProgress() &&
-		may_block(parsetree))
-		before_utility(parsetree);
+	if (sqs_shared != NULL && IsTransactionState())
+	{
+		sqs_ddl_guard(parsetree);
+		if (!RecoveryInProgress() && may_block(parsetree))
+			before_utility(parsetree);
+	}
 
 	if (prev_ProcessUtility)
 		prev_ProcessUtility(pstmt, queryString, readOnlyTree, context,

@@ -1,0 +1,269 @@
+/*-------------------------------------------------------------------------
+ *
+ * ddl_guard.c
+ *	  Statements with which a stranger could make our tables' users wait.
+ *
+ * Most statements look at privileges before they ask for a lock.  Some ask
+ * first: CREATE TRIGGER, CREATE RULE, a foreign key that refers to the table,
+ * and whatever makes it a partition or a parent; and LOCK TABLE takes no more
+ * than a privilege to write.  Behind a transaction that has written and lasts
+ * they wait for their strong lock, and every later writer waits behind them.
+ * So a role that may do nothing at all with one of our relations could stop
+ * its writers.
+ *
+ * Here such a statement is refused before it asks for the lock, if it names
+ * a relation of this extension and is run by somebody who is neither its owner
+ * nor a superuser.  For all other statements this costs a look at the kind of
+ * the statement; for those, a look at the catalogs, without a lock.
+ *
+ * A name that cannot be found is left to the statement itself, whose error
+ * is the better one.  A name that comes to mean something else between here
+ * and there would have to be one of ours, which nobody else can make.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/transam.h"
+#include "catalog/dependency.h"
+#include "catalog/index.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "nodes/parsenodes.h"
+#include "rewrite/rewriteHandler.h"
+#include "utils/acl.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "compat.h"
+#include "ddl_guard.h"
+
+/* Without privilege checks, locks or errors; InvalidOid: not found. */
+static Oid
+find_relation(const RangeVar *name)
+{
+	Oid			schema;
+
+	if (name == NULL || name->catalogname != NULL)
+		return InvalidOid;
+	if (name->schemaname == NULL)
+		return RelnameGetRelid(name->relname);
+	schema = get_namespace_oid(name->schemaname, true);
+	return OidIsValid(schema) ? get_relname_relid(name->relname, schema) : InvalidOid;
+}
+
+static void
+check_relation(Oid relid)
+{
+	char		relkind;
+	Oid			extension;
+
+	/* a system catalog, or nothing */
+	if (relid < FirstNormalObjectId)
+		return;
+	relkind = get_rel_relkind(relid);
+	if (relkind == RELKIND_INDEX || relkind == RELKIND_PARTITIONED_INDEX)
+		relid = IndexGetRelation(relid, true);
+	if (!OidIsValid(relid) || relkind == '\0' || sqs_relation_ownercheck(relid, GetUserId()))
+		return;
+
+	extension = getExtensionOfObject(RelationRelationId, relid);
+	if (!OidIsValid(extension) || extension != get_extension_oid("sqsbridge", true))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied for %s %s",
+					get_rel_relkind(relid) == RELKIND_VIEW ? "view" : "table",
+					get_rel_name(relid)),
+			 errdetail("Only the owner of a relation of extension sqsbridge may lock it, create triggers or rules on it, refer to it by a foreign key, or attach it to another table: whoever writes to it would have to wait.")));
+}
+
+static void
+check_name(const RangeVar *name)
+{
+	check_relation(find_relation(name));
+}
+
+static void
+check_names(List *names)
+{
+	ListCell   *lc;
+
+	foreach(lc, names)
+	{
+		if (IsA(lfirst(lc), RangeVar))
+			check_name(lfirst(lc));
+	}
+}
+
+/* What a foreign key refers to, in a Constraint or in those of a ColumnDef. */
+static void
+check_element(Node *element)
+{
+	ListCell   *lc;
+
+	if (element == NULL)
+		return;
+	if (IsA(element, Constraint) &&
+		((Constraint *) element)->contype == CONSTR_FOREIGN)
+		check_name(((Constraint *) element)->pktable);
+	else if (IsA(element, ColumnDef))
+	{
+		foreach(lc, ((ColumnDef *) element)->constraints)
+			check_element(lfirst(lc));
+	}
+}
+
+static void
+check_elements(List *elements)
+{
+	ListCell   *lc;
+
+	foreach(lc, elements)
+		check_element(lfirst(lc));
+}
+
+static void check_view(Oid relid);
+
+static bool
+check_view_walker(Node *node, void *context)
+{
+	ListCell   *lc;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+	{
+		Query	   *query = (Query *) node;
+
+		foreach(lc, query->rtable)
+		{
+			RangeTblEntry *rte = lfirst(lc);
+
+			/* a view's own entries stand for OLD and NEW, or its privileges */
+			if (rte->rtekind != RTE_RELATION || rte->relid == *(Oid *) context)
+				continue;
+			check_relation(rte->relid);
+			check_view(rte->relid);
+		}
+		return query_tree_walker(query, check_view_walker, context, 0);
+	}
+	return expression_tree_walker(node, check_view_walker, context);
+}
+
+/*
+ * LOCK TABLE on a view locks what the view reads.  The right to that is asked
+ * of the view's owner, who may have got the right to write to all tables.
+ */
+static void
+check_view(Oid relid)
+{
+	Relation	view;
+
+	if (relid < FirstNormalObjectId || get_rel_relkind(relid) != RELKIND_VIEW)
+		return;
+	check_stack_depth();
+	view = try_relation_open(relid, AccessShareLock);
+	if (view == NULL)
+		return;
+	(void) check_view_walker((Node *) get_view_query(view), &relid);
+	relation_close(view, AccessShareLock);
+}
+
+static void
+check_lock(const LockStmt *statement)
+{
+	ListCell   *lc;
+
+	/* what reading and writing take anyway; pg_dump takes the weakest */
+	if (statement->mode <= RowExclusiveLock)
+		return;
+	foreach(lc, statement->relations)
+	{
+		Oid			relid = find_relation(lfirst(lc));
+
+		check_relation(relid);
+		check_view(relid);
+	}
+}
+
+static void
+check_create(const CreateStmt *statement)
+{
+	check_names(statement->inhRelations);
+	check_elements(statement->tableElts);
+	check_elements(statement->constraints);
+}
+
+static void
+check_alter(const AlterTableStmt *statement)
+{
+	ListCell   *lc;
+
+	foreach(lc, statement->cmds)
+	{
+		AlterTableCmd *cmd = lfirst(lc);
+
+		if (cmd->def == NULL)
+			continue;
+		if (IsA(cmd->def, PartitionCmd))
+		{
+			check_name(((PartitionCmd *) cmd->def)->name);
+			check_names(sqs_partition_list((PartitionCmd *) cmd->def));
+		}
+		else
+			check_element(cmd->def);
+	}
+}
+
+void
+sqs_ddl_guard(Node *statement)
+{
+	switch (nodeTag(statement))
+	{
+		case T_LockStmt:
+		case T_CreateTrigStmt:
+		case T_RuleStmt:
+		case T_CreateStmt:
+		case T_CreateForeignTableStmt:
+		case T_AlterTableStmt:
+		case T_AlterObjectDependsStmt:
+			break;
+		default:
+			return;
+	}
+	if (superuser())
+		return;
+
+	switch (nodeTag(statement))
+	{
+		case T_LockStmt:
+			check_lock((LockStmt *) statement);
+			break;
+		case T_CreateTrigStmt:
+			check_name(((CreateTrigStmt *) statement)->relation);
+			check_name(((CreateTrigStmt *) statement)->constrrel);
+			break;
+		case T_RuleStmt:
+			check_name(((RuleStmt *) statement)->relation);
+			break;
+		case T_CreateStmt:
+			check_create((CreateStmt *) statement);
+			break;
+		case T_CreateForeignTableStmt:
+			check_create(&((CreateForeignTableStmt *) statement)->base);
+			break;
+		case T_AlterTableStmt:
+			check_alter((AlterTableStmt *) statement);
+			break;
+		case T_AlterObjectDependsStmt:
+			check_name(((AlterObjectDependsStmt *) statement)->relation);
+			break;
+		default:
+			break;
+	}
+}

@@ -1,0 +1,16 @@
+/*-------------------------------------------------------------------------
+ *
+ * ddl_guard.h
+ *	  Statements with which a stranger could make our tables' users wait.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SQSBRIDGE_DDL_GUARD_H
+#define SQSBRIDGE_DDL_GUARD_H
+
+#include "nodes/nodes.h"
+
+/* Raises an error if the statement may not be run; in a transaction. */
+extern void sqs_ddl_guard(Node *statement);
+
+#endif							/* SQSBRIDGE_DDL_GUARD_H */
