@@ -1145,7 +1145,11 @@ CREATE FUNCTION @extschema@.sqs_get_workers(
 	OUT role oid,
 	OUT state text,
 	OUT started_at timestamp with time zone,
-	OUT messages bigint)
+	OUT messages bigint,
+	OUT last_error_at timestamp with time zone,
+	OUT last_error text,
+	OUT error_since timestamp with time zone,
+	OUT consecutive_errors bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'sqs_get_workers'
 LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 10;
@@ -1153,6 +1157,15 @@ REVOKE ALL ON FUNCTION @extschema@.sqs_get_workers() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_workers() TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_get_workers() IS
 'processes of the bridge, in the whole cluster; read them through the view sqs_stats_workers, whose columns say what they mean';
+
+CREATE FUNCTION @extschema@.sqs_get_no_room()
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'sqs_get_no_room'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+REVOKE ALL ON FUNCTION @extschema@.sqs_get_no_room() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_no_room() TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_get_no_room() IS
+'whether queues of this database cannot run because as many run as may, and are so many that not all of them can say so themselves; read it through the view sqs_stats';
 
 CREATE FUNCTION @extschema@.sqs_get_in_flight(
 	OUT queue_id integer,
@@ -1190,6 +1203,7 @@ SELECT
 				  CASE
 				  WHEN q.handler IS NULL THEN 'send only'::text
 				  WHEN NOT q.enabled THEN 'disabled'::text
+				  WHEN @extschema@.sqs_get_no_room() THEN 'waiting for room'::text
 				  ELSE 'starting'::text
 				  END)
 	END AS state,
@@ -1219,7 +1233,12 @@ SELECT
 	s.last_receive_at,
 	s.last_success_at,
 	s.last_error_at,
-	COALESCE(q.problem, s.last_error) AS last_error,
+	COALESCE(q.problem,
+			 CASE
+			 WHEN s.queue_id IS NULL AND q.enabled AND q.handler IS NOT NULL AND @extschema@.sqs_get_no_room()
+			 THEN 'as many queues run as sqsbridge.max_queues allows'::text
+			 ELSE s.last_error
+			 END) AS last_error,
 	s.error_since,
 	s.consecutive_errors,
 	s.next_poll_at,
@@ -1392,7 +1411,11 @@ SELECT
 	w.role::regrole AS role,
 	w.state,
 	w.started_at,
-	w.messages
+	w.messages,
+	w.last_error_at,
+	w.last_error,
+	w.error_since,
+	w.consecutive_errors
 FROM @extschema@.sqs_get_workers() w
 	LEFT JOIN pg_catalog.pg_database d
 		ON d.oid OPERATOR(pg_catalog.=) w.datid
@@ -1419,6 +1442,14 @@ COMMENT ON COLUMN @extschema@.sqs_stats_workers.started_at IS
 'when it started';
 COMMENT ON COLUMN @extschema@.sqs_stats_workers.messages IS
 'messages that this process has received (queue workers) or handled (handler workers)';
+COMMENT ON COLUMN @extschema@.sqs_stats_workers.last_error_at IS
+'database workers: when one of their jobs last failed; NULL: none has';
+COMMENT ON COLUMN @extschema@.sqs_stats_workers.last_error IS
+'database workers: which job that was (supervision of the queues, cleaning of old rows, or the relay of the outbox), and how it failed; for pg_read_all_stats';
+COMMENT ON COLUMN @extschema@.sqs_stats_workers.error_since IS
+'database workers: when the first of the present row of errors of that job happened; NULL: all is well';
+COMMENT ON COLUMN @extschema@.sqs_stats_workers.consecutive_errors IS
+'database workers: errors of that job in a row; 0: all is well';
 
 CREATE VIEW @extschema@.sqs_stats_in_flight AS
 SELECT

@@ -45,6 +45,7 @@
 
 #include "catalog.h"
 #include "fdw.h"
+#include "mark.h"
 #include "outbox.h"
 #include "queue_row.h"
 #include "sqsbridge.h"
@@ -304,6 +305,7 @@ sqs_adopt_queues(PG_FUNCTION_ARGS)
 	}
 	PopActiveSnapshot();
 
+	sqs_mark_database_wanted();
 	sqs_wake_at_commit();
 	PG_RETURN_INT32(list_length(adopted));
 }

@@ -50,13 +50,13 @@ typedef struct SqsQueueConfig
 	int			retry_delay;	/* s; -1: wait out the visibility timeout */
 	bool		exactly_once;
 	bool		fifo;			/* by the name's suffix */
+	TimestampTz changed_at;		/* the row's last change */
 
 	/* what the row says; "owner" and so on hold the OIDs only */
 	SqsBinding	bound_owner;
 	SqsBinding	bound_server;
 	SqsBinding	bound_handler;
 	char	   *home;
-	TimestampTz changed_at;
 	int64		dedup_retention;	/* microseconds */
 
 	/* its server */

@@ -23,16 +23,21 @@
  *
  * The same hook into utility statements notices DDL on servers and user
  * mappings, so that a corrected key is tried at once, and refuses statements
- * with which a stranger could make our tables' users wait (ddl_guard.c).
+ * with which a stranger could make our tables' users wait (ddl_guard.c).  The
+ * same hook into object access takes marks away with what they are of, and
+ * notices changes of roles and their settings.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/objectaccess.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_db_role_setting.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_foreign_server.h"
 #include "catalog/pg_user_mapping.h"
@@ -48,6 +53,7 @@
 #include "compat.h"
 #include "ddl_guard.h"
 #include "lifecycle.h"
+#include "mark.h"
 #include "shmem.h"
 #include "sqsbridge.h"
 
@@ -56,7 +62,6 @@ static object_access_hook_type prev_object_access = NULL;
 
 static List *blocked = NIL;		/* OIDs, in TopMemoryContext */
 static bool exit_callback_registered = false;
-static bool rescan_pending = false;
 
 static void
 unblock_all(void)
@@ -64,24 +69,7 @@ unblock_all(void)
 	ListCell   *lc;
 
 	foreach(lc, blocked)
-	{
-		SqsDatabase *database = sqs_database_find(lfirst_oid(lc));
-
-		if (database != NULL)
-		{
-			LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-			Assert(database->blockers > 0);
-			database->blockers--;
-			/* someone has to look whether there is still work, or a database */
-			if (database->blockers == 0)
-			{
-				database->wanted = true;
-				database->starts.next = 0;
-				database->starts.failures = 0;
-			}
-			LWLockRelease(sqs_shared->lock);
-		}
-	}
+		sqs_database_unblock(lfirst_oid(lc));
 	list_free(blocked);
 	blocked = NIL;
 	sqs_wake_launcher();
@@ -98,7 +86,6 @@ unblock_on_exit(int code, Datum arg)
 static void
 block_database(Oid dboid)
 {
-	SqsDatabase *database;
 	MemoryContext oldcontext;
 	uint32		wait_event;
 
@@ -110,17 +97,15 @@ block_database(Oid dboid)
 		exit_callback_registered = true;
 	}
 
-	database = sqs_database_get(dboid);
-	if (database == NULL)
-		return;					/* table full: it has no workers either */
-
+	/* room in the list first: what is blocked must be in it */
 	oldcontext = MemoryContextSwitchTo(TopMemoryContext);
 	blocked = lappend_oid(blocked, dboid);
 	MemoryContextSwitchTo(oldcontext);
-
-	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-	database->blockers++;
-	LWLockRelease(sqs_shared->lock);
+	if (!sqs_database_block(dboid))
+	{
+		blocked = list_delete_last(blocked);
+		return;					/* table full: it has no workers either */
+	}
 
 	wait_event = sqs_wait_event_new("SqsbridgeWorkersStop");
 	ConditionVariablePrepareToSleep(&sqs_shared->slots_cv);
@@ -134,18 +119,10 @@ block_database(Oid dboid)
 }
 
 void
-sqs_lifecycle_xact_end(XactEvent event)
+sqs_lifecycle_xact_end(void)
 {
 	if (blocked != NIL)
 		unblock_all();
-	if (rescan_pending && event == XACT_EVENT_COMMIT)
-	{
-		LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-		sqs_shared->rescan = true;
-		LWLockRelease(sqs_shared->lock);
-		sqs_wake_launcher();
-	}
-	rescan_pending = false;
 }
 
 static bool
@@ -194,6 +171,24 @@ is_template(Oid dboid)
 	return result;
 }
 
+/* have_createdb_privilege() is exported by the newest minor releases only. */
+static bool
+may_create_databases(void)
+{
+	HeapTuple	tuple;
+	bool		result = superuser();
+
+	if (result)
+		return true;
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	if (HeapTupleIsValid(tuple))
+	{
+		result = ((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb;
+		ReleaseSysCache(tuple);
+	}
+	return result;
+}
+
 static void
 before_utility(Node *parsetree)
 {
@@ -229,8 +224,6 @@ before_utility(Node *parsetree)
 
 		case T_CreatedbStmt:
 			block_database(template_database(castNode(CreatedbStmt, parsetree)));
-			/* a copy brings its queues along */
-			rescan_pending = true;
 			break;
 
 		case T_DropStmt:
@@ -291,7 +284,7 @@ may_block(Node *parsetree)
 				Oid			dboid = template_database((CreatedbStmt *) parsetree);
 
 				/* as createdb() does: to copy takes more than CREATEDB */
-				return OidIsValid(dboid) && have_createdb_privilege() &&
+				return OidIsValid(dboid) && may_create_databases() &&
 					(is_template(dboid) || sqs_database_ownercheck(dboid, GetUserId()));
 			}
 		case T_DropStmt:
@@ -314,6 +307,7 @@ sqs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 				   DestReceiver *dest, QueryCompletion *qc)
 {
 	Node	   *parsetree = pstmt->utilityStmt;
+	bool		updates;
 
 	if (sqs_shared != NULL && IsTransactionState())
 	{
@@ -321,6 +315,8 @@ sqs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 		if (!RecoveryInProgress() && may_block(parsetree))
 			before_utility(parsetree);
 	}
+	updates = IsA(parsetree, AlterExtensionStmt) &&
+		strcmp(((AlterExtensionStmt *) parsetree)->extname, "sqsbridge") == 0;
 
 	if (prev_ProcessUtility)
 		prev_ProcessUtility(pstmt, queryString, readOnlyTree, context,
@@ -328,6 +324,10 @@ sqs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 	else
 		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
 								params, queryEnv, dest, qc);
+
+	/* its queues may have been there before the mark was */
+	if (updates && sqs_shared != NULL)
+		sqs_mark_database_wanted();
 }
 
 static void
@@ -337,15 +337,33 @@ sqs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 	if (prev_object_access)
 		prev_object_access(access, classId, objectId, subId, arg);
 
-	if (access == OAT_DROP && classId == ExtensionRelationId &&
-		objectId == get_extension_oid("sqsbridge", true))
-		sqs_wake_at_commit();
+	switch (access)
+	{
+		case OAT_DROP:
+			if (classId == ExtensionRelationId &&
+				objectId == get_extension_oid("sqsbridge", true))
+			{
+				sqs_mark_drop(MyDatabaseId);
+				sqs_wake_at_commit();
+			}
+			else if (classId == DatabaseRelationId)
+				sqs_mark_drop(objectId);
 
-	/* DROP OWNED takes servers and user mappings along without naming them */
-	if (access == OAT_DROP &&
-		(classId == ForeignServerRelationId || classId == UserMappingRelationId) &&
-		OidIsValid(get_extension_oid("sqsbridge", true)))
-		sqs_wake_at_commit();
+			/* DROP OWNED takes servers and user mappings along without naming them */
+			else if ((classId == ForeignServerRelationId || classId == UserMappingRelationId) &&
+					 OidIsValid(get_extension_oid("sqsbridge", true)))
+				sqs_wake_at_commit();
+			break;
+
+		case OAT_POST_ALTER:
+			/* no cache is invalidated by changed settings of a role or database */
+			if (classId == DbRoleSettingRelationId || classId == AuthIdRelationId)
+				sqs_roles_changed_at_commit();
+			break;
+
+		default:
+			break;
+	}
 }
 
 void

@@ -8,9 +8,7 @@
 #ifndef SQSBRIDGE_LIFECYCLE_H
 #define SQSBRIDGE_LIFECYCLE_H
 
-#include "access/xact.h"
-
 extern void sqs_lifecycle_init(void);
-extern void sqs_lifecycle_xact_end(XactEvent event);
+extern void sqs_lifecycle_xact_end(void);
 
 #endif							/* SQSBRIDGE_LIFECYCLE_H */

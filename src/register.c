@@ -60,6 +60,7 @@
 #include "catalog.h"
 #include "compat.h"
 #include "fdw.h"
+#include "mark.h"
 #include "queue_row.h"
 #include "sqsbridge.h"
 
@@ -724,6 +725,7 @@ sqs_register_queue(PG_FUNCTION_ARGS)
 	sqs_queue_row_close(&row);
 	PopActiveSnapshot();
 
+	sqs_mark_database_wanted();
 	sqs_wake_at_commit();
 	PG_RETURN_VOID();
 }
@@ -858,6 +860,7 @@ sqs_alter_queue(PG_FUNCTION_ARGS)
 	sqs_queue_row_close(&row);
 	PopActiveSnapshot();
 
+	sqs_mark_database_wanted();
 	sqs_wake_at_commit();
 	PG_RETURN_VOID();
 }
@@ -897,6 +900,7 @@ set_enabled(char *name, bool enabled)
 		sqs_queue_row_set(&row, "enabled", BoolGetDatum(enabled));
 		sqs_queue_row_update(&row);
 		sqs_queue_row_close(&row);
+		sqs_mark_database_wanted();
 		sqs_wake_at_commit();
 	}
 	PopActiveSnapshot();

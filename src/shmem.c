@@ -11,6 +11,8 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -38,14 +40,21 @@ static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 
 static LWLockPadded *sqs_locks = NULL;
 
+/* For the queues that run, and as many for those that only send. */
+static int
+stats_entries(void)
+{
+	return 2 * sqs_max_queues;
+}
+
 static Size
 sqs_shmem_size(void)
 {
 	Size		size = MAXALIGN(sizeof(SqsShared));
 
-	size = add_size(size, mul_size(sqs_max_workers, MAXALIGN(sizeof(SqsWorkerSlot))));
-	size = add_size(size, mul_size(sqs_max_databases, MAXALIGN(sizeof(SqsDatabase))));
-	size = add_size(size, mul_size(sqs_max_queues, MAXALIGN(sizeof(SqsQueueStats))));
+	size = add_size(size, MAXALIGN(mul_size(sqs_max_workers, sizeof(SqsWorkerSlot))));
+	size = add_size(size, MAXALIGN(mul_size(sqs_max_databases, sizeof(SqsDatabase))));
+	size = add_size(size, mul_size(stats_entries(), sizeof(SqsQueueStats)));
 	return size;
 }
 
@@ -80,7 +89,10 @@ sqs_shmem_startup(void)
 		sqs_shared->lock = &sqs_locks[0].lock;
 		sqs_shared->nslots = sqs_max_workers;
 		sqs_shared->ndatabases = sqs_max_databases;
-		sqs_shared->nqueues = sqs_max_queues;
+		sqs_shared->nqueues = stats_entries();
+		pg_atomic_init_u64(&sqs_shared->launcher_waits_since, 0);
+		pg_atomic_init_u64(&sqs_shared->handler_left_at, 0);
+		pg_atomic_init_u64(&sqs_shared->role_changes, 0);
 		ConditionVariableInit(&sqs_shared->slots_cv);
 
 		sqs_shared->slots = (SqsWorkerSlot *) p;
@@ -99,8 +111,9 @@ sqs_shmem_startup(void)
 			pg_atomic_init_u64(&sqs_shared->databases[i].change, 0);
 			pg_atomic_init_u64(&sqs_shared->databases[i].exits, 0);
 			pg_atomic_init_u64(&sqs_shared->databases[i].outbox, 0);
+			SpinLockInit(&sqs_shared->databases[i].mutex);
 		}
-		for (int i = 0; i < sqs_max_queues; i++)
+		for (int i = 0; i < sqs_shared->nqueues; i++)
 		{
 			SqsQueueStats *stats = &sqs_shared->queues[i];
 
@@ -111,6 +124,9 @@ sqs_shmem_startup(void)
 				pg_atomic_init_u64(&stats->histogram[j], 0);
 			pg_atomic_init_u32(&stats->in_flight, 0);
 			pg_atomic_init_u32(&stats->outbox_in_flight, 0);
+			pg_atomic_init_u64(&stats->used_at, 0);
+			pg_atomic_init_u64(&stats->waits_since, 0);
+			pg_atomic_init_u64(&stats->handler_settings, 0);
 		}
 	}
 
@@ -185,6 +201,7 @@ bool
 sqs_slot_attach(int i, uint16 generation)
 {
 	SqsWorkerSlot *slot = &sqs_shared->slots[i];
+	TimestampTz now = GetCurrentTimestamp();
 	bool		ok;
 
 	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
@@ -193,7 +210,7 @@ sqs_slot_attach(int i, uint16 generation)
 	{
 		slot->proc = MyProc;
 		slot->pid = MyProcPid;
-		slot->start_time = GetCurrentTimestamp();
+		slot->start_time = now;
 		for (int d = 0; d < sqs_shared->ndatabases; d++)
 		{
 			SqsDatabase *database = &sqs_shared->databases[d];
@@ -217,6 +234,34 @@ database_lookup(Oid dboid)
 	return NULL;
 }
 
+/*
+ * There is a slot for whoever waits for one: have it asked for again at once.
+ * Only a handler's counts.  A queue worker that leaves for want of a handler
+ * frees one too, which is not enough for the next, and they would go on
+ * waking each other.  Under the exclusive lock.
+ */
+static void
+handler_has_left(TimestampTz now)
+{
+	pg_atomic_write_u64(&sqs_shared->handler_left_at, (uint64) now);
+	for (int i = 0; i < sqs_shared->nqueues; i++)
+	{
+		SqsQueueStats *stats = &sqs_shared->queues[i];
+
+		if (!OidIsValid(stats->dboid) || pg_atomic_read_u64(&stats->waits_since) == 0)
+			continue;
+		stats->starts.next = 0;
+		for (int j = 0; j < sqs_shared->nslots; j++)
+		{
+			SqsWorkerSlot *slot = &sqs_shared->slots[j];
+
+			if (slot->in_use && slot->kind == SQS_DATABASE_WORKER &&
+				slot->dboid == stats->dboid && slot->proc != NULL)
+				SetLatch(&slot->proc->procLatch);
+		}
+	}
+}
+
 void
 sqs_slot_release(int i, uint16 generation)
 {
@@ -224,6 +269,7 @@ sqs_slot_release(int i, uint16 generation)
 	bool		freed = false;
 	SqsWorkerKind kind = slot->kind;
 	Oid			dboid = slot->dboid;
+	TimestampTz now = GetCurrentTimestamp();
 	SqsDatabase *database;
 
 	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
@@ -237,6 +283,8 @@ sqs_slot_release(int i, uint16 generation)
 		database = database_lookup(dboid);
 		if (database != NULL)
 			pg_atomic_fetch_add_u64(&database->exits, 1);
+		if (kind == SQS_HANDLER_WORKER)
+			handler_has_left(now);
 	}
 	LWLockRelease(sqs_shared->lock);
 
@@ -326,6 +374,137 @@ sqs_slots_of_database(Oid dboid)
 	return n;
 }
 
+static void
+terminate(Oid dboid, SqsWorkerKind kind, int32 queue_id)
+{
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	for (int i = 0; i < sqs_shared->nslots; i++)
+	{
+		SqsWorkerSlot *slot = &sqs_shared->slots[i];
+
+		/* attached, so the process is there until it has released the slot */
+		if (slot->in_use && slot->dboid == dboid && slot->kind == kind &&
+			slot->proc != NULL && (queue_id == 0 || slot->queue_id == queue_id))
+			kill(slot->pid, SIGTERM);
+	}
+	LWLockRelease(sqs_shared->lock);
+}
+
+void
+sqs_terminate_workers(Oid dboid)
+{
+	/* handler workers leave with their queue worker, which gives them time */
+	terminate(dboid, SQS_DATABASE_WORKER, 0);
+	terminate(dboid, SQS_QUEUE_WORKER, 0);
+}
+
+void
+sqs_terminate_queue_worker(Oid dboid, int32 queue_id)
+{
+	terminate(dboid, SQS_QUEUE_WORKER, queue_id);
+}
+
+/* ---- fair shares ---- */
+
+/*
+ * Whoever waits asks again every ten seconds or so.  What is older was left
+ * by a process that is gone.
+ */
+#define WAIT_EXPIRES_MS		30000
+
+void
+sqs_slot_wanted(pg_atomic_uint64 *waits_since, bool wanted)
+{
+	pg_atomic_write_u64(waits_since, wanted ? (uint64) GetCurrentTimestamp() : 0);
+}
+
+/*
+ * When was somebody last refused a first slot, and has got none since?  0:
+ * nobody waits.  Under the control lock.
+ */
+static TimestampTz
+somebody_waits(TimestampTz now)
+{
+	TimestampTz latest = (TimestampTz) pg_atomic_read_u64(&sqs_shared->launcher_waits_since);
+
+	for (int i = 0; i < sqs_shared->nqueues; i++)
+	{
+		SqsQueueStats *stats = &sqs_shared->queues[i];
+
+		if (OidIsValid(stats->dboid))
+			latest = Max(latest, (TimestampTz) pg_atomic_read_u64(&stats->waits_since));
+	}
+	return latest == 0 || TimestampDifferenceExceeds(latest, now, WAIT_EXPIRES_MS) ? 0 : latest;
+}
+
+bool
+sqs_may_take_handler(Oid owner, int nhandlers, const char **why)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		waits;
+	int			of_role = 0;
+
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	waits = nhandlers > 0 && somebody_waits(now) != 0;
+	for (int i = 0; i < sqs_shared->nslots && sqs_max_handlers_per_role > 0; i++)
+	{
+		SqsWorkerSlot *slot = &sqs_shared->slots[i];
+
+		if (slot->in_use && slot->kind == SQS_HANDLER_WORKER && slot->role == owner)
+			of_role++;
+	}
+	LWLockRelease(sqs_shared->lock);
+
+	if (waits)
+		*why = "another queue waits for its first handler";
+	else if (sqs_max_handlers_per_role > 0 && of_role >= sqs_max_handlers_per_role)
+		*why = "the queues of its owner have as many handlers as sqsbridge.max_handlers_per_role allows";
+	else
+		return true;
+	return false;
+}
+
+bool
+sqs_must_give_back(Oid dboid, int32 queue_id, int nhandlers)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz since;
+	bool		give;
+
+	if (nhandlers < 2)
+		return false;
+
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	since = somebody_waits(now);
+	/* a slot that has become free since has not been asked for yet */
+	give = since != 0 && since > (TimestampTz) pg_atomic_read_u64(&sqs_shared->handler_left_at);
+
+	/* not if another queue has more; of equals, the first gives */
+	for (int i = 0; give && i < sqs_shared->nqueues; i++)
+	{
+		SqsQueueStats *other = &sqs_shared->queues[i];
+		int			n = 0;
+
+		if (!OidIsValid(other->dboid) || !other->runs ||
+			(other->dboid == dboid && other->queue_id == queue_id))
+			continue;
+		for (int j = 0; j < sqs_shared->nslots; j++)
+		{
+			SqsWorkerSlot *slot = &sqs_shared->slots[j];
+
+			if (slot->in_use && slot->kind == SQS_HANDLER_WORKER &&
+				slot->dboid == other->dboid && slot->queue_id == other->queue_id)
+				n++;
+		}
+		if (n > nhandlers ||
+			(n == nhandlers && (other->dboid < dboid ||
+								(other->dboid == dboid && other->queue_id < queue_id))))
+			give = false;
+	}
+	LWLockRelease(sqs_shared->lock);
+	return give;
+}
+
 /* ---- wake-ups ---- */
 
 void
@@ -388,9 +567,10 @@ database_get(Oid dboid)
 		if (database != NULL)
 		{
 			database->dboid = dboid;
-			database->wanted = false;
 			database->blockers = 0;
+			database->no_room = false;
 			memset(&database->starts, 0, sizeof(SqsStarts));
+			memset(database->jobs, 0, sizeof(database->jobs));
 		}
 	}
 	return database;
@@ -408,22 +588,52 @@ sqs_database_get(Oid dboid)
 }
 
 /*
+ * Forbid workers in a database; each call needs a sqs_database_unblock().
+ * In one go, because the launcher takes back entries that nobody needs.
+ * False if the table is full: then the database has no workers either.
+ */
+bool
+sqs_database_block(Oid dboid)
+{
+	SqsDatabase *database;
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	database = database_get(dboid);
+	if (database != NULL)
+		database->blockers++;
+	LWLockRelease(sqs_shared->lock);
+	return database != NULL;
+}
+
+void
+sqs_database_unblock(Oid dboid)
+{
+	SqsDatabase *database;
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	database = database_lookup(dboid);
+	Assert(database != NULL && database->blockers > 0);
+	if (database != NULL && database->blockers > 0 && --database->blockers == 0)
+	{
+		database->starts.next = 0;
+		database->starts.failures = 0;
+	}
+	LWLockRelease(sqs_shared->lock);
+}
+
+/*
  * Rows for the outbox have been committed: tell the database worker.  A
  * database with a queue has one, or will have; a new one looks for itself.
- * Where the last queue was unregistered meanwhile, the rows need one to say
- * that they will not be sent.
  */
 void
 sqs_outbox_committed(Oid dboid)
 {
 	SqsDatabase *database;
-	bool		wanted = false;
 
 	LWLockAcquire(sqs_shared->lock, LW_SHARED);
 	database = database_lookup(dboid);
 	if (database != NULL)
 	{
-		wanted = database->wanted;
 		pg_atomic_fetch_add_u64(&database->outbox, 1);
 		for (int i = 0; i < sqs_shared->nslots; i++)
 		{
@@ -438,26 +648,23 @@ sqs_outbox_committed(Oid dboid)
 		}
 	}
 	LWLockRelease(sqs_shared->lock);
-	if (!wanted)
-		sqs_database_changed(dboid);
 }
 
 /*
- * A configuration change of this database has been committed: see to it that
- * it gets a worker, and tell those that it has.
+ * A configuration change of this database has been committed: tell the
+ * workers that it has, and the launcher, which sees to it that it gets some
+ * if it has its first mark.
  */
 void
 sqs_database_changed(Oid dboid)
 {
 	SqsDatabase *database;
 
-	/* in one go: the launcher takes back entries that nobody wants */
 	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-	database = database_get(dboid);
+	database = database_lookup(dboid);
 	if (database != NULL)
 	{
 		pg_atomic_fetch_add_u64(&database->change, 1);
-		database->wanted = true;
 		/* the change may be the remedy */
 		database->starts.failures = 0;
 		database->starts.next = 0;
@@ -467,15 +674,24 @@ sqs_database_changed(Oid dboid)
 	}
 	LWLockRelease(sqs_shared->lock);
 
-	if (database == NULL)
-	{
-		ereport(WARNING,
-				(errmsg("sqsbridge has work in more than %d databases", sqs_shared->ndatabases),
-				 errhint("Increase sqsbridge.max_databases and restart the server.")));
-		return;
-	}
 	sqs_wake_workers(dboid);
 	sqs_wake_launcher();
+}
+
+/* A role or its settings have been changed: handlers may have to start anew. */
+void
+sqs_roles_changed(void)
+{
+	pg_atomic_fetch_add_u64(&sqs_shared->role_changes, 1);
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	for (int i = 0; i < sqs_shared->nslots; i++)
+	{
+		SqsWorkerSlot *slot = &sqs_shared->slots[i];
+
+		if (slot->in_use && slot->kind == SQS_DATABASE_WORKER && slot->proc != NULL)
+			SetLatch(&slot->proc->procLatch);
+	}
+	LWLockRelease(sqs_shared->lock);
 }
 
 /* ---- statistics ---- */
@@ -490,58 +706,8 @@ stats_lookup(Oid dboid, int32 queue_id)
 	return NULL;
 }
 
-SqsQueueStats *
-sqs_stats_find(Oid dboid, int32 queue_id)
-{
-	SqsQueueStats *found;
-
-	LWLockAcquire(sqs_shared->lock, LW_SHARED);
-	found = stats_lookup(dboid, queue_id);
-	LWLockRelease(sqs_shared->lock);
-	return found;
-}
-
-SqsQueueStats *
-sqs_stats_get(Oid dboid, int32 queue_id)
-{
-	SqsQueueStats *found = sqs_stats_find(dboid, queue_id);
-
-	if (found != NULL)
-		return found;
-
-	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-	/* another process may have made it meanwhile */
-	found = stats_lookup(dboid, queue_id);
-	for (int i = 0; i < sqs_shared->nqueues && found == NULL; i++)
-	{
-		SqsQueueStats *stats = &sqs_shared->queues[i];
-
-		if (OidIsValid(stats->dboid))
-			continue;
-		found = stats;
-		memset(&stats->starts, 0, sizeof(SqsStarts));
-		pg_atomic_write_u32(&stats->in_flight, 0);
-		pg_atomic_write_u32(&stats->outbox_in_flight, 0);
-		memset(&stats->outbox, 0, sizeof(stats->outbox));
-		sqs_stats_reset_entry(stats);
-		sqs_stats_set_state(stats, SQS_QUEUE_NONE);
-		stats->queue_id = queue_id;
-		stats->dboid = dboid;
-	}
-	LWLockRelease(sqs_shared->lock);
-	return found;
-}
-
-void
-sqs_stats_forget(SqsQueueStats *stats)
-{
-	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-	stats->dboid = InvalidOid;
-	LWLockRelease(sqs_shared->lock);
-}
-
-void
-sqs_stats_reset_entry(SqsQueueStats *stats)
+static void
+stats_reset(SqsQueueStats *stats, TimestampTz now)
 {
 	for (int j = 0; j < SQS_NUM_COUNTERS; j++)
 		pg_atomic_write_u64(&stats->counters[j], 0);
@@ -556,8 +722,212 @@ sqs_stats_reset_entry(SqsQueueStats *stats)
 	stats->outbox.last_success_at = 0;
 	stats->outbox.next_attempt_at = 0;
 	memset(&stats->outbox.errors, 0, sizeof(SqsErrors));
-	stats->reset_at = GetCurrentTimestamp();
+	stats->reset_at = now;
 	SpinLockRelease(&stats->mutex);
+}
+
+/* Unused for so long, an entry of a queue that does not run may be given away. */
+#define UNUSED_MS		600000
+
+static void
+stats_touch(SqsQueueStats *stats, TimestampTz now)
+{
+	pg_atomic_write_u64(&stats->used_at, (uint64) now);
+}
+
+SqsQueueStats *
+sqs_stats_find(Oid dboid, int32 queue_id)
+{
+	SqsQueueStats *found;
+
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	found = stats_lookup(dboid, queue_id);
+	LWLockRelease(sqs_shared->lock);
+	return found;
+}
+
+/* Under the exclusive lock, as the next two. */
+static void
+stats_make(SqsQueueStats *stats, Oid dboid, int32 queue_id, bool runs, TimestampTz now)
+{
+	memset(&stats->starts, 0, sizeof(SqsStarts));
+	pg_atomic_write_u32(&stats->in_flight, 0);
+	pg_atomic_write_u32(&stats->outbox_in_flight, 0);
+	pg_atomic_write_u64(&stats->waits_since, 0);
+	pg_atomic_write_u64(&stats->handler_settings, 0);
+	memset(&stats->outbox, 0, sizeof(stats->outbox));
+	stats->owner = InvalidOid;
+	stats_reset(stats, now);
+	stats->state = SQS_QUEUE_NONE;
+	stats->state_since = now;
+	stats->queue_id = queue_id;
+	stats->runs = runs;
+	stats_touch(stats, now);
+	stats->dboid = dboid;
+}
+
+/* Entries that run, or do not, and if "owner" is given, of that owner's. */
+static int
+stats_count(bool runs, Oid owner)
+{
+	int			n = 0;
+
+	for (int i = 0; i < sqs_shared->nqueues; i++)
+	{
+		SqsQueueStats *stats = &sqs_shared->queues[i];
+
+		if (OidIsValid(stats->dboid) && stats->runs == runs &&
+			(!OidIsValid(owner) || stats->owner == owner))
+			n++;
+	}
+	return n;
+}
+
+/*
+ * An entry for a queue that only sends.  If as many have one as may, the one
+ * that has not been used for longest loses its own, if that is long enough:
+ * nobody has a pointer to it any more.
+ */
+static SqsQueueStats *
+stats_for_sender(TimestampTz now)
+{
+	SqsQueueStats *oldest = NULL;
+	SqsQueueStats *unused = NULL;
+	int			senders = 0;
+
+	for (int i = 0; i < sqs_shared->nqueues; i++)
+	{
+		SqsQueueStats *stats = &sqs_shared->queues[i];
+
+		if (!OidIsValid(stats->dboid))
+			unused = unused != NULL ? unused : stats;
+		else if (!stats->runs)
+		{
+			senders++;
+			if (oldest == NULL ||
+				pg_atomic_read_u64(&stats->used_at) < pg_atomic_read_u64(&oldest->used_at))
+				oldest = stats;
+		}
+	}
+	if (senders < sqs_shared->nqueues / 2)
+		return unused;
+	if (TimestampDifferenceExceeds((TimestampTz) pg_atomic_read_u64(&oldest->used_at), now,
+								   UNUSED_MS))
+		return oldest;
+	return NULL;
+}
+
+SqsQueueStats *
+sqs_stats_get(Oid dboid, int32 queue_id)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	SqsQueueStats *found = sqs_stats_find(dboid, queue_id);
+
+	if (found == NULL)
+	{
+		LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+		/* another process may have made it meanwhile */
+		found = stats_lookup(dboid, queue_id);
+		if (found == NULL)
+		{
+			found = stats_for_sender(now);
+			if (found != NULL)
+				stats_make(found, dboid, queue_id, false, now);
+		}
+		LWLockRelease(sqs_shared->lock);
+	}
+	if (found != NULL)
+		stats_touch(found, now);
+	return found;
+}
+
+SqsQueueStats *
+sqs_stats_run(Oid dboid, int32 queue_id, Oid owner, const char **why)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	SqsQueueStats *found;
+	int			others;
+	bool		room = true;
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	found = stats_lookup(dboid, queue_id);
+	if (found == NULL || !found->runs)
+		room = stats_count(true, InvalidOid) < sqs_shared->nqueues / 2;
+	if (!room)
+		*why = "as many queues run as sqsbridge.max_queues allows";
+	else if (sqs_max_queues_per_role > 0)
+	{
+		/* of those that run too many, the ones that come last are too many */
+		others = 0;
+		for (int i = 0; i < sqs_shared->nqueues; i++)
+		{
+			SqsQueueStats *stats = &sqs_shared->queues[i];
+
+			if (OidIsValid(stats->dboid) && stats->runs && stats->owner == owner &&
+				stats != found &&
+				(found == NULL || !found->runs || stats->dboid < dboid ||
+				 (stats->dboid == dboid && stats->queue_id < queue_id)))
+				others++;
+		}
+		room = others < sqs_max_queues_per_role;
+		if (!room)
+			*why = "as many queues of its owner run as sqsbridge.max_queues_per_role allows";
+	}
+
+	if (!room)
+		found = NULL;
+	else
+	{
+		if (found == NULL)
+		{
+			/* there is one: those that only send have half of them at most */
+			for (int i = 0; i < sqs_shared->nqueues && found == NULL; i++)
+				if (!OidIsValid(sqs_shared->queues[i].dboid))
+					found = &sqs_shared->queues[i];
+			Assert(found != NULL);
+			if (found != NULL)
+				stats_make(found, dboid, queue_id, true, now);
+		}
+		if (found != NULL)
+		{
+			found->runs = true;
+			SpinLockAcquire(&found->mutex);
+			found->owner = owner;
+			SpinLockRelease(&found->mutex);
+			stats_touch(found, now);
+		}
+	}
+	LWLockRelease(sqs_shared->lock);
+	return found;
+}
+
+/* It keeps its counters, if there is room among those that do not run. */
+void
+sqs_stats_stop(SqsQueueStats *stats)
+{
+	pg_atomic_write_u64(&stats->waits_since, 0);
+	if (!stats->runs)
+		return;
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	if (stats_count(false, InvalidOid) < sqs_shared->nqueues / 2)
+		stats->runs = false;
+	else
+		stats->dboid = InvalidOid;
+	LWLockRelease(sqs_shared->lock);
+}
+
+void
+sqs_stats_forget(SqsQueueStats *stats)
+{
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	stats->dboid = InvalidOid;
+	LWLockRelease(sqs_shared->lock);
+}
+
+void
+sqs_stats_reset_entry(SqsQueueStats *stats)
+{
+	stats_reset(stats, GetCurrentTimestamp());
 }
 
 bool
@@ -660,21 +1030,23 @@ void
 sqs_outbox_set_state(SqsQueueStats *stats, SqsOutboxState state, long next_attempt_ms)
 {
 	SqsOutboxHealth *outbox = &stats->outbox;
+	TimestampTz now;
 
 	/* the relay alone writes it, and asks often */
 	if (outbox->state == state && (outbox->next_attempt_at != 0) == (next_attempt_ms > 0))
 		return;
+	now = GetCurrentTimestamp();
 	SpinLockAcquire(&stats->mutex);
 	if (outbox->state != state)
 	{
 		outbox->state = state;
-		outbox->state_since = GetCurrentTimestamp();
+		outbox->state_since = now;
 	}
 	if (next_attempt_ms <= 0)
 		outbox->next_attempt_at = 0;
 	else if (outbox->next_attempt_at == 0)
 		outbox->next_attempt_at =
-			TimestampTzPlusMilliseconds(GetCurrentTimestamp(), next_attempt_ms);
+			TimestampTzPlusMilliseconds(now, next_attempt_ms);
 	SpinLockRelease(&stats->mutex);
 }
 
@@ -684,6 +1056,7 @@ sqs_outbox_error(SqsQueueStats *stats, const char *text, bool announce)
 	/* another time than before; the relay alone writes it */
 	SpinLockAcquire(&stats->mutex);
 	stats->outbox.next_attempt_at = 0;
+	stats->outbox.relay_failed = false;
 	SpinLockRelease(&stats->mutex);
 	return add_error(&stats->outbox.errors, &stats->mutex, text, announce);
 }
@@ -722,7 +1095,77 @@ sqs_outbox_well(SqsQueueStats *stats)
 	return news;
 }
 
+void
+sqs_outbox_relay_failed(Oid dboid, const char *text, long next_attempt_ms)
+{
+	for (int i = 0; i < sqs_shared->nqueues; i++)
+	{
+		SqsQueueStats *stats = &sqs_shared->queues[i];
+
+		if (stats->dboid != dboid ||
+			(stats->outbox.state != SQS_OUTBOX_SENDING &&
+			 stats->outbox.state != SQS_OUTBOX_BACKING_OFF))
+			continue;
+		(void) sqs_outbox_error(stats, text, false);
+		stats->outbox.relay_failed = true;
+		sqs_outbox_set_state(stats, SQS_OUTBOX_BACKING_OFF, next_attempt_ms);
+	}
+}
+
+void
+sqs_outbox_relay_well(Oid dboid)
+{
+	for (int i = 0; i < sqs_shared->nqueues; i++)
+	{
+		SqsQueueStats *stats = &sqs_shared->queues[i];
+
+		if (stats->dboid != dboid || !stats->outbox.relay_failed)
+			continue;
+		stats->outbox.relay_failed = false;
+		(void) sqs_outbox_well(stats);
+	}
+}
+
+bool
+sqs_job_error(SqsDatabase *database, SqsJob job, const char *text)
+{
+	return add_error(&database->jobs[job], &database->mutex, text, true);
+}
+
+/* Returns whether it was not. */
+bool
+sqs_job_well(SqsDatabase *database, SqsJob job)
+{
+	SqsErrors  *errors = &database->jobs[job];
+
+	/* the database worker alone writes it, and asks often */
+	if (errors->since == 0)
+		return false;
+	SpinLockAcquire(&database->mutex);
+	errors->since = 0;
+	errors->consecutive = 0;
+	SpinLockRelease(&database->mutex);
+	return true;
+}
+
 /* ---- names ---- */
+
+const char *
+sqs_job_name(SqsJob job)
+{
+	switch (job)
+	{
+		case SQS_JOB_SUPERVISION:
+			return "supervision";
+		case SQS_JOB_CLEANING:
+			return "cleaning";
+		case SQS_JOB_RELAY:
+			return "relay";
+		case SQS_NUM_JOBS:
+			break;
+	}
+	return NULL;
+}
 
 const char *
 sqs_outbox_state_name(SqsOutboxState state)
@@ -756,6 +1199,8 @@ sqs_queue_state_name(SqsQueueState state)
 			return "backing off";
 		case SQS_QUEUE_NO_WORKER_SLOT:
 			return "waiting for worker slot";
+		case SQS_QUEUE_NO_ROOM:
+			return "waiting for room";
 		case SQS_QUEUE_ERROR:
 			return "error";
 		case SQS_QUEUE_STOPPING:

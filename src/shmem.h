@@ -14,14 +14,17 @@
  *	  The generation tells a slot's occupants apart.  Slots are guarded by
  *	  the control lock; "state" and "messages" are written by the occupant
  *	  alone, without it.
- *	- A database entry exists while somebody believes that the database has
- *	  work, or blocks it.  Guarded by the control lock; what counts events
- *	  ("change", "exits", "outbox") is atomic.
+ *	- A database entry exists while the database has work (mark.c) or workers,
+ *	  or somebody blocks it.  Guarded by the control lock; what counts events
+ *	  ("change", "exits", "outbox") is atomic; "jobs" is written by the
+ *	  database worker and guarded by the entry's spinlock.
  *	- A queue's statistics are written by its one queue worker (or, while it
  *	  has none, by the database worker); what is about the outbox by the
  *	  database worker; and what sessions send they count themselves.  Anyone
  *	  may read.  Counters are atomic, texts and times guarded by the entry's
- *	  spinlock.
+ *	  spinlock.  A queue that runs (enabled, with a handler) has one of the
+ *	  max_queues entries for these; the others are for queues that only send,
+ *	  so that those take nothing from the ones that run.
  *
  *-------------------------------------------------------------------------
  */
@@ -78,17 +81,6 @@ typedef struct SqsStarts
 	TimestampTz next;			/* not before */
 } SqsStarts;
 
-typedef struct SqsDatabase
-{
-	Oid			dboid;			/* InvalidOid: entry is free */
-	bool		wanted;			/* there may be work: keep a worker */
-	int			blockers;		/* backends that need it free of workers */
-	pg_atomic_uint64 change;	/* counts committed configuration changes */
-	pg_atomic_uint64 exits;		/* counts workers that have left */
-	pg_atomic_uint64 outbox;	/* counts commits with rows for the outbox */
-	SqsStarts	starts;			/* of its database worker */
-} SqsDatabase;
-
 /* Upper bounds of the handler time histogram in ms; one bucket more for the rest. */
 #define SQS_HISTOGRAM_BUCKETS	17
 extern const double sqs_histogram_bounds[SQS_HISTOGRAM_BUCKETS - 1];
@@ -100,6 +92,7 @@ typedef enum SqsQueueState
 	SQS_QUEUE_POLLING,			/* as it should be */
 	SQS_QUEUE_BACKING_OFF,		/* SQS refuses or is out of reach; see last_error */
 	SQS_QUEUE_NO_WORKER_SLOT,	/* out of background worker slots */
+	SQS_QUEUE_NO_ROOM,			/* as many queues run as may */
 	SQS_QUEUE_ERROR,			/* a person must mend something; see last_error */
 	SQS_QUEUE_STOPPING,
 	SQS_QUEUE_DISABLED
@@ -161,18 +154,55 @@ typedef struct SqsOutboxHealth
 	TimestampTz state_since;
 	TimestampTz last_success_at;
 	TimestampTz next_attempt_at;	/* backing off until; 0: not */
+	bool		relay_failed;	/* the last error was the relay's, not the queue's */
 	SqsErrors	errors;
 } SqsOutboxHealth;
+
+/* What a database worker does; each fails, and is tried again, alone. */
+typedef enum SqsJob
+{
+	SQS_JOB_SUPERVISION,
+	SQS_JOB_CLEANING,
+	SQS_JOB_RELAY,
+	SQS_NUM_JOBS
+} SqsJob;
+
+typedef struct SqsDatabase
+{
+	Oid			dboid;			/* InvalidOid: entry is free */
+	int			blockers;		/* backends that need it free of workers */
+	bool		no_room;		/* some queue of its cannot run, for max_queues */
+	pg_atomic_uint64 change;	/* counts committed configuration changes */
+	pg_atomic_uint64 exits;		/* counts workers that have left */
+	pg_atomic_uint64 outbox;	/* counts commits with rows for the outbox */
+	SqsStarts	starts;			/* of its database worker */
+
+	slock_t		mutex;			/* guards what follows */
+	SqsErrors	jobs[SQS_NUM_JOBS];
+} SqsDatabase;
 
 typedef struct SqsQueueStats
 {
 	Oid			dboid;			/* InvalidOid: entry is free; control lock */
 	int32		queue_id;
+	bool		runs;			/* one of the max_queues that run; control lock */
 
 	pg_atomic_uint64 counters[SQS_NUM_COUNTERS];
 	pg_atomic_uint64 histogram[SQS_HISTOGRAM_BUCKETS];
 	pg_atomic_uint32 in_flight;
 	pg_atomic_uint32 outbox_in_flight;
+	pg_atomic_uint64 used_at;	/* TimestampTz: somebody last asked for it */
+
+	/* TimestampTz: was refused a slot that it cannot work without; 0: was not */
+	pg_atomic_uint64 waits_since;
+
+	/*
+	 * Hash of the settings of the owner, of the owner itself and of the
+	 * queue's row, as the database worker last saw them; 0: not known.  A
+	 * handler worker that was started under another one leaves between two
+	 * messages.
+	 */
+	pg_atomic_uint64 handler_settings;
 
 	slock_t		mutex;			/* guards what follows */
 	Oid			owner;
@@ -195,12 +225,14 @@ typedef struct SqsShared
 	LWLock	   *lock;			/* the control lock */
 	pid_t		launcher_pid;
 	PGPROC	   *launcher;		/* NULL: not running */
-	bool		rescan;			/* the launcher shall visit all databases */
 	TimestampTz no_slot_warned; /* last said that slots are short */
+	pg_atomic_uint64 launcher_waits_since;	/* as in SqsQueueStats */
+	pg_atomic_uint64 handler_left_at;	/* TimestampTz: a handler's slot was freed */
+	pg_atomic_uint64 role_changes;	/* counts commits that changed roles or their settings */
 	ConditionVariable slots_cv; /* broadcast when a slot becomes free */
 	int			nslots;
 	int			ndatabases;
-	int			nqueues;
+	int			nqueues;		/* entries: for those that run, and as many more */
 	SqsWorkerSlot *slots;
 	SqsDatabase *databases;
 	SqsQueueStats *queues;
@@ -233,6 +265,29 @@ extern bool sqs_start_under_way(SqsWorkerKind kind, Oid dboid);
 extern int	sqs_slot_find(SqsWorkerKind kind, Oid dboid, int32 queue_id);
 extern int	sqs_slots_of_database(Oid dboid);
 
+/* SIGTERM to the supervisors of this database: its database and queue workers. */
+extern void sqs_terminate_workers(Oid dboid);
+extern void sqs_terminate_queue_worker(Oid dboid, int32 queue_id);
+
+/*
+ * Fair shares: every queue has its first handler before any has its second.
+ *
+ * A supervisor that is refused a slot without which a queue, or a database,
+ * cannot work at all says so, and takes it back when it has got one.
+ * While one waits nobody may take a handler beyond its first, and the queue
+ * that has the most gives one back.
+ */
+extern void sqs_slot_wanted(pg_atomic_uint64 *waits_since, bool wanted);
+
+/*
+ * May a queue of this owner that has so many handler workers have another?
+ * If not, *why says why.
+ */
+extern bool sqs_may_take_handler(Oid owner, int nhandlers, const char **why);
+
+/* Shall this queue give one of its handler workers back? */
+extern bool sqs_must_give_back(Oid dboid, int32 queue_id, int nhandlers);
+
 /* Wake-ups: set the latch of whoever there is; never an error. */
 extern void sqs_wake_launcher(void);
 extern void sqs_wake_workers(Oid dboid);
@@ -245,10 +300,20 @@ extern void sqs_wake_slot(int slot, uint16 generation);
  */
 extern SqsDatabase *sqs_database_find(Oid dboid);
 extern SqsDatabase *sqs_database_get(Oid dboid);
+extern bool sqs_database_block(Oid dboid);
+extern void sqs_database_unblock(Oid dboid);
 extern void sqs_database_changed(Oid dboid);
+extern void sqs_roles_changed(void);
 extern void sqs_outbox_committed(Oid dboid);
 
-/* Statistics entries: found, or made; NULL if the table is full. */
+/*
+ * Statistics entries.  sqs_stats_run() is for a queue that shall run: found,
+ * or made, or NULL and *why (static, or of a static buffer) if as many run as
+ * may, or as many of this owner's.  sqs_stats_get() is for whoever only
+ * counts: found, or made, or NULL.  sqs_stats_stop(): it shall not run.
+ */
+extern SqsQueueStats *sqs_stats_run(Oid dboid, int32 queue_id, Oid owner, const char **why);
+extern void sqs_stats_stop(SqsQueueStats *stats);
 extern SqsQueueStats *sqs_stats_get(Oid dboid, int32 queue_id);
 extern SqsQueueStats *sqs_stats_find(Oid dboid, int32 queue_id);
 extern void sqs_stats_forget(SqsQueueStats *stats);
@@ -265,6 +330,18 @@ sqs_count(SqsQueueStats *stats, SqsCounter counter, uint64 n)
 extern bool sqs_stats_set_state(SqsQueueStats *stats, SqsQueueState state);
 extern bool sqs_stats_error(SqsQueueStats *stats, const char *text);
 extern void sqs_stats_clear_error(SqsQueueStats *stats);
+
+/* The same for a job of the database worker. */
+extern bool sqs_job_error(SqsDatabase *database, SqsJob job, const char *text);
+extern bool sqs_job_well(SqsDatabase *database, SqsJob job);
+extern const char *sqs_job_name(SqsJob job);
+
+/*
+ * The relay as a whole has failed: all queues with something to send say so;
+ * and it is well again.
+ */
+extern void sqs_outbox_relay_failed(Oid dboid, const char *text, long next_attempt_ms);
+extern void sqs_outbox_relay_well(Oid dboid);
 
 /* The same for the outbox; those that return bool do so. */
 extern void sqs_outbox_set_state(SqsQueueStats *stats, SqsOutboxState state,

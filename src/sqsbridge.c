@@ -39,10 +39,14 @@ int			sqs_shutdown_timeout = 5000;
 int			sqs_handler_idle_timeout = 60000;
 int			sqs_failure_retention = 7 * 24 * 3600;
 int			sqs_max_in_flight_memory = 64 * 1024;
+int			sqs_max_queues_per_role = 0;
+int			sqs_max_handlers_per_role = 0;
 
 static bool preloaded = false;
 static bool wake_pending = false;	/* at commit, if it comes to that */
 static bool wake_now = false;	/* committed */
+static bool roles_pending = false;	/* the same for sqs_roles_changed() */
+static bool roles_now = false;
 
 /*
  * Contexts: what sizes shared memory is fixed at server start; the rest may
@@ -59,8 +63,8 @@ define_settings(void)
 							64, 4, 8192,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("sqsbridge.max_queues",
-							"Maximum number of queues with statistics, in all databases together.",
-							NULL,
+							"Maximum number of queues that run, in all databases together.",
+							"Queues that are disabled or have no handler do not run.",
 							&sqs_max_queues,
 							256, 1, 65536,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
@@ -106,6 +110,18 @@ define_settings(void)
 							&sqs_max_in_flight_memory,
 							64 * 1024, 1024, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("sqsbridge.max_queues_per_role",
+							"Maximum number of queues that one role may register in a database, and that run of its in all databases together.",
+							"0: there is no limit but max_queues.",
+							&sqs_max_queues_per_role,
+							0, 0, 65536,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("sqsbridge.max_handlers_per_role",
+							"Maximum number of handler workers for the queues of one role, in all databases together.",
+							"0: there is no limit but max_workers.",
+							&sqs_max_handlers_per_role,
+							0, 0, 8192,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("sqsbridge");
 }
@@ -132,6 +148,8 @@ sqs_xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 			wake_now = wake_pending;
 			wake_pending = false;
+			roles_now = roles_pending;
+			roles_pending = false;
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
@@ -141,12 +159,13 @@ sqs_xact_callback(XactEvent event, void *arg)
 			 * COMMIT PREPARED, which has no event of its own.
 			 */
 			wake_pending = false;
+			roles_pending = false;
 			break;
 		default:
 			return;
 	}
 	sqs_outbox_xact_end(event);
-	sqs_lifecycle_xact_end(event);
+	sqs_lifecycle_xact_end();
 }
 
 static void
@@ -174,6 +193,11 @@ sqs_release_callback(ResourceReleasePhase phase, bool isCommit,
 		wake_now = false;
 		sqs_database_changed(MyDatabaseId);
 	}
+	if (roles_now)
+	{
+		roles_now = false;
+		sqs_roles_changed();
+	}
 	sqs_outbox_wake();
 }
 
@@ -182,6 +206,12 @@ sqs_wake_at_commit(void)
 {
 	wake_pending = true;
 	sqs_outbox_config_changed();
+}
+
+void
+sqs_roles_changed_at_commit(void)
+{
+	roles_pending = true;
 }
 
 void

@@ -22,6 +22,8 @@ extern int	sqs_shutdown_timeout;	/* ms */
 extern int	sqs_handler_idle_timeout;	/* ms */
 extern int	sqs_failure_retention;	/* s */
 extern int	sqs_max_in_flight_memory;	/* kB */
+extern int	sqs_max_queues_per_role;	/* 0: no limit, as in the next */
+extern int	sqs_max_handlers_per_role;
 
 /* ERROR with a hint unless the library was loaded by shared_preload_libraries. */
 extern void sqs_require_preloaded(void);
@@ -31,5 +33,8 @@ extern void sqs_require_preloaded(void);
  * at its commit, and only then, the workers are told.
  */
 extern void sqs_wake_at_commit(void);
+
+/* The same for roles and their settings, which concern all databases. */
+extern void sqs_roles_changed_at_commit(void);
 
 #endif							/* SQSBRIDGE_H */

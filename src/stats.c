@@ -31,6 +31,7 @@
 
 PG_FUNCTION_INFO_V1(sqs_get_queue_stats);
 PG_FUNCTION_INFO_V1(sqs_get_workers);
+PG_FUNCTION_INFO_V1(sqs_get_no_room);
 PG_FUNCTION_INFO_V1(sqs_get_in_flight);
 PG_FUNCTION_INFO_V1(sqs_stats_reset);
 
@@ -133,10 +134,37 @@ sqs_get_queue_stats(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/*
+ * Of the jobs of a database's worker, the one with an error now, or the last
+ * that had one.  The text says which it is.
+ */
+static void
+worst_job(Oid dboid, SqsErrors *worst)
+{
+	SqsDatabase *database = sqs_database_find(dboid);
+
+	memset(worst, 0, sizeof(SqsErrors));
+	for (SqsJob job = 0; database != NULL && job < SQS_NUM_JOBS; job++)
+	{
+		SqsErrors	errors;
+
+		SpinLockAcquire(&database->mutex);
+		errors = database->jobs[job];
+		SpinLockRelease(&database->mutex);
+		if (errors.last_at == 0 ||
+			((worst->since != 0) > (errors.since != 0)) ||
+			((worst->since != 0) == (errors.since != 0) && worst->last_at >= errors.last_at))
+			continue;
+		*worst = errors;
+		snprintf(worst->last, sizeof(worst->last), "%s: %s", sqs_job_name(job), errors.last);
+	}
+}
+
 Datum
 sqs_get_workers(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	bool		visible = sqs_may_see_stats_of(InvalidOid);
 	SqsWorkerSlot *copy;
 	pid_t		launcher_pid;
 
@@ -151,10 +179,11 @@ sqs_get_workers(PG_FUNCTION_ARGS)
 
 	for (int i = -1; i < sqs_shared->nslots; i++)
 	{
-		Datum		values[8];
-		bool		nulls[8];
+		Datum		values[12];
+		bool		nulls[12];
 
 		memset(nulls, 0, sizeof(nulls));
+		nulls[8] = nulls[9] = nulls[10] = nulls[11] = true;
 		if (i < 0)
 		{
 			if (launcher_pid == 0)
@@ -181,10 +210,29 @@ sqs_get_workers(PG_FUNCTION_ARGS)
 			values[5] = CStringGetTextDatum(sqs_worker_state_name(pg_atomic_read_u32(&slot->state)));
 			put_timestamp(&values[6], &nulls[6], slot->start_time);
 			values[7] = Int64GetDatum(pg_atomic_read_u64(&slot->messages));
+			if (slot->kind == SQS_DATABASE_WORKER)
+			{
+				SqsErrors	errors;
+
+				worst_job(slot->dboid, &errors);
+				nulls[11] = false;
+				(void) put_errors(values, nulls, 8, &errors, visible);
+			}
 		}
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;
+}
+
+/* Is there a queue in this database that cannot run, and has no entry to say so? */
+Datum
+sqs_get_no_room(PG_FUNCTION_ARGS)
+{
+	SqsDatabase *database;
+
+	sqs_require_preloaded();
+	database = sqs_database_find(MyDatabaseId);
+	PG_RETURN_BOOL(database != NULL && database->no_room);
 }
 
 /*

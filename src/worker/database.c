@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * database.c
- *	  One process per database with queues: supervises its queue workers,
- *	  clears away old rows, and relays the outbox (relay.c).
+ *	  One process per database with work: supervises its queue workers,
+ *	  clears away old rows (clean.c), and relays the outbox (relay.c).
  *
  * States: starting (looking whether there is anything to do here), idle,
  * running (messages of the outbox are under way), and stopping.  A cycle of
@@ -10,10 +10,18 @@
  * compares them with the queue workers there are:
  *
  *	- enabled, with a handler, without a problem, no worker: launch one,
- *	  unless its back-off has not passed yet;
+ *	  unless its back-off has not passed yet, or as many run as may;
  *	- a problem, but a worker: have it look at its configuration again;
+ *	- one too many of its owner's: end its worker;
  *	- anything else: nothing to do.  A queue worker notices by itself that it
  *	  is no longer wanted (the entry's change counter), and leaves.
+ *
+ * The three jobs fail alone.  Each has an error boundary and a growing
+ * back-off of its own (run_job), shows its error in sqs_stats_workers, and
+ * neither delays nor resets another; a lock on sqs_failures, say, stops the
+ * cleaning and nothing else.  What one hands to another (the queues that
+ * supervision reads are the relay's configuration) is kept until the other
+ * has taken it.
  *
  * It holds no lock, snapshot or transaction between cycles and runs no code
  * of users: it reads tables that only the extension's owner can touch.
@@ -24,16 +32,24 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/htup.h"
+#include "access/table.h"
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lmgr.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 #include "catalog.h"
 #include "compat.h"
+#include "mark.h"
+#include "role_settings.h"
 #include "sqsbridge.h"
 #include "worker/clean.h"
 #include "worker/relay.h"
@@ -41,22 +57,156 @@
 
 #define RECONCILE_INTERVAL_MS	10000
 #define CLEAN_INTERVAL_MS		60000
+#define CLEAN_TIMEOUT_MS		30000	/* of one round of cleaning */
 #define SCAN_INTERVAL_MS		60000	/* of the whole outbox: a safety net */
 
-static uint64 own_changes = 0;	/* look_again()'s, in this turn of the loop */
+/* Back-off of a job that fails, at most. */
+static const long job_backoff_max_ms[SQS_NUM_JOBS] = {
+	10000,						/* supervision: as often as it is done */
+	300000,						/* cleaning */
+	60000						/* relay */
+};
+
+typedef struct JobState
+{
+	int			failures;		/* in a row */
+	int64		not_before;		/* ms: backing off until */
+} JobState;
+
+/* The counters of events that concern the database, as of some moment. */
+typedef struct Events
+{
+	uint64		change;
+	uint64		exits;
+	uint64		outbox;
+	uint64		roles;
+} Events;
+
+typedef struct DatabaseWorker
+{
+	MemoryContext context;		/* reset in each turn */
+	SqsDatabase *database;
+	JobState	jobs[SQS_NUM_JOBS];
+
+	Events		now;			/* when this turn began */
+	Events		supervised;		/* what supervision has seen */
+	uint64		tried_change;	/* or has tried to */
+	uint64		relayed;		/* "outbox" that the relay has seen */
+	uint64		own_changes;	/* "change" counted by us in this turn */
+
+	int64		next_supervision;	/* ms, as the others */
+	int64		next_clean;
+	int64		next_scan;		/* of the outbox */
+
+	MemoryContext queues_context;
+	List	   *queues;			/* as of the last supervision */
+	bool		extension;		/* it is installed */
+	bool		configured;		/* there are queues, for all we know */
+	bool		config_news;	/* queues that the relay has not taken over */
+	bool		news;			/* there may be new rows for the relay */
+	bool		under_way;		/* requests of the relay */
+	bool		may_leave;
+	int			relay_fd;		/* -1: none */
+	long		timeout;		/* ms until the next turn, at most */
+} DatabaseWorker;
+
+/* ---- jobs ---- */
+
+/*
+ * Log the error, if the log has not had its like since the job was last well,
+ * and put the job off.  An error because we are to stop is none.
+ */
+static void
+job_failed(DatabaseWorker *dw, SqsJob job)
+{
+	JobState   *state = &dw->jobs[job];
+	ErrorData  *edata;
+	long		delay;
+
+	MemoryContextSwitchTo(dw->context);
+	edata = CopyErrorData();
+	HOLD_INTERRUPTS();
+	if (!ShutdownRequestPending || edata->sqlerrcode != ERRCODE_QUERY_CANCELED)
+	{
+		state->failures++;
+		delay = sqs_backoff_ms(state->failures, SQS_RESTART_MIN_MS, job_backoff_max_ms[job]);
+		state->not_before = sqs_now_ms() + delay;
+		if (sqs_job_error(dw->database, job, edata->message))
+		{
+			errcontext("%s of sqsbridge", sqs_job_name(job));
+			EmitErrorReport();
+		}
+		if (job == SQS_JOB_RELAY)
+			sqs_outbox_relay_failed(MyDatabaseId, edata->message, delay);
+	}
+	AbortOutOfAnyTransaction();
+	FlushErrorState();
+	RESUME_INTERRUPTS();
+	MemoryContextSwitchTo(dw->context);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	sqs_own_resources();
+}
+
+/* The error boundary of a job.  True if it went well. */
+static bool
+run_job(DatabaseWorker *dw, SqsJob job, void (*work) (DatabaseWorker *dw))
+{
+	volatile bool well = false;
+
+	PG_TRY();
+	{
+		work(dw);
+		well = true;
+	}
+	PG_CATCH();
+	{
+		job_failed(dw, job);
+	}
+	PG_END_TRY();
+
+	MemoryContextSwitchTo(dw->context);
+	if (well)
+	{
+		dw->jobs[job].failures = 0;
+		dw->jobs[job].not_before = 0;
+		if (sqs_job_well(dw->database, job))
+			ereport(LOG,
+					(errmsg("%s of sqsbridge works again", sqs_job_name(job))));
+	}
+	return well;
+}
+
+/* The turn after this one is no later than then. */
+static void
+wake_at(DatabaseWorker *dw, int64 at)
+{
+	dw->timeout = Min(dw->timeout, (long) Max(at - sqs_now_ms(), 0));
+}
+
+/* Is the job due, which wants to run at that time?  If not, when? */
+static bool
+is_due(DatabaseWorker *dw, SqsJob job, int64 at)
+{
+	at = Max(at, dw->jobs[job].not_before);
+	if (sqs_now_ms() >= at)
+		return true;
+	wake_at(dw, at);
+	return false;
+}
+
+/* ---- supervision ---- */
 
 /*
  * Record a problem that keeps a queue from running: one log line when it
  * appears or changes.
  */
 static void
-report_problem(SqsQueueStats *stats, const SqsQueueConfig *queue)
+report_problem(SqsQueueStats *stats, SqsQueueState state, const char *name, const char *problem)
 {
-	sqs_stats_set_state(stats, SQS_QUEUE_ERROR);
-	if (sqs_stats_error(stats, queue->problem))
+	sqs_stats_set_state(stats, state);
+	if (sqs_stats_error(stats, problem))
 		ereport(LOG,
-				(errmsg("sqsbridge cannot work on queue \"%s\": %s",
-						queue->name, queue->problem)));
+				(errmsg("sqsbridge cannot work on queue \"%s\": %s", name, problem)));
 }
 
 /*
@@ -65,100 +215,149 @@ report_problem(SqsQueueStats *stats, const SqsQueueConfig *queue)
  * leaves when it has seen the problem for itself.
  */
 static void
-look_again(int slot)
+look_again(DatabaseWorker *dw, int slot)
 {
 	SqsWorkerSlot *worker = &sqs_shared->slots[slot];
-	SqsDatabase *database = sqs_database_find(MyDatabaseId);
 
-	if (database == NULL || pg_atomic_read_u32(&worker->state) == SQS_WORKER_STOPPING)
+	if (pg_atomic_read_u32(&worker->state) == SQS_WORKER_STOPPING)
 		return;
-	pg_atomic_fetch_add_u64(&database->change, 1);
-	own_changes++;
+	pg_atomic_fetch_add_u64(&dw->database->change, 1);
+	dw->own_changes++;
 	sqs_wake_slot(slot, worker->generation);
 }
 
-/* Launch what is missing; returns ms until the next launch is due. */
-static long
-reconcile(List *queues)
+/*
+ * As many queues run as may.  The queue says so, if it has an entry or can
+ * get one of those for queues that do not run; else the view says it for all
+ * that have none, because of the flag.
+ */
+static void
+report_no_room(DatabaseWorker *dw, const SqsQueueConfig *queue, const char *why)
+{
+	SqsQueueStats *stats = sqs_stats_find(MyDatabaseId, queue->queue_id);
+
+	if (stats != NULL)
+		sqs_stats_stop(stats);
+	stats = sqs_stats_get(MyDatabaseId, queue->queue_id);
+	if (stats != NULL)
+	{
+		report_problem(stats, SQS_QUEUE_NO_ROOM, queue->name, why);
+		return;
+	}
+	if (!dw->database->no_room)
+		ereport(LOG,
+				(errmsg("sqsbridge cannot work on queue \"%s\", and perhaps others: %s",
+						queue->name, why)));
+	dw->database->no_room = true;
+}
+
+/* A queue that shall run, and is not kept from it by what is configured. */
+static void
+start_queue(DatabaseWorker *dw, const SqsQueueConfig *queue, SqsQueueStats *stats)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	long		timeout = RECONCILE_INTERVAL_MS;
+	SqsWorkerRef ref;
+	bool		starved;
+
+	if (stats->starts.next > now)
+	{
+		dw->timeout = Min(dw->timeout,
+						  TimestampDifferenceMilliseconds(now, stats->starts.next));
+		return;
+	}
+
+	/*
+	 * A queue that is short of slots needs two, for itself and for a handler,
+	 * or leaves again; it is starting until it has both.  One at a time, lest
+	 * several take one each.  To wait for a slot is no failure: the wait
+	 * stays short.
+	 */
+	starved = stats->state == SQS_QUEUE_NO_WORKER_SLOT;
+	if (starved && sqs_start_under_way(SQS_QUEUE_WORKER, MyDatabaseId))
+	{
+		dw->timeout = Min(dw->timeout, SQS_RESTART_MIN_MS);
+		return;
+	}
+	sqs_start_begins(&stats->starts, now,
+					 starved ? RECONCILE_INTERVAL_MS : SQS_RESTART_MAX_MS);
+
+	if (sqs_worker_launch(SQS_QUEUE_WORKER, MyDatabaseId, queue->queue_id,
+						  InvalidOid, DSM_HANDLE_INVALID, queue->name,
+						  &ref) == SQS_LAUNCH_NO_SLOT)
+	{
+		sqs_slot_wanted(&stats->waits_since, true);
+		sqs_stats_set_state(stats, SQS_QUEUE_NO_WORKER_SLOT);
+		sqs_stats_error(stats, "out of background worker slots");
+		sqs_warn_no_slot();
+		sqs_start_had_no_slot(&stats->starts, now);
+		dw->timeout = Min(dw->timeout, SQS_RESTART_MIN_MS);
+	}
+	else if (!starved)
+		sqs_stats_set_state(stats, SQS_QUEUE_STARTING);
+}
+
+/* Compare what shall run with what runs. */
+static void
+reconcile(DatabaseWorker *dw, const uint64 *settings)
+{
+	bool		no_room_before = dw->database->no_room;
+	bool		no_room = false;
 	ListCell   *lc;
 
-	foreach(lc, queues)
+	foreach(lc, dw->queues)
 	{
 		SqsQueueConfig *queue = lfirst(lc);
-		SqsQueueStats *stats = sqs_stats_get(MyDatabaseId, queue->queue_id);
-		SqsWorkerRef ref;
-		bool		starved;
+		bool		wanted = queue->enabled && queue->handler != NULL;
+		SqsQueueStats *stats;
+		const char *why;
 		int			slot;
 
+		slot = sqs_slot_find(SQS_QUEUE_WORKER, MyDatabaseId, queue->queue_id);
+
+		/* only what runs takes one of the entries for what runs */
+		if (!wanted || queue->problem != NULL)
+		{
+			if (slot >= 0)
+			{
+				if (queue->problem != NULL)
+					look_again(dw, slot);
+				continue;
+			}
+			stats = wanted ? sqs_stats_get(MyDatabaseId, queue->queue_id) :
+				sqs_stats_find(MyDatabaseId, queue->queue_id);
+			if (stats == NULL)
+				continue;
+			sqs_stats_stop(stats);
+			stats->starts.failures = 0;
+			SpinLockAcquire(&stats->mutex);
+			stats->owner = queue->owner;
+			SpinLockRelease(&stats->mutex);
+			if (wanted)
+				report_problem(stats, SQS_QUEUE_ERROR, queue->name, queue->problem);
+			else
+				sqs_stats_set_state(stats, queue->handler == NULL ?
+									SQS_QUEUE_NONE : SQS_QUEUE_DISABLED);
+			continue;
+		}
+
+		stats = sqs_stats_run(MyDatabaseId, queue->queue_id, queue->owner, &why);
 		if (stats == NULL)
 		{
-			ereport(WARNING,
-					(errmsg("sqsbridge has statistics for %d queues only", sqs_max_queues),
-					 errhint("Increase sqsbridge.max_queues and restart the server.")));
+			if (slot >= 0)
+				sqs_terminate_queue_worker(MyDatabaseId, queue->queue_id);
+			else
+			{
+				dw->database->no_room = no_room_before || no_room;
+				report_no_room(dw, queue, why);
+				no_room = no_room || sqs_stats_find(MyDatabaseId, queue->queue_id) == NULL;
+			}
 			continue;
 		}
-
-		SpinLockAcquire(&stats->mutex);
-		stats->owner = queue->owner;
-		SpinLockRelease(&stats->mutex);
-
-		slot = sqs_slot_find(SQS_QUEUE_WORKER, MyDatabaseId, queue->queue_id);
-		if (slot >= 0)
-		{
-			if (queue->problem != NULL)
-				look_again(slot);
-			continue;
-		}
-
-		if (!queue->enabled || queue->handler == NULL)
-		{
-			sqs_stats_set_state(stats, queue->handler == NULL ?
-								SQS_QUEUE_NONE : SQS_QUEUE_DISABLED);
-			stats->starts.failures = 0;
-			continue;
-		}
-		if (queue->problem != NULL)
-		{
-			report_problem(stats, queue);
-			continue;
-		}
-		if (stats->starts.next > now)
-		{
-			timeout = Min(timeout, TimestampDifferenceMilliseconds(now, stats->starts.next));
-			continue;
-		}
-
-		/*
-		 * A queue that is short of slots needs two, for itself and for a
-		 * handler, or leaves again; it is starting until it has both.  One at
-		 * a time, lest several take one each.  To wait for a slot is no
-		 * failure: the wait stays short.
-		 */
-		starved = stats->state == SQS_QUEUE_NO_WORKER_SLOT;
-		if (starved && sqs_start_under_way(SQS_QUEUE_WORKER, MyDatabaseId))
-		{
-			timeout = Min(timeout, SQS_RESTART_MIN_MS);
-			continue;
-		}
-		sqs_start_begins(&stats->starts, now,
-						 starved ? RECONCILE_INTERVAL_MS : SQS_RESTART_MAX_MS);
-
-		if (sqs_worker_launch(SQS_QUEUE_WORKER, MyDatabaseId, queue->queue_id,
-							  InvalidOid, DSM_HANDLE_INVALID, queue->name,
-							  &ref) == SQS_LAUNCH_NO_SLOT)
-		{
-			sqs_stats_set_state(stats, SQS_QUEUE_NO_WORKER_SLOT);
-			sqs_stats_error(stats, "out of background worker slots");
-			sqs_warn_no_slot();
-			sqs_start_had_no_slot(&stats->starts, now);
-			timeout = Min(timeout, SQS_RESTART_MIN_MS);
-		}
-		else if (!starved)
-			sqs_stats_set_state(stats, SQS_QUEUE_STARTING);
+		pg_atomic_write_u64(&stats->handler_settings, settings[foreach_current_index(lc)]);
+		if (slot < 0)
+			start_queue(dw, queue, stats);
 	}
+	dw->database->no_room = no_room;
 
 	/* entries of queues that are configured no more */
 	for (int i = 0; i < sqs_shared->nqueues; i++)
@@ -168,7 +367,7 @@ reconcile(List *queues)
 
 		if (stats->dboid != MyDatabaseId)
 			continue;
-		foreach(lc, queues)
+		foreach(lc, dw->queues)
 		{
 			if (((SqsQueueConfig *) lfirst(lc))->queue_id == stats->queue_id)
 				known = true;
@@ -176,126 +375,248 @@ reconcile(List *queues)
 		if (!known && sqs_slot_find(SQS_QUEUE_WORKER, MyDatabaseId, stats->queue_id) < 0)
 			sqs_stats_forget(stats);
 	}
-
-	return timeout;
-}
-
-/* Look after the queue workers; returns ms until that is due again. */
-static long
-supervise(MemoryContext context, TimestampTz *next_clean, bool *configured)
-{
-	List	   *queues = NIL;
-	long		timeout;
-
-	pgstat_report_activity(STATE_RUNNING, "sqsbridge: supervising queue workers");
-	sqs_begin();
-	MemoryContextSwitchTo(context);
-	if (OidIsValid(sqs_extension_oid()))
-	{
-		queues = sqs_catalog_queues();
-		sqs_relay_configure(queues);
-	}
-	else
-		sqs_relay_reset();
-	MemoryContextSwitchTo(context);
-	MemoryContextSwitchTo(TopTransactionContext);
-	sqs_commit();
-	MemoryContextSwitchTo(context);
-
-	timeout = reconcile(queues);
-	if (GetCurrentTimestamp() >= *next_clean)
-	{
-		bool		more = sqs_clean();
-
-		MemoryContextSwitchTo(context);
-		*next_clean = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-												  more ? 0 : CLEAN_INTERVAL_MS);
-		if (more)
-			timeout = 0;
-	}
-	pgstat_report_activity(STATE_IDLE, NULL);
-	*configured = queues != NIL;
-	return timeout;
-}
-
-/*
- * Nothing is configured: leave, unless a change, or a row of a queue that is
- * gone, was committed since we looked.
- */
-static bool
-may_leave(SqsDatabase *database, uint64 change, uint64 outbox)
-{
-	bool		leave = false;
-
-	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-	if (pg_atomic_read_u64(&database->change) == change &&
-		pg_atomic_read_u64(&database->outbox) == outbox)
-	{
-		database->wanted = false;
-		database->starts.failures = 0;
-		leave = true;
-	}
-	LWLockRelease(sqs_shared->lock);
-	return leave;
 }
 
 static void
-wait_for_something(long timeout, uint32 wait_event)
+supervise(DatabaseWorker *dw)
 {
-	if (timeout <= 0)
+	MemoryContext fresh = AllocSetContextCreate(dw->context, "sqsbridge queues",
+												ALLOCSET_SMALL_SIZES);
+	List	   *queues = NIL;
+	uint64	   *settings = NULL;
+	bool		extension;
+
+	pgstat_report_activity(STATE_RUNNING, "sqsbridge: supervising queue workers");
+	sqs_begin();
+	MemoryContextSwitchTo(fresh);
+	extension = OidIsValid(sqs_extension_oid());
+	if (extension)
 	{
-		ResetLatch(MyLatch);
+		queues = sqs_catalog_queues();
+		settings = sqs_handler_settings(queues);
+	}
+	MemoryContextSwitchTo(TopTransactionContext);
+	sqs_commit();
+	MemoryContextSwitchTo(dw->context);
+	pgstat_report_activity(STATE_IDLE, NULL);
+
+	/* until the relay has it, and for the next turns */
+	MemoryContextSetParent(fresh, TopMemoryContext);
+	if (dw->queues_context != NULL)
+		MemoryContextDelete(dw->queues_context);
+	dw->queues_context = fresh;
+	dw->queues = queues;
+	dw->extension = extension;
+	dw->configured = queues != NIL;
+	dw->config_news = true;
+	/* COMMIT PREPARED tells nobody */
+	dw->news = true;
+
+	reconcile(dw, settings);
+	dw->supervised = dw->now;
+	dw->supervised.change += dw->own_changes;
+	dw->next_supervision = sqs_now_ms() + RECONCILE_INTERVAL_MS;
+}
+
+/* ---- cleaning ---- */
+
+static void
+clean(DatabaseWorker *dw)
+{
+	bool		more;
+
+	pgstat_report_activity(STATE_RUNNING, "sqsbridge: deleting old rows");
+	sqs_bound_begin(CLEAN_TIMEOUT_MS);
+	more = sqs_clean();
+	sqs_bound_end();
+	pgstat_report_activity(STATE_IDLE, NULL);
+	dw->next_clean = sqs_now_ms() + (more ? 0 : CLEAN_INTERVAL_MS);
+}
+
+/* ---- the relay ---- */
+
+static void
+relay(DatabaseWorker *dw)
+{
+	int64		now = sqs_now_ms();
+	bool		scan = now >= dw->next_scan;
+	uint64		seen = dw->now.outbox;
+	long		timeout = dw->timeout;
+
+	if (dw->config_news)
+	{
+		if (dw->extension)
+		{
+			sqs_begin();
+			MemoryContextSwitchTo(dw->context);
+			sqs_relay_configure(dw->queues);
+			MemoryContextSwitchTo(TopTransactionContext);
+			sqs_commit();
+			MemoryContextSwitchTo(dw->context);
+		}
+		else
+			sqs_relay_reset();
+		dw->config_news = false;
+	}
+	if (!dw->extension)
+	{
+		dw->under_way = false;
 		return;
 	}
-	(void) WaitLatchOrSocket(MyLatch,
-							 WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-							 sqs_relay_fd(), timeout, wait_event);
-	ResetLatch(MyLatch);
+	dw->under_way = sqs_relay_turn(dw->news || seen != dw->relayed, scan, false, &timeout);
+	dw->timeout = Min(dw->timeout, timeout);
+	dw->relay_fd = sqs_relay_fd();
+	dw->relayed = seen;
+	dw->news = false;
+	if (scan)
+		dw->next_scan = now + SCAN_INTERVAL_MS;
+	sqs_outbox_relay_well(MyDatabaseId);
+}
+
+/* What the relay has in memory is in doubt: everything is in the tables. */
+static void
+reset_relay(DatabaseWorker *dw)
+{
+	sqs_relay_reset();
+	dw->under_way = false;
+	dw->relay_fd = -1;
+	dw->config_news = true;
+	dw->news = true;
+	dw->next_scan = 0;
+}
+
+/* ---- leaving ---- */
+
+/* Neither a row that is there nor one that is being written. */
+static bool
+table_is_empty(const char *name)
+{
+	Oid			relid = sqs_relation_oid(name);
+	Relation	rel;
+	SysScanDesc scan;
+	Snapshot	snapshot;
+	bool		empty;
+
+	if (!ConditionalLockRelationOid(relid, ShareLock))
+		return false;
+	rel = table_open(relid, NoLock);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan = systable_beginscan(rel, InvalidOid, false, snapshot, 0, NULL);
+	empty = !HeapTupleIsValid(systable_getnext(scan));
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, NoLock);
+	return empty;
+}
+
+/*
+ * Nothing seems to be left to do.  Remove the mark, by which the launcher
+ * would send another worker, if nobody has written a queue or a row since we
+ * looked, nor is about to.
+ */
+static void
+try_to_leave(DatabaseWorker *dw)
+{
+	bool		leave;
+
+	sqs_begin();
+	leave = sqs_mark_lock();
+	if (leave && OidIsValid(sqs_extension_oid()))
+		leave = table_is_empty("sqs_queues") &&
+			table_is_empty("sqs_outbox_rows") &&
+			table_is_empty("sqs_outbox_batches");
+	if (leave)
+		sqs_mark_remove();
+	sqs_commit();
+	dw->may_leave = leave;
 }
 
 /* Let the relay finish the requests that are under way. */
 static void
-stop_relay(uint32 wait_event)
+stop_relay(DatabaseWorker *dw)
 {
-	int64		end = sqs_now_ms() + sqs_shutdown_timeout;
+	long		timeout = 0;
 
-	sqs_set_worker_state(SQS_WORKER_STOPPING);
-	while (!sqs_relay_is_idle() && sqs_now_ms() < end)
+	dw->under_way = sqs_relay_turn(false, false, true, &timeout);
+	dw->relay_fd = sqs_relay_fd();
+}
+
+/* ---- the loop ---- */
+
+static void
+read_events(SqsDatabase *database, Events *events)
+{
+	events->change = pg_atomic_read_u64(&database->change);
+	events->exits = pg_atomic_read_u64(&database->exits);
+	events->outbox = pg_atomic_read_u64(&database->outbox);
+	events->roles = pg_atomic_read_u64(&sqs_shared->role_changes);
+}
+
+static void
+wait_for_something(DatabaseWorker *dw, long timeout, uint32 wait_event)
+{
+	int			events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
+
+	if (timeout > 0 && dw->relay_fd >= 0)
+		(void) WaitLatchOrSocket(MyLatch, events | WL_SOCKET_READABLE,
+								 dw->relay_fd, timeout, wait_event);
+	else if (timeout > 0)
+		(void) WaitLatch(MyLatch, events, timeout, wait_event);
+	ResetLatch(MyLatch);
+}
+
+/* One turn of the loop: each job that is due. */
+static void
+turn(DatabaseWorker *dw)
+{
+	bool		changed = dw->now.change != dw->supervised.change;
+	bool		events = changed || dw->now.exits != dw->supervised.exits ||
+		dw->now.roles != dw->supervised.roles || sqs_relay_needs_config();
+
+	if (changed)
+		dw->next_scan = 0;
+	/* a change may be the remedy, and is tried at once, but once */
+	if (changed && dw->now.change != dw->tried_change)
+		dw->jobs[SQS_JOB_SUPERVISION].not_before = 0;
+	dw->tried_change = dw->now.change;
+	if (is_due(dw, SQS_JOB_SUPERVISION, events ? 0 : dw->next_supervision))
+		(void) run_job(dw, SQS_JOB_SUPERVISION, supervise);
+	wake_at(dw, Max(dw->next_supervision, dw->jobs[SQS_JOB_SUPERVISION].not_before));
+
+	/* before anything has been read there is no telling what may be cleaned */
+	if (dw->queues_context == NULL)
+		return;
+	if (is_due(dw, SQS_JOB_RELAY, 0) && !run_job(dw, SQS_JOB_RELAY, relay))
+		reset_relay(dw);
+	wake_at(dw, dw->jobs[SQS_JOB_RELAY].not_before > 0 ?
+			dw->jobs[SQS_JOB_RELAY].not_before : PG_INT64_MAX);
+	sqs_set_worker_state(dw->under_way ? SQS_WORKER_RUNNING : SQS_WORKER_IDLE);
+
+	if (is_due(dw, SQS_JOB_CLEANING, dw->next_clean))
 	{
-		long		timeout = end - sqs_now_ms();
-
-		CHECK_FOR_INTERRUPTS();
-		if (!sqs_relay_turn(false, false, true, &timeout))
-			break;
-		wait_for_something(timeout, wait_event);
+		(void) run_job(dw, SQS_JOB_CLEANING, clean);
+		sqs_bound_end();
+		wake_at(dw, Max(dw->next_clean, dw->jobs[SQS_JOB_CLEANING].not_before));
 	}
-	sqs_relay_reset();
 }
 
 void
 sqs_database_worker_main(Datum arg)
 {
-	MemoryContext context;
-	SqsDatabase *database;
-	static TimestampTz next_clean = 0;
-	static bool configured = true;
+	static DatabaseWorker worker;
+	DatabaseWorker *dw = &worker;
 	uint32		wait_event;
-	volatile int64 next_supervision = 0;
-	volatile int64 next_scan = 0;
-	volatile uint64 seen_change = 0;
-	volatile uint64 seen_exits = 0;
-	volatile uint64 seen_outbox = 0;
-	volatile int64 not_before = 0;
-	volatile int failures = 0;
+	int64		end;
 
 	sqs_worker_attach(arg);
 	sqs_worker_signals();
 	BackgroundWorkerInitializeConnectionByOid(MySlot->dboid, InvalidOid, 0);
 	wait_event = sqs_wait_event_new("SqsbridgeDatabaseWorker");
 
-	/* never wait for a standby, never be steered by anybody's schema */
+	/* never wait for a standby, never be steered by anybody's schema or role */
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_OVERRIDE);
 	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_OVERRIDE);
+	SetConfigOption("role", "none", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("max_parallel_workers_per_gather", "0", PGC_USERSET, PGC_S_OVERRIDE);
 
 	/* whatever the database's sessions are set to */
@@ -307,20 +628,21 @@ sqs_database_worker_main(Datum arg)
 		SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_OVERRIDE);
 	sqs_own_resources();
 
-	database = sqs_database_get(MyDatabaseId);
-	if (database == NULL)
+	dw->database = sqs_database_get(MyDatabaseId);
+	if (dw->database == NULL)
 		proc_exit(1);
-	context = AllocSetContextCreate(TopMemoryContext, "sqsbridge database worker",
-									ALLOCSET_DEFAULT_SIZES);
+	dw->context = AllocSetContextCreate(TopMemoryContext, "sqsbridge database worker",
+										ALLOCSET_DEFAULT_SIZES);
+	dw->relay_fd = -1;
+	dw->configured = true;
 
 	for (;;)
 	{
-		volatile long timeout = RECONCILE_INTERVAL_MS;
-		uint64		change = pg_atomic_read_u64(&database->change);
-		uint64		exits = pg_atomic_read_u64(&database->exits);
-		uint64		outbox = pg_atomic_read_u64(&database->outbox);
+		Events		seen;
 
-		own_changes = 0;
+		read_events(dw->database, &dw->now);
+		dw->own_changes = 0;
+		dw->timeout = RECONCILE_INTERVAL_MS;
 		CHECK_FOR_INTERRUPTS();
 		if (ShutdownRequestPending || sqs_database_is_blocked(MyDatabaseId))
 			break;
@@ -328,81 +650,46 @@ sqs_database_worker_main(Datum arg)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
-			next_supervision = 0;
+			dw->next_supervision = 0;
 		}
 
-		/* after an error, whatever happens meanwhile */
-		if (sqs_now_ms() < not_before)
+		MemoryContextSwitchTo(dw->context);
+		MemoryContextReset(dw->context);
+		turn(dw);
+
+		if (!dw->configured && dw->jobs[SQS_JOB_RELAY].failures == 0 &&
+			sqs_relay_is_idle() && sqs_slots_of_database(MyDatabaseId) <= 1)
 		{
-			wait_for_something(not_before - sqs_now_ms(), wait_event);
-			continue;
+			(void) run_job(dw, SQS_JOB_SUPERVISION, try_to_leave);
+			if (dw->may_leave)
+				break;
 		}
-
-		MemoryContextSwitchTo(context);
-		MemoryContextReset(context);
-
-		PG_TRY();
-		{
-			int64		now = sqs_now_ms();
-			bool		news = outbox != seen_outbox;
-			long		wait;
-
-			if (change != seen_change || exits != seen_exits ||
-				now >= next_supervision || sqs_relay_needs_config())
-			{
-				if (change != seen_change)
-					next_scan = now;
-				next_supervision = now + supervise(context, &next_clean, &configured);
-				seen_change = change;
-				seen_exits = exits;
-
-				/* COMMIT PREPARED tells nobody */
-				news = true;
-				sqs_set_worker_state(SQS_WORKER_IDLE);
-			}
-
-			wait = Max(next_supervision - sqs_now_ms(), 0);
-			if (sqs_relay_turn(news, now >= next_scan, false, &wait))
-				sqs_set_worker_state(SQS_WORKER_RUNNING);
-			else
-				sqs_set_worker_state(SQS_WORKER_IDLE);
-			if (now >= next_scan)
-				next_scan = now + SCAN_INTERVAL_MS;
-			seen_outbox = outbox;
-			timeout = sqs_relay_needs_config() ? 0 : wait;
-			failures = 0;
-		}
-		PG_CATCH();
-		{
-			sqs_relay_reset();
-			sqs_recover_from_error(context);
-			failures++;
-			timeout = 0;
-			not_before = sqs_now_ms() +
-				sqs_backoff_ms(failures, SQS_RESTART_MIN_MS, RECONCILE_INTERVAL_MS);
-			next_supervision = 0;
-		}
-		PG_END_TRY();
-
-		if (failures == 0 && !configured && sqs_relay_is_idle() &&
-			sqs_slots_of_database(MyDatabaseId) <= 1 && may_leave(database, change, outbox))
-			break;
 
 		/* what has set the latch may have met a wait of ours for a lock */
+		read_events(dw->database, &seen);
 		if (ShutdownRequestPending || ConfigReloadPending ||
-			pg_atomic_read_u64(&database->change) != change + own_changes ||
-			pg_atomic_read_u64(&database->exits) != exits ||
-			pg_atomic_read_u64(&database->outbox) != outbox)
-			timeout = 0;
-		wait_for_something(timeout, wait_event);
+			seen.change != dw->now.change + dw->own_changes ||
+			seen.exits != dw->now.exits || seen.outbox != dw->now.outbox ||
+			seen.roles != dw->now.roles)
+			dw->timeout = 0;
+		wait_for_something(dw, dw->timeout, wait_event);
 	}
 
-	stop_relay(wait_event);
+	sqs_set_worker_state(SQS_WORKER_STOPPING);
+	end = sqs_now_ms() + sqs_shutdown_timeout;
+	while (!dw->may_leave && !sqs_relay_is_idle() && sqs_now_ms() < end)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!run_job(dw, SQS_JOB_RELAY, stop_relay) || !dw->under_way)
+			break;
+		wait_for_something(dw, Min(end - sqs_now_ms(), 1000), wait_event);
+	}
+	sqs_relay_reset();
 
 	/* the next one need not wait: this one leaves as it should */
 	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-	database->starts.failures = 0;
-	database->starts.next = 0;
+	dw->database->starts.failures = 0;
+	dw->database->starts.next = 0;
 	LWLockRelease(sqs_shared->lock);
 	proc_exit(0);
 }

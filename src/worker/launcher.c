@@ -5,16 +5,15 @@
  *	  a database worker.
  *
  * It is connected to no database, so it sees shared catalogs only and stands
- * in nobody's way.  Whether a database has queues it cannot know: at start,
- * and after a database was created from a template, it sends a database
- * worker to each connectable one, one at a time; those that find nothing
- * leave again.  From then on a committed configuration change makes the
- * database's entry "wanted".
+ * in nobody's way.  Which databases have work it learns from their marks
+ * (mark.c), which it reads anew in each turn: at least every ten seconds, and
+ * whenever it is woken.
  *
- * All by level: each turn compares wanted entries with the slots in use.  So
- * it does not matter what was missed, and a new launcher adopts the workers
- * of its predecessor.  A database worker that does not last is launched
- * again after a delay that grows from 1 s to 5 min.
+ * All by level: each turn compares the databases that have a mark, can be
+ * connected to and are admitted by sqsbridge.databases with the slots in use.
+ * So it does not matter what was missed, and a new launcher adopts the
+ * workers of its predecessor.  A database worker that does not last is
+ * launched again after a delay that grows from 1 s to 5 min.
  *
  *-------------------------------------------------------------------------
  */
@@ -35,15 +34,20 @@
 #include "utils/varlena.h"
 
 #include "compat.h"
+#include "mark.h"
 #include "sqsbridge.h"
 #include "worker/worker.h"
 
 #define RECONCILE_INTERVAL_MS	10000
 
+/* A database, with or without work. */
 typedef struct Candidate
 {
 	Oid			dboid;
 	NameData	name;
+	bool		connectable;
+	bool		marked;
+	bool		admitted;		/* by sqsbridge.databases */
 } Candidate;
 
 void
@@ -97,34 +101,35 @@ database_admitted(const char *name)
 	return admitted;
 }
 
-/* All databases that can be connected to, in the current memory context. */
+/* All databases, in the current memory context. */
 static List *
 list_databases(void)
 {
 	MemoryContext context = CurrentMemoryContext;
 	List	   *result = NIL;
+	List	   *marked;
 	Relation	rel;
 	TableScanDesc scan;
 	HeapTuple	tuple;
 
 	sqs_begin();
+	marked = sqs_marked_databases();
 	rel = table_open(DatabaseRelationId, AccessShareLock);
 	scan = table_beginscan_catalog(rel, 0, NULL);
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
+		MemoryContext old = MemoryContextSwitchTo(context);
+		Candidate  *candidate = palloc(sizeof(Candidate));
 
-		if (form->datallowconn && !form->datistemplate &&
-			form->datconnlimit != -2)	/* invalid: DROP was interrupted */
-		{
-			MemoryContext old = MemoryContextSwitchTo(context);
-			Candidate  *candidate = palloc(sizeof(Candidate));
-
-			candidate->dboid = form->oid;
-			candidate->name = form->datname;
-			result = lappend(result, candidate);
-			MemoryContextSwitchTo(old);
-		}
+		candidate->dboid = form->oid;
+		candidate->name = form->datname;
+		candidate->connectable = form->datallowconn && !form->datistemplate &&
+			form->datconnlimit != -2;	/* invalid: DROP was interrupted */
+		candidate->marked = list_member_oid(marked, form->oid);
+		candidate->admitted = database_admitted(NameStr(form->datname));
+		result = lappend(result, candidate);
+		MemoryContextSwitchTo(old);
 	}
 	table_endscan(scan);
 	table_close(rel, AccessShareLock);
@@ -134,77 +139,115 @@ list_databases(void)
 	return result;
 }
 
-/* Is a database worker still looking around in its database? */
-static bool
-visit_under_way(void)
+static Candidate *
+find_candidate(List *databases, Oid dboid)
 {
-	return sqs_start_under_way(SQS_DATABASE_WORKER, InvalidOid);
+	ListCell   *lc;
+
+	foreach(lc, databases)
+	{
+		if (((Candidate *) lfirst(lc))->dboid == dboid)
+			return lfirst(lc);
+	}
+	return NULL;
 }
 
 /*
- * Launch a worker for each wanted database that has none.  Returns the time
- * in ms until the next of them may be tried.
+ * Go through the entries there are: those that are needed no more are given
+ * back, and workers that may not be where they are have to leave.
+ */
+static void
+tidy_entries(List *databases)
+{
+	for (int i = 0; i < sqs_shared->ndatabases; i++)
+	{
+		SqsDatabase *database = &sqs_shared->databases[i];
+		Oid			dboid = database->dboid;
+		Candidate  *candidate;
+		bool		wanted;
+
+		if (!OidIsValid(dboid))
+			continue;
+		candidate = find_candidate(databases, dboid);
+		wanted = candidate != NULL && candidate->connectable &&
+			candidate->marked && candidate->admitted;
+		if (candidate != NULL && !candidate->admitted)
+			sqs_terminate_workers(dboid);
+
+		if (!wanted && sqs_slots_of_database(dboid) == 0)
+		{
+			LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+			if (database->dboid == dboid && database->blockers == 0)
+			{
+				database->dboid = InvalidOid;
+				for (int q = 0; q < sqs_shared->nqueues; q++)
+				{
+					if (sqs_shared->queues[q].dboid != dboid)
+						continue;
+					sqs_shared->queues[q].runs = false;
+					if (candidate == NULL)
+						sqs_shared->queues[q].dboid = InvalidOid;
+				}
+			}
+			LWLockRelease(sqs_shared->lock);
+		}
+	}
+}
+
+/*
+ * Launch a worker for each database that has work and no worker.  Returns the
+ * time in ms until the next of them may be tried.
  */
 static long
 reconcile(List *databases)
 {
+	static bool full = false;	/* has been said */
+	bool		was_full = full;
 	TimestampTz now = GetCurrentTimestamp();
 	long		timeout = RECONCILE_INTERVAL_MS;
+	bool		refused = false;
+	ListCell   *lc;
 
-	for (int i = 0; i < sqs_shared->ndatabases; i++)
+	tidy_entries(databases);
+	full = false;
+
+	foreach(lc, databases)
 	{
-		SqsDatabase *database = &sqs_shared->databases[i];
+		Candidate  *candidate = lfirst(lc);
+		SqsDatabase *database;
 		SqsWorkerRef ref;
-		Oid			dboid;
-		bool		wanted;
-		TimestampTz next_start;
-		ListCell   *lc;
-		Candidate  *candidate = NULL;
+		bool		blocked = true;
+		TimestampTz next_start = 0;
+
+		if (!candidate->connectable || !candidate->marked || !candidate->admitted)
+			continue;
+
+		database = sqs_database_get(candidate->dboid);
+		if (database == NULL)
+		{
+			if (!was_full && !full)
+				ereport(WARNING,
+						(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+						 errmsg("sqsbridge has work in more than %d databases, and does none in database \"%s\"",
+								sqs_shared->ndatabases, NameStr(candidate->name)),
+						 errhint("Increase sqsbridge.max_databases and restart the server.")));
+			full = true;
+			continue;
+		}
 
 		LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-		dboid = database->dboid;
-		wanted = database->wanted && database->blockers == 0;
-		next_start = database->starts.next;
+		if (database->dboid == candidate->dboid)
+		{
+			blocked = database->blockers > 0;
+			next_start = database->starts.next;
+		}
 		LWLockRelease(sqs_shared->lock);
 
-		if (!OidIsValid(dboid))
-			continue;
-
-		foreach(lc, databases)
-		{
-			if (((Candidate *) lfirst(lc))->dboid == dboid)
-				candidate = lfirst(lc);
-		}
-
-		if (!wanted || candidate == NULL || !database_admitted(NameStr(candidate->name)))
-		{
-			/* nothing to do there any more: give the entry back */
-			if (sqs_slots_of_database(dboid) == 0)
-			{
-				LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-				if (database->dboid == dboid && database->blockers == 0 &&
-					(!database->wanted || candidate == NULL))
-				{
-					database->dboid = InvalidOid;
-					for (int q = 0; q < sqs_shared->nqueues; q++)
-						if (candidate == NULL && sqs_shared->queues[q].dboid == dboid)
-							sqs_shared->queues[q].dboid = InvalidOid;
-				}
-				LWLockRelease(sqs_shared->lock);
-			}
-			continue;
-		}
-
-		if (sqs_slot_find(SQS_DATABASE_WORKER, dboid, 0) >= 0)
+		if (blocked || sqs_slot_find(SQS_DATABASE_WORKER, candidate->dboid, 0) >= 0)
 			continue;
 		if (next_start > now)
 		{
 			timeout = Min(timeout, TimestampDifferenceMilliseconds(now, next_start));
-			continue;
-		}
-		if (visit_under_way())
-		{
-			timeout = Min(timeout, 1000);
 			continue;
 		}
 
@@ -212,7 +255,7 @@ reconcile(List *databases)
 		sqs_start_begins(&database->starts, now, SQS_RESTART_MAX_MS);
 		LWLockRelease(sqs_shared->lock);
 
-		if (sqs_worker_launch(SQS_DATABASE_WORKER, dboid, 0, InvalidOid,
+		if (sqs_worker_launch(SQS_DATABASE_WORKER, candidate->dboid, 0, InvalidOid,
 							  DSM_HANDLE_INVALID, NameStr(candidate->name),
 							  &ref) == SQS_LAUNCH_NO_SLOT)
 		{
@@ -221,8 +264,10 @@ reconcile(List *databases)
 			sqs_start_had_no_slot(&database->starts, now);
 			LWLockRelease(sqs_shared->lock);
 			timeout = Min(timeout, SQS_RESTART_MIN_MS);
+			refused = true;
 		}
 	}
+	sqs_slot_wanted(&sqs_shared->launcher_waits_since, refused);
 
 	return timeout;
 }
@@ -231,14 +276,13 @@ void
 sqs_launcher_main(Datum arg)
 {
 	MemoryContext context;
-	List	   *to_visit = NIL;
+	volatile int failures = 0;
 	uint32		wait_event;
 
 	before_shmem_exit(launcher_exit, (Datum) 0);
 	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
 	sqs_shared->launcher = MyProc;
 	sqs_shared->launcher_pid = MyProcPid;
-	sqs_shared->rescan = true;
 	LWLockRelease(sqs_shared->lock);
 
 	sqs_worker_signals();
@@ -251,54 +295,27 @@ sqs_launcher_main(Datum arg)
 
 	while (!ShutdownRequestPending)
 	{
-		List	   *databases;
-		long		timeout;
+		volatile long timeout = RECONCILE_INTERVAL_MS;
 
 		MemoryContextSwitchTo(context);
 		MemoryContextReset(context);
 		pgstat_report_activity(STATE_RUNNING, NULL);
-		databases = list_databases();
-
-		if (sqs_shared->rescan)
+		PG_TRY();
 		{
-			ListCell   *lc;
-			MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-			LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-			sqs_shared->rescan = false;
-			LWLockRelease(sqs_shared->lock);
-			list_free(to_visit);
-			to_visit = NIL;
-			foreach(lc, databases)
-				to_visit = lappend_oid(to_visit, ((Candidate *) lfirst(lc))->dboid);
-			MemoryContextSwitchTo(old);
+			timeout = reconcile(list_databases());
+			failures = 0;
 		}
-
-		/* one visit at a time: databases without work cost no entry */
-		if (to_visit != NIL && !visit_under_way())
+		PG_CATCH();
 		{
-			Oid			dboid = linitial_oid(to_visit);
-			SqsDatabase *database = sqs_database_get(dboid);
-
-			to_visit = list_delete_first(to_visit);
-			if (database != NULL)
-			{
-				LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-				if (database->dboid == dboid)
-					database->wanted = true;
-				LWLockRelease(sqs_shared->lock);
-			}
-			else
-				ereport(WARNING,
-						(errmsg("sqsbridge cannot look for queues in more than %d databases at once", sqs_max_databases),
-						 errhint("Increase sqsbridge.max_databases and restart the server.")));
+			/* a catalog locked for long, say: the workers go on without us */
+			sqs_recover_from_error(context);
+			failures++;
+			timeout = sqs_backoff_ms(failures, SQS_RESTART_MIN_MS, RECONCILE_INTERVAL_MS);
 		}
-
-		timeout = reconcile(databases);
-		if (to_visit != NIL)
-			timeout = Min(timeout, 100);
+		PG_END_TRY();
 		pgstat_report_activity(STATE_IDLE, NULL);
 
+		/* what has set the latch may have met a wait of ours for a lock */
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 timeout, wait_event);
 		ResetLatch(MyLatch);
@@ -307,7 +324,6 @@ sqs_launcher_main(Datum arg)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
-			sqs_shared->rescan = true;
 		}
 	}
 

@@ -23,9 +23,11 @@
 #include "replication/walsender_private.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
+#include "utils/timeout.h"
 
 #include "compat.h"
 #include "sqsbridge.h"
@@ -150,12 +152,64 @@ sqs_worker_attach(Datum main_arg)
 		proc_exit(0);
 }
 
+static volatile sig_atomic_t cancel_on_stop = false;
+
+static void
+worker_sigterm(SIGNAL_ARGS)
+{
+	int			save_errno = errno;
+
+	if (cancel_on_stop)
+	{
+		QueryCancelPending = true;
+		InterruptPending = true;
+	}
+	SignalHandlerForShutdownRequest(SQS_PASS_SIGNAL_ARGS);
+	errno = save_errno;
+}
+
+/*
+ * pg_cancel_backend() would end a process whose loop checks for interrupts.
+ * The signal cannot be ignored, because it is also how lock_timeout and
+ * statement_timeout reach the process.
+ */
+static void
+worker_sigint(SIGNAL_ARGS)
+{
+	if (get_timeout_indicator(LOCK_TIMEOUT, false) ||
+		get_timeout_indicator(STATEMENT_TIMEOUT, false))
+		StatementCancelHandler(SQS_PASS_SIGNAL_ARGS);
+}
+
 void
 sqs_worker_signals(void)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	pqsignal(SIGTERM, worker_sigterm);
+	pqsignal(SIGINT, worker_sigint);
 	BackgroundWorkerUnblockSignals();
+}
+
+void
+sqs_bound_begin(int ms)
+{
+	enable_timeout_after(STATEMENT_TIMEOUT, ms);
+	cancel_on_stop = true;
+	/* told so a moment ago? */
+	if (ShutdownRequestPending)
+	{
+		QueryCancelPending = true;
+		InterruptPending = true;
+	}
+}
+
+void
+sqs_bound_end(void)
+{
+	cancel_on_stop = false;
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	/* too late to cancel anything */
+	QueryCancelPending = false;
 }
 
 void

@@ -65,9 +65,17 @@ extern uint16 sqs_my_generation;
 /*
  * SIGTERM in all workers but the handler asks the event loop to stop.  Their
  * own transactions are short, wait for no standby and no longer than
- * lock_timeout for a lock.
+ * lock_timeout for a lock.  SIGINT does nothing: they run nothing that
+ * somebody else would have to cancel.
  */
 extern void sqs_worker_signals(void);
+
+/*
+ * What runs between the two is canceled after so long, and at once when the
+ * worker is told to stop.  The second is to be called after an error, too.
+ */
+extern void sqs_bound_begin(int ms);
+extern void sqs_bound_end(void);
 
 /* Short transactions of the workers' own. */
 extern void sqs_begin(void);

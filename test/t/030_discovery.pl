@@ -1,0 +1,239 @@
+# Which databases have work is found out from a mark that is as transactional
+# as the queues, and by looking again: no event has to be met for it.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use SqsTest;
+
+need_sqsd();
+
+my @bases = qw(prepared closed first second dropped empty);
+my $sqs = start_sqs(queues => [ 'steady', @bases ]);
+my $node = new_node('main', conf => "max_prepared_transactions = 5\n");
+my $functions = <<'EOQ';
+CREATE TABLE got (body text);
+CREATE FUNCTION handle(m sqs_message) RETURNS void LANGUAGE sql AS 'INSERT INTO got VALUES (m.body)';
+EOQ
+my $serial = 0;
+
+sub arrives
+{
+	my ($db, $queue, $name) = @_;
+	my $body = 'm' . ++$serial;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	$sqs->send_messages($queue, $body);
+	query_is($node, "SELECT count(*) FROM got WHERE body = '$body'", '1', $name, dbname => $db);
+	return;
+}
+
+# Processes of the bridge that are connected to the database.
+sub workers_are
+{
+	my ($db, $expected, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	query_is($node, "SELECT count(*) FROM sqs_stats_workers WHERE database = '$db'", $expected, $name);
+	return;
+}
+
+sub marks
+{
+	return $node->safe_psql('postgres', <<'EOQ');
+SELECT string_agg(COALESCE(d.datname, 'none'), ' ' ORDER BY d.datname)
+FROM pg_shseclabel l LEFT JOIN pg_database d ON d.oid = l.objoid WHERE l.provider = 'sqsbridge'
+EOQ
+}
+
+# Two turns of the launcher: it looks every ten seconds, and when it is woken,
+# as it is by each change of a configuration.
+sub launcher_looks
+{
+	my ($name) = @_;
+	foreach (1 .. 2)
+	{
+		$node->safe_psql('postgres', q{SELECT sqs_disable_queue('steady'); SELECT sqs_enable_queue('steady')});
+		arrives('postgres', 'steady', $name);
+	}
+	return;
+}
+
+sub register
+{
+	my ($queue) = @_;
+	return "SELECT sqs_register_queue('$queue', server => 'aws', handler => 'handle');";
+}
+
+setup_database($node, $sqs);
+is(marks(), '', 'a database without queues has no mark');
+$node->safe_psql('postgres', $functions . register('steady'));
+arrives('postgres', 'steady', 'the first queue of a database works');
+is(marks(), 'postgres', 'it has a mark');
+
+foreach my $db (@bases)
+{
+	$node->safe_psql('postgres', "CREATE DATABASE $db");
+	setup_database($node, $sqs, dbname => $db);
+	$node->safe_psql($db, $functions);
+}
+
+# ---- transactions
+
+$node->safe_psql('prepared', 'BEGIN;' . register('prepared') . 'ROLLBACK');
+is(marks(), 'postgres', 'a registration that is rolled back leaves no mark');
+$node->safe_psql('prepared', 'BEGIN;' . register('prepared') . q{PREPARE TRANSACTION 'p'});
+launcher_looks('a prepared registration: the launcher looks');
+workers_are('prepared', '0', 'and finds nothing to do');
+$node->safe_psql('prepared', q{COMMIT PREPARED 'p'});
+arrives('prepared', 'prepared', 'the first registration of a database, by COMMIT PREPARED, starts it');
+
+my @sessions = map { $node->background_psql('closed', on_error_stop => 1) } 1 .. 2;
+$sessions[0]->query('SET client_min_messages = warning; BEGIN;' . register('closed'));
+$sessions[1]->query_safe(q{SET application_name = 'second'});
+$sessions[1]->query_until(qr/begun/, "\\echo begun\nSELECT sqs_register_queue('also', server => 'aws');\n");
+query_is($node, q{SELECT wait_event_type FROM pg_stat_activity WHERE application_name = 'second'}, 'Lock',
+	'the second of two first registrations at once waits for the first');
+$sessions[0]->query_safe('ROLLBACK');
+$_->quit foreach @sessions;
+is($node->safe_psql('closed', 'SELECT name FROM sqs_queues'), 'also', 'and is not lost when that is rolled back');
+like(marks(), qr/closed/, 'nor is the mark');
+$node->safe_psql('closed', q{SELECT sqs_unregister_queue('also');} . register('closed'));
+arrives('closed', 'closed', 'it works');
+
+# ---- a database that cannot be connected to for a while
+
+$node->safe_psql('postgres', q{ALTER DATABASE closed ALLOW_CONNECTIONS false;
+	SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'closed'});
+workers_are('closed', '0', 'ALLOW_CONNECTIONS false, and all are terminated: no worker is left');
+launcher_looks('the launcher looks');
+workers_are('closed', '0', 'none is started');
+$node->safe_psql('postgres', 'ALTER DATABASE closed ALLOW_CONNECTIONS true');
+arrives('closed', 'closed', 'ALLOW_CONNECTIONS true: it works again');
+
+# ---- sqsbridge.databases
+
+$node->safe_psql($_, register($_)) foreach qw(first second);
+arrives($_, $_, "$_ works") foreach qw(first second);
+$node->append_conf('postgresql.conf', "sqsbridge.databases = 'postgres, first, prepared, closed'");
+$node->reload;
+workers_are('second', '0', 'a database that is taken off sqsbridge.databases loses its workers');
+arrives('first', 'first', 'the others go on');
+$node->append_conf('postgresql.conf', "sqsbridge.databases = '*'");
+$node->reload;
+arrives('second', 'second', 'put back, it works again');
+
+# ---- copies
+
+$node->safe_psql('postgres', 'CREATE DATABASE copy TEMPLATE first');
+is(marks(), 'closed first postgres prepared second', 'a copied database has no mark');
+launcher_looks('the launcher looks');
+workers_are('copy', '0', 'and no worker');
+arrives('first', 'first', 'that of which it is a copy works');
+
+my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump.sql';
+$node->safe_psql('postgres', 'CREATE DATABASE restored');
+$node->command_ok([ 'pg_dump', '-f', $dump, '-d', $node->connstr('first') ], 'pg_dump');
+$node->command_ok([ 'psql', '-X', '-q', '-f', $dump, '-d', $node->connstr('restored') ], 'and a restore');
+unlike(marks(), qr/restored/, 'a restored database has no mark');
+launcher_looks('the launcher looks');
+workers_are('restored', '0', 'and no worker');
+
+# ---- marks that are not needed any more
+
+$node->safe_psql('empty', register('empty'));
+arrives('empty', 'empty', 'a queue works');
+my $holder = $node->background_psql('empty', on_error_stop => 1);
+$holder->query_safe(q{BEGIN; INSERT INTO sqs_outbox (queue, body) VALUES ('empty', 'x')});
+$node->safe_psql('empty', q{SELECT sqs_unregister_queue('empty')});
+launcher_looks('its last queue is unregistered, a row for the outbox is not committed');
+like(marks(), qr/empty/, 'the mark stays');
+$holder->query_safe('COMMIT');
+$holder->quit;
+query_is($node, q{SELECT error_code FROM sqs_outbox_failures}, 'QueueNotRegistered', 'the row fails', dbname => 'empty');
+workers_are('empty', '0', 'with nothing left the worker leaves');
+unlike(marks(), qr/empty/, 'and the mark is gone');
+$node->safe_psql('empty', register('empty'));
+arrives('empty', 'empty', 'registered anew, it works');
+$node->safe_psql('empty', 'BEGIN; DROP EXTENSION sqsbridge CASCADE; ROLLBACK');
+like(marks(), qr/empty/, 'DROP EXTENSION rolled back: the mark is there');
+$node->safe_psql('empty', 'DROP EXTENSION sqsbridge CASCADE');
+unlike(marks(), qr/empty/, 'DROP EXTENSION: it is gone');
+
+$node->safe_psql('dropped', register('dropped'));
+arrives('dropped', 'dropped', 'a queue works');
+$node->safe_psql('postgres', 'DROP DATABASE dropped');
+is(marks(), 'closed first postgres prepared second', 'DROP DATABASE takes the mark along');
+
+# ---- ALTER EXTENSION UPDATE, a restart
+
+$node->stop;
+$node->start;
+arrives($_->[0], $_->[1], "after a restart $_->[0] works") foreach [qw(postgres steady)], [qw(first first)], [qw(prepared prepared)];
+$node->safe_psql('first', q{DELETE FROM pg_shseclabel WHERE provider = 'sqsbridge' AND objoid = (SELECT oid FROM pg_database WHERE datname = 'first')});
+$node->stop;
+$node->start;
+launcher_looks('without its mark, and after a restart');
+workers_are('first', '0', 'a database has no worker');
+$node->safe_psql('first', 'ALTER EXTENSION sqsbridge UPDATE');
+arrives('first', 'first', 'until its extension is updated');
+
+# ---- signals that are none of the bridge's
+
+my $pids = q{SELECT kind, pid FROM sqs_stats_workers
+	WHERE kind <> 'handler worker' AND (database IS NULL OR database = 'postgres') ORDER BY 1, 2};
+my $before = $node->safe_psql('postgres', $pids);
+is(scalar(() = $before =~ /\n/g), 2, 'a launcher, a database worker and a queue worker');
+foreach (1 .. 20)
+{
+	$node->safe_psql('postgres', "SELECT pg_cancel_backend(pid) FROM ($pids) p");
+	arrives('postgres', 'steady', 'all are canceled, and a message is handled') if $_ % 10 == 0;
+}
+is($node->safe_psql('postgres', $pids), $before, 'they are the same processes as before');
+
+# ---- the jobs of a database worker fail alone
+
+$node->safe_psql('postgres', q{SELECT sqs_register_queue('first', server => 'aws')});
+my $locker = $node->background_psql('postgres', on_error_stop => 1);
+my $health = sub {
+	my ($what, $expected, $name, %o) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	# the view would wait for a lock on sqs_queues
+	query_is($node, "SELECT $what FROM sqs_get_workers() w JOIN pg_database d ON d.oid = w.datid WHERE kind = 'database worker' AND datname = 'postgres'",
+		$expected, $name, timeout => 120, %o);
+};
+my $worker = $node->safe_psql('postgres', q{SELECT pid FROM sqs_stats_workers WHERE kind = 'database worker' AND database = 'postgres'});
+$locker->query_safe('BEGIN; LOCK TABLE sqs_failures');
+# a new worker cleans at once
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($worker)");
+$health->('last_error', 'cleaning: canceling statement due to lock timeout', 'sqs_failures is locked: the view says that the cleaning fails');
+$node->safe_psql('postgres', q{INSERT INTO sqs_outbox (queue, body) SELECT 'first', 'sent ' || i FROM generate_series(1, 100) i});
+query_is($node, q{SELECT waiting, consecutive_errors FROM sqs_stats_outbox WHERE queue = 'first'}, '0|0',
+	'the outbox is sent meanwhile, and knows of no error');
+$health->('consecutive_errors > 2', 't', 'the cleaning is tried again');
+is(scalar(() = log_text($node) =~ /canceling statement due to lock timeout/g), 1, 'the log has that once');
+arrives('postgres', 'steady', 'messages are handled meanwhile');
+$locker->query_safe('COMMIT');
+$health->('error_since IS NULL', 't', 'it is well again when the lock is gone');
+$locker->query_safe('BEGIN; LOCK TABLE sqs_queues');
+$health->('last_error', 'supervision: canceling statement due to lock timeout', 'sqs_queues is locked: the supervision fails');
+arrives('postgres', 'steady', 'messages are handled meanwhile');
+$locker->query_safe('COMMIT');
+$locker->quit;
+$health->('error_since IS NULL', 't', 'it is well again when the lock is gone');
+
+# ---- what a database's sessions are set to
+
+$node->safe_psql('second', q{SELECT sqs_register_queue('first', server => 'aws')});
+$worker = $node->safe_psql('postgres', q{SELECT pid FROM sqs_stats_workers WHERE kind = 'database worker' AND database = 'second'});
+$node->safe_psql('postgres', "CREATE ROLE nobody_; ALTER DATABASE second SET role = nobody_; SELECT pg_terminate_backend($worker)");
+query_is($node, qq{SELECT count(*) FROM sqs_stats_workers WHERE kind = 'database worker' AND database = 'second' AND pid <> $worker}, '1',
+	'a database whose sessions get another role: there is a worker');
+$node->safe_psql('second', q{SET ROLE postgres; INSERT INTO sqs_outbox (queue, body) SELECT 'first', 'more ' || i FROM generate_series(1, 100) i});
+query_is($node, q{SET ROLE postgres; SELECT waiting FROM sqs_stats_outbox WHERE queue = 'first'}, '0', 'which sends the outbox', dbname => 'second');
+query_is($node, q{SELECT last_error FROM sqs_stats_workers WHERE kind = 'database worker' AND database = 'second'}, '', 'and nothing fails');
+
+$node->stop;
+check_log($node, qr/canceling statement due to (?:lock timeout|user request)/,
+	qr/terminating (?:background worker|connection)/, qr/background worker "sqsbridge .*exited with exit code 1/);
+done_testing();
