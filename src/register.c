@@ -558,6 +558,42 @@ read_options(FunctionCallInfo fcinfo, Change *changes)
 	}
 }
 
+/*
+ * What one role may take.  For a queue that is to be registered, or altered;
+ * whatever has been registered before a limit was set is kept within it by
+ * the database worker.
+ */
+static void
+check_role_limits(Oid owner, bool is_new, const Change *changes)
+{
+	int			queues = 0;
+	int			concurrency = changes[OPT_CONCURRENCY].is_set ?
+		DatumGetInt32(changes[OPT_CONCURRENCY].value) : 1;
+	ListCell   *lc;
+
+	if (sqs_max_handlers_per_role > 0 && concurrency > sqs_max_handlers_per_role)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("invalid value for option \"concurrency\": %d", concurrency),
+				 errdetail("The queues of one role may have %d handlers together.",
+						   sqs_max_handlers_per_role),
+				 errhint("The limit is the setting sqsbridge.max_handlers_per_role.")));
+	if (!is_new || sqs_max_queues_per_role == 0)
+		return;
+	foreach(lc, sqs_catalog_queues())
+	{
+		if (((SqsQueueConfig *) lfirst(lc))->owner == owner)
+			queues++;
+	}
+	if (queues >= sqs_max_queues_per_role)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("role \"%s\" has %d queues registered, and may not register another",
+						GetUserNameFromId(owner, false), queues),
+				 errhint("Unregister one that is not needed; the limit is the setting sqsbridge.max_queues_per_role (now %d).",
+						 sqs_max_queues_per_role)));
+}
+
 static char *
 resettable_options(void)
 {
@@ -678,6 +714,7 @@ sqs_register_queue(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("sqs_register_queue()");
 
 	read_options(fcinfo, changes);
+	check_role_limits(owner, true, changes);
 	if (!changes[OPT_SERVER].is_set)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -803,6 +840,7 @@ sqs_alter_queue(PG_FUNCTION_ARGS)
 	}
 	owner = new_owner(fcinfo, NUM_OPTIONS + 2, queue,
 					  confirm || changes[OPT_SERVER].is_set || changes[OPT_HANDLER].is_set);
+	check_role_limits(owner, owner != queue->owner, changes);
 	new_server = confirm || changes[OPT_SERVER].is_set || owner != queue->owner;
 	new_handler = confirm || changes[OPT_HANDLER].is_set || owner != queue->owner;
 

@@ -47,6 +47,7 @@
 #include "utils/snapmgr.h"
 
 #include "catalog.h"
+#include "internal_tables.h"
 #include "compat.h"
 #include "mark.h"
 #include "role_settings.h"
@@ -489,17 +490,15 @@ reset_relay(DatabaseWorker *dw)
 
 /* Neither a row that is there nor one that is being written. */
 static bool
-table_is_empty(const char *name)
+table_is_empty(SqsTable table)
 {
-	Oid			relid = sqs_relation_oid(name);
-	Relation	rel;
+	Relation	rel = sqs_table_open_nowait(table, ShareLock);
 	SysScanDesc scan;
 	Snapshot	snapshot;
 	bool		empty;
 
-	if (!ConditionalLockRelationOid(relid, ShareLock))
+	if (rel == NULL)
 		return false;
-	rel = table_open(relid, NoLock);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	scan = systable_beginscan(rel, InvalidOid, false, snapshot, 0, NULL);
 	empty = !HeapTupleIsValid(systable_getnext(scan));
@@ -522,9 +521,9 @@ try_to_leave(DatabaseWorker *dw)
 	sqs_begin();
 	leave = sqs_mark_lock();
 	if (leave && OidIsValid(sqs_extension_oid()))
-		leave = table_is_empty("sqs_queues") &&
-			table_is_empty("sqs_outbox_rows") &&
-			table_is_empty("sqs_outbox_batches");
+		leave = table_is_empty(SQS_TABLE_QUEUES) &&
+			table_is_empty(SQS_TABLE_OUTBOX_ROWS) &&
+			table_is_empty(SQS_TABLE_OUTBOX_BATCHES);
 	if (leave)
 		sqs_mark_remove();
 	sqs_commit();

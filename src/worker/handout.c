@@ -34,6 +34,7 @@
 #define AHEAD_US			10000	/* work given ahead to a handler */
 #define STUCK_MS			50	/* then what is behind is taken back */
 #define ALIVE_CHECK_MS		50
+#define SHARE_CHECK_MS		500 /* whether to give a handler back */
 #define TERM_GRACE_MS		100 /* first SIGTERM without a shutdown */
 #define SLOT_RETRY_MS		10000
 #define CANCEL_GRACE_MS		2000	/* a handler that ignores a cancel is ended */
@@ -451,7 +452,7 @@ static bool
 can_take(QueueWorker *qw, Handler *handler)
 {
 	return handler->used && handler->ready && !handler->stopping &&
-		!handler->sending && handler->term_seen_at == 0 &&
+		!handler->giving_back && !handler->sending && handler->term_seen_at == 0 &&
 		handler->outstanding < depth_ahead(qw) && has_room(handler);
 }
 
@@ -513,6 +514,8 @@ static void
 start_handler(QueueWorker *qw)
 {
 	Handler    *handler = NULL;
+	const char *why = "out of background worker slots";
+	bool		may;
 
 	for (int i = 0; i < SQS_CONCURRENCY_MAX && handler == NULL; i++)
 		if (!qw->handlers[i].used)
@@ -521,14 +524,20 @@ start_handler(QueueWorker *qw)
 		return;
 
 	memset(handler, 0, sizeof(*handler));
-	handler->channel = sqs_channel_create(qw->config->queue_id, qw->config->name);
-	if (sqs_worker_launch(SQS_HANDLER_WORKER, MyDatabaseId, qw->config->queue_id,
+	may = sqs_may_take_handler(qw->config->owner, qw->nhandlers, &why);
+	if (may)
+		handler->channel = sqs_channel_create(qw->config->queue_id, qw->config->name);
+	if (!may ||
+		sqs_worker_launch(SQS_HANDLER_WORKER, MyDatabaseId, qw->config->queue_id,
 						  qw->config->owner,
 						  dsm_segment_handle(handler->channel->segment),
 						  qw->config->name, &handler->ref) == SQS_LAUNCH_NO_SLOT)
 	{
-		sqs_channel_destroy(handler->channel);
-		sqs_warn_no_slot();
+		if (may)
+		{
+			sqs_channel_destroy(handler->channel);
+			sqs_warn_no_slot();
+		}
 		qw->start_failures++;
 		qw->next_start = qw->now + sqs_backoff_ms(qw->start_failures, 1000, SLOT_RETRY_MS);
 		/* with a handler or more the queue goes on, only slower */
@@ -540,7 +549,8 @@ start_handler(QueueWorker *qw)
 		 * slots held by queue workers, no message would ever be handled.
 		 * What is in hand goes back.
 		 */
-		sqs_queue_error(qw, SQS_QUEUE_NO_WORKER_SLOT, "out of background worker slots");
+		sqs_queue_error(qw, SQS_QUEUE_NO_WORKER_SLOT, why);
+		sqs_slot_wanted(&qw->stats->waits_since, may);
 		if (qw->starved || qw->start_failures > 1)
 		{
 			qw->no_slot = true;
@@ -548,6 +558,8 @@ start_handler(QueueWorker *qw)
 		}
 		return;
 	}
+	if (qw->nhandlers == 0)
+		sqs_slot_wanted(&qw->stats->waits_since, false);
 	initStringInfo(&handler->frame);
 	handler->used = true;
 	handler->idle_since = qw->now;
@@ -765,6 +777,32 @@ bury(QueueWorker *qw, Handler *handler)
 	qw->nhandlers--;
 }
 
+/*
+ * Another queue has no handler at all, and this one has more than any: one
+ * of ours leaves when it has finished its message.
+ */
+static void
+give_back(QueueWorker *qw)
+{
+	Handler    *least = NULL;
+
+	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
+	{
+		Handler    *handler = &qw->handlers[i];
+
+		if (!handler->used)
+			continue;
+		if (handler->giving_back || handler->stopping)
+			return;				/* on its way */
+		if (handler->ready && (least == NULL || handler->outstanding < least->outstanding))
+			least = handler;
+	}
+	if (least == NULL || !sqs_must_give_back(MyDatabaseId, qw->config->queue_id, qw->nhandlers))
+		return;
+	least->giving_back = true;
+	(void) take_back(qw, least);
+}
+
 void
 sqs_handout_supervise(QueueWorker *qw)
 {
@@ -776,6 +814,15 @@ sqs_handout_supervise(QueueWorker *qw)
 		return;
 	if (check_alive)
 		qw->last_alive_check = qw->now;
+	if (qw->nhandlers > 1 && !qw->stopping)
+	{
+		if (qw->now >= qw->last_share_check + SHARE_CHECK_MS)
+		{
+			qw->last_share_check = qw->now;
+			give_back(qw);
+		}
+		sqs_wake_at(qw, qw->last_share_check + SHARE_CHECK_MS);
+	}
 	INSTR_TIME_SET_CURRENT(clock);
 	now_us = (int64) INSTR_TIME_GET_MICROSEC(clock);
 
@@ -845,7 +892,8 @@ sqs_handout_supervise(QueueWorker *qw)
 
 		if (handler->outstanding == 0 && !handler->stopping)
 		{
-			if (qw->now >= handler->idle_since + sqs_handler_idle_timeout ||
+			if (handler->giving_back ||
+				qw->now >= handler->idle_since + sqs_handler_idle_timeout ||
 				qw->nhandlers > qw->config->concurrency)
 			{
 				handler->stopping = true;

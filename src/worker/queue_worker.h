@@ -126,6 +126,7 @@ typedef struct Handler
 	int			outstanding;
 	Lease	   *by_seq[SQS_CHANNEL_DEPTH];
 	bool		stopping;
+	bool		giving_back;	/* its slot, after its message */
 	int64		idle_since;
 	int64		term_seen_at;	/* its first SIGTERM came; 0: none */
 	uint64		cancelled_seq;	/* whose lease was lost as it ran; 0: none */
@@ -208,6 +209,7 @@ typedef struct QueueWorker
 	int			start_failures;
 	int64		next_start;
 	int64		last_alive_check;
+	int64		last_share_check;
 	bool		starved;		/* out of slots before: first a handler */
 	bool		no_slot;		/* gives its own slot back for want of another */
 
