@@ -795,6 +795,18 @@ new_owner(FunctionCallInfo fcinfo, int argument, const SqsQueueConfig *queue, bo
 	return get_role_oid(queue->bound_owner.name, false);
 }
 
+/* Is everything that the queue refers to still what it was? */
+static bool
+is_as_bound(const SqsQueueConfig *queue)
+{
+	char	   *why;
+
+	return sqs_role_changed(&queue->bound_owner) == NULL &&
+		sqs_server_changed(&queue->bound_server) == NULL &&
+		(queue->handler == NULL ||
+		 OidIsValid(sqs_bound_handler(&queue->bound_handler, queue->owner, &why)));
+}
+
 Datum
 sqs_alter_queue(PG_FUNCTION_ARGS)
 {
@@ -833,7 +845,7 @@ sqs_alter_queue(PG_FUNCTION_ARGS)
 	confirm = PG_ARGISNULL(NUM_OPTIONS + 2);
 	for (int id = 0; id < NUM_OPTIONS; id++)
 		confirm &= !changes[id].is_set && !changes[id].is_reset;
-	if (confirm && queue->problem == NULL)
+	if (confirm && is_as_bound(queue))
 	{
 		PopActiveSnapshot();
 		PG_RETURN_VOID();
