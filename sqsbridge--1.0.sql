@@ -1402,6 +1402,15 @@ COMMENT ON COLUMN @extschema@.sqs_stats_outbox.consecutive_errors IS
 COMMENT ON COLUMN @extschema@.sqs_stats_outbox.next_attempt_at IS
 'after errors: when sending will be tried again; NULL: there is no waiting';
 
+CREATE FUNCTION @extschema@.sqs_get_remark()
+RETURNS text
+AS 'MODULE_PATHNAME', 'sqs_get_remark'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+REVOKE ALL ON FUNCTION @extschema@.sqs_get_remark() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_remark() TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_get_remark() IS
+'triggers, policies and rules that somebody has put on the internal tables of this database, where they have no effect; read it through the view sqs_stats_workers';
+
 CREATE VIEW @extschema@.sqs_stats_workers AS
 SELECT
 	w.kind,
@@ -1415,7 +1424,12 @@ SELECT
 	w.last_error_at,
 	w.last_error,
 	w.error_since,
-	w.consecutive_errors
+	w.consecutive_errors,
+	CASE
+	WHEN w.kind OPERATOR(pg_catalog.=) 'database worker'::text AND
+		 d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+	THEN @extschema@.sqs_get_remark()
+	END AS remark
 FROM @extschema@.sqs_get_workers() w
 	LEFT JOIN pg_catalog.pg_database d
 		ON d.oid OPERATOR(pg_catalog.=) w.datid
@@ -1450,6 +1464,8 @@ COMMENT ON COLUMN @extschema@.sqs_stats_workers.error_since IS
 'database workers: when the first of the present row of errors of that job happened; NULL: all is well';
 COMMENT ON COLUMN @extschema@.sqs_stats_workers.consecutive_errors IS
 'database workers: errors of that job in a row; 0: all is well';
+COMMENT ON COLUMN @extschema@.sqs_stats_workers.remark IS
+'database worker of this database: triggers, policies and rules that somebody has put on the tables of schema sqsbridge_internal, where they have no effect; for pg_read_all_stats';
 
 CREATE VIEW @extschema@.sqs_stats_in_flight AS
 SELECT

@@ -27,6 +27,7 @@
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_policy.h"
@@ -43,6 +44,7 @@
 #include "nodes/nodeFuncs.h"
 #include "rewrite/prs2lock.h"
 #include "storage/lmgr.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -51,6 +53,7 @@
 
 #include "catalog.h"
 #include "internal_tables.h"
+#include "sqsbridge.h"
 
 #define GUARD_TRIGGER	"sqsbridge_guard"
 
@@ -483,12 +486,16 @@ sqs_table_open_nowait(SqsTable table, LOCKMODE mode)
 
 /* ---- what people have added ---- */
 
-/* Append "kind name" to a list of such. */
+PG_FUNCTION_INFO_V1(sqs_get_remark);
+
+/* Append 'kind "name" on table ...' to a list of such. */
 static void
 append_object(StringInfo buf, const char *kind, const char *name, const char *table)
 {
-	appendStringInfo(buf, "%s%s \"%s\" on table \"%s.%s\"", buf->len > 0 ? ", " : "",
-					 kind, name, SQS_INTERNAL_SCHEMA, table);
+	appendStringInfo(buf, "%s%s", buf->len > 0 ? ", " : "", kind);
+	if (name != NULL)
+		appendStringInfo(buf, " \"%s\"", name);
+	appendStringInfo(buf, " on table %s.%s", SQS_INTERNAL_SCHEMA, table);
 }
 
 static void
@@ -517,10 +524,12 @@ sqs_tables_foreign_objects(void)
 	initStringInfo(&buf);
 	for (int t = 0; t < SQS_NUM_TABLES; t++)
 	{
-		Relation	rel = sqs_table_open_nowait(t, AccessShareLock);
+		Relation	rel;
 
-		if (rel == NULL)
+		/* whether the table is fit for use is another question */
+		if (!ConditionalLockRelationOid(sqs_table_oid(t), AccessShareLock))
 			continue;
+		rel = table_open(sqs_table_oid(t), NoLock);
 		for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
 		{
 			Trigger    *trigger = &rel->trigdesc->triggers[i];
@@ -530,12 +539,23 @@ sqs_tables_foreign_objects(void)
 		}
 		append_policies(&buf, rel);
 		if (rel->rd_rules != NULL)
-			append_object(&buf, "a rule", "", RelationGetRelationName(rel));
+			append_object(&buf, "rules", NULL, RelationGetRelationName(rel));
 		table_close(rel, AccessShareLock);
 	}
-	if (buf.len == 0)
-		return NULL;
-	return psprintf("has no effect: %s", buf.data);
+	return buf.len > 0 ? psprintf("without effect: %s", buf.data) : NULL;
+}
+
+/* The same for sqs_stats_workers. */
+Datum
+sqs_get_remark(PG_FUNCTION_ARGS)
+{
+	char	   *remark;
+
+	sqs_require_preloaded();
+	if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS) ||
+		(remark = sqs_tables_foreign_objects()) == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(remark));
 }
 
 /* ---- the guard ---- */

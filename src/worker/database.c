@@ -378,6 +378,25 @@ reconcile(DatabaseWorker *dw, const uint64 *settings)
 	}
 }
 
+/*
+ * Say so, once, when somebody has put a trigger, a rule or a policy on an
+ * internal table: it does not do what was meant.
+ */
+static void
+look_at_tables(void)
+{
+	static char *reported = NULL;
+	char	   *found = sqs_tables_foreign_objects();
+
+	if (found != NULL && (reported == NULL || strcmp(found, reported) != 0))
+		ereport(LOG,
+				(errmsg("sqsbridge writes its tables below the executor"),
+				 errdetail("What was put on them is %s.", found)));
+	if (reported != NULL)
+		pfree(reported);
+	reported = found != NULL ? MemoryContextStrdup(TopMemoryContext, found) : NULL;
+}
+
 static void
 supervise(DatabaseWorker *dw)
 {
@@ -395,6 +414,7 @@ supervise(DatabaseWorker *dw)
 	{
 		queues = sqs_catalog_queues();
 		settings = sqs_handler_settings(queues);
+		look_at_tables();
 	}
 	MemoryContextSwitchTo(TopTransactionContext);
 	sqs_commit();
