@@ -18,8 +18,13 @@
  * It is set with the first queue, and removed by the database worker when it
  * finds neither a queue nor a row of the outbox.  The two must not miss each
  * other: who has written a queue holds the mark's lock in share mode, looks
- * whether the mark is there, and holds the lock until commit; who removes the
+ * whether there is a mark, and holds the lock until commit; who removes the
  * mark holds it exclusively before he looks for queues.
+ *
+ * Two that register the first queue at the same time do not see each other's
+ * mark, and must not wait for each other: a transaction may stay open, or be
+ * prepared, for long.  So each sets one of its own, told apart by its
+ * transaction, and all of them go together.
  *
  *-------------------------------------------------------------------------
  */
@@ -27,88 +32,93 @@
 
 #include "access/genam.h"
 #include "access/heapam.h"
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/indexing.h"
 #include "catalog/pg_shseclabel.h"
 #include "commands/seclabel.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/inval.h"
+#include "utils/rel.h"
 
 #include "compat.h"
 #include "mark.h"
 
-#define MARK_PROVIDER	"sqsbridge"
+#define MARK_PROVIDER	"sqsbridge/"	/* and the transaction that set it */
 #define MARK_LABEL		"has work"
-
-static void
-mark_address(ObjectAddress *address, Oid dboid)
-{
-	ObjectAddressSet(*address, SharedSecLabelRelationId, dboid);
-}
-
-static void
-mark_locktag(LOCKTAG *tag, Oid dboid)
-{
-	SET_LOCKTAG_OBJECT(*tag, InvalidOid, SharedSecLabelRelationId, dboid, 0);
-}
 
 static bool
 lock_mark(Oid dboid, LOCKMODE mode, bool wait)
 {
 	LOCKTAG		tag;
 
-	mark_locktag(&tag, dboid);
+	SET_LOCKTAG_OBJECT(tag, InvalidOid, SharedSecLabelRelationId, dboid, 0);
 	if (LockAcquire(&tag, mode, false, !wait) == LOCKACQUIRE_NOT_AVAIL)
 		return false;
 	AcceptInvalidationMessages();
 	return true;
 }
 
-/* As of now: the catalog has no cache, so each look has a new snapshot. */
 static bool
-is_marked(Oid dboid)
+is_mark(HeapTuple tuple, TupleDesc desc)
 {
-	ObjectAddress address;
+	bool		isnull;
+	Datum		provider = heap_getattr(tuple, Anum_pg_shseclabel_provider, desc, &isnull);
 
-	mark_address(&address, dboid);
-	return GetSecurityLabel(&address, MARK_PROVIDER) != NULL;
+	return !isnull && strncmp(TextDatumGetCString(provider), MARK_PROVIDER,
+							  strlen(MARK_PROVIDER)) == 0;
 }
 
-static void
-set_mark(Oid dboid, const char *label)
+/*
+ * Is the database marked, as of now?  The catalog has no cache, so each look
+ * has a new snapshot.  If "remove", it is not any more.
+ */
+static bool
+look_for_marks(Oid dboid, bool remove)
 {
-	ObjectAddress address;
+	Relation	rel = table_open(SharedSecLabelRelationId,
+								 remove ? RowExclusiveLock : AccessShareLock);
+	SysScanDesc scan;
+	ScanKeyData keys[2];
+	HeapTuple	tuple;
+	bool		found = false;
 
-	mark_address(&address, dboid);
-	SetSecurityLabel(&address, MARK_PROVIDER, label);
+	ScanKeyInit(&keys[0], Anum_pg_shseclabel_objoid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(dboid));
+	ScanKeyInit(&keys[1], Anum_pg_shseclabel_classoid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(SharedSecLabelRelationId));
+	scan = systable_beginscan(rel, SharedSecLabelObjectIndexId, true, NULL, 2, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		if (!is_mark(tuple, RelationGetDescr(rel)))
+			continue;
+		found = true;
+		if (remove)
+			CatalogTupleDelete(rel, &tuple->t_self);
+	}
+	systable_endscan(scan);
+	table_close(rel, NoLock);
+	return found;
 }
 
 void
 sqs_mark_database_wanted(void)
 {
-	LOCKTAG		tag;
+	ObjectAddress address;
 
 	(void) lock_mark(MyDatabaseId, ShareLock, true);
-	if (is_marked(MyDatabaseId))
+	if (look_for_marks(MyDatabaseId, false))
 		return;
-
-	/*
-	 * To go from share to exclusive would be a deadlock of two that do.
-	 * Nothing depends on the share lock yet, so it can be given back.
-	 */
-	mark_locktag(&tag, MyDatabaseId);
-	(void) LockRelease(&tag, ShareLock, false);
-	(void) lock_mark(MyDatabaseId, ExclusiveLock, true);
-	if (!is_marked(MyDatabaseId))
-	{
-		set_mark(MyDatabaseId, MARK_LABEL);
-		/* the next queue of the same statement shall see it */
-		CommandCounterIncrement();
-	}
+	ObjectAddressSet(address, SharedSecLabelRelationId, MyDatabaseId);
+	SetSecurityLabel(&address, psprintf(MARK_PROVIDER "%u", GetTopTransactionId()), MARK_LABEL);
+	/* the next queue of the same statement shall see it */
+	CommandCounterIncrement();
 }
 
 bool
@@ -120,14 +130,14 @@ sqs_mark_lock(void)
 void
 sqs_mark_remove(void)
 {
-	set_mark(MyDatabaseId, NULL);
+	(void) look_for_marks(MyDatabaseId, true);
 }
 
 void
 sqs_mark_drop(Oid dboid)
 {
 	(void) lock_mark(dboid, ExclusiveLock, true);
-	set_mark(dboid, NULL);
+	(void) look_for_marks(dboid, true);
 }
 
 List *
@@ -143,15 +153,10 @@ sqs_marked_databases(void)
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		Form_pg_shseclabel form = (Form_pg_shseclabel) GETSTRUCT(tuple);
-		bool		isnull;
-		Datum		provider;
 
-		if (form->classoid != SharedSecLabelRelationId)
-			continue;
-		provider = heap_getattr(tuple, Anum_pg_shseclabel_provider,
-								RelationGetDescr(rel), &isnull);
-		if (!isnull && strcmp(TextDatumGetCString(provider), MARK_PROVIDER) == 0)
-			result = lappend_oid(result, form->objoid);
+		if (form->classoid == SharedSecLabelRelationId &&
+			is_mark(tuple, RelationGetDescr(rel)))
+			result = list_append_unique_oid(result, form->objoid);
 	}
 	table_endscan(scan);
 	table_close(rel, AccessShareLock);
