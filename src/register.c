@@ -714,7 +714,6 @@ sqs_register_queue(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("sqs_register_queue()");
 
 	read_options(fcinfo, changes);
-	check_role_limits(owner, true, changes);
 	if (!changes[OPT_SERVER].is_set)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -728,6 +727,7 @@ sqs_register_queue(PG_FUNCTION_ARGS)
 	}
 
 	PushActiveSnapshot(GetLatestSnapshot());
+	check_role_limits(owner, true, changes);
 	sqs_queue_row_open(&row);
 	if (changes[OPT_HANDLER].is_set)
 	{

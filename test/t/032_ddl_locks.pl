@@ -47,15 +47,16 @@ my @statements = (
 foreach my $role (qw(stranger clerk))
 {
 	$node->safe_psql('postgres', "SET ROLE $role; CREATE TABLE $role.mine (id bigint); CREATE TABLE $role.parted (id bigint) PARTITION BY LIST (id)");
-	foreach my $relation ($role eq 'clerk' ? qw(sqs_outbox sqs_outbox_rows) : qw(sqs_outbox))
+	foreach my $relation ($role eq 'clerk' ? qw(sqs_outbox sqsbridge_internal.outbox_rows) : qw(sqs_outbox))
 	{
 		foreach (@statements)
 		{
 			my ($name, $statement) = @$_;
+			my $table = $relation =~ s/.*\.//r;
 			my (undef, undef, $stderr) = $node->psql('postgres',
 				"SET search_path = $role, public; SET lock_timeout = '3s'; BEGIN; " . sprintf($statement, $relation),
 				extra_params => [ '-U', $role ]);
-			like($stderr, qr/ERROR:  permission denied for (?:view|table) $relation/, "$role, $relation: $name is refused");
+			like($stderr, qr/ERROR:  permission denied for (?:view|table) $table/, "$role, $relation: $name is refused");
 		}
 	}
 }
