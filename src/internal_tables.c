@@ -272,12 +272,16 @@ is_function_of_users(Oid funcid, void *context)
 	return funcid >= FirstNormalObjectId;
 }
 
+/* A domain may have constraints that call anything. */
 static bool
 calls_function_of_users(Node *node, void *context)
 {
 	if (node == NULL)
 		return false;
 	if (check_functions_in_node(node, is_function_of_users, context))
+		return true;
+	if (IsA(node, CoerceToDomain) &&
+		((CoerceToDomain *) node)->resulttype >= FirstNormalObjectId)
 		return true;
 	return expression_tree_walker(node, calls_function_of_users, context);
 }
@@ -382,6 +386,10 @@ check_table(SqsTable table, Relation rel)
 		rel->rd_rel->relhassubclass)
 		refuse(rel, "Detach it from its parents and children.",
 			   "it is not an ordinary table without parents and children");
+	if (!superuser_arg(rel->rd_rel->relowner))
+		refuse(rel, "Give it back to a superuser.",
+			   "its owner, role \"%s\", is not a superuser",
+			   GetUserNameFromId(rel->rd_rel->relowner, false));
 	if (rel->rd_rel->relam != HEAP_TABLE_AM_OID)
 		refuse(rel, psprintf("Run: ALTER TABLE %s.%s SET ACCESS METHOD heap;",
 							 SQS_INTERNAL_SCHEMA, spec->name),

@@ -128,6 +128,19 @@ put(ReturnSetInfo *rsinfo, Datum *values, bool *nulls)
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
+static SqsQueueConfig *
+find_config(List *queues, int32 queue_id)
+{
+	ListCell   *lc;
+
+	foreach(lc, queues)
+	{
+		if (((SqsQueueConfig *) lfirst(lc))->queue_id == queue_id)
+			return lfirst(lc);
+	}
+	return NULL;
+}
+
 /*
  * Columns are taken as they are stored; the text of a problem may name roles
  * and functions, and is for those who may see statistics of the owner.
@@ -147,12 +160,13 @@ sqs_get_queues(PG_FUNCTION_ARGS)
 	};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	TableScan	scan;
-	SqsQueueConfig *queue;
+	List	   *queues;
 	Datum	   *row;
 	bool	   *row_nulls;
 
 	sqs_require_preloaded();
 	InitMaterializedSRF(fcinfo, 0);
+	queues = sqs_catalog_queues();
 	begin_table(&scan, SQS_TABLE_QUEUES);
 	row = palloc(sizeof(Datum) * scan.desc->natts);
 	row_nulls = palloc(sizeof(bool) * scan.desc->natts);
@@ -160,6 +174,7 @@ sqs_get_queues(PG_FUNCTION_ARGS)
 	{
 		Datum		values[NUM_COLUMNS];
 		bool		nulls[NUM_COLUMNS] = {false};
+		SqsQueueConfig *queue;
 
 		for (int i = 0; i < (int) lengthof(columns); i++)
 		{
@@ -168,7 +183,7 @@ sqs_get_queues(PG_FUNCTION_ARGS)
 			nulls[i] = attnum <= 0 || row_nulls[attnum - 1];
 			values[i] = nulls[i] ? (Datum) 0 : row[attnum - 1];
 		}
-		queue = sqs_catalog_queue(DatumGetInt32(values[0]));
+		queue = find_config(queues, DatumGetInt32(values[0]));
 		if (queue == NULL)
 			continue;
 		values[COLUMN_OWNER] = text_to_name(values[COLUMN_OWNER]);
