@@ -10,6 +10,7 @@ CREATE SERVER sqs_local2 FOREIGN DATA WRAPPER sqsbridge
   OPTIONS (region 'us-east-1', endpoint 'http://127.0.0.1:2');
 CREATE SERVER sqs_open FOREIGN DATA WRAPPER sqsbridge
   OPTIONS (region 'us-east-1', endpoint 'http://sqs.example.com', allow_http 'true');
+CREATE USER MAPPING FOR PUBLIC SERVER sqs_open OPTIONS (access_key_id 'AKIDEXAMPLE', secret_access_key 'SECRET');
 GRANT USAGE ON FOREIGN SERVER sqs_local, sqs_open TO regress_sqs_app;
 GRANT CREATE ON SCHEMA public TO regress_sqs_app;
 SET ROLE regress_sqs_app;

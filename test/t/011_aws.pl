@@ -108,7 +108,7 @@ like($err, qr/cannot send to queue "q": $refused/, 'sqs_send() refuses, too');
 like($err, qr/HINT:  Run: CREATE USER MAPPING FOR \w+ SERVER aws OPTIONS .*ALTER SERVER aws OPTIONS \(ADD credentials 'environment'\)/, 'and tells both ways out');
 
 $node->safe_psql('postgres', q{CREATE ROLE owner LOGIN; GRANT USAGE ON FOREIGN DATA WRAPPER sqsbridge TO owner; CREATE ROLE low LOGIN;
-	GRANT USAGE ON FOREIGN SERVER aws TO low; ALTER SERVER aws OWNER TO owner});
+	GRANT USAGE ON FOREIGN SERVER aws TO low; ALTER SERVER aws OWNER TO owner; SELECT sqs_alter_queue('q')});
 sub as_role
 {
 	my ($role, $sql) = @_;
@@ -141,7 +141,7 @@ my @restarts = grep { /queue "q"/ } split /\n/, log_text($node, $log_from);
 cmp_ok(scalar(@restarts), '<=', 8, 'the log has a line for each change of state') or diag(join "\n", @restarts);
 
 # the keys are missing where the server is told to look
-$node->safe_psql('postgres', q{ALTER SERVER aws OPTIONS (ADD credentials 'environment'); ALTER SERVER aws OWNER TO CURRENT_USER});
+$node->safe_psql('postgres', q{ALTER SERVER aws OPTIONS (ADD credentials 'environment'); ALTER SERVER aws OWNER TO CURRENT_USER; SELECT sqs_alter_queue('q')});
 $node->stop;
 $node->start;
 last_error_like($node, qr/has no keys in a user mapping for server "aws", and the database server's environment has no AWS_ACCESS_KEY_ID/,
