@@ -72,7 +72,6 @@ struct HttpRequest
 	size_t		max_reply;
 	int64		deadline;		/* ms */
 	bool		begun;			/* on some connection */
-	bool		too_large;
 	bool		no_memory;
 	CURLcode	result;
 	char		curl_error[CURL_ERROR_SIZE];
@@ -282,7 +281,7 @@ write_callback(char *data, size_t size, size_t nmemb, void *arg)
 
 	if (request->reply.len + n > cap)
 	{
-		request->too_large = true;
+		request->reply.too_large = true;
 		return 0;
 	}
 	if (request->reply.len + n + 1 > request->size)
@@ -609,7 +608,6 @@ http_post(HttpPool *pool, const HttpTarget *target, const char *const *headers,
 	request->max_reply = max_reply;
 	request->deadline = now_ms() + Max(timeout_ms, 1);
 	request->begun = false;
-	request->too_large = false;
 	request->no_memory = false;
 	request->no_descriptor = false;
 	request->curl_error[0] = '\0';
@@ -750,7 +748,7 @@ set_curl_error(HttpRequest *request)
 			break;
 	}
 	snprintf(code, sizeof(code), "Curl%d", representative(request->result));
-	if (request->too_large)
+	if (reply->too_large)
 		aws_error_set(&reply->error, class, code, "the reply is larger than %zu bytes",
 					  request->max_reply);
 	else if (request->no_memory)

@@ -24,6 +24,7 @@ typedef struct HttpReply
 	char		error_type[128];
 	bool		sent;			/* the request may have reached the server */
 	bool		repeated;		/* by libcurl, after it may have reached it */
+	bool		too_large;		/* more than max_reply bytes */
 	AwsError	error;			/* class AWS_ERROR_NONE: there is a reply */
 } HttpReply;
 

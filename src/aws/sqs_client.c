@@ -62,6 +62,8 @@ struct SqsCall
 	uint64		turn;			/* of the client's, when it was started */
 	int64		skew_ms;		/* correction of the clock it is signed with */
 	bool		extra_used;		/* the attempt after a clock or key correction */
+	bool		may_repeat;		/* a receive that SQS would know again */
+	long		deadline_ms;	/* as it was asked for */
 	HttpRequest *request;
 	SqsCallUsage usage;			/* not yet taken */
 	char	   *headers[NHEADERS];
@@ -531,6 +533,19 @@ schedule_retry(SqsCall *call, bool corrected)
 	return call->go_on_at < call->deadline;
 }
 
+/* The reply to a receive was lost on its way, and what it said is to be had. */
+static bool
+repeat_receive(SqsCall *call, const HttpReply *reply)
+{
+	if (!call->may_repeat || !reply->sent || reply->too_large ||
+		reply->error.class != AWS_ERROR_TRANSIENT)
+		return false;
+	call->may_repeat = false;
+	call->go_on_at = now_ms();
+	call->deadline = call->go_on_at + call->deadline_ms;
+	return true;
+}
+
 static void
 reply_done(HttpReply *reply, void *arg)
 {
@@ -592,7 +607,7 @@ reply_done(HttpReply *reply, void *arg)
 	else if (call->error.class != AWS_ERROR_CLOCK)
 		corrected = false;
 
-	if (!schedule_retry(call, corrected))
+	if (!repeat_receive(call, reply) && !schedule_retry(call, corrected))
 		finish(call);
 }
 
@@ -655,6 +670,7 @@ new_call(SqsClient *client, SqsAction action, long deadline_ms, int max_attempts
 	call->action = action;
 	call->turn = client->turn;
 	call->started = now_ms();
+	call->deadline_ms = deadline_ms;
 	call->deadline = call->started + deadline_ms;
 	call->max_attempts = max_attempts;
 	call->done = done;
@@ -715,8 +731,15 @@ sqs_start_receive(SqsClient *client, const char *queue_url, int max_messages,
 				  SqsCallDone done, void *arg)
 {
 	SqsCall    *call = new_call(client, SQS_RECEIVE_MESSAGE, deadline_ms, 1, done, arg);
+	size_t		len = strlen(queue_url);
+	char		attempt_id[33];
 
-	sqs_encode_receive(&call->body, queue_url, max_messages, wait_seconds, visibility_timeout);
+	call->may_repeat = len > 5 && strcmp(queue_url + len - 5, ".fifo") == 0;
+	snprintf(attempt_id, sizeof(attempt_id), "%016llx%016llx",
+			 (unsigned long long) pg_prng_uint64(&pg_global_prng_state),
+			 (unsigned long long) pg_prng_uint64(&pg_global_prng_state));
+	sqs_encode_receive(&call->body, queue_url, max_messages, wait_seconds, visibility_timeout,
+					   call->may_repeat ? attempt_id : NULL);
 	return start(call);
 }
 

@@ -117,7 +117,12 @@ extern SqsCall *sqs_start_get_queue_attributes(SqsClient *client,
 											   long deadline_ms, int max_attempts,
 											   SqsCallDone done, void *arg);
 
-/* visibility_timeout < 0: the queue's own.  Never retried inside the call. */
+/*
+ * visibility_timeout < 0: the queue's own.  Not tried again inside the call,
+ * but for one case: the messages of a FIFO queue whose reply is lost hold up
+ * their groups until their leases end, so such a call is repeated once, with
+ * the id by which SQS gives the same messages again, and deadline_ms anew.
+ */
 extern SqsCall *sqs_start_receive(SqsClient *client, const char *queue_url,
 								  int max_messages, int wait_seconds,
 								  int visibility_timeout,

@@ -59,9 +59,15 @@ sqs_encode_get_queue_attributes(JsonWriter *writer, const char *queue_url)
 
 void
 sqs_encode_receive(JsonWriter *writer, const char *queue_url, int max_messages,
-				   int wait_seconds, int visibility_timeout)
+				   int wait_seconds, int visibility_timeout,
+				   const char *attempt_id)
 {
 	encode_queue_url(writer, queue_url);
+	if (attempt_id != NULL)
+	{
+		json_raw(writer, ",\"ReceiveRequestAttemptId\":");
+		json_string(writer, attempt_id, strlen(attempt_id));
+	}
 	json_raw(writer, ",\"MaxNumberOfMessages\":");
 	json_int(writer, max_messages);
 	json_raw(writer, ",\"WaitTimeSeconds\":");

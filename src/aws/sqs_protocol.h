@@ -147,7 +147,8 @@ extern void sqs_encode_get_queue_url(struct JsonWriter *writer, const char *queu
 extern void sqs_encode_get_queue_attributes(struct JsonWriter *writer, const char *queue_url);
 extern void sqs_encode_receive(struct JsonWriter *writer, const char *queue_url,
 							   int max_messages, int wait_seconds,
-							   int visibility_timeout);
+							   int visibility_timeout,
+							   const char *attempt_id);
 
 /* visibility_timeouts == NULL: a DeleteMessageBatch.  Ids are positions. */
 extern void sqs_encode_handles(struct JsonWriter *writer, const char *queue_url,

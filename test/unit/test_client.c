@@ -757,6 +757,30 @@ bad_servers(const Server *server, SqsClient *client, AwsCredentialsProvider *goo
 	receive_ends(client, server->queue, 10000, AWS_ERROR_NONE, NULL, "and all is well again");
 }
 
+/* A reply is lost that messages of a FIFO queue, or of another, were in. */
+static void
+lost_receives(const Server *server, AwsCredentialsProvider *good)
+{
+	SqsClient  *client = new_client(server->url, good, NULL);
+	SqsCall    *call;
+	char		fifo[128];
+
+	snprintf(fifo, sizeof(fifo), "%s/000000000000/f.fifo", server->url);
+	renew(server, 0);
+	fault(server, "{\"kind\":\"lose_reply\",\"action\":\"ReceiveMessage\",\"count\":1}");
+	call = receive(client, fifo, 1, 0, 10000);
+	ok(sqs_call_error(call) == NULL, "FIFO: a receive whose reply is lost");
+	is_int(sqs_client_stats(client)->calls[SQS_RECEIVE_MESSAGE], 2, "is made again");
+	sqs_call_free(call);
+	fault(server, "{\"kind\":\"lose_reply\",\"action\":\"ReceiveMessage\",\"count\":-1}");
+	receive_ends(client, fifo, 10000, AWS_ERROR_TRANSIENT, NULL, "FIFO: all replies are lost");
+	is_int(sqs_client_stats(client)->calls[SQS_RECEIVE_MESSAGE], 4, "once");
+	receive_ends(client, server->queue, 10000, AWS_ERROR_TRANSIENT, NULL, "another queue: a reply is lost");
+	is_int(sqs_client_stats(client)->calls[SQS_RECEIVE_MESSAGE], 5, "which is for its owner to deal with");
+	sqs_client_destroy(client);
+	renew(server, 0);
+}
+
 static void
 clock_skew(const Server *server, AwsCredentialsProvider *good)
 {
@@ -1203,6 +1227,7 @@ test_client(void)
 		client = new_client(server.url, good, NULL);
 		bad_servers(&server, client, good);
 		sqs_client_destroy(client);
+		lost_receives(&server, good);
 		clock_skew(&server, good);
 		no_answer(good);
 		descriptors(&server, good);

@@ -42,11 +42,14 @@ requests(void)
 	ENCODES(sqs_encode_get_queue_url(&w, "q\"1"), "{\"QueueName\":\"q\\\"1\"}", "GetQueueUrl");
 	ENCODES(sqs_encode_get_queue_attributes(&w, URL),
 			"{\"QueueUrl\":\"" URL "\",\"AttributeNames\":[\"All\"]}", "GetQueueAttributes");
-	ENCODES(sqs_encode_receive(&w, URL, 10, 20, -1),
+	ENCODES(sqs_encode_receive(&w, URL, 10, 20, -1, NULL),
 			"{\"QueueUrl\":\"" URL "\",\"MaxNumberOfMessages\":10,\"WaitTimeSeconds\":20,"
 			"\"MessageAttributeNames\":[\"All\"],\"MessageSystemAttributeNames\":[\"All\"]}",
 			"ReceiveMessage");
-	ENCODES(sqs_encode_receive(&w, URL, 1, 0, 0),
+	ENCODES(sqs_encode_receive(&w, URL, 1, 0, 5, "id"),
+			"{\"QueueUrl\":\"" URL "\",\"ReceiveRequestAttemptId\":\"id\",\"MaxNumberOfMessages\":1,\"WaitTimeSeconds\":0,\"VisibilityTimeout\":5,"
+			"\"MessageAttributeNames\":[\"All\"],\"MessageSystemAttributeNames\":[\"All\"]}", "receive, again");
+	ENCODES(sqs_encode_receive(&w, URL, 1, 0, 0, NULL),
 			"{\"QueueUrl\":\"" URL "\",\"MaxNumberOfMessages\":1,\"WaitTimeSeconds\":0,"
 			"\"VisibilityTimeout\":0,"
 			"\"MessageAttributeNames\":[\"All\"],\"MessageSystemAttributeNames\":[\"All\"]}",
