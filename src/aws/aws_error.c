@@ -317,7 +317,7 @@ aws_error_class_name(AwsErrorClass class)
 }
 
 void
-aws_text_sanitise(char *text)
+aws_text_sanitize(char *text)
 {
 	for (unsigned char *p = (unsigned char *) text; *p != '\0'; p++)
 	{
@@ -356,6 +356,6 @@ aws_error_set(AwsError *error, AwsErrorClass class, const char *code,
 	va_start(args, fmt);
 	vsnprintf(error->message, sizeof(error->message), fmt, args);
 	va_end(args);
-	aws_text_sanitise(error->code);
-	aws_text_sanitise(error->message);
+	aws_text_sanitize(error->code);
+	aws_text_sanitize(error->message);
 }

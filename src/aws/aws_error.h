@@ -64,7 +64,7 @@ extern void aws_error_set(AwsError *error, AwsErrorClass class,
 						  const char *code, const char *fmt,...) pg_attribute_printf(4, 5);
 
 /* Make a text from the network fit for a log: printable ASCII, in place. */
-extern void aws_text_sanitise(char *text);
+extern void aws_text_sanitize(char *text);
 
 /*
  * Blank out a secret in a text from the network.  A text may have been cut

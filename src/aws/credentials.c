@@ -3,8 +3,8 @@
  * credentials.c
  *	  Where keys come from: static keys, and the server's environment.
  *
- * The environment is the postmaster's and fixed at its start; it is read
- * anew each time all the same, which costs nothing and keeps no copy.
+ * The environment is the postmaster's and fixed at its start.  It is read
+ * each time, which costs nothing and keeps no copy.
  *
  *-------------------------------------------------------------------------
  */

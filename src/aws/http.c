@@ -194,7 +194,7 @@ close_socket(void *arg, curl_socket_t fd)
 }
 
 /*
- * A name is about to be looked up, by a thread.  If the request is cancelled
+ * A name is about to be looked up, by a thread.  If the request is canceled
  * meanwhile, the thread's descriptors live on for a while uncounted.
  */
 static int
@@ -344,7 +344,7 @@ header_callback(char *data, size_t size, size_t nmemb, void *arg)
 		case 'X':
 			if (header_value(data, len, "x-amzn-requestid", reply->request_id, sizeof(reply->request_id)) ||
 				header_value(data, len, "x-amz-request-id", reply->request_id, sizeof(reply->request_id)))
-				aws_text_sanitise(reply->request_id);
+				aws_text_sanitize(reply->request_id);
 			else if (!header_value(data, len, "x-amzn-query-error", reply->query_error, sizeof(reply->query_error)))
 				(void) header_value(data, len, "x-amzn-errortype", reply->error_type, sizeof(reply->error_type));
 			break;
@@ -368,19 +368,19 @@ header_callback(char *data, size_t size, size_t nmemb, void *arg)
 HttpPool *
 http_pool_create(const char *user_agent, int connections, AwsError *error)
 {
-	static bool initialised = false;
+	static bool initialized = false;
 	HttpPool   *pool;
 	const curl_version_info_data *version;
 	sigset_t	saved;
 
 	block_signals(&saved);
-	if (!initialised && curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+	if (!initialized && curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
 	{
 		restore_signals(&saved);
-		aws_error_set(error, AWS_ERROR_CONFIGURATION, "CurlInit", "libcurl cannot be initialised");
+		aws_error_set(error, AWS_ERROR_CONFIGURATION, "CurlInit", "libcurl cannot be initialized");
 		return NULL;
 	}
-	initialised = true;
+	initialized = true;
 
 	version = curl_version_info(CURLVERSION_NOW);
 	if ((version->features & CURL_VERSION_ASYNCHDNS) == 0 ||

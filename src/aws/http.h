@@ -64,7 +64,7 @@ extern void http_pool_poll(HttpPool *pool);
 
 /*
  * POST.  Headers and body have to stay as they are until the request is done
- * or cancelled; the target is copied.  NULL if out of memory.
+ * or canceled; the target is copied.  NULL if out of memory.
  */
 extern HttpRequest *http_post(HttpPool *pool, const HttpTarget *target,
 							  const char *const *headers, int nheaders,

@@ -4,11 +4,10 @@
  *	  JSON for AWS: a writer into a growing buffer, a reader that works in
  *	  place.
  *
- * Why not the server's own jsonapi: its interface differs in every major
- * version; it converts strings to the server's encoding and throws where
- * that fails, so one odd message would take its nine neighbours down; and it
- * cannot be run and fuzzed outside a backend.  What SQS sends is UTF-8 and
- * stays UTF-8 up to the handler.
+ * Why not the server's own jsonapi: in a backend it converts strings to the
+ * server's encoding and throws where that fails, so one odd message would
+ * take its nine neighbors down.  What SQS sends is UTF-8 and stays UTF-8 up
+ * to the handler.
  *
  * The reader is strict (RFC 8259): no comments, no trailing commas, no
  * control characters in strings, valid UTF-8, no lone surrogates.  It neither

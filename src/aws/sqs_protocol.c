@@ -733,7 +733,7 @@ copy_clipped(char *dst, size_t size, SqsSlice src)
 	if (n > 0)
 		memcpy(dst, src.data, n);
 	dst[n] = '\0';
-	aws_text_sanitise(dst);
+	aws_text_sanitize(dst);
 }
 
 /* What a reply tells of one message that was sent. */
@@ -791,7 +791,7 @@ confirm_sent(const SentMembers *sent, const SqsDigests *digests, SqsBatchEntry *
 	entry->class = AWS_ERROR_TRANSIENT;
 	entry->may_be_done = true;
 	strlcpy(entry->code, "ChecksumMismatch", sizeof(entry->code));
-	strlcpy(entry->message, "SQS confirms another MD5 than that of the message sent",
+	strlcpy(entry->message, "the MD5 that SQS confirms is not that of the message sent",
 			sizeof(entry->message));
 }
 
@@ -974,7 +974,7 @@ sqs_parse_error(char *data, size_t len, int http_status, const char *query_error
 	if (error->code[0] == '\0' && error_type != NULL && error_type[0] != '\0')
 	{
 		strlcpy(error->code, error_type, sizeof(error->code));
-		aws_text_sanitise(error->code);
+		aws_text_sanitize(error->code);
 		bare_code(error->code);
 	}
 	if (query_error != NULL)
@@ -982,7 +982,7 @@ sqs_parse_error(char *data, size_t len, int http_status, const char *query_error
 		const char *blamed = strchr(query_error, ';');
 
 		strlcpy(query_code, query_error, sizeof(query_code));
-		aws_text_sanitise(query_code);
+		aws_text_sanitize(query_code);
 		query_code[strcspn(query_code, ";")] = '\0';
 		if (blamed != NULL && strcmp(blamed, ";Sender") == 0)
 			fault = AWS_FAULT_SENDER;

@@ -86,7 +86,7 @@ typedef struct SqsReceivedMessage
 	/*
 	 * NULL if the message is whole; else a constant text that says what is
 	 * wrong with it (body MD5 differs, attribute MD5 differs, bad base64,
-	 * ...).  message_id and receipt_handle are present all the same.
+	 * ...).  message_id and receipt_handle are present nevertheless.
 	 */
 	const char *damage;
 } SqsReceivedMessage;
@@ -184,7 +184,7 @@ extern bool sqs_parse_receive(char *data, size_t len,
 
 /*
  * Entries that the reply does not mention, or of which it tells different
- * things, fail with code "NoResult" and may have been done all the same.
+ * things, fail with code "NoResult" and may have been done nevertheless.
  * Digests are given where messages were sent, else NULL.
  */
 extern bool sqs_parse_batch(char *data, size_t len, int nentries,
