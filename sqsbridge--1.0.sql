@@ -1158,14 +1158,14 @@ GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_workers() TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_get_workers() IS
 'processes of the bridge, in the whole cluster; read them through the view sqs_stats_workers, whose columns say what they mean';
 
-CREATE FUNCTION @extschema@.sqs_get_no_room()
-RETURNS boolean
-AS 'MODULE_PATHNAME', 'sqs_get_no_room'
+CREATE FUNCTION @extschema@.sqs_get_hindrance()
+RETURNS text
+AS 'MODULE_PATHNAME', 'sqs_get_hindrance'
 LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
-REVOKE ALL ON FUNCTION @extschema@.sqs_get_no_room() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_no_room() TO PUBLIC;
-COMMENT ON FUNCTION @extschema@.sqs_get_no_room() IS
-'whether queues of this database cannot run because as many run as may, and are so many that not all of them can say so themselves; read it through the view sqs_stats';
+REVOKE ALL ON FUNCTION @extschema@.sqs_get_hindrance() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_hindrance() TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_get_hindrance() IS
+'what keeps queues of this database from running, where it is not about one of them alone; read it through the view sqs_stats';
 
 CREATE FUNCTION @extschema@.sqs_get_in_flight(
 	OUT queue_id integer,
@@ -1199,12 +1199,14 @@ SELECT
 	q.owner,
 	CASE
 	WHEN q.broken THEN 'error'::text
+	WHEN q.enabled AND q.handler IS NOT NULL AND
+		 @extschema@.sqs_get_hindrance() OPERATOR(pg_catalog.=) 'not admitted'::text
+	THEN 'not admitted'::text
 	ELSE COALESCE(s.state,
 				  CASE
 				  WHEN q.handler IS NULL THEN 'send only'::text
 				  WHEN NOT q.enabled THEN 'disabled'::text
-				  WHEN @extschema@.sqs_get_no_room() THEN 'waiting for room'::text
-				  ELSE 'starting'::text
+				  ELSE COALESCE(@extschema@.sqs_get_hindrance(), 'starting'::text)
 				  END)
 	END AS state,
 	s.state_since,
@@ -1235,10 +1237,13 @@ SELECT
 	s.last_error_at,
 	COALESCE(q.problem,
 			 CASE
-			 WHEN s.queue_id IS NULL AND q.enabled AND q.handler IS NOT NULL AND @extschema@.sqs_get_no_room()
+			 WHEN NOT q.enabled OR q.handler IS NULL THEN NULL
+			 WHEN @extschema@.sqs_get_hindrance() OPERATOR(pg_catalog.=) 'not admitted'::text
+			 THEN 'sqsbridge.databases does not name this database'::text
+			 WHEN s.queue_id IS NULL AND
+				  @extschema@.sqs_get_hindrance() OPERATOR(pg_catalog.=) 'waiting for room'::text
 			 THEN 'as many queues run as sqsbridge.max_queues allows'::text
-			 ELSE s.last_error
-			 END) AS last_error,
+			 END, s.last_error) AS last_error,
 	s.error_since,
 	s.consecutive_errors,
 	s.next_poll_at,
@@ -1341,6 +1346,9 @@ SELECT
 	q.queue_id,
 	CASE
 	WHEN q.broken THEN 'error'::text
+	WHEN q.enabled AND
+		 @extschema@.sqs_get_hindrance() OPERATOR(pg_catalog.=) 'not admitted'::text
+	THEN 'not admitted'::text
 	WHEN q.enabled THEN COALESCE(s.outbox_state, 'idle'::text)
 	ELSE 'disabled'::text
 	END AS state,
@@ -1372,7 +1380,7 @@ COMMENT ON COLUMN @extschema@.sqs_stats_outbox.queue IS
 COMMENT ON COLUMN @extschema@.sqs_stats_outbox.queue_id IS
 'id of the queue, as in sqs_queues';
 COMMENT ON COLUMN @extschema@.sqs_stats_outbox.state IS
-'what the relay is at: idle, sending, backing off (see last_error) or disabled, as the queue is';
+'what the relay is at: idle, sending, backing off (see last_error), error (see last_error), disabled, as the queue is, or not admitted: sqsbridge.databases does not name the database';
 COMMENT ON COLUMN @extschema@.sqs_stats_outbox.state_since IS
 'when the state became what it is';
 COMMENT ON COLUMN @extschema@.sqs_stats_outbox.waiting IS

@@ -15,11 +15,13 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
@@ -28,10 +30,11 @@
 #include "sqsbridge.h"
 #include "views.h"
 #include "worker/queue_worker.h"
+#include "worker/worker.h"
 
 PG_FUNCTION_INFO_V1(sqs_get_queue_stats);
 PG_FUNCTION_INFO_V1(sqs_get_workers);
-PG_FUNCTION_INFO_V1(sqs_get_no_room);
+PG_FUNCTION_INFO_V1(sqs_get_hindrance);
 PG_FUNCTION_INFO_V1(sqs_get_in_flight);
 PG_FUNCTION_INFO_V1(sqs_stats_reset);
 
@@ -224,15 +227,22 @@ sqs_get_workers(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* Is there a queue in this database that cannot run, and has no entry to say so? */
+/*
+ * What keeps queues of this database from running that have no entry to say
+ * so themselves: a state, or NULL.
+ */
 Datum
-sqs_get_no_room(PG_FUNCTION_ARGS)
+sqs_get_hindrance(PG_FUNCTION_ARGS)
 {
 	SqsDatabase *database;
 
 	sqs_require_preloaded();
+	if (!sqs_database_admitted(get_database_name(MyDatabaseId)))
+		PG_RETURN_TEXT_P(cstring_to_text("not admitted"));
 	database = sqs_database_find(MyDatabaseId);
-	PG_RETURN_BOOL(database != NULL && database->no_room);
+	if (database != NULL && database->no_room)
+		PG_RETURN_TEXT_P(cstring_to_text(sqs_queue_state_name(SQS_QUEUE_NO_ROOM)));
+	PG_RETURN_NULL();
 }
 
 /*

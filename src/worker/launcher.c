@@ -79,9 +79,8 @@ launcher_exit(int code, Datum arg)
 	LWLockRelease(sqs_shared->lock);
 }
 
-/* Does sqsbridge.databases admit this name? */
-static bool
-database_admitted(const char *name)
+bool
+sqs_database_admitted(const char *name)
 {
 	char	   *list = pstrdup(sqs_databases);
 	List	   *names;
@@ -127,7 +126,7 @@ list_databases(void)
 		candidate->connectable = form->datallowconn && !form->datistemplate &&
 			form->datconnlimit != -2;	/* invalid: DROP was interrupted */
 		candidate->marked = list_member_oid(marked, form->oid);
-		candidate->admitted = database_admitted(NameStr(form->datname));
+		candidate->admitted = sqs_database_admitted(NameStr(form->datname));
 		result = lappend(result, candidate);
 		MemoryContextSwitchTo(old);
 	}

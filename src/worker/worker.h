@@ -24,6 +24,9 @@ extern PGDLLEXPORT void sqs_handler_worker_main(Datum arg);
 
 extern void sqs_launcher_register(void);
 
+/* Does sqsbridge.databases admit a database of this name? */
+extern bool sqs_database_admitted(const char *name);
+
 /* A worker as its supervisor knows it. */
 typedef struct SqsWorkerRef
 {

@@ -116,6 +116,9 @@ arrives($_, $_, "$_ works") foreach qw(first second);
 $node->append_conf('postgresql.conf', "sqsbridge.databases = 'postgres, first, prepared, closed'");
 $node->reload;
 workers_are('second', '0', 'a database that is taken off sqsbridge.databases loses its workers');
+query_is($node, 'SELECT state, last_error FROM sqs_stats', 'not admitted|sqsbridge.databases does not name this database',
+	'and says why', dbname => 'second');
+query_is($node, 'SELECT state FROM sqs_stats_outbox', 'not admitted', 'as does its outbox', dbname => 'second');
 arrives('first', 'first', 'the others go on');
 $node->append_conf('postgresql.conf', "sqsbridge.databases = '*'");
 $node->reload;
@@ -233,6 +236,8 @@ query_is($node, q{SELECT last_error FROM sqs_stats_workers WHERE kind = 'databas
 
 $node->stop;
 check_log($node, qr/canceling statement due to (?:lock timeout|user request)/,
+	# a worker that was about to be replaced when its database was closed
+	qr/FATAL:  database "closed" is not currently accepting connections/,
 	qr/PID \d+ is not a PostgreSQL backend process/,
 	qr/terminating (?:background worker|connection)/, qr/background worker "sqsbridge .*exited with exit code 1/);
 done_testing();
