@@ -304,7 +304,7 @@ ALTER EXTENSION sqsbridge UPDATE;
 ALTER EXTENSION sqsbridge DROP TABLE sqsbridge_internal.inbox;
 ALTER TABLE sqsbridge_internal.inbox ADD COLUMN more int;
 ALTER EXTENSION sqsbridge ADD TABLE sqsbridge_internal.inbox;
-LOCK TABLE sqs_queues;
+LOCK TABLE sqsbridge_internal.queues;
 EOQ
 	$node->safe_psql('postgres', q{ALTER USER MAPPING FOR PUBLIC SERVER aws OPTIONS (SET secret_access_key 'secret')});
 	feed($batch / 4);
