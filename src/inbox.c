@@ -19,6 +19,7 @@
 #include "access/xact.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -27,6 +28,12 @@
 
 /* No text of an error is kept beyond this many bytes. */
 #define FAILURE_TEXT_MAX	8192
+
+void
+sqs_inbox_lock(void)
+{
+	LockRelationOid(sqs_table_oid(SQS_TABLE_INBOX), RowExclusiveLock);
+}
 
 bool
 sqs_inbox_insert(int32 queue_id, SqsSlice message_key)

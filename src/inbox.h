@@ -12,6 +12,13 @@
 #include "aws/sqs_protocol.h"
 
 /*
+ * Take the lock that sqs_inbox_insert() needs, apart from it, so that the wait
+ * for somebody's lock on the table can be told from the wait for another
+ * transaction with the same message.
+ */
+extern void sqs_inbox_lock(void);
+
+/*
  * Record in the current transaction that this message is handled.  Waits for
  * a transaction that is just doing the same.  False, and nothing is recorded,
  * if the message has been handled before.

@@ -96,7 +96,7 @@ define_settings(void)
 							"Time after which an idle handler worker leaves.",
 							NULL,
 							&sqs_handler_idle_timeout,
-							60000, 100, INT_MAX,
+							60000, 1, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("sqsbridge.failure_retention",
 							"Time for which rows of sqs_failures are kept.",

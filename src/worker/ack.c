@@ -18,7 +18,7 @@
  * Then the message is queued for deletion, ten to a call, or after 25 ms.
  * The answer to a delete proves nothing (SQS reports success for a stale
  * receipt handle), so it is only counted; if the message comes back, the
- * inbox knows it.
+ * inbox knows it, where there is one.
  *
  * When a call fails, deletes of this queue pause, for half a second, one, two
  * and so on; then a single call tries whether they work again, and the others
@@ -66,7 +66,7 @@ sqs_ack_flush(QueueWorker *qw)
 		return;
 
 	oldest = dlist_head_element(Lease, node, &qw->committed);
-	if (qw->ncommitted < FLUSH_MESSAGES && qw->handed > 0 && !qw->stopping &&
+	if (qw->ncommitted < FLUSH_MESSAGES && qw->handed > 0 && !sqs_is_leaving(qw) &&
 		qw->now < oldest->since + FLUSH_DELAY_MS)
 	{
 		sqs_wake_at(qw, oldest->since + FLUSH_DELAY_MS);
@@ -113,6 +113,7 @@ delete_done(SqsCall *call, void *arg)
 	long		delay = 0;
 
 	qw->calls_open--;
+	sqs_count_call(call, qw->stats);
 	/* a call from before the failure tells nothing that is new */
 	if (qw->delete_failures == 0 || batch->sent_at >= qw->delete_failed_at)
 	{
@@ -152,7 +153,7 @@ delete_done(SqsCall *call, void *arg)
 
 		/* retried while the lease lives; after that it comes back, and is known */
 		if (class != AWS_ERROR_LEASE_LOST && class != AWS_ERROR_REQUEST &&
-			!qw->stopping && qw->now < lease->until)
+			!sqs_is_leaving(qw) && qw->now < lease->until)
 		{
 			/* entries that failed; together, so that they stay one batch */
 			if (error == NULL && ++lease->attempts != attempts)
@@ -171,8 +172,10 @@ delete_done(SqsCall *call, void *arg)
 	sqs_count(qw->stats, SQS_ACKED, acked);
 	if (acked > 0)
 	{
+		TimestampTz now = GetCurrentTimestamp();
+
 		SpinLockAcquire(&qw->stats->mutex);
-		qw->stats->last_success_at = GetCurrentTimestamp();
+		qw->stats->last_success_at = now;
 		SpinLockRelease(&qw->stats->mutex);
 	}
 	if (text[0] != '\0')
@@ -196,7 +199,6 @@ void
 sqs_ack_deletes(QueueWorker *qw, bool all)
 {
 	dlist_mutable_iter iter;
-	LeaseBatch *batch = NULL;
 	SqsSlice	handles[SQS_MAX_BATCH];
 	int			ready = 0;
 	int64		oldest = PG_INT64_MAX;
@@ -240,8 +242,8 @@ sqs_ack_deletes(QueueWorker *qw, bool all)
 		   (ready > 0 && (all || qw->now >= oldest + DELETE_LINGER_MS)))
 	{
 		int64		lease_left = PG_INT64_MAX;
+		LeaseBatch *batch = MemoryContextAllocZero(qw->context, sizeof(LeaseBatch));
 
-		batch = MemoryContextAllocZero(qw->context, sizeof(LeaseBatch));
 		batch->qw = qw;
 		dlist_foreach_modify(iter, &qw->deletes)
 		{
@@ -249,9 +251,6 @@ sqs_ack_deletes(QueueWorker *qw, bool all)
 
 			if (lease->not_before > qw->now)
 				continue;
-			dlist_delete(&lease->node);
-			qw->ndeletes--;
-			ready--;
 			lease_left = Min(lease_left, lease->until - qw->now);
 			handles[batch->n] = lease->message->receipt_handle;
 			batch->leases[batch->n++] = lease;
@@ -259,10 +258,14 @@ sqs_ack_deletes(QueueWorker *qw, bool all)
 				break;
 		}
 		batch->sent_at = qw->now;
-		qw->calls_open++;
 		sqs_start_delete_batch(qw->client, qw->queue_url, batch->n, handles,
-							   qw->stopping ? 1000 : Max(Min(lease_left, 15000), 2000),
+							   sqs_is_leaving(qw) ? 1000 : Max(Min(lease_left, 15000), 2000),
 							   3, delete_done, batch);
+		qw->calls_open++;
+		for (int i = 0; i < batch->n; i++)
+			dlist_delete(&batch->leases[i]->node);
+		qw->ndeletes -= batch->n;
+		ready -= batch->n;
 		if (qw->delete_failures > 0 && !all)
 		{
 			qw->delete_trial = true;

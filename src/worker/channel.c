@@ -12,6 +12,7 @@
 
 #include "storage/shm_toc.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 
 #include "worker/channel.h"
 
@@ -19,11 +20,53 @@
 #define KEY_SHARED			1
 #define KEY_MESSAGES		2
 
+/*
+ * Runs when the queue worker detaches the segment, by itself or as it exits:
+ * shm_mq would let the receiver read on until the queue is empty.
+ */
+static void
+channel_abandoned(dsm_segment *segment, Datum arg)
+{
+	SqsChannelShared *shared = (SqsChannelShared *) DatumGetPointer(arg);
+
+	pg_atomic_write_u32(&shared->abandoned, 1);
+}
+
+/*
+ * A segment that outlives transactions.  dsm_create() leaves a descriptor
+ * behind when it fails; a resource owner of its own gets rid of that.
+ */
+static dsm_segment *
+create_segment(Size size)
+{
+	ResourceOwner previous = CurrentResourceOwner;
+	ResourceOwner own = ResourceOwnerCreate(NULL, "sqsbridge channel");
+	dsm_segment *volatile segment = NULL;
+
+	CurrentResourceOwner = own;
+	PG_TRY();
+	{
+		segment = dsm_create(size, 0);
+		dsm_pin_mapping(segment);
+	}
+	PG_FINALLY();
+	{
+		CurrentResourceOwner = previous;
+		ResourceOwnerRelease(own, RESOURCE_RELEASE_BEFORE_LOCKS, false, true);
+		ResourceOwnerRelease(own, RESOURCE_RELEASE_LOCKS, false, true);
+		ResourceOwnerRelease(own, RESOURCE_RELEASE_AFTER_LOCKS, false, true);
+		ResourceOwnerDelete(own);
+	}
+	PG_END_TRY();
+	return segment;
+}
+
 SqsChannel *
 sqs_channel_create(int32 queue_id, const char *queue_name)
 {
-	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-	SqsChannel *channel = palloc0(sizeof(SqsChannel));
+	MemoryContext old;
+	dsm_segment *segment;
+	SqsChannel *channel;
 	shm_toc_estimator e;
 	shm_toc    *toc;
 	Size		size;
@@ -36,8 +79,10 @@ sqs_channel_create(int32 queue_id, const char *queue_name)
 	shm_toc_estimate_keys(&e, 2);
 	size = shm_toc_estimate(&e);
 
-	channel->segment = dsm_create(size, 0);
-	dsm_pin_mapping(channel->segment);
+	segment = create_segment(size);
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	channel = palloc0(sizeof(SqsChannel));
+	channel->segment = segment;
 	toc = shm_toc_create(CHANNEL_MAGIC, dsm_segment_address(channel->segment), size);
 
 	shared = shm_toc_allocate(toc, sizeof(SqsChannelShared));
@@ -46,7 +91,9 @@ sqs_channel_create(int32 queue_id, const char *queue_name)
 	shared->leader = MyProc;
 	strlcpy(shared->queue, queue_name, sizeof(shared->queue));
 	SpinLockInit(&shared->mutex);
+	pg_atomic_init_u32(&shared->signaling, 0);
 	pg_atomic_init_u32(&shared->stop, 0);
+	pg_atomic_init_u32(&shared->abandoned, 0);
 	pg_atomic_init_u32(&shared->ready, 0);
 	pg_atomic_init_u32(&shared->term_requested, 0);
 	pg_atomic_init_u32(&shared->overran, 0);
@@ -58,6 +105,7 @@ sqs_channel_create(int32 queue_id, const char *queue_name)
 	shm_mq_set_sender(mq, MyProc);
 	shm_toc_insert(toc, KEY_MESSAGES, mq);
 	channel->messages = shm_mq_attach(mq, channel->segment, NULL);
+	on_dsm_detach(channel->segment, channel_abandoned, PointerGetDatum(shared));
 	channel->shared = shared;
 
 	MemoryContextSwitchTo(old);

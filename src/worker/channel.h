@@ -19,6 +19,14 @@
  * A result DONE says "committed", with the LSN up to which WAL must be
  * durable before the message may be deleted; it does not say "durable".
  *
+ * The end of each outstanding message's lease is in the segment too, by two
+ * clocks, and is moved when the lease is renewed.  The handler compares it
+ * with the time before it commits, whatever has become of the queue worker.
+ *
+ * When the queue worker detaches, however it ends, the channel is abandoned:
+ * the handler finishes the message it is at and begins no other, although
+ * there may be more in the shm_mq.
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef SQSBRIDGE_CHANNEL_H
@@ -47,7 +55,10 @@ typedef enum SqsOutcome
 	SQS_OUTCOME_LOST,			/* rolled back: the lease was lost */
 	SQS_OUTCOME_STOPPED,		/* rolled back for a shutdown */
 	SQS_OUTCOME_SKIPPED,		/* not run: an earlier one of its group failed */
-	SQS_OUTCOME_CANNOT_RUN		/* not run: there is no handler to call */
+	SQS_OUTCOME_CANNOT_RUN,		/* not run: there is no handler to call */
+	SQS_OUTCOME_LOCKED,			/* not run: the inbox is locked */
+	SQS_OUTCOME_NOT_RUN			/* not run, or rolled back for no reason of
+								 * its own: to be handed out again */
 } SqsOutcome;
 
 typedef struct SqsResult
@@ -56,7 +67,9 @@ typedef struct SqsResult
 	SqsOutcome	outcome;
 	uint32		micros;			/* the handler's time */
 	XLogRecPtr	lsn;
-	char		text[SQS_RESULT_TEXT];	/* FAILED, CANNOT_RUN: the error */
+	bool		unrecorded;		/* FAILED, and no row in sqs_failures says so */
+	char		text[SQS_RESULT_TEXT];	/* FAILED, CANNOT_RUN, LOCKED: the
+										 * error; if unrecorded, why */
 } SqsResult;
 
 /* Why the queue worker cancels what the handler runs. */
@@ -67,6 +80,13 @@ typedef enum SqsCancel
 	SQS_CANCEL_SHUTDOWN
 } SqsCancel;
 
+/* ms; the later of the two ends is not the lease's: either ends it. */
+typedef struct SqsLeaseEnd
+{
+	int64		uptime;			/* of sqs_now_ms(), which runs on in a suspend */
+	int64		wall;			/* of sqs_wall_ms(), set right after a pause */
+} SqsLeaseEnd;
+
 typedef struct SqsChannelShared
 {
 	/* fixed before the handler starts */
@@ -74,14 +94,24 @@ typedef struct SqsChannelShared
 	PGPROC	   *leader;
 	char		queue[96];		/* local name of the queue */
 
-	slock_t		mutex;			/* guards the five below */
+	slock_t		mutex;			/* guards the six below */
 	uint64		current;		/* seq being handled; 0: none */
 	int64		current_since;	/* its start, monotonic µs */
 	uint64		taken;			/* highest seq taken or skipped over */
 	uint64		revoked_to;		/* seqs > taken and <= this are not to be run */
 	SqsCancel	cancel;			/* for the current one */
+	SqsLeaseEnd lease_ends[SQS_CHANNEL_DEPTH];	/* by seq */
+
+	/*
+	 * The queue worker is about to signal the handler on behalf of the
+	 * current message.  Set under the mutex, cleared after the kill(): the
+	 * handler begins no other message meanwhile, so that the signal cannot
+	 * hit that one.
+	 */
+	pg_atomic_uint32 signaling;
 
 	pg_atomic_uint32 stop;		/* leave when there is nothing more to do */
+	pg_atomic_uint32 abandoned; /* the queue worker is gone: leave at once */
 	pg_atomic_uint32 ready;		/* the handler has connected */
 	pg_atomic_uint32 term_requested;	/* a first SIGTERM has come */
 	pg_atomic_uint32 overran;	/* ends itself: it ignored its timeout */
@@ -133,7 +163,10 @@ typedef struct SqsFrameAttribute
 	uint32		binary;
 } SqsFrameAttribute;
 
-/* The queue worker's end. */
+/*
+ * The queue worker's end.  Creation raises an error if there is no shared
+ * memory to be had, and leaves nothing behind then.
+ */
 extern SqsChannel *sqs_channel_create(int32 queue_id, const char *queue_name);
 extern void sqs_channel_destroy(SqsChannel *channel);
 
@@ -143,7 +176,7 @@ extern void sqs_frame_encode(StringInfo buf, uint64 seq, uint32 chain,
 							 const char *handler,
 							 const SqsReceivedMessage *message);
 
-/* The handler worker's end. */
+/* The handler worker's end; NULL if the queue worker has gone. */
 extern SqsChannel *sqs_channel_attach(dsm_handle handle);
 
 /* Decoded in place: slices point into the frame. */

@@ -7,24 +7,39 @@
  * security and session_user are the owner's, and there is nothing to RESET
  * to.  Messages come through the channel; for each:
  *
- *		start a transaction
+ *		start a transaction, arm handler_timeout
  *		insert the message id into the inbox	(already there: a duplicate)
- *		call the handler function, under handler_timeout
- *		fence: the lease has not been lost, the time has not run out
- *		commit, asynchronously; report the commit's LSN
+ *		call the handler function; fire deferred triggers
+ *		fence: the lease has not been lost, no time has run out, the
+ *			   owner still has the rights that this session has
+ *		commit, asynchronously; report the commit's LSN at once
  *
- * The commit is inside the same error boundary as the call, because deferred
- * constraints and serialization failures come up there.  On an error the
- * whole transaction is aborted and the failure recorded in another one.
- * Nothing is reported as done before it is committed, and nothing that is
- * reported as done is deleted before the queue worker has seen the WAL up to
- * its LSN made durable.  So wherever this process dies, the message comes
- * back, and the inbox tells whether it was handled.
+ * The commit is inside the same error boundary as the call, because
+ * serialization failures come up there.  On an error the whole transaction is
+ * aborted and the failure recorded in another one.  Nothing is reported as
+ * done before it is committed, and nothing that is reported as done is
+ * deleted before the queue worker has seen the WAL up to its LSN made
+ * durable.  So wherever this process dies, the message comes back, and the
+ * inbox tells whether it was handled.  What is committed is reported before
+ * anything else is done that could fail.
  *
- * A transaction that wrote nothing depends all the same on what it read (for
+ * The fence asks the clock itself: the queue worker, which watches over the
+ * lease, may have been frozen together with this process, as in a paused
+ * virtual machine.  Whatever may take long or run user code comes before the
+ * fence, so deferred triggers are fired and cursors are closed there, not in
+ * the commit.
+ *
+ * A transaction that wrote nothing still depends on what it read (for
  * a duplicate: the inbox row), which may be committed and not durable yet.
  * It writes a logical decoding message, so that its LSN lies behind
  * everything it can have seen.
+ *
+ * A session is fixed at its start: the settings of its role and database, and
+ * whether it is a superuser's.  When these change, this process leaves
+ * between two messages and the queue worker starts another.  The database
+ * worker notices changed settings (SqsQueueStats.handler_settings); changed
+ * rights come by the catalog caches' invalidations, and are looked at when a
+ * message begins and again at the fence.
  *
  * Signals.  SIGINT cancels the current message, as everywhere.  A first
  * SIGTERM means "finish the current message and leave"; it is passed on to
@@ -33,6 +48,10 @@
  * (then it sends a second).  A second SIGTERM is PostgreSQL's die().  So is
  * one that comes because the handler went on after its cancel.
  *
+ * Signals and timers stay alive while a process exits, but the channel does
+ * not: "attached" says whether it may be touched.  It is cleared by a
+ * before_shmem_exit callback, which runs before the segment is unmapped.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -40,11 +59,14 @@
 #include <time.h>
 
 #include "access/xact.h"
+#include "access/htup_details.h"
 #include "access/xlog.h"
 #include "catalog/namespace.h"
-#include "commands/async.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
 #include "commands/prepare.h"
 #include "commands/sequence.h"
+#include "commands/trigger.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "portability/instr_time.h"
@@ -79,19 +101,35 @@
 /* Catalog caches are emptied after so many messages with temporary objects. */
 #define TEMP_CLEANS_PER_RESET 1000
 
+/* A table of the extension's that is locked for longer is not waited for. */
+#define TABLE_LOCK_TIMEOUT_MS 2000
+
 /* less than the queue worker waits before it sends a second SIGTERM */
 #define SAME_SIGTERM_MS 50
 
 static SqsChannel *channel;
 static Oid	owner;
+static SqsQueueStats *stats;	/* NULL: forgotten meanwhile */
+static uint32 wait_event;
 static MemoryContext message_context;
 static MemoryContext handler_context;
+
+/* What the session was made with; see session_is_over(). */
+static uint64 session_settings;
+static bool owner_is_super;
+static bool owner_can_login;
+static bool owner_bypasses_rls;
+static bool rights_recheck = false; /* the catalogs may say otherwise now */
+static bool session_over = false;	/* they do */
+
+static bool lease_over = false; /* the fence said so of the current message */
 
 /* The handler function, resolved; again after an invalidation. */
 static char *handler_name = NULL;
 static FmgrInfo handler_flinfo;
 static bool handler_valid = false;
 
+static volatile sig_atomic_t attached = false;	/* "channel" may be used */
 static volatile sig_atomic_t in_loop = false;
 static volatile sig_atomic_t term_seen = false;
 static volatile sig_atomic_t timed_out = false;
@@ -101,11 +139,23 @@ static TimeoutId handler_timeout_id;
 /* What the error boundary needs to know about where the error came from. */
 typedef enum Phase
 {
-	PHASE_INBOX,
-	PHASE_DUPLICATE,			/* it is in the inbox already */
 	PHASE_RESOLVE,
+	PHASE_LOCK,					/* the inbox */
+	PHASE_INBOX,
+	PHASE_DUPLICATE,			/* it is in there already */
 	PHASE_RUN
 } Phase;
+
+/*
+ * This process exits.  The segment is unmapped later on, and what comes by
+ * signal or timer until then must not touch it.
+ */
+static void
+handler_exits(int code, Datum arg)
+{
+	attached = false;
+	disable_timeout(handler_timeout_id, false);
+}
 
 static void
 handler_sigterm(SIGNAL_ARGS)
@@ -122,7 +172,8 @@ handler_sigterm(SIGNAL_ARGS)
 	 * The postmaster signals the process and its process group, so one
 	 * SIGTERM of its may arrive as two.
 	 */
-	if (!in_loop || overran || (term_seen && now_ms >= first_at + SAME_SIGTERM_MS))
+	if (proc_exit_inprogress || !attached || !in_loop || overran ||
+		(term_seen && now_ms >= first_at + SAME_SIGTERM_MS))
 		die(SQS_PASS_SIGNAL_ARGS);
 	else if (!term_seen)
 	{
@@ -139,8 +190,11 @@ handler_sigterm(SIGNAL_ARGS)
 static void
 handler_timed_out(void)
 {
+	if (proc_exit_inprogress || !attached)
+		return;
+
 	/*
-	 * A handler can catch query_canceled and go on for ever; nothing gets
+	 * A handler can catch query_canceled and go on; nothing gets
 	 * past the end of the process.  The queue worker then says why.
 	 */
 	if (timed_out)
@@ -158,6 +212,12 @@ static void
 handler_invalidated(Datum arg, int cacheid, uint32 hashvalue)
 {
 	handler_valid = false;
+}
+
+static void
+rights_invalidated(Datum arg, int cacheid, uint32 hashvalue)
+{
+	rights_recheck = true;
 }
 
 static int64
@@ -210,7 +270,84 @@ resolve_handler(SqsSlice name)
 	MemoryContextSwitchTo(old);
 }
 
-/* Is the current message still ours to commit? */
+/*
+ * Remember what the session was made with.  The settings' hash was read before
+ * the session read the settings themselves.  Needs a transaction.
+ */
+static void
+remember_rights(void)
+{
+	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(owner));
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role with OID %u does not exist", owner)));
+	owner_is_super = ((Form_pg_authid) GETSTRUCT(tuple))->rolsuper;
+	owner_can_login = ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
+	owner_bypasses_rls = ((Form_pg_authid) GETSTRUCT(tuple))->rolbypassrls;
+	ReleaseSysCache(tuple);
+}
+
+/*
+ * Would a new session of the owner's have other rights, or none at all?  Raises
+ * an error then, and session_over says that it is this one.  Privileges that
+ * are looked up as they are needed (EXECUTE, memberships) are not our concern.
+ * Needs a transaction.
+ */
+static void
+check_rights(void)
+{
+	HeapTuple	tuple;
+	bool		same = false;
+
+	if (!rights_recheck)
+		return;
+	rights_recheck = false;		/* an invalidation from here on counts */
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(owner));
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_authid role = (Form_pg_authid) GETSTRUCT(tuple);
+
+		same = role->rolsuper == owner_is_super &&
+			role->rolcanlogin == owner_can_login &&
+			role->rolbypassrls == owner_bypasses_rls;
+		ReleaseSysCache(tuple);
+	}
+	if (same)
+		same = object_aclcheck(DatabaseRelationId, MyDatabaseId, owner,
+							   ACL_CONNECT) == ACLCHECK_OK;
+	if (!same)
+	{
+		session_over = true;
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("the rights of the queue's owner have changed since this session began")));
+	}
+}
+
+/* Between messages: is it time for another session to take over? */
+static bool
+session_is_over(void)
+{
+	return session_over ||
+		(stats != NULL &&
+		 pg_atomic_read_u64(&stats->handler_settings) != session_settings);
+}
+
+/* Has the lease of the current message ended, by either clock? */
+static bool
+lease_has_ended(uint64 seq)
+{
+	SqsLeaseEnd end;
+
+	SpinLockAcquire(&channel->shared->mutex);
+	end = channel->shared->lease_ends[seq % SQS_CHANNEL_DEPTH];
+	SpinLockRelease(&channel->shared->mutex);
+	return sqs_now_ms() >= end.uptime || sqs_wall_ms() >= end.wall;
+}
+
+/* Why the queue worker wants the current message canceled, if it does. */
 static SqsCancel
 current_cancel(void)
 {
@@ -240,7 +377,66 @@ commit_and_get_lsn(SqsSlice message_id)
 	return XactLastCommitEnd;
 }
 
-/* One attempt.  Errors leave through the caller's boundary. */
+/*
+ * The last thing before the commit: is the message still ours, and would a
+ * session that began now be allowed the same?  A handler can catch
+ * query_canceled and go on; it cannot get past this.
+ */
+static void
+fence(SqsDelivery *delivery)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (timed_out || current_cancel() != SQS_CANCEL_NONE)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("handler went on after it had been canceled")));
+	if (lease_has_ended(delivery->frame.seq))
+	{
+		lease_over = true;
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("the lease of the message ended before its transaction could commit")));
+	}
+	AcceptInvalidationMessages();
+	check_rights();
+}
+
+/*
+ * Call a function that takes the lock of one of the extension's tables, which
+ * is waited for no longer than TABLE_LOCK_TIMEOUT_MS.
+ *
+ * The variable is written behind guc.c's back: to go through it would cost
+ * more than the rest of what is done for a message here, and nothing can look
+ * at the setting meanwhile.
+ */
+static void
+with_lock_timeout(void (*function) (SqsDelivery *, ErrorData *),
+				  SqsDelivery *delivery, ErrorData *edata)
+{
+	int			before = LockTimeout;
+
+	LockTimeout = before > 0 ? Min(before, TABLE_LOCK_TIMEOUT_MS) : TABLE_LOCK_TIMEOUT_MS;
+	PG_TRY();
+	{
+		function(delivery, edata);
+	}
+	PG_FINALLY();
+	{
+		LockTimeout = before;
+	}
+	PG_END_TRY();
+}
+
+static void
+lock_inbox(SqsDelivery *delivery, ErrorData *edata)
+{
+	sqs_inbox_lock();
+}
+
+/*
+ * One attempt.  Errors leave through the caller's boundary.  Between the
+ * commit and the return nothing can fail or be interrupted.
+ */
 static XLogRecPtr
 run_message(SqsDelivery *delivery, volatile Phase *phase)
 {
@@ -251,6 +447,7 @@ run_message(SqsDelivery *delivery, volatile Phase *phase)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
+	check_rights();
 
 	/* a SET ROLE of the message before must not reach this one */
 	if (GetUserId() != owner || GetSessionUserId() != owner)
@@ -258,19 +455,28 @@ run_message(SqsDelivery *delivery, volatile Phase *phase)
 		SetPGVariable("session_authorization", NIL, false);
 		SetPGVariable("role", NIL, false);
 	}
-	Async_UnlistenAll();
-
 	*phase = PHASE_RESOLVE;
 	resolve_handler(delivery->handler);
 
-	*phase = PHASE_INBOX;
-	if ((delivery->frame.flags & SQS_FRAME_EXACTLY_ONCE) &&
-		!sqs_inbox_insert(channel->shared->queue_id, sqs_message_identity(&delivery->message)))
+	/* covers the wait for another transaction with the same message */
+	if (delivery->frame.handler_timeout > 0)
+		enable_timeout_every(handler_timeout_id,
+							 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+														 delivery->frame.handler_timeout),
+							 CANCEL_GRACE_MS);
+
+	if (delivery->frame.flags & SQS_FRAME_EXACTLY_ONCE)
 	{
-		*phase = PHASE_DUPLICATE;
-		ereport(ERROR,
-				(errcode(ERRCODE_UNIQUE_VIOLATION),
-				 errmsg("message was handled before")));
+		*phase = PHASE_LOCK;
+		with_lock_timeout(lock_inbox, delivery, NULL);
+		*phase = PHASE_INBOX;
+		if (!sqs_inbox_insert(channel->shared->queue_id, sqs_message_identity(&delivery->message)))
+		{
+			*phase = PHASE_DUPLICATE;
+			ereport(ERROR,
+					(errcode(ERRCODE_UNIQUE_VIOLATION),
+					 errmsg("message was handled before")));
+		}
 	}
 
 	*phase = PHASE_RUN;
@@ -286,11 +492,6 @@ run_message(SqsDelivery *delivery, volatile Phase *phase)
 	fcinfo->args[0].isnull = false;
 	MemoryContextSwitchTo(old);
 
-	if (delivery->frame.handler_timeout > 0)
-		enable_timeout_every(handler_timeout_id,
-							 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-														 delivery->frame.handler_timeout),
-							 CANCEL_GRACE_MS);
 	if (StatementTimeout > 0)
 		enable_timeout_after(STATEMENT_TIMEOUT, StatementTimeout);
 
@@ -298,19 +499,17 @@ run_message(SqsDelivery *delivery, volatile Phase *phase)
 
 	CHECK_FOR_INTERRUPTS();
 	disable_timeout(STATEMENT_TIMEOUT, false);
-
-	/*
-	 * The fence.  A handler can catch query_canceled and go on; it cannot
-	 * get past this.
-	 */
-	if (timed_out || current_cancel() != SQS_CANCEL_NONE)
-		ereport(ERROR,
-				(errcode(ERRCODE_QUERY_CANCELED),
-				 errmsg("handler was cancelled and returned all the same")));
-
 	PopActiveSnapshot();
 
-	/* deferred triggers run in here, still under handler_timeout */
+	/*
+	 * All that a commit would do of the handler's: constraints and triggers
+	 * that were deferred, cursors WITH HOLD, which it would run to their end
+	 * only for us to throw them away.  Still under handler_timeout.
+	 */
+	AfterTriggerFireDeferred();
+	PortalHashTableDeleteAll();
+
+	fence(delivery);
 	lsn = commit_and_get_lsn(delivery->message.message_id);
 	disable_timeout(handler_timeout_id, false);
 	return lsn;
@@ -322,11 +521,14 @@ run_message(SqsDelivery *delivery, volatile Phase *phase)
 static void
 acknowledge_duplicate(SqsDelivery *delivery, SqsResult *result)
 {
+	/* a cancel was meant for the handler, which does not run */
+	HOLD_CANCEL_INTERRUPTS();
 	PG_TRY();
 	{
 		StartTransactionCommand();
 		result->lsn = commit_and_get_lsn(delivery->message.message_id);
 		result->outcome = SQS_OUTCOME_DUPLICATE;
+		RESUME_CANCEL_INTERRUPTS();
 	}
 	PG_CATCH();
 	{
@@ -344,26 +546,37 @@ acknowledge_duplicate(SqsDelivery *delivery, SqsResult *result)
 	PG_END_TRY();
 }
 
+static void
+insert_failure(SqsDelivery *delivery, ErrorData *edata)
+{
+	sqs_failure_insert(channel->shared->queue_id, channel->shared->queue, owner,
+					   delivery->message.message_id,
+					   delivery->message.receive_count, edata, MyProcPid);
+}
+
 /*
  * Record a failure in a transaction of its own.  That this fails too (out of
- * disk, say) must not stop the queue.
+ * disk, the table locked) must not stop the queue; the queue worker shows it.
  */
 static void
-record_failure(SqsDelivery *delivery, ErrorData *edata)
+record_failure(SqsDelivery *delivery, ErrorData *edata, SqsResult *result)
 {
 	PG_TRY();
 	{
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		sqs_failure_insert(channel->shared->queue_id, channel->shared->queue, owner,
-						   delivery->message.message_id,
-						   delivery->message.receive_count, edata, MyProcPid);
+		with_lock_timeout(insert_failure, delivery, edata);
 		PopActiveSnapshot();
 		(void) commit_and_get_lsn(delivery->message.message_id);
 	}
 	PG_CATCH();
 	{
+		ErrorData  *why;
+
 		MemoryContextSwitchTo(message_context);
+		why = CopyErrorData();
+		result->unrecorded = true;
+		strlcpy(result->text, why->message, sizeof(result->text));
 		HOLD_INTERRUPTS();
 		EmitErrorReport();
 		AbortOutOfAnyTransaction();
@@ -390,6 +603,7 @@ try_message(SqsDelivery *delivery, int attempt, SqsResult *result)
 	callback.previous = previous;
 
 	timed_out = false;
+	lease_over = false;
 	QueryCancelPending = false;
 
 	PG_TRY();
@@ -416,7 +630,9 @@ try_message(SqsDelivery *delivery, int attempt, SqsResult *result)
 		MemoryContextSwitchTo(message_context);
 
 		cancel = current_cancel();
-		if (cancel == SQS_CANCEL_LEASE_LOST)
+		if (session_over)
+			result->outcome = SQS_OUTCOME_NOT_RUN;
+		else if (cancel == SQS_CANCEL_LEASE_LOST || lease_over)
 			result->outcome = SQS_OUTCOME_LOST;
 		else if (cancel == SQS_CANCEL_SHUTDOWN)
 			result->outcome = SQS_OUTCOME_STOPPED;
@@ -424,6 +640,12 @@ try_message(SqsDelivery *delivery, int attempt, SqsResult *result)
 		{
 			result->outcome = SQS_OUTCOME_CANNOT_RUN;
 			strlcpy(result->text, edata->message, sizeof(result->text));
+		}
+		else if (phase == PHASE_LOCK && edata->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+		{
+			result->outcome = SQS_OUTCOME_LOCKED;
+			strlcpy(result->text, "the table of handled messages is locked by another session",
+					sizeof(result->text));
 		}
 		else if (phase == PHASE_DUPLICATE)
 			acknowledge_duplicate(delivery, result);
@@ -441,7 +663,7 @@ try_message(SqsDelivery *delivery, int attempt, SqsResult *result)
 			}
 			result->outcome = SQS_OUTCOME_FAILED;
 			strlcpy(result->text, edata->message, sizeof(result->text));
-			record_failure(delivery, edata);
+			record_failure(delivery, edata, result);
 		}
 	}
 	PG_END_TRY();
@@ -451,7 +673,8 @@ try_message(SqsDelivery *delivery, int attempt, SqsResult *result)
 
 /*
  * Between messages: nothing one of them left in the session may reach the
- * next.  What DISCARD ALL does, less the plan cache.
+ * next.  What DISCARD ALL does, less the plan cache, and less UNLISTEN:
+ * PostgreSQL refuses LISTEN in a background process.
  */
 static void
 clean_session(void)
@@ -463,6 +686,8 @@ clean_session(void)
 	disable_all_timeouts(false);
 	QueryCancelPending = false;
 
+	/* what is canceled now was meant for the message before */
+	HOLD_CANCEL_INTERRUPTS();
 	PG_TRY();
 	{
 		PortalHashTableDeleteAll();
@@ -501,13 +726,18 @@ clean_session(void)
 		proc_exit(1);
 	}
 	PG_END_TRY();
+	RESUME_CANCEL_INTERRUPTS();
 }
 
-/* The ring has room: it is as deep as messages can be outstanding. */
-static void
+/*
+ * The ring has room: it is as deep as messages can be outstanding.  Returns
+ * whether the queue worker wanted the message canceled.
+ */
+static bool
 post_result(const SqsResult *result)
 {
 	SqsChannelShared *shared = channel->shared;
+	bool		canceled;
 	uint64		written = pg_atomic_read_u64(&shared->results_written);
 
 	Assert(written - pg_atomic_read_u64(&shared->results_read) < SQS_CHANNEL_DEPTH);
@@ -517,7 +747,25 @@ post_result(const SqsResult *result)
 
 	SpinLockAcquire(&shared->mutex);
 	shared->current = 0;
+	canceled = shared->cancel != SQS_CANCEL_NONE;
 	SpinLockRelease(&shared->mutex);
+	return canceled;
+}
+
+/*
+ * The queue worker wanted the message before canceled.  Its signal, if it came
+ * too late, must not hit the next one: wait until it has been sent.  To go
+ * through the kernel delivers it.
+ */
+static void
+outlive_cancel(void)
+{
+	do
+	{
+		(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1, wait_event);
+		QueryCancelPending = false;
+		CHECK_FOR_INTERRUPTS();
+	} while (pg_atomic_read_u32(&channel->shared->signaling) != 0);
 }
 
 /* Take a message, unless the queue worker has taken it back. */
@@ -545,9 +793,11 @@ static void
 handle_frame(const char *data, Size len)
 {
 	static uint32 failed_chain = 0;
+	static uint32 deferred_chain = 0;
 	SqsDelivery *delivery;
 	SqsResult	result;
 	int64		start;
+	bool		canceled;
 
 	MemoryContextSwitchTo(message_context);
 	delivery = palloc(sizeof(SqsDelivery));
@@ -560,9 +810,14 @@ handle_frame(const char *data, Size len)
 	result.seq = delivery->frame.seq;
 	start = monotonic_us();
 
-	/* FIFO: nothing of a group is run behind one that failed */
-	if (delivery->frame.chain != 0 && delivery->frame.chain == failed_chain)
-		result.outcome = SQS_OUTCOME_SKIPPED;
+	/* FIFO: nothing of a group is run behind one that was not handled */
+	if (delivery->frame.chain != 0 &&
+		(delivery->frame.chain == failed_chain || delivery->frame.chain == deferred_chain))
+	{
+		result.outcome = delivery->frame.chain == failed_chain ?
+			SQS_OUTCOME_SKIPPED : SQS_OUTCOME_NOT_RUN;
+		canceled = post_result(&result);
+	}
 	else
 	{
 		char		activity[256];
@@ -578,16 +833,33 @@ handle_frame(const char *data, Size len)
 		for (int attempt = 1; !try_message(delivery, attempt, &result); attempt++)
 			CHECK_FOR_INTERRUPTS();
 
+		/* before anything else that can fail: it may be committed */
+		result.micros = (uint32) Min(monotonic_us() - start, PG_UINT32_MAX);
+		canceled = post_result(&result);
+
 		clean_session();
 		debug_query_string = NULL;
-		if (result.outcome != SQS_OUTCOME_DONE &&
-			result.outcome != SQS_OUTCOME_DUPLICATE &&
-			result.outcome != SQS_OUTCOME_CANNOT_RUN)
-			failed_chain = delivery->frame.chain;
+		switch (result.outcome)
+		{
+			case SQS_OUTCOME_FAILED:
+			case SQS_OUTCOME_LOST:
+			case SQS_OUTCOME_STOPPED:
+				failed_chain = delivery->frame.chain;
+				break;
+			case SQS_OUTCOME_CANNOT_RUN:
+			case SQS_OUTCOME_LOCKED:
+			case SQS_OUTCOME_NOT_RUN:
+				deferred_chain = delivery->frame.chain;
+				break;
+			case SQS_OUTCOME_DONE:
+			case SQS_OUTCOME_DUPLICATE:
+			case SQS_OUTCOME_SKIPPED:
+				break;
+		}
 	}
 
-	result.micros = (uint32) Min(monotonic_us() - start, PG_UINT32_MAX);
-	post_result(&result);
+	if (canceled)
+		outlive_cancel();
 	pg_atomic_fetch_add_u64(&MySlot->messages, 1);
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextReset(message_context);
@@ -596,7 +868,6 @@ handle_frame(const char *data, Size len)
 void
 sqs_handler_worker_main(Datum arg)
 {
-	uint32		wait_event;
 	bool		reported_idle = false;
 	uint64		unannounced = 0;
 
@@ -610,11 +881,18 @@ sqs_handler_worker_main(Datum arg)
 	channel = sqs_channel_attach(MySlot->segment);
 	if (channel == NULL)
 		proc_exit(0);			/* the queue worker has gone meanwhile */
+	handler_timeout_id = RegisterTimeout(USER_TIMEOUT, handler_timed_out);
+	attached = true;
+	before_shmem_exit(handler_exits, (Datum) 0);
+
+	/* before the session reads the settings that this stands for */
+	stats = sqs_stats_find(MySlot->dboid, MySlot->queue_id);
+	if (stats != NULL)
+		session_settings = pg_atomic_read_u64(&stats->handler_settings);
 
 	BackgroundWorkerInitializeConnectionByOid(MySlot->dboid, owner,
 											  SQS_BYPASS_ROLELOGINCHECK);
 	wait_event = sqs_wait_event_new("SqsbridgeHandlerWorker");
-	handler_timeout_id = RegisterTimeout(USER_TIMEOUT, handler_timed_out);
 	if (SQS_HAS_TRANSACTION_TIMEOUT)
 		SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_OVERRIDE);
 
@@ -626,6 +904,12 @@ sqs_handler_worker_main(Datum arg)
 	CacheRegisterSyscacheCallback(NAMESPACEOID, handler_invalidated, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, handler_invalidated, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, handler_invalidated, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, rights_invalidated, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, rights_invalidated, (Datum) 0);
+	CacheRegisterSyscacheCallback(DATABASEOID, rights_invalidated, (Datum) 0);
+	StartTransactionCommand();
+	remember_rights();
+	CommitTransactionCommand();
 
 	in_loop = true;
 	pg_atomic_write_u32(&channel->shared->ready, 1);
@@ -639,13 +923,16 @@ sqs_handler_worker_main(Datum arg)
 
 		QueryCancelPending = false; /* came too late for its message */
 		CHECK_FOR_INTERRUPTS();
-		if (ShutdownRequestPending)
+		if (ShutdownRequestPending ||
+			pg_atomic_read_u32(&channel->shared->abandoned) != 0)
 			break;
 		if (ConfigReloadPending)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
+		if (session_is_over())
+			break;				/* what is in the channel is taken back */
 
 		received = shm_mq_receive(channel->messages, &len, &data, true);
 		if (received == SHM_MQ_SUCCESS)

@@ -15,7 +15,10 @@
  * taken back and goes to others.
  *
  * Handlers are started when there is work that the running ones cannot take,
- * and leave after a minute without any.
+ * and leave after sqsbridge.handler_idle_timeout without any.  That one cannot
+ * be started, for want of a worker slot or of shared memory, is tried again
+ * with a growing delay, while leases are renewed as ever.  A handler may leave
+ * by itself at any time between two messages; what it had in hand is put back.
  *
  *-------------------------------------------------------------------------
  */
@@ -36,8 +39,12 @@
 #define ALIVE_CHECK_MS		50
 #define SHARE_CHECK_MS		500 /* whether to give a handler back */
 #define TERM_GRACE_MS		100 /* first SIGTERM without a shutdown */
-#define SLOT_RETRY_MS		10000
+#define START_RETRY_MS		10000	/* without a slot or memory for a handler */
+#define CANNOT_RUN_RETRY_MS	300000
+#define LOCKED_RETRY_MS		10000
 #define CANCEL_GRACE_MS		2000	/* a handler that ignores a cancel is ended */
+#define OVERDUE_TIMES		4	/* handler_timeout, */
+#define OVERDUE_MS			5000	/* and so long more */
 #define MAX_GROUP_ID		128 /* SQS's limit */
 
 void
@@ -56,6 +63,7 @@ sqs_handout_init(QueueWorker *qw)
 
 /* ---- message groups ---- */
 
+/* The message's group, made if there is none; NULL: out of memory. */
 static MessageGroup *
 group_of(QueueWorker *qw, const SqsReceivedMessage *message)
 {
@@ -67,8 +75,8 @@ group_of(QueueWorker *qw, const SqsReceivedMessage *message)
 	memset(key, 0, sizeof(key));
 	if (len > 0)
 		memcpy(key, message->group_id.data, len);
-	group = hash_search(qw->groups, key, HASH_ENTER, &found);
-	if (!found)
+	group = hash_search(qw->groups, key, HASH_ENTER_NULL, &found);
+	if (group != NULL && !found)
 	{
 		dlist_init(&group->waiting);
 		dlist_init(&group->tail);
@@ -122,13 +130,18 @@ group_fail(QueueWorker *qw, MessageGroup *group)
 	}
 }
 
+/* A message that was just received; its lease is in no list yet. */
 void
 sqs_handout_accept(QueueWorker *qw, Lease *lease)
 {
-	lease->state = LEASE_WAITING;
 	if (qw->config->fifo)
 	{
 		lease->group = group_of(qw, lease->message);
+		if (lease->group == NULL)
+		{
+			sqs_lease_release(qw, lease, 0);
+			return;
+		}
 		if (lease->group->failed)
 		{
 			dlist_push_tail(&lease->group->tail, &lease->node);
@@ -142,7 +155,10 @@ sqs_handout_accept(QueueWorker *qw, Lease *lease)
 	qw->nwaiting++;
 }
 
-/* Into a list of waiting leases, by order of receipt: nearly in front. */
+/*
+ * Into a list of waiting leases, by order of receipt.  From the front: what is
+ * put back was received before nearly all that waits.
+ */
 static void
 insert_in_order(dlist_head *list, Lease *lease)
 {
@@ -225,9 +241,19 @@ take_back(QueueWorker *qw, Handler *handler)
 }
 
 /*
- * Cancel the message if it is being run.  The signal is sent under the
- * mutex, without which the handler does not begin its next message: so it
- * cannot hit that one.
+ * Only to the process that we started: its slot is released before it is gone,
+ * and its PID may be another's soon after.
+ */
+static void
+signal_handler(Handler *handler, int signal)
+{
+	if (sqs_slot_is(handler->ref.slot, handler->ref.generation))
+		kill(handler->pid, signal);
+}
+
+/*
+ * Cancel the message if it is being run.  The handler does not begin its next
+ * one as long as "signaling" is set, so the signal cannot hit that.
  */
 static bool
 cancel_current(Handler *handler, uint64 seq, SqsCancel reason)
@@ -240,12 +266,40 @@ cancel_current(Handler *handler, uint64 seq, SqsCancel reason)
 	if (running)
 	{
 		shared->cancel = reason;
-		kill(handler->pid, SIGINT);
+		pg_atomic_write_u32(&shared->signaling, 1);
 	}
 	SpinLockRelease(&shared->mutex);
+
+	if (running)
+	{
+		signal_handler(handler, SIGINT);
+		pg_write_barrier();
+		pg_atomic_write_u32(&shared->signaling, 0);
+	}
 	return running;
 }
 
+static void
+tell_lease_end(Lease *lease)
+{
+	SqsChannelShared *shared = lease->handler->channel->shared;
+
+	SpinLockAcquire(&shared->mutex);
+	shared->lease_ends[lease->seq % SQS_CHANNEL_DEPTH] = lease->fence;
+	SpinLockRelease(&shared->mutex);
+}
+
+void
+sqs_handout_lease_renewed(QueueWorker *qw, Lease *lease)
+{
+	if (lease->state == LEASE_HANDED)
+		tell_lease_end(lease);
+}
+
+/*
+ * The lease is over: what waits is dropped, what runs is canceled and will say
+ * how it ended.
+ */
 void
 sqs_handout_lease_lost(QueueWorker *qw, Lease *lease)
 {
@@ -258,8 +312,8 @@ sqs_handout_lease_lost(QueueWorker *qw, Lease *lease)
 		/* running: its result says how that ended */
 		if (cancel_current(lease->handler, lease->seq, SQS_CANCEL_LEASE_LOST))
 		{
-			lease->handler->cancelled_seq = lease->seq;
-			lease->handler->cancelled_at = qw->now;
+			lease->handler->canceled_seq = lease->seq;
+			lease->handler->canceled_at = qw->now;
 			return;
 		}
 		/* not begun: taken back.  Or just finished: its result is on the way */
@@ -321,23 +375,51 @@ end_failed(QueueWorker *qw, Lease *lease, int release_after)
 		sqs_lease_free(qw, lease);	/* its visibility timeout brings it back */
 }
 
+/*
+ * Failed attempts are shown in sqs_failures.  Those that are not are shown
+ * here; the log has the error already.
+ */
+static void
+not_recorded(QueueWorker *qw, const char *why)
+{
+	char		text[SQS_ERROR_TEXT];
+
+	snprintf(text, sizeof(text), "a failed attempt could not be recorded in sqs_failures: %s", why);
+	(void) sqs_stats_error(qw->stats, text);
+}
+
+/*
+ * A handler is done with a message that it had in hand.
+ */
 static void
 apply_result(QueueWorker *qw, Lease *lease, const SqsResult *result)
 {
 	MessageGroup *group = lease->group;
 
-	if (result->outcome == SQS_OUTCOME_CANNOT_RUN)
+	if (result->outcome == SQS_OUTCOME_CANNOT_RUN ||
+		result->outcome == SQS_OUTCOME_LOCKED)
 	{
 		/*
-		 * The handler's fault and no message's: they wait, leased, and
-		 * nothing is received until somebody has looked again.
+		 * No message's fault: they wait, leased, and nothing is received
+		 * until somebody has looked again.  A lock goes away by itself.
 		 */
 		if (qw->now >= qw->paused_until)
 		{
 			qw->cannot_run++;
-			qw->paused_until = qw->now + sqs_backoff_ms(qw->cannot_run, 1000, 300000);
+			qw->paused_until = qw->now +
+				sqs_backoff_ms(qw->cannot_run, 1000,
+							   result->outcome == SQS_OUTCOME_LOCKED ?
+							   LOCKED_RETRY_MS : CANNOT_RUN_RETRY_MS);
 		}
 		sqs_queue_error(qw, SQS_QUEUE_ERROR, result->text);
+		put_back(qw, lease);
+		return;
+	}
+
+	/* while polls are open, what is released would come by one of them */
+	if (result->outcome == SQS_OUTCOME_NOT_RUN ||
+		(result->outcome == SQS_OUTCOME_STOPPED && qw->npolls > 0))
+	{
 		put_back(qw, lease);
 		return;
 	}
@@ -367,6 +449,8 @@ apply_result(QueueWorker *qw, Lease *lease, const SqsResult *result)
 			count_handler_time(qw, result->micros);
 			/* what went wrong is in sqs_failures; last_error is the bridge's own */
 			sqs_count(qw->stats, SQS_FAILED, 1);
+			if (result->unrecorded)
+				not_recorded(qw, result->text);
 			end_failed(qw, lease, qw->config->retry_delay);
 			break;
 
@@ -386,6 +470,8 @@ apply_result(QueueWorker *qw, Lease *lease, const SqsResult *result)
 			break;
 
 		case SQS_OUTCOME_CANNOT_RUN:
+		case SQS_OUTCOME_LOCKED:
+		case SQS_OUTCOME_NOT_RUN:
 			break;				/* dealt with above */
 	}
 
@@ -411,7 +497,13 @@ sqs_handout_collect(QueueWorker *qw)
 			handler->ready = true;
 			handler->pid = sqs_shared->slots[handler->ref.slot].pid;
 			handler->idle_since = qw->now;
-			qw->start_failures = 0;
+			if (qw->start_failures > 0)
+			{
+				qw->start_failures = 0;
+				if (qw->attributes_known && qw->poll_failures == 0 &&
+					qw->cannot_run == 0 && !qw->stopping)
+					sqs_queue_is_well(qw);
+			}
 		}
 
 		read = pg_atomic_read_u64(&shared->results_read);
@@ -468,11 +560,21 @@ send_frame(QueueWorker *qw, Handler *handler)
 	return !handler->sending;
 }
 
+/* Before the lease leaves its list, because it can fail. */
+static void
+prepare_frame(QueueWorker *qw, Handler *handler, Lease *lease)
+{
+	sqs_frame_encode(&handler->frame, handler->last_seq + 1,
+					 lease->group != NULL ? lease->group->chain : 0,
+					 qw->config->exactly_once ? SQS_FRAME_EXACTLY_ONCE : 0,
+					 qw->config->handler_timeout, qw->config->handler,
+					 lease->message);
+}
+
+/* The frame is prepared, and the lease is in no list. */
 static void
 hand_out(QueueWorker *qw, Handler *handler, Lease *lease)
 {
-	uint32		flags = qw->config->exactly_once ? SQS_FRAME_EXACTLY_ONCE : 0;
-
 	lease->state = LEASE_HANDED;
 	lease->handler = handler;
 	lease->seq = ++handler->last_seq;
@@ -481,11 +583,8 @@ hand_out(QueueWorker *qw, Handler *handler, Lease *lease)
 	qw->handed++;
 	qw->nwaiting--;
 	sqs_lease_mirror(qw, lease);
+	tell_lease_end(lease);
 
-	sqs_frame_encode(&handler->frame, lease->seq,
-					 lease->group != NULL ? lease->group->chain : 0,
-					 flags, qw->config->handler_timeout, qw->config->handler,
-					 lease->message);
 	handler->iov[0].data = handler->frame.data;
 	handler->iov[0].len = handler->frame.len;
 	handler->iov[1].data = lease->message->body.data;
@@ -510,12 +609,35 @@ least_busy(QueueWorker *qw)
 	return best;
 }
 
+/*
+ * No handler could be started.  With one or more of them the queue goes on,
+ * only slower.
+ */
+static void
+start_failed(QueueWorker *qw, SqsQueueState state, const char *text)
+{
+	qw->start_failures++;
+	qw->next_start = qw->now + sqs_backoff_ms(qw->start_failures, 1000, START_RETRY_MS);
+	sqs_wake_at(qw, qw->next_start);
+	if (qw->nhandlers == 0)
+		sqs_queue_error(qw, state, text);
+	else if (state != SQS_QUEUE_NO_WORKER_SLOT)
+		(void) sqs_stats_error(qw->stats, text);
+}
+
+/*
+ * Start one more handler, if that is possible.  Everything that it needs may
+ * be short: shared memory, a segment, a slot of ours, one of PostgreSQL's.
+ */
 static void
 start_handler(QueueWorker *qw)
 {
 	Handler    *handler = NULL;
 	const char *why = "out of background worker slots";
-	bool		may;
+	volatile bool may = false;
+	volatile bool launched = false;
+	volatile bool failed = false;
+	char		text[SQS_ERROR_TEXT];
 
 	for (int i = 0; i < SQS_CONCURRENCY_MAX && handler == NULL; i++)
 		if (!qw->handlers[i].used)
@@ -524,46 +646,65 @@ start_handler(QueueWorker *qw)
 		return;
 
 	memset(handler, 0, sizeof(*handler));
-	may = sqs_may_take_handler(qw->config->owner, qw->nhandlers, &why);
-	if (may)
-		handler->channel = sqs_channel_create(qw->config->queue_id, qw->config->name);
-	if (!may ||
-		sqs_worker_launch(SQS_HANDLER_WORKER, MyDatabaseId, qw->config->queue_id,
-						  qw->config->owner,
-						  dsm_segment_handle(handler->channel->segment),
-						  qw->config->name, &handler->ref) == SQS_LAUNCH_NO_SLOT)
+	PG_TRY();
 	{
+		may = sqs_may_take_handler(qw->config->owner, qw->nhandlers, &why);
 		if (may)
 		{
-			sqs_channel_destroy(handler->channel);
-			sqs_warn_no_slot();
+			initStringInfo(&handler->frame);
+			handler->channel = sqs_channel_create(qw->config->queue_id, qw->config->name);
+			launched = sqs_worker_launch(SQS_HANDLER_WORKER, MyDatabaseId, qw->config->queue_id,
+										 qw->config->owner,
+										 dsm_segment_handle(handler->channel->segment),
+										 qw->config->name, &handler->ref) == SQS_LAUNCHED;
 		}
-		qw->start_failures++;
-		qw->next_start = qw->now + sqs_backoff_ms(qw->start_failures, 1000, SLOT_RETRY_MS);
-		/* with a handler or more the queue goes on, only slower */
-		if (qw->nhandlers > 0)
-			return;
+	}
+	PG_CATCH();
+	{
+		char		reason[SQS_ERROR_TEXT - 64];
 
-		/*
-		 * Without one this process only keeps a slot from others: were all
-		 * slots held by queue workers, no message would ever be handled.
-		 * What is in hand goes back.
-		 */
-		sqs_queue_error(qw, SQS_QUEUE_NO_WORKER_SLOT, why);
-		sqs_slot_wanted(&qw->stats->waits_since, may);
-		if (qw->starved || qw->start_failures > 1)
-		{
-			qw->no_slot = true;
-			sqs_wake_at(qw, qw->now);
-		}
+		sqs_queue_catch(qw, reason, sizeof(reason));
+		snprintf(text, sizeof(text), "a handler worker could not be started: %s", reason);
+		failed = true;
+	}
+	PG_END_TRY();
+
+	if (launched)
+	{
+		if (qw->nhandlers == 0)
+			sqs_slot_wanted(&qw->stats->waits_since, false);
+		handler->used = true;
+		handler->idle_since = qw->now;
+		qw->nhandlers++;
 		return;
 	}
-	if (qw->nhandlers == 0)
-		sqs_slot_wanted(&qw->stats->waits_since, false);
-	initStringInfo(&handler->frame);
-	handler->used = true;
-	handler->idle_since = qw->now;
-	qw->nhandlers++;
+
+	if (handler->channel != NULL)
+		sqs_channel_destroy(handler->channel);
+	if (handler->frame.data != NULL)
+		pfree(handler->frame.data);
+	if (failed)
+	{
+		start_failed(qw, SQS_QUEUE_ERROR, text);
+		return;
+	}
+	if (may)
+		sqs_warn_no_slot();
+	start_failed(qw, SQS_QUEUE_NO_WORKER_SLOT, why);
+	if (qw->nhandlers > 0)
+		return;
+
+	/*
+	 * Without a handler this process only keeps a slot from others: were all
+	 * slots held by queue workers, no message would ever be handled.  What is
+	 * in hand goes back.
+	 */
+	sqs_slot_wanted(&qw->stats->waits_since, may);
+	if (qw->starved || qw->start_failures > 1)
+	{
+		qw->no_slot = true;
+		sqs_wake_at(qw, qw->now);
+	}
 }
 
 /*
@@ -608,7 +749,13 @@ sqs_handout_dispatch(QueueWorker *qw)
 	if (!qw->config->fifo)
 	{
 		while (!dlist_is_empty(&qw->waiting) && (handler = least_busy(qw)) != NULL)
-			hand_out(qw, handler, dlist_container(Lease, node, dlist_pop_head_node(&qw->waiting)));
+		{
+			Lease	   *lease = dlist_head_element(Lease, node, &qw->waiting);
+
+			prepare_frame(qw, handler, lease);
+			dlist_delete(&lease->node);
+			hand_out(qw, handler, lease);
+		}
 	}
 	else
 	{
@@ -620,6 +767,8 @@ sqs_handout_dispatch(QueueWorker *qw)
 
 			while (group->nwaiting > 0 && !group->failed)
 			{
+				Lease	   *lease = dlist_head_element(Lease, node, &group->waiting);
+
 				if (group->handed > 0)
 					handler = can_take(qw, group->handler) ? group->handler : NULL;
 				else
@@ -633,10 +782,11 @@ sqs_handout_dispatch(QueueWorker *qw)
 					if (group->chain == 0)
 						group->chain = ++qw->chains;
 				}
+				prepare_frame(qw, handler, lease);
 				group->handed++;
 				group->nwaiting--;
-				hand_out(qw, handler,
-						 dlist_container(Lease, node, dlist_pop_head_node(&group->waiting)));
+				dlist_delete(&lease->node);
+				hand_out(qw, handler, lease);
 			}
 		}
 	}
@@ -697,7 +847,6 @@ static void
 record_death(QueueWorker *qw, Lease *lease, Handler *handler, const char *text)
 {
 	bool		overran = pg_atomic_read_u32(&handler->channel->shared->overran) != 0;
-	MemoryContext context = CurrentMemoryContext;
 
 	PG_TRY();
 	{
@@ -713,15 +862,23 @@ record_death(QueueWorker *qw, Lease *lease, Handler *handler, const char *text)
 						   lease->message->message_id,
 						   lease->message->receive_count, edata, handler->pid);
 		sqs_commit();
-		MemoryContextSwitchTo(context);
+		MemoryContextSwitchTo(qw->context);
 	}
 	PG_CATCH();
 	{
-		sqs_recover_from_error(context);
+		char		reason[SQS_ERROR_TEXT - 64];
+
+		EmitErrorReport();
+		sqs_queue_catch(qw, reason, sizeof(reason));
+		not_recorded(qw, reason);
 	}
 	PG_END_TRY();
 }
 
+/*
+ * The handler's process is gone, and its results have been collected.  The
+ * message that it was at, if any, is charged with it; the rest is put back.
+ */
 static void
 bury(QueueWorker *qw, Handler *handler)
 {
@@ -752,7 +909,7 @@ bury(QueueWorker *qw, Handler *handler)
 			result.outcome = SQS_OUTCOME_FAILED;
 			if (pg_atomic_read_u32(&shared->overran) != 0)
 				snprintf(result.text, sizeof(result.text),
-						 "handler ran longer than its handler_timeout of %d ms and went on when it was cancelled",
+						 "handler ran longer than its handler_timeout of %d ms and went on when it was canceled",
 						 qw->config->handler_timeout);
 			else
 				snprintf(result.text, sizeof(result.text),
@@ -803,17 +960,53 @@ give_back(QueueWorker *qw)
 	(void) take_back(qw, least);
 }
 
+/*
+ * A handler ends itself when handler_timeout is over, or is ended soon after.
+ * One that is still there long after that does not react to signals.  (Its
+ * time begins anew when a serialization failure is retried.)
+ */
+static void
+note_overdue(QueueWorker *qw, Handler *handler, uint64 seq, int64 elapsed_ms)
+{
+	int64		limit = (int64) qw->config->handler_timeout * OVERDUE_TIMES + OVERDUE_MS;
+	char		text[SQS_ERROR_TEXT];
+
+	if (qw->config->handler_timeout <= 0 || handler->overdue_seq == seq)
+		return;
+	if (elapsed_ms < limit)
+	{
+		sqs_wake_at(qw, qw->now + limit - elapsed_ms);
+		return;
+	}
+	handler->overdue_seq = seq;
+	snprintf(text, sizeof(text),
+			 "handler worker (PID %d) does not react: it has been at a message for %d s, its handler_timeout is %d ms",
+			 (int) handler->pid, (int) (elapsed_ms / 1000), qw->config->handler_timeout);
+	if (sqs_stats_error(qw->stats, text))
+		ereport(LOG,
+				(errmsg("sqsbridge queue \"%s\": %s", qw->config->name, text)));
+}
+
+/*
+ * Look after the handlers: those that are gone, slow, or will not be canceled,
+ * those that somebody terminates, and those that have nothing to do.
+ */
 void
 sqs_handout_supervise(QueueWorker *qw)
 {
-	bool		check_alive = qw->now >= qw->last_alive_check + ALIVE_CHECK_MS;
+	uint64		exits = pg_atomic_read_u64(&qw->database->exits);
+	bool		check_alive = exits != qw->exits ||
+		qw->now >= qw->last_alive_check + ALIVE_CHECK_MS;
 	int64		now_us;
 	instr_time	clock;
 
 	if (qw->nhandlers == 0)
 		return;
 	if (check_alive)
+	{
 		qw->last_alive_check = qw->now;
+		qw->exits = exits;
+	}
 	if (qw->nhandlers > 1 && !qw->stopping)
 	{
 		if (qw->now >= qw->last_share_check + SHARE_CHECK_MS)
@@ -847,32 +1040,40 @@ sqs_handout_supervise(QueueWorker *qw)
 			continue;
 		}
 
-		/* a slow message does not hold up those behind it */
-		if (handler->outstanding > 1 && !handler->sending)
+		if (handler->outstanding > 0)
 		{
 			int64		since;
+			uint64		current;
 
 			SpinLockAcquire(&shared->mutex);
-			since = shared->current != 0 ? shared->current_since : now_us;
+			current = shared->current;
+			since = current != 0 ? shared->current_since : now_us;
 			SpinLockRelease(&shared->mutex);
-			if (now_us - since > STUCK_MS * 1000)
-				(void) take_back(qw, handler);
-			else
-				sqs_wake_at(qw, qw->now + STUCK_MS);
+
+			/* a slow message does not hold up those behind it */
+			if (handler->outstanding > 1 && !handler->sending)
+			{
+				if (now_us - since > STUCK_MS * 1000)
+					(void) take_back(qw, handler);
+				else
+					sqs_wake_at(qw, qw->now + STUCK_MS);
+			}
+			if (current != 0)
+				note_overdue(qw, handler, current, (now_us - since) / 1000);
 		}
 
 		/* it was told that its lease is lost, and caught that */
-		if (handler->cancelled_seq != 0)
+		if (handler->canceled_seq != 0)
 		{
-			Lease	   *lease = handler->by_seq[handler->cancelled_seq % SQS_CHANNEL_DEPTH];
+			Lease	   *lease = handler->by_seq[handler->canceled_seq % SQS_CHANNEL_DEPTH];
 
-			if (lease == NULL || lease->seq != handler->cancelled_seq)
-				handler->cancelled_seq = 0;
-			else if (qw->now < handler->cancelled_at + CANCEL_GRACE_MS)
-				sqs_wake_at(qw, handler->cancelled_at + CANCEL_GRACE_MS);
+			if (lease == NULL || lease->seq != handler->canceled_seq)
+				handler->canceled_seq = 0;
+			else if (qw->now < handler->canceled_at + CANCEL_GRACE_MS)
+				sqs_wake_at(qw, handler->canceled_at + CANCEL_GRACE_MS);
 			else if (handler->term_seen_at == 0)
 			{
-				kill(handler->pid, SIGTERM);	/* it asks for the second */
+				signal_handler(handler, SIGTERM);	/* it asks for the second */
 				sqs_wake_at(qw, qw->now + TERM_GRACE_MS);
 			}
 		}
@@ -886,7 +1087,7 @@ sqs_handout_supervise(QueueWorker *qw)
 		if (handler->term_seen_at != 0 && !qw->stopping)
 		{
 			if (qw->now >= handler->term_seen_at + TERM_GRACE_MS)
-				kill(handler->pid, SIGTERM);
+				signal_handler(handler, SIGTERM);
 			sqs_wake_at(qw, qw->now + TERM_GRACE_MS);
 		}
 
@@ -910,13 +1111,20 @@ sqs_handout_supervise(QueueWorker *qw)
 
 /* ---- leaving ---- */
 
-/* Release everything that does not run. */
+/* Take back from the handlers what they have not begun with. */
 void
-sqs_handout_stop(QueueWorker *qw)
+sqs_handout_take_back(QueueWorker *qw)
 {
 	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
 		if (qw->handlers[i].used)
 			(void) take_back(qw, &qw->handlers[i]);
+}
+
+/* Release everything that does not run. */
+void
+sqs_handout_release(QueueWorker *qw)
+{
+	sqs_handout_take_back(qw);
 
 	for (int i = 0; i < SQS_MAX_LEASES; i++)
 	{
@@ -946,7 +1154,7 @@ sqs_handout_cancel(QueueWorker *qw, bool hard)
 		if (!handler->used || !handler->ready || handler->outstanding == 0)
 			continue;
 		if (hard)
-			kill(handler->pid, SIGTERM);
+			signal_handler(handler, SIGTERM);
 		else
 			for (int j = 0; j < SQS_CHANNEL_DEPTH; j++)
 				if (handler->by_seq[j] != NULL)

@@ -10,7 +10,9 @@
  * got or renewed it was sent: earlier than SQS counts, never later.
  *
  * A lease is lost when SQS says so for its entry, or when its time has run
- * out without a renewal that succeeded; no handler runs without a lease.
+ * out without a renewal that succeeded.  The handler that runs then is
+ * canceled; and it looks at the clock itself before it commits, so it is told
+ * the time after which it may not.
  *
  * A lease is as long as its receive asked for, which may have been before the
  * option was altered.
@@ -25,6 +27,9 @@
 
 /* SQS: 12 hours in all since the receive; a margin for clocks. */
 #define LEASE_TOTAL_MS		((int64) (SQS_MAX_VISIBILITY - 5) * 1000)
+
+/* A commit takes time, too: none in the last second, or quarter, of a lease. */
+#define FENCE_MARGIN_MS		1000
 
 #define RELEASE_LINGER_MS	5
 
@@ -97,7 +102,10 @@ sqs_lease_mirror(QueueWorker *qw, Lease *lease)
 	LWLockRelease(sqs_slot_lock(sqs_my_slot));
 }
 
-/* By time; from the end, where it belongs unless the timeout was altered. */
+/*
+ * Into the renewals, which are in order of time.  It belongs at their end,
+ * unless the visibility timeout was made shorter.
+ */
 static void
 insert_renewal(QueueWorker *qw, Lease *lease)
 {
@@ -117,12 +125,16 @@ insert_renewal(QueueWorker *qw, Lease *lease)
 		dlist_insert_after(before, &lease->renewal_node);
 }
 
+/* The lease was asked for at the time "from", which is "wall" by that clock. */
 static void
-schedule_renewal(QueueWorker *qw, Lease *lease, int64 from, int visibility)
+schedule_renewal(QueueWorker *qw, Lease *lease, int64 from, int64 wall, int visibility)
 {
-	int64		end = from + (int64) visibility * 1000;
+	int64		length = (int64) visibility * 1000;
+	int64		margin = Min(FENCE_MARGIN_MS, length / 4);
 
-	lease->until = Min(end, lease->received_at + LEASE_TOTAL_MS);
+	lease->until = Min(from + length, lease->received_at + LEASE_TOTAL_MS);
+	lease->fence.uptime = lease->until - margin;
+	lease->fence.wall = wall + (lease->until - from) - margin;
 	lease->renew_at = from + (int64) visibility * 500;
 	insert_renewal(qw, lease);
 }
@@ -149,13 +161,17 @@ sqs_lease_add(QueueWorker *qw, Reply *reply, const SqsReceivedMessage *message,
 
 	/*
 	 * A long poll may have been open for long before SQS handed the message
-	 * out; the reply is what says when, but only to a round trip.
+	 * out; the reply is what says when, but only to a round trip.  If this
+	 * process was frozen as it waited, the reply may have been there for as
+	 * long.  (A freeze that ended before the wait would have ended by itself
+	 * does not show.)
 	 */
 	sent_at = qw->now - Min(sqs_call_elapsed_ms(reply->call), 1000);
-	lease->received_at = Max(sent_at, qw->now - (int64) visibility * 250);
+	lease->received_at = Max(sent_at, qw->now - (int64) visibility * 250) - qw->overslept;
 	reply->leases++;
 	qw->nleases++;
-	schedule_renewal(qw, lease, lease->received_at, visibility);
+	schedule_renewal(qw, lease, lease->received_at,
+					 qw->wall - (qw->now - lease->received_at), visibility);
 	pg_atomic_write_u32(&qw->stats->in_flight, qw->nleases);
 	sqs_lease_mirror(qw, lease);
 	return lease;
@@ -263,6 +279,7 @@ release_done(SqsCall *call, void *arg)
 	const AwsError *error = sqs_call_error(call);
 
 	qw->calls_open--;
+	sqs_count_call(call, qw->stats);
 	note_outcome(qw, call);
 	for (int i = 0; i < batch->n; i++)
 	{
@@ -278,10 +295,10 @@ release_done(SqsCall *call, void *arg)
 }
 
 static int
-later_first(const ListCell *a, const ListCell *b)
+later_first(const void *a, const void *b)
 {
-	const Lease *la = lfirst(a);
-	const Lease *lb = lfirst(b);
+	const Lease *la = *(Lease *const *) a;
+	const Lease *lb = *(Lease *const *) b;
 
 	return la->order > lb->order ? -1 : la->order < lb->order ? 1 : 0;
 }
@@ -295,10 +312,9 @@ later_first(const ListCell *a, const ListCell *b)
 void
 sqs_leases_flush_releases(QueueWorker *qw, bool all)
 {
-	List	   *sorted = NIL;
+	Lease	  **sorted;
+	int			n = 0;
 	dlist_iter	iter;
-	ListCell   *lc;
-	LeaseBatch *batch = NULL;
 	SqsSlice	handles[SQS_MAX_BATCH];
 	int			timeouts[SQS_MAX_BATCH];
 	Lease	   *oldest;
@@ -313,36 +329,33 @@ sqs_leases_flush_releases(QueueWorker *qw, bool all)
 		return;
 	}
 
+	sorted = MemoryContextAlloc(qw->context, qw->nreleases * sizeof(Lease *));
 	dlist_foreach(iter, &qw->releases)
-		sorted = lappend(sorted, dlist_container(Lease, node, iter.cur));
-	list_sort(sorted, later_first);
-	dlist_init(&qw->releases);
-	qw->nreleases = 0;
+		sorted[n++] = dlist_container(Lease, node, iter.cur);
+	qsort(sorted, n, sizeof(Lease *), later_first);
 
-	foreach(lc, sorted)
+	for (int first = 0; first < n; first += SQS_MAX_BATCH)
 	{
-		Lease	   *lease = lfirst(lc);
+		LeaseBatch *batch = MemoryContextAllocZero(qw->context, sizeof(LeaseBatch));
 
-		if (batch == NULL)
+		batch->qw = qw;
+		batch->n = Min(n - first, SQS_MAX_BATCH);
+		for (int i = 0; i < batch->n; i++)
 		{
-			batch = MemoryContextAllocZero(qw->context, sizeof(LeaseBatch));
-			batch->qw = qw;
+			batch->leases[i] = sorted[first + i];
+			handles[i] = batch->leases[i]->message->receipt_handle;
+			timeouts[i] = batch->leases[i]->release_after;
 		}
-		handles[batch->n] = lease->message->receipt_handle;
-		timeouts[batch->n] = lease->release_after;
-		batch->leases[batch->n++] = lease;
-
-		if (batch->n == SQS_MAX_BATCH || lnext(sorted, lc) == NULL)
-		{
-			qw->calls_open++;
-			sqs_start_change_visibility_batch(qw->client, qw->queue_url, batch->n,
-											  handles, timeouts,
-											  qw->stopping ? 1000 : 10000, 3,
-											  release_done, batch);
-			batch = NULL;
-		}
+		sqs_start_change_visibility_batch(qw->client, qw->queue_url, batch->n,
+										  handles, timeouts,
+										  sqs_is_leaving(qw) ? 1000 : 10000, 3,
+										  release_done, batch);
+		qw->calls_open++;
+		for (int i = 0; i < batch->n; i++)
+			dlist_delete(&batch->leases[i]->node);
+		qw->nreleases -= batch->n;
 	}
-	list_free(sorted);
+	pfree(sorted);
 }
 
 static void
@@ -353,6 +366,7 @@ renew_done(SqsCall *call, void *arg)
 	const AwsError *error = sqs_call_error(call);
 
 	qw->calls_open--;
+	sqs_count_call(call, qw->stats);
 	note_outcome(qw, call);
 	for (int i = 0; i < batch->n; i++)
 	{
@@ -362,14 +376,15 @@ renew_done(SqsCall *call, void *arg)
 		/* gone, or finished, meanwhile */
 		if (lease->generation != batch->generations[i])
 			continue;
-		lease->renewing = false;
 		if (lease->state > LEASE_COMMITTED)
 			continue;
 
 		if (entry != NULL && entry->ok)
 		{
 			sqs_count(qw->stats, SQS_HEARTBEATS, 1);
-			schedule_renewal(qw, lease, batch->sent_at, batch->visibility);
+			schedule_renewal(qw, lease, batch->sent_at, batch->sent_wall,
+							 batch->visibility);
+			sqs_handout_lease_renewed(qw, lease);
 			sqs_lease_mirror(qw, lease);
 		}
 		else if (entry != NULL && entry->class == AWS_ERROR_LEASE_LOST)
@@ -395,11 +410,13 @@ send_renewals(QueueWorker *qw, LeaseBatch *batch, const SqsSlice *handles,
 {
 	long		deadline_ms = (long) Min((until - qw->now) / 2, RENEW_CALL_MAX_MS);
 
-	qw->calls_open++;
 	sqs_start_change_visibility_batch(qw->client, qw->queue_url, batch->n,
 									  handles, timeouts,
 									  Max(deadline_ms, RENEW_CALL_MIN_MS), 2,
 									  renew_done, batch);
+	qw->calls_open++;
+	for (int i = 0; i < batch->n; i++)
+		sqs_lease_stop_renewing(qw, batch->leases[i]);	/* until it has ended */
 }
 
 /* Renew what is due, and give up what has run out. */
@@ -426,8 +443,9 @@ sqs_leases_renew(QueueWorker *qw)
 		}
 		if (qw->now >= lease->until)
 		{
-			/* may release others of its group: this walk ends here */
-			sqs_handout_lease_lost(qw, lease);
+			/* may release others of its group, so not amid this walk */
+			if (batch == NULL)
+				sqs_handout_lease_lost(qw, lease);
 			sqs_wake_at(qw, qw->now);
 			break;
 		}
@@ -443,11 +461,9 @@ sqs_leases_renew(QueueWorker *qw)
 			batch = MemoryContextAllocZero(qw->context, sizeof(LeaseBatch));
 			batch->qw = qw;
 			batch->sent_at = qw->now;
+			batch->sent_wall = qw->wall;
 			batch->visibility = Min(qw->visibility, left);
 		}
-		dlist_delete(&lease->renewal_node);
-		lease->renewal_node.next = lease->renewal_node.prev = NULL;
-		lease->renewing = true;
 		handles[batch->n] = lease->message->receipt_handle;
 		timeouts[batch->n] = batch->visibility;
 		batch->generations[batch->n] = lease->generation;

@@ -4,9 +4,10 @@
  *	  One process per enabled queue with a handler: polls SQS, holds the
  *	  leases, hands messages out, acknowledges.  It runs no code of users.
  *
- * An event loop over one latch and the AWS client's file descriptor.  No
- * transaction, snapshot or lock is held while it waits; transactions are
- * opened only to read the configuration, at start and after a change.
+ * An event loop over one latch and the AWS clients' file descriptor.  No
+ * transaction, snapshot or lock is held while it waits.  It opens transactions
+ * only to read the configuration, at start and after a change, and to write
+ * down what a handler that died with its message can no longer say.
  *
  * States (sqs_stats.state):
  *
@@ -18,17 +19,31 @@
  *	waiting for worker slot		no handler worker can be started: this process
  *					gives its own slot back, and its successor begins
  *					with a handler or leaves, too
- *	stopping		disabled, dropped, changed, blocked or shut down: no new
+ *	stopping		disabled, dropped, moved, blocked or shut down: no new
  *					receives; running handlers have shutdown_timeout, then
- *					they are cancelled; what is not done is made visible
+ *					they are canceled; what is not done is made visible
+ *
+ * An open poll is not abandoned without need: SQS may answer it anyway, and
+ * the message is then nobody's until its visibility timeout is over.  So a
+ * queue that is disabled, or moved to another place, stays "stopping" until
+ * its polls have ended: wait_time, or 10 s more if SQS does not answer.  What
+ * waits or arrives meanwhile is kept, with its lease renewed, because what is
+ * released would come by one of the polls; should the queue be enabled again,
+ * it is handled.  A shutdown of the server, and a DROP, have no time for that.
+ *
+ * New keys, or other options of the server that are not about the place, stop
+ * nothing: new calls are made with a new client, those that are open end with
+ * the one that began them.
  *
  * Polling widens and narrows: one receive is open while the queue is idle; a
  * full reply allows one more in parallel, up to what the handlers can take;
  * an empty one goes back to one, and is not followed by another within half a
  * second, should it not have waited.  Nothing SQS or the network do ends this
- * process: a failed poll is repeated after 0.5 s .. 60 s, for ever.
+ * process: a failed poll is repeated after 0.5 s .. 60 s, without end.  Nor
+ * does an error in here: each part of a turn has a boundary of its own, and
+ * the others go on.
  *
- * If it dies, its handlers see the channel detach and leave after their
+ * If it dies, its handlers see the channel abandoned and leave after their
  * current message; its leases run out; the messages come back, and those
  * that were committed are recognised by the inbox.
  *
@@ -40,7 +55,7 @@
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
-#include "storage/latch.h"
+#include "storage/lwlock.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
@@ -57,8 +72,11 @@
 #define IDLE_WAKE_MS			10000
 #define LOAD_RETRY_MIN_MS		1000
 #define LOAD_RETRY_MAX_MS		10000
+#define RELENT_MS				1000	/* between looks whether to stop still */
 #define STOP_HARD_MS			500 /* from cancel to SIGTERM */
-#define STOP_LAST_MS			1500	/* from cancel to leaving all the same */
+#define STOP_LAST_MS			1500	/* from cancel to leaving in any case */
+#define PART_RETRY_MIN_MS		100
+#define PART_RETRY_MAX_MS		1000	/* leases have to be renewed */
 
 TimestampTz
 sqs_ms_to_timestamp(QueueWorker *qw, int64 ms)
@@ -78,13 +96,35 @@ sqs_queue_error(QueueWorker *qw, SqsQueueState state, const char *text)
 				 errdetail("The queue's state is \"%s\".", sqs_queue_state_name(state))));
 }
 
-static void
-queue_is_well(QueueWorker *qw)
+void
+sqs_queue_is_well(QueueWorker *qw)
 {
 	sqs_stats_clear_error(qw->stats);
 	if (sqs_stats_set_state(qw->stats, SQS_QUEUE_POLLING))
 		ereport(LOG,
 				(errmsg("sqsbridge queue \"%s\" is polling", qw->config->name)));
+}
+
+/*
+ * In a PG_CATCH(): get over the error, whose message is copied to "text".
+ */
+void
+sqs_queue_catch(QueueWorker *qw, char *text, size_t size)
+{
+	ErrorData  *edata;
+
+	MemoryContextSwitchTo(qw->context);
+	edata = CopyErrorData();
+	strlcpy(text, edata->message, size);
+	FreeErrorData(edata);
+	HOLD_INTERRUPTS();
+	LWLockReleaseAll();
+	AbortOutOfAnyTransaction();
+	FlushErrorState();
+	QueryCancelPending = false;
+	RESUME_INTERRUPTS();
+	MemoryContextSwitchTo(qw->context);
+	sqs_own_resources();
 }
 
 /* ---- configuration ---- */
@@ -101,30 +141,56 @@ typedef enum ConfigLoad
  * broken.  That must not end a process that has messages in hand.
  */
 static void
-config_unreadable(QueueWorker *qw, MemoryContext fresh)
+config_unreadable(QueueWorker *qw, const char *why)
 {
-	ErrorData  *edata;
-
-	MemoryContextSwitchTo(fresh);
-	edata = CopyErrorData();
-	HOLD_INTERRUPTS();
-	AbortOutOfAnyTransaction();
-	FlushErrorState();
-	RESUME_INTERRUPTS();
-	MemoryContextSwitchTo(qw->context);
-	sqs_own_resources();
-
 	if (qw->load_failures++ == 0)
 		ereport(LOG,
 				(errmsg("sqsbridge queue \"%s\" cannot read its configuration and goes on with the one it has: %s",
-						qw->config->name, edata->message)));
+						qw->config->name, why)));
 	qw->next_load = qw->now + sqs_backoff_ms(qw->load_failures, LOAD_RETRY_MIN_MS, LOAD_RETRY_MAX_MS);
-	MemoryContextDelete(fresh);
+}
+
+static bool
+same_text(const char *a, const char *b)
+{
+	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+/* Is it the same queue at AWS, and are its handlers the same role's? */
+static bool
+same_place(const SqsQueueConfig *a, const SqsQueueConfig *b)
+{
+	return a->owner == b->owner && same_text(a->queue_name, b->queue_name) &&
+		same_text(a->region, b->region) && same_text(a->endpoint, b->endpoint);
+}
+
+/*
+ * Have a client for this server and these keys; the one there was ends its
+ * open calls by itself.  False if none can be made of them.
+ */
+static bool
+renew_client(QueueWorker *qw, const SqsQueueConfig *config, const SqsKeys *keys,
+			 AwsError *error)
+{
+	uint64		made_from = sqs_connection_fingerprint(config, keys);
+	SqsSharedClient *shared;
+
+	if (qw->shared_client != NULL && qw->client_made_from == made_from)
+		return true;
+	shared = sqs_shared_client_acquire(config, keys, error);
+	if (shared == NULL)
+		return false;
+	if (qw->shared_client != NULL)
+		sqs_shared_client_release(qw->shared_client);
+	qw->shared_client = shared;
+	qw->client = shared->client;
+	qw->client_made_from = made_from;
+	return true;
 }
 
 /*
  * Read the queue's configuration.  This worker has to go if the queue is gone
- * or disabled, or talks to another place than before.
+ * or disabled, or is another place than before.
  */
 static ConfigLoad
 load_config(QueueWorker *qw)
@@ -135,7 +201,7 @@ load_config(QueueWorker *qw)
 	SqsQueueConfig *config;
 	SqsKeys		keys = {NULL, NULL, NULL};
 	AwsError	error;
-	uint64		place;
+	bool		have_client;
 	static MemoryContext current = NULL;
 	bool		first = qw->config == NULL;
 
@@ -151,53 +217,55 @@ load_config(QueueWorker *qw)
 	}
 	PG_CATCH();
 	{
+		char		why[SQS_ERROR_TEXT];
+
 		sqs_wipe_keys(&keys);
 		if (first)
 			PG_RE_THROW();		/* the supervisor tries again */
-		config_unreadable(qw, fresh);
+		sqs_queue_catch(qw, why, sizeof(why));
+		MemoryContextDelete(fresh);
+		config_unreadable(qw, why);
 		return CONFIG_UNREADABLE;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(qw->context);
 	config = loaded;
-	qw->load_failures = 0;
-	qw->next_load = 0;
 
 	if (config == NULL || !config->enabled || config->handler == NULL ||
-		config->problem != NULL)
+		config->problem != NULL ||
+		(!first && !same_place(config, qw->config)))
 	{
-		if (config != NULL && config->problem != NULL && qw->stats != NULL)
+		qw->has_problem = config != NULL && config->problem != NULL;
+		if (qw->has_problem)
 		{
 			sqs_stats_set_state(qw->stats, SQS_QUEUE_ERROR);
 			sqs_stats_error(qw->stats, config->problem);
 		}
 		sqs_wipe_keys(&keys);
 		MemoryContextDelete(fresh);
+		qw->load_failures = 0;
+		qw->next_load = 0;
 		return CONFIG_GONE;
 	}
 
-	place = sqs_fingerprint_text(sqs_connection_fingerprint(config, &keys),
-								 config->queue_name);
-	if (!first && (place != qw->keys_fingerprint || config->owner != qw->config->owner))
+	have_client = renew_client(qw, config, &keys, &error);
+	sqs_wipe_keys(&keys);
+	if (!have_client)
 	{
-		sqs_wipe_keys(&keys);
-		MemoryContextDelete(fresh);
-		return CONFIG_GONE;
-	}
-
-	if (first)
-	{
-		qw->keys_fingerprint = place;
-		if (!sqs_connect(&qw->connection, config, &keys, 0, &error))
+		if (first)
 		{
 			qw->config = config;
-			sqs_wipe_keys(&keys);
 			sqs_queue_error(qw, SQS_QUEUE_ERROR, error.message);
 			proc_exit(1);
 		}
-		qw->client = qw->connection.client;
+		MemoryContextDelete(fresh);
+		(void) sqs_stats_error(qw->stats, error.message);
+		config_unreadable(qw, error.message);
+		return CONFIG_UNREADABLE;
 	}
-	sqs_wipe_keys(&keys);
+	qw->load_failures = 0;
+	qw->next_load = 0;
+	qw->has_problem = false;
 
 	/* another function has another pace */
 	if (!first && strcmp(config->handler, qw->config->handler) != 0)
@@ -218,20 +286,24 @@ setup_failed(QueueWorker *qw, const char *action, const AwsError *error)
 {
 	char		text[SQS_ERROR_TEXT];
 	long		delay;
+	TimestampTz next_at;
 
 	snprintf(text, sizeof(text), "%s: %s: %s%s%s", action, error->code, error->message,
 			 error->request_id[0] ? " (request id " : "", error->request_id);
 	if (error->request_id[0])
 		strlcat(text, ")", sizeof(text));
 
+	sqs_count(qw->stats, SQS_POLL_FAILURES, 1);
+	if (qw->stopping)
+		return;
 	qw->poll_failures++;
 	qw->failed_at = qw->now;
-	sqs_count(qw->stats, SQS_POLL_FAILURES, 1);
 	delay = sqs_backoff_ms(qw->poll_failures, POLL_BACKOFF_MIN_MS, POLL_BACKOFF_MAX_MS);
 	qw->next_poll = qw->now + delay;
 	sqs_queue_error(qw, SQS_QUEUE_BACKING_OFF, text);
+	next_at = sqs_ms_to_timestamp(qw, qw->next_poll);
 	SpinLockAcquire(&qw->stats->mutex);
-	qw->stats->next_poll_at = sqs_ms_to_timestamp(qw, qw->next_poll);
+	qw->stats->next_poll_at = next_at;
 	SpinLockRelease(&qw->stats->mutex);
 }
 
@@ -242,6 +314,7 @@ url_done(SqsCall *call, void *arg)
 	const AwsError *error = sqs_call_error(call);
 
 	qw->setup_call = NULL;
+	sqs_count_call(call, qw->stats);
 	if (error != NULL)
 		setup_failed(qw, "GetQueueUrl", error);
 	else
@@ -260,6 +333,7 @@ attributes_done(SqsCall *call, void *arg)
 	int			own = -1;
 
 	qw->setup_call = NULL;
+	sqs_count_call(call, qw->stats);
 	if (error != NULL)
 	{
 		/* the right to receive does not include the right to look */
@@ -279,7 +353,7 @@ attributes_done(SqsCall *call, void *arg)
 		own = sqs_call_queue_attributes(call)->visibility_timeout;
 
 	/*
-	 * The lease is always asked for in so many words, so that its length is
+	 * The length of the lease is named in every receive, so that it is
 	 * known.  A queue with a timeout of 0 s lends nothing; it gets 1 s.
 	 */
 	if (qw->config->visibility_timeout > 0)
@@ -288,7 +362,7 @@ attributes_done(SqsCall *call, void *arg)
 		qw->visibility = own >= 0 ? Max(own, 1) : DEFAULT_VISIBILITY;
 	qw->attributes_known = true;
 	qw->poll_failures = 0;
-	queue_is_well(qw);
+	sqs_queue_is_well(qw);
 	sqs_call_free(call);
 }
 
@@ -328,18 +402,22 @@ receive_done(SqsCall *call, void *arg)
 	int			asked = poll->asked;
 	int			n;
 	Reply	   *reply;
+	TimestampTz received_at;
 
 	poll->call = NULL;
 	qw->npolls--;
 	qw->asked -= asked;
+	sqs_count_call(call, qw->stats);
 
 	if (error != NULL)
 	{
 		/*
 		 * Several polls that were open when the trouble began are one step
-		 * of the back-off, not one each.
+		 * of the back-off, not one each.  Nor does the end of a poll that was
+		 * made with other keys, or while this worker leaves, say anything.
 		 */
-		if (qw->poll_failures > 0 && poll->started_at <= qw->failed_at)
+		if (qw->stopping || poll->client != qw->client ||
+			(qw->poll_failures > 0 && poll->started_at <= qw->failed_at))
 			sqs_count(qw->stats, SQS_POLL_FAILURES, 1);
 		else
 			setup_failed(qw, "ReceiveMessage", error);
@@ -360,10 +438,11 @@ receive_done(SqsCall *call, void *arg)
 		qw->poll_failures = 0;
 		if (!qw->stopping && qw->paused_until <= qw->now &&
 			(qw->nhandlers > 0 || qw->start_failures == 0))
-			queue_is_well(qw);
+			sqs_queue_is_well(qw);
 	}
+	received_at = GetCurrentTimestamp();
 	SpinLockAcquire(&qw->stats->mutex);
-	qw->stats->last_receive_at = GetCurrentTimestamp();
+	qw->stats->last_receive_at = received_at;
 	SpinLockRelease(&qw->stats->mutex);
 
 	if (n == 0)
@@ -396,10 +475,7 @@ receive_done(SqsCall *call, void *arg)
 
 		if (lease == NULL)
 			break;				/* more than was asked for: left to time out */
-		if (qw->stopping)
-			sqs_lease_release(qw, lease, 0);
-		else
-			sqs_handout_accept(qw, lease);
+		sqs_handout_accept(qw, lease);
 	}
 	if (--reply->leases == 0)
 	{
@@ -416,8 +492,6 @@ start_polls(QueueWorker *qw)
 	int			want;
 	int			room;
 
-	if (qw->stopping)
-		return;
 	if (qw->now < qw->next_poll || qw->now < qw->paused_until)
 	{
 		sqs_wake_at(qw, Max(qw->next_poll, qw->paused_until));
@@ -449,6 +523,7 @@ start_polls(QueueWorker *qw)
 		if (poll == NULL)
 			break;
 		poll->asked = n;
+		poll->client = qw->client;
 		poll->visibility = qw->visibility;
 		poll->started_at = qw->now;
 		poll->call = sqs_start_receive(qw->client, qw->queue_url, n,
@@ -463,41 +538,92 @@ start_polls(QueueWorker *qw)
 
 /* ---- leaving ---- */
 
+/* Polls are not waited for any more.  What they bring is lost to us. */
 static void
-begin_stop(QueueWorker *qw)
+abandon_polls(QueueWorker *qw)
 {
-	qw->stopping = true;
-	qw->stop_at = qw->now + sqs_shutdown_timeout;
-	sqs_set_worker_state(SQS_WORKER_STOPPING);
-	if (!qw->no_slot)
-		sqs_stats_set_state(qw->stats, SQS_QUEUE_STOPPING);
-
-	/*
-	 * Polls end before anything is released: SQS would hand it to them.  A
-	 * message that is on its way in a reply just now is lost to us until its
-	 * visibility timeout is over; waiting out the polls would take 20 s.
-	 */
+	qw->hurry = true;
 	for (int i = 0; i < SQS_MAX_POLLS; i++)
 	{
 		if (qw->polls[i].call == NULL)
 			continue;
+		sqs_count_call(qw->polls[i].call, qw->stats);
 		sqs_call_abandon(qw->polls[i].call);
 		qw->polls[i].call = NULL;
 	}
 	qw->npolls = 0;
 	qw->asked = 0;
-	sqs_handout_stop(qw);
+}
+
+/*
+ * Receive nothing any more, give running handlers shutdown_timeout.  Polls end
+ * before anything is released, because SQS would hand it to them: by
+ * themselves, or at once if this is done in a hurry.
+ */
+static void
+begin_stop(QueueWorker *qw, bool hurry)
+{
+	if (!qw->stopping)
+	{
+		qw->stopping = true;
+		qw->stop_at = qw->now + sqs_shutdown_timeout;
+		sqs_set_worker_state(SQS_WORKER_STOPPING);
+		if (!qw->no_slot && !qw->has_problem)
+			sqs_stats_set_state(qw->stats, SQS_QUEUE_STOPPING);
+		sqs_handout_take_back(qw);
+	}
+	if (hurry && !qw->hurry)
+		abandon_polls(qw);
+}
+
+/* The queue was enabled again before all its polls had ended. */
+static void
+go_on(QueueWorker *qw)
+{
+	qw->stopping = false;
+	qw->canceled = false;
+	sqs_set_worker_state(SQS_WORKER_RUNNING);
+	if (qw->attributes_known && qw->poll_failures == 0)
+		sqs_queue_is_well(qw);
+	else
+		sqs_stats_set_state(qw->stats, qw->poll_failures > 0 ?
+							SQS_QUEUE_BACKING_OFF : SQS_QUEUE_STARTING);
 }
 
 /* One turn of leaving; true when there is nothing left to wait for. */
 static bool
 stop_turn(QueueWorker *qw)
 {
-	bool		busy = qw->handed > 0 || qw->nreleases > 0 || qw->ndeletes > 0 ||
-		qw->calls_open > 0;
+	bool		busy;
+
+	if (qw->now >= qw->stop_at && !qw->canceled)
+	{
+		qw->canceled = true;
+		sqs_handout_cancel(qw, false);
+	}
+	if (qw->now >= qw->stop_at + STOP_HARD_MS)
+		sqs_handout_cancel(qw, true);
+
+	if (qw->npolls > 0)
+	{
+		/* they have deadlines of their own */
+		if (qw->handed > 0)
+			sqs_wake_at(qw, qw->canceled ? qw->now + 100 : qw->stop_at);
+		return false;
+	}
+	if (!qw->letting_go)
+	{
+		qw->letting_go = true;
+		qw->last_at = Max(qw->stop_at, qw->now) + STOP_LAST_MS;
+		sqs_handout_release(qw);
+		sqs_wake_at(qw, qw->now);
+		return false;
+	}
+	if (qw->nwaiting > 0)
+		sqs_handout_release(qw);	/* put back since then */
 
 	/* a standby that stalls is not waited for: the inbox knows the message */
-	if (qw->handed == 0 && qw->ncommitted > 0)
+	if (qw->handed == 0)
 	{
 		dlist_mutable_iter iter;
 
@@ -507,27 +633,41 @@ stop_turn(QueueWorker *qw)
 			qw->ncommitted--;
 			sqs_lease_release(qw, dlist_container(Lease, node, iter.cur), 0);
 		}
-		busy = true;
 	}
-	if (!busy)
+	busy = qw->handed > 0 || qw->nreleases > 0 || qw->ndeletes > 0 ||
+		qw->calls_open > 0;
+	if (!busy || qw->now >= qw->last_at)
 		return true;
-
-	if (qw->now >= qw->stop_at && !qw->cancelled)
-	{
-		qw->cancelled = true;
-		sqs_handout_cancel(qw, false);
-	}
-	if (qw->now >= qw->stop_at + STOP_HARD_MS)
-		sqs_handout_cancel(qw, true);
-	if (qw->now >= qw->stop_at + STOP_LAST_MS)
-		return true;
-	sqs_wake_at(qw, qw->cancelled ? qw->now + 100 : qw->stop_at);
+	sqs_wake_at(qw, qw->canceled ? qw->now + 100 : qw->stop_at);
+	sqs_wake_at(qw, qw->last_at);
 	return false;
 }
 
 /* ---- the process ---- */
 
-/* The next worker for this queue need not wait: this one leaves as it should. */
+/*
+ * Settings of the database or of all roles that must not reach a process that
+ * is a superuser's and that others wait for.
+ */
+static void
+override_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"role", "none"},
+		{"search_path", "pg_catalog, pg_temp"},
+		{"synchronous_commit", "off"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_deferrable", "off"},
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_OVERRIDE);
+	if (SQS_HAS_TRANSACTION_TIMEOUT)
+		SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_OVERRIDE);
+}
+
+/* The next worker for this queue need not wait: nothing failed. */
 static void
 forget_start(SqsQueueStats *stats)
 {
@@ -535,39 +675,198 @@ forget_start(SqsQueueStats *stats)
 	stats->starts.next = 0;
 }
 
-void
-sqs_queue_worker_main(Datum arg)
+/* Take notice of reloads, of changes to the configuration and of stops. */
+static void
+look_around(QueueWorker *qw)
 {
-	QueueWorker *qw;
-	SqsDatabase *database;
-	uint32		wait_event;
-	uint64		change;
-	char	   *ca_file;
+	uint64		newest;
 
-	sqs_worker_attach(arg);
-	sqs_worker_signals();
-	BackgroundWorkerInitializeConnectionByOid(MySlot->dboid, InvalidOid, 0);
-	wait_event = sqs_wait_event_new("SqsbridgeQueueWorker");
-	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_OVERRIDE);
-	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_OVERRIDE);
-	sqs_own_resources();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+		qw->look_again = true;	/* the client was made with some of it */
+	}
 
-	database = sqs_database_get(MyDatabaseId);
-	if (database == NULL)
+	if (ShutdownRequestPending || qw->no_slot || sqs_database_is_blocked(MyDatabaseId))
+	{
+		begin_stop(qw, true);
+		return;
+	}
+	if (qw->letting_go)
+		return;
+	if (qw->now < qw->next_load)
+	{
+		sqs_wake_at(qw, qw->next_load);
+		return;
+	}
+
+	newest = pg_atomic_read_u64(&qw->database->change);
+	if (qw->stopping)
+	{
+		/* nobody says when a problem goes away */
+		if (qw->now >= qw->last_load + RELENT_MS)
+			qw->look_again = true;
+		else
+			sqs_wake_at(qw, qw->last_load + RELENT_MS);
+	}
+	if (newest != qw->change || qw->look_again || qw->load_failures > 0 ||
+		(qw->cannot_run > 0 && qw->paused_until > 0 && qw->now >= qw->paused_until))
+	{
+		ConfigLoad	load = load_config(qw);
+
+		qw->last_load = qw->now;
+		if (load == CONFIG_UNREADABLE)
+			return;
+		qw->change = newest;
+		qw->look_again = false;
+		qw->paused_until = 0;
+		if (load == CONFIG_GONE)
+			begin_stop(qw, false);
+		else if (qw->stopping && !qw->hurry)
+			go_on(qw);
+	}
+}
+
+static void
+call_clients(QueueWorker *qw)
+{
+	sqs_shared_clients_poll();
+}
+
+static void
+send_deletes(QueueWorker *qw)
+{
+	sqs_ack_deletes(qw, sqs_is_leaving(qw));
+}
+
+static void
+send_releases(QueueWorker *qw)
+{
+	sqs_leases_flush_releases(qw, sqs_is_leaving(qw));
+}
+
+/* What is received next, or first has to be known for that. */
+static void
+receive(QueueWorker *qw)
+{
+	if (qw->stopping)
+		return;
+	if (qw->starved)
+	{
+		if (sqs_handout_prepare(qw))
+		{
+			qw->starved = false;
+			sqs_set_worker_state(SQS_WORKER_RUNNING);
+			sqs_wake_at(qw, qw->now);
+		}
+	}
+	else if (!qw->attributes_known || qw->queue_url == NULL)
+		find_queue(qw);
+	else
+		start_polls(qw);
+
+	/* a long poll is shown as soon as it has been sent */
+	for (int i = 0; i < SQS_MAX_POLLS; i++)
+		if (qw->polls[i].call != NULL)
+			sqs_count_call(qw->polls[i].call, qw->stats);
+}
+
+/* A turn, in this order. */
+typedef struct Part
+{
+	void		(*run) (QueueWorker *qw);
+	const char *what;
+	int			failures;
+	int64		next;			/* failed: not before */
+} Part;
+
+static Part parts[] = {
+	{look_around, "looking for changes"},
+	{call_clients, "talking to SQS"},
+	{sqs_handout_collect, "collecting results"},
+	{sqs_handout_supervise, "supervising handlers"},
+	{sqs_ack_flush, "making results durable"},
+	{sqs_handout_dispatch, "handing messages out"},
+	{sqs_leases_renew, "renewing leases"},
+	{send_deletes, "deleting messages"},
+	{send_releases, "releasing messages"},
+	{receive, "receiving messages"},
+};
+
+/*
+ * Run a part of the turn.  When it fails, the process goes on: leases of
+ * messages in hand have to be renewed or released, whatever is wrong.
+ */
+static void
+run_part(QueueWorker *qw, Part *part)
+{
+	if (qw->now < part->next)
+	{
+		sqs_wake_at(qw, part->next);
+		return;
+	}
+	PG_TRY();
+	{
+		part->run(qw);
+		part->failures = 0;
+	}
+	PG_CATCH();
+	{
+		char		reason[SQS_ERROR_TEXT - 64];
+		char		text[SQS_ERROR_TEXT];
+
+		sqs_queue_catch(qw, reason, sizeof(reason));
+		part->failures++;
+		part->next = qw->now + sqs_backoff_ms(part->failures, PART_RETRY_MIN_MS, PART_RETRY_MAX_MS);
+		sqs_wake_at(qw, part->next);
+		snprintf(text, sizeof(text), "%s: %s", part->what, reason);
+		if (sqs_stats_error(qw->stats, text))
+			ereport(LOG,
+					(errmsg("sqsbridge queue \"%s\": %s", qw->config->name, text)));
+	}
+	PG_END_TRY();
+}
+
+/* The table of leases is shown in shared memory, of which there may be none. */
+static void
+make_leases(QueueWorker *qw)
+{
+	PG_TRY();
+	{
+		sqs_leases_init(qw);
+	}
+	PG_CATCH();
+	{
+		char		reason[SQS_ERROR_TEXT - 64];
+		char		text[SQS_ERROR_TEXT];
+
+		sqs_queue_catch(qw, reason, sizeof(reason));
+		snprintf(text, sizeof(text), "the queue worker could not start: %s", reason);
+		sqs_queue_error(qw, SQS_QUEUE_ERROR, text);
 		proc_exit(1);
+	}
+	PG_END_TRY();
+}
 
-	the_worker = qw = MemoryContextAllocZero(TopMemoryContext, sizeof(QueueWorker));
+static QueueWorker *
+begin_work(void)
+{
+	QueueWorker *qw = MemoryContextAllocZero(TopMemoryContext, sizeof(QueueWorker));
+
 	qw->context = AllocSetContextCreate(TopMemoryContext, "sqsbridge queue worker",
 										ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(qw->context);
 	qw->width = 1;
 	qw->visibility = DEFAULT_VISIBILITY;
 	qw->now = sqs_now_ms();
+	qw->wall = sqs_wall_ms();
+	qw->database = sqs_database_get(MyDatabaseId);
 	qw->stats = sqs_stats_get(MyDatabaseId, MySlot->queue_id);
-	if (qw->stats == NULL)
+	if (qw->database == NULL || qw->stats == NULL)
 		proc_exit(1);
 
-	change = pg_atomic_read_u64(&database->change);
+	qw->change = pg_atomic_read_u64(&qw->database->change);
 	if (load_config(qw) == CONFIG_GONE)
 		proc_exit(0);
 	/* from now on there are leases to renew meanwhile */
@@ -575,101 +874,65 @@ sqs_queue_worker_main(Datum arg)
 	SpinLockAcquire(&qw->stats->mutex);
 	qw->stats->owner = qw->config->owner;
 	SpinLockRelease(&qw->stats->mutex);
-	sqs_leases_init(qw);
+	make_leases(qw);
 	sqs_handout_init(qw);
-	ca_file = pstrdup(sqs_ca_file);
 	/* "starting" until it has a handler, if it has been out of slots */
 	qw->starved = qw->stats->state == SQS_QUEUE_NO_WORKER_SLOT;
 	if (!qw->starved)
 		sqs_set_worker_state(SQS_WORKER_RUNNING);
+	return qw;
+}
+
+/*
+ * Wait for something to do.  A wait that takes much longer than it may, by
+ * either clock, says that this process stood still.
+ */
+static void
+wait_for_something(QueueWorker *qw, uint32 wait_event)
+{
+	int64		now = sqs_now_ms();
+	int64		wall = sqs_wall_ms();
+	long		timeout = (long) Max(qw->wake_at - now, 0);
+	int64		took;
+
+	sqs_shared_clients_wait(timeout, wait_event);
+	took = Max(sqs_now_ms() - now, sqs_wall_ms() - wall);
+	qw->overslept = Max(took - timeout, 0);
+}
+
+void
+sqs_queue_worker_main(Datum arg)
+{
+	QueueWorker *qw;
+	uint32		wait_event;
+
+	sqs_worker_attach(arg);
+	sqs_worker_signals();
+	BackgroundWorkerInitializeConnectionByOid(MySlot->dboid, InvalidOid, 0);
+	wait_event = sqs_wait_event_new("SqsbridgeQueueWorker");
+	override_settings();
+	sqs_own_resources();
+	the_worker = qw = begin_work();
 
 	for (;;)
 	{
-		long		timeout;
-		long		client_timeout;
-		int			rc;
-
+		/* there is nothing that a user could cancel in here */
+		QueryCancelPending = false;
 		CHECK_FOR_INTERRUPTS();
 		qw->now = sqs_now_ms();
+		qw->wall = sqs_wall_ms();
 		qw->wake_at = qw->now + IDLE_WAKE_MS;
 
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-			/* the client was made with it: the next worker makes another */
-			if (strcmp(ca_file, sqs_ca_file) != 0 && !qw->stopping)
-				begin_stop(qw);
-		}
-		if (!qw->stopping)
-		{
-			uint64		newest = pg_atomic_read_u64(&database->change);
-			bool		look_again = qw->cannot_run > 0 && qw->paused_until > 0 &&
-				qw->now >= qw->paused_until;
+		for (int i = 0; i < lengthof(parts); i++)
+			run_part(qw, &parts[i]);
+		if (qw->stopping && stop_turn(qw))
+			break;
 
-			if (ShutdownRequestPending || qw->no_slot || sqs_database_is_blocked(MyDatabaseId))
-				begin_stop(qw);
-			else if (qw->now < qw->next_load)
-				sqs_wake_at(qw, qw->next_load);
-			else if (newest != change || look_again || qw->load_failures > 0)
-			{
-				ConfigLoad	load = load_config(qw);
-
-				if (load != CONFIG_UNREADABLE)
-				{
-					change = newest;
-					qw->paused_until = 0;
-				}
-				if (load == CONFIG_GONE)
-					begin_stop(qw);
-			}
-		}
-
-		sqs_client_poll(qw->client);
-		sqs_handout_collect(qw);
-		sqs_handout_supervise(qw);
-		sqs_ack_flush(qw);
-		sqs_handout_dispatch(qw);
-		sqs_leases_renew(qw);
-		sqs_ack_deletes(qw, qw->stopping);
-		sqs_leases_flush_releases(qw, qw->stopping);
-
-		if (qw->stopping)
-		{
-			if (stop_turn(qw))
-				break;
-		}
-		else if (qw->starved)
-		{
-			if (sqs_handout_prepare(qw))
-			{
-				qw->starved = false;
-				sqs_set_worker_state(SQS_WORKER_RUNNING);
-				sqs_wake_at(qw, qw->now);
-			}
-		}
-		else if (!qw->attributes_known || qw->queue_url == NULL)
-			find_queue(qw);
-		else
-			start_polls(qw);
-
-		sqs_count_calls(&qw->connection, qw->stats);
-
-		timeout = (long) Max(qw->wake_at - sqs_now_ms(), 0);
-		client_timeout = sqs_client_timeout(qw->client);
-		if (client_timeout >= 0)
-			timeout = Min(timeout, client_timeout);
-
-		rc = WaitLatchOrSocket(MyLatch,
-							   WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-							   sqs_client_fd(qw->client), timeout, wait_event);
-		if (rc & WL_LATCH_SET)
-			ResetLatch(MyLatch);
+		wait_for_something(qw, wait_event);
 	}
 
-	sqs_count_calls(&qw->connection, qw->stats);
 	sqs_handout_end(qw);
-	sqs_disconnect(&qw->connection);
+	sqs_shared_client_release(qw->shared_client);
 	pg_atomic_write_u32(&qw->stats->in_flight, 0);
 	if (!qw->no_slot)
 		forget_start(qw->stats);

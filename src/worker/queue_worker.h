@@ -8,16 +8,28 @@
  *		handout.c	handler workers, message groups, who gets what next
  *		ack.c		durability, then deletion
  *
- * A lease goes through these states; each has one owner of the memory and
- * one list it is in:
+ * A lease goes through these states:
  *
- *		WAITING -> HANDED -> COMMITTED -> DELETING -> free
- *		   |          |                                ^
- *		   +----------+--------> RELEASING ------------+
+ *		WAITING	  in a list of waiting leases: the queue's, its group's, or
+ *				  the tail of a group that failed
+ *		HANDED	  in the place of its seq in Handler.by_seq
+ *		COMMITTED in QueueWorker.committed
+ *		DELETING  in QueueWorker.deletes, or in the batch of an open call
+ *		RELEASING in QueueWorker.releases, or in the batch of an open call
  *
- * It is renewed while WAITING, HANDED or COMMITTED.  The body and everything
- * else about the message stay in the reply they came in, which is freed with
- * the last of its leases.
+ *		WAITING <-> HANDED -> COMMITTED -> DELETING -> free
+ *		   |          |           |                     ^
+ *		   +----------+-----------+---> RELEASING ------+
+ *
+ * A lease that was lost, or is left to run out, is freed from any of them.  It
+ * is renewed while WAITING, HANDED or COMMITTED.  The body and everything else
+ * about the message stay in the reply they came in, which is freed with the
+ * last of its leases.
+ *
+ * Errors.  Each part of a turn has an error boundary of its own (queue.c), so
+ * that one that fails is tried again while the others go on renewing and
+ * releasing.  Hence a rule for all four files: what may raise an error
+ * (allocations, the start of a call) comes before the lists are changed.
  *
  *-------------------------------------------------------------------------
  */
@@ -70,8 +82,8 @@ typedef struct Lease
 	uint64		order;			/* of receipt */
 	int64		received_at;	/* ms, monotonic */
 	int64		until;			/* the lease ends */
+	SqsLeaseEnd fence;			/* no commit from then on */
 	int64		renew_at;
-	bool		renewing;		/* a renewal is under way */
 	struct Handler *handler;	/* HANDED */
 	uint64		seq;			/* HANDED */
 	struct MessageGroup *group;		/* FIFO */
@@ -129,8 +141,9 @@ typedef struct Handler
 	bool		giving_back;	/* its slot, after its message */
 	int64		idle_since;
 	int64		term_seen_at;	/* its first SIGTERM came; 0: none */
-	uint64		cancelled_seq;	/* whose lease was lost as it ran; 0: none */
-	int64		cancelled_at;
+	uint64		canceled_seq;	/* whose lease was lost as it ran; 0: none */
+	int64		canceled_at;
+	uint64		overdue_seq;	/* that it should have been done with; 0: none */
 	bool		sending;		/* a frame is half sent */
 	StringInfoData frame;
 	shm_mq_iovec iov[2];
@@ -139,6 +152,7 @@ typedef struct Handler
 typedef struct Poll
 {
 	SqsCall    *call;			/* NULL: free */
+	SqsClient  *client;			/* that makes it */
 	int			asked;
 	int			visibility;		/* s: the lease it asked for */
 	int64		started_at;		/* ms */
@@ -148,19 +162,26 @@ typedef struct QueueWorker
 {
 	MemoryContext context;
 	SqsQueueConfig *config;
-	uint64		keys_fingerprint;
+	SqsDatabase *database;
 	SqsQueueStats *stats;
-	SqsConnection connection;
-	SqsClient  *client;			/* connection.client */
+	SqsSharedClient *shared_client;
+	SqsClient  *client;			/* the same; for new calls */
+	uint64		client_made_from;	/* fingerprint of server, keys, settings */
 	char	   *queue_url;
 	int			visibility;		/* s: lease asked for */
 	bool		attributes_known;
 	SqsCall    *setup_call;
 
-	int64		now;			/* ms, monotonic, of this turn */
+	int64		now;			/* sqs_now_ms() of this turn */
+	int64		wall;			/* sqs_wall_ms() of this turn */
+	int64		overslept;		/* ms by which the last wait was too long */
 	int64		wake_at;		/* earliest thing to do by time */
 
 	/* reading the configuration again */
+	uint64		change;			/* SqsDatabase.change that it is of */
+	bool		look_again;		/* whatever that says */
+	int64		last_load;
+	bool		has_problem;	/* of the configuration's, as it was read last */
 	int			load_failures;
 	int64		next_load;
 
@@ -210,6 +231,7 @@ typedef struct QueueWorker
 	int64		next_start;
 	int64		last_alive_check;
 	int64		last_share_check;
+	uint64		exits;			/* SqsDatabase.exits then */
 	bool		starved;		/* out of slots before: first a handler */
 	bool		no_slot;		/* gives its own slot back for want of another */
 
@@ -217,10 +239,13 @@ typedef struct QueueWorker
 	int			cannot_run;		/* times in a row */
 	int64		paused_until;
 
-	/* leaving */
+	/* leaving; see begin_stop() */
 	bool		stopping;
-	int64		stop_at;		/* handlers are cancelled then */
-	bool		cancelled;
+	bool		hurry;			/* open polls were abandoned */
+	bool		letting_go;		/* what waits has been released */
+	int64		stop_at;		/* handlers are canceled then */
+	int64		last_at;		/* nothing is waited for from then on */
+	bool		canceled;
 } QueueWorker;
 
 extern TimestampTz sqs_ms_to_timestamp(QueueWorker *qw, int64 ms);
@@ -230,6 +255,16 @@ sqs_wake_at(QueueWorker *qw, int64 at)
 {
 	if (at < qw->wake_at)
 		qw->wake_at = at;
+}
+
+/*
+ * Is the end of this process near?  While its polls are still open there is
+ * time to try things again.
+ */
+static inline bool
+sqs_is_leaving(const QueueWorker *qw)
+{
+	return qw->stopping && qw->npolls == 0;
 }
 
 /* lease.c */
@@ -250,6 +285,7 @@ typedef struct LeaseBatch
 	QueueWorker *qw;
 	int			n;
 	int64		sent_at;
+	int64		sent_wall;
 	int			visibility;
 	Lease	   *leases[SQS_MAX_BATCH];
 	uint32		generations[SQS_MAX_BATCH];
@@ -263,7 +299,9 @@ extern bool sqs_handout_prepare(QueueWorker *qw);
 extern void sqs_handout_dispatch(QueueWorker *qw);
 extern void sqs_handout_supervise(QueueWorker *qw);
 extern void sqs_handout_lease_lost(QueueWorker *qw, Lease *lease);
-extern void sqs_handout_stop(QueueWorker *qw);
+extern void sqs_handout_lease_renewed(QueueWorker *qw, Lease *lease);
+extern void sqs_handout_take_back(QueueWorker *qw);
+extern void sqs_handout_release(QueueWorker *qw);
 extern void sqs_handout_cancel(QueueWorker *qw, bool hard);
 extern void sqs_handout_end(QueueWorker *qw);
 extern int	sqs_handout_capacity(QueueWorker *qw);
@@ -275,5 +313,7 @@ extern void sqs_ack_deletes(QueueWorker *qw, bool all);
 
 /* queue.c */
 extern void sqs_queue_error(QueueWorker *qw, SqsQueueState state, const char *text);
+extern void sqs_queue_is_well(QueueWorker *qw);
+extern void sqs_queue_catch(QueueWorker *qw, char *text, size_t size);
 
 #endif							/* SQSBRIDGE_QUEUE_WORKER_H */

@@ -12,11 +12,12 @@
  */
 #include "postgres.h"
 
+#include <time.h>
+
 #include "access/xact.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "portability/instr_time.h"
 #include "postmaster/interrupt.h"
 #include "replication/syncrep.h"
 #include "replication/walsender.h"
@@ -277,13 +278,29 @@ sqs_standbys_flushed(void)
 	return lsn;
 }
 
+static int64
+clock_ms(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return (int64) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 int64
 sqs_now_ms(void)
 {
-	instr_time	now;
+#ifdef CLOCK_BOOTTIME
+	return clock_ms(CLOCK_BOOTTIME);
+#else
+	return clock_ms(CLOCK_MONOTONIC);
+#endif
+}
 
-	INSTR_TIME_SET_CURRENT(now);
-	return (int64) (INSTR_TIME_GET_MICROSEC(now) / 1000);
+int64
+sqs_wall_ms(void)
+{
+	return clock_ms(CLOCK_REALTIME);
 }
 
 long

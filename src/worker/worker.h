@@ -97,8 +97,13 @@ extern void sqs_own_resources(void);
 extern bool sqs_has_sync_standbys(void);
 extern XLogRecPtr sqs_standbys_flushed(void);
 
-/* Monotonic clock, ms. */
+/*
+ * Two clocks, ms.  The first never goes back, and goes on while the machine
+ * is suspended; the second is the time of day, which is what a paused virtual
+ * machine sets right when it goes on.
+ */
 extern int64 sqs_now_ms(void);
+extern int64 sqs_wall_ms(void);
 
 /*
  * A worker is about to be launched: the next start is put off as if this one
