@@ -107,6 +107,12 @@ CREATE SERVER sqs_private FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'us-eas
 GRANT USAGE ON FOREIGN SERVER sqs_other, sqs_nowhere, "Sqs Proxy", sqs_regional TO regress_sqs_app;
 SET ROLE regress_sqs_app;
 SELECT sqs_register_queue('q', 'sqs_other', enabled => false);
+-- a URL of another region leads elsewhere than it says
+SELECT sqs_register_queue('elsewhere', 'sqs_regional', queue_name => 'https://sqs.us-east-1.amazonaws.com/123456789012/elsewhere', enabled => false);
+BEGIN;
+SELECT sqs_register_queue('here', 'sqs_regional', queue_name => 'https://sqs.eu-west-1.amazonaws.com/123456789012/here', enabled => false);
+SELECT sqs_alter_queue('here', queue_name => 'https://us-east-1.queue.amazonaws.com/123456789012/here');
+ROLLBACK;
 SELECT sqs_register_queue('q', 'sqs_nowhere', enabled => false);
 SELECT sqs_register_queue('q', 'Sqs Proxy', enabled => false);
 SELECT sqs_register_queue('q', 'sqs_private', enabled => false);

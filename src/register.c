@@ -327,6 +327,47 @@ check_server(const char *name, Oid owner, SqsServerOptions *options)
 	return server;
 }
 
+/*
+ * The region that requests of the server go to, if it is known: an endpoint of
+ * one's own tells none.
+ */
+static bool
+region_of_server(const SqsServerOptions *options, char *buf, size_t size)
+{
+	AwsUrl		url;
+	const char *why;
+
+	if (options->endpoint != NULL)
+		return aws_url_parse(options->endpoint, &url, &why) &&
+			aws_region_of_host(url.host, buf, size);
+	if (options->region == NULL)
+		return false;
+	strlcpy(buf, options->region, size);
+	return true;
+}
+
+/*
+ * A queue's URL does not decide where requests go, the server does.  One that
+ * names another region would lead to a queue that is not there, or to another
+ * of the same name.
+ */
+static void
+check_url_region(const char *value, const SqsServerOptions *options)
+{
+	AwsUrl		url;
+	const char *why;
+	char		server_region[64];
+	char		url_region[64];
+
+	if (aws_url_parse(value, &url, &why) &&
+		aws_region_of_host(url.host, url_region, sizeof(url_region)) &&
+		region_of_server(options, server_region, sizeof(server_region)) &&
+		strcmp(url_region, server_region) != 0)
+		refuse_value(OPT_QUEUE_NAME, quoted(value),
+					 psprintf("names a queue in region %s, but its server is in %s",
+							  url_region, server_region));
+}
+
 /* The name or the URL of a queue at AWS. */
 static void
 check_queue_name(const char *value, const SqsServerOptions *options)
@@ -346,6 +387,8 @@ check_queue_name(const char *value, const SqsServerOptions *options)
 					 errhidestmt(true)));
 		refuse_value(OPT_QUEUE_NAME, quoted(value), why);
 	}
+	if (is_url)
+		check_url_region(value, options);
 }
 
 /* What a queue with a handler asks of the role that it runs as. */
