@@ -41,6 +41,7 @@
 #define DELETE_RETRY_MS		500
 #define DELETE_RETRY_MAX_MS	10000
 
+/* A message is handled, if its WAL up to lsn is durable. */
 void
 sqs_ack_committed(QueueWorker *qw, Lease *lease, XLogRecPtr lsn)
 {
@@ -54,6 +55,10 @@ sqs_ack_committed(QueueWorker *qw, Lease *lease, XLogRecPtr lsn)
 	qw->ncommitted++;
 }
 
+/*
+ * Make what is committed durable, if it is time to, and queue for deletion
+ * what the standbys have, too.
+ */
 void
 sqs_ack_flush(QueueWorker *qw)
 {
@@ -101,6 +106,10 @@ sqs_ack_flush(QueueWorker *qw)
 		sqs_wake_at(qw, qw->now + STANDBY_TICK_MS);
 }
 
+/*
+ * A DeleteMessageBatch has ended.  Entries that failed are tried again while
+ * their leases live; everything else leaves the table.
+ */
 static void
 delete_done(SqsCall *call, void *arg)
 {

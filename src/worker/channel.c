@@ -61,6 +61,7 @@ create_segment(Size size)
 	return segment;
 }
 
+/* Memory comes from TopMemoryContext; see channel.h. */
 SqsChannel *
 sqs_channel_create(int32 queue_id, const char *queue_name)
 {
@@ -165,6 +166,7 @@ optional_len(SqsSlice slice)
 	return slice.data == NULL ? -1 : (int32) slice.len;
 }
 
+/* Replaces what is in buf.  The layout is SqsFrame's, see channel.h. */
 void
 sqs_frame_encode(StringInfo buf, uint64 seq, uint32 chain, uint32 flags,
 				 int handler_timeout, const char *handler,
@@ -267,6 +269,7 @@ take_slice(Cursor *cursor, int64 len)
 	return slice;
 }
 
+/* An ERROR if the frame does not hold what its header says. */
 void
 sqs_frame_decode(const char *data, Size len, SqsDelivery *delivery)
 {

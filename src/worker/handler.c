@@ -789,6 +789,7 @@ take_message(uint64 seq)
 	return mine;
 }
 
+/* A message has come: run it, unless it was taken back, and report. */
 static void
 handle_frame(const char *data, Size len)
 {
@@ -865,6 +866,7 @@ handle_frame(const char *data, Size len)
 	MemoryContextReset(message_context);
 }
 
+/* Entry point of the process. */
 void
 sqs_handler_worker_main(Datum arg)
 {

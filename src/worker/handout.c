@@ -479,6 +479,7 @@ apply_result(QueueWorker *qw, Lease *lease, const SqsResult *result)
 		group_settle(qw, group);
 }
 
+/* Take the handlers' results off their rings, and notice those that are ready. */
 void
 sqs_handout_collect(QueueWorker *qw)
 {
@@ -729,6 +730,10 @@ sqs_handout_prepare(QueueWorker *qw)
 	return false;
 }
 
+/*
+ * Hand out what waits, to the handlers there are; start another if that is
+ * not enough.
+ */
 void
 sqs_handout_dispatch(QueueWorker *qw)
 {

@@ -271,6 +271,7 @@ note_outcome(QueueWorker *qw, SqsCall *call)
 				(errmsg("sqsbridge queue \"%s\": %s", qw->config->name, text)));
 }
 
+/* Whatever became of it, these messages are ours no longer. */
 static void
 release_done(SqsCall *call, void *arg)
 {
@@ -358,6 +359,7 @@ sqs_leases_flush_releases(QueueWorker *qw, bool all)
 	pfree(sorted);
 }
 
+/* A renewal has ended: the lease is longer, lost, or to be renewed soon. */
 static void
 renew_done(SqsCall *call, void *arg)
 {

@@ -325,6 +325,7 @@ url_done(SqsCall *call, void *arg)
 	sqs_call_free(call);
 }
 
+/* The queue's own visibility timeout is known, or will not be told: poll. */
 static void
 attributes_done(SqsCall *call, void *arg)
 {
@@ -393,6 +394,10 @@ find_queue(QueueWorker *qw)
 /* The one there is in this process: receives know only their poll. */
 static QueueWorker *the_worker = NULL;
 
+/*
+ * A poll has ended.  What it brought goes into the table of leases, which own
+ * the reply from then on; a failure begins or goes on with a back-off.
+ */
 static void
 receive_done(SqsCall *call, void *arg)
 {
@@ -849,6 +854,7 @@ make_leases(QueueWorker *qw)
 	PG_END_TRY();
 }
 
+/* Leaves the process if there is nothing to do for it. */
 static QueueWorker *
 begin_work(void)
 {
@@ -900,6 +906,7 @@ wait_for_something(QueueWorker *qw, uint32 wait_event)
 	qw->overslept = Max(took - timeout, 0);
 }
 
+/* Entry point of the process: set up, turn after turn, leave. */
 void
 sqs_queue_worker_main(Datum arg)
 {
