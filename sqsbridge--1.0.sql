@@ -501,7 +501,7 @@ COMMENT ON INDEX sqsbridge_internal.inbox_stamp_idx IS
 COMMENT ON COLUMN sqsbridge_internal.inbox.queue_id IS
 'queue, as in queues; rows of a queue that was unregistered are cleared in time too';
 COMMENT ON COLUMN sqsbridge_internal.inbox.message_key IS
-'what identifies the message: SQS''s id; for one that came from an outbox, the outbox''s id and a digest of what the message says';
+'what identifies the message: SQS''s id; for one that came from an outbox, the outbox''s id and a digest of what the message says and of who sent it';
 COMMENT ON COLUMN sqsbridge_internal.inbox.stamp IS
 'when the message was handed out, in an order that no clock can turn back';
 COMMENT ON TABLE sqsbridge_internal.inbox_marks IS

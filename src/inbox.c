@@ -36,7 +36,7 @@ sqs_inbox_lock(void)
 }
 
 bool
-sqs_inbox_insert(int32 queue_id, SqsSlice message_key)
+sqs_inbox_insert(int32 queue_id, const char *message_key)
 {
 	SqsWriter  *writer = sqs_writer_open(SQS_TABLE_INBOX);
 	Datum		values[INBOX_NATTS];
@@ -44,8 +44,7 @@ sqs_inbox_insert(int32 queue_id, SqsSlice message_key)
 	bool		inserted;
 
 	values[INBOX_QUEUE_ID] = Int32GetDatum(queue_id);
-	values[INBOX_MESSAGE_KEY] =
-		PointerGetDatum(cstring_to_text_with_len(message_key.data, message_key.len));
+	values[INBOX_MESSAGE_KEY] = CStringGetTextDatum(message_key);
 	values[INBOX_STAMP] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
 
 	/* only the table's own key says that a message is a duplicate */

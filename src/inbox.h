@@ -23,7 +23,7 @@ extern void sqs_inbox_lock(void);
  * a transaction that is just doing the same.  False, and nothing is recorded,
  * if the message has been handled before.
  */
-extern bool sqs_inbox_insert(int32 queue_id, SqsSlice message_key);
+extern bool sqs_inbox_insert(int32 queue_id, const char *message_key);
 
 /* Record a failed attempt in the current transaction. */
 extern void sqs_failure_insert(int32 queue_id, const char *queue, Oid owner,

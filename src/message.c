@@ -15,14 +15,15 @@
  */
 #include "postgres.h"
 
-#include <ctype.h>
-
 #include "access/htup_details.h"
 #include "common/base64.h"
+#include "common/cryptohash.h"
+#include "common/sha2.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
+#include "port/pg_bswap.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
@@ -149,7 +150,8 @@ outbox_id(const SqsReceivedMessage *message)
 			bool		dash = j == 8 || j == 13 || j == 18 || j == 23;
 
 			if (dash ? attribute->value.data[j] != '-' :
-				!isxdigit((unsigned char) attribute->value.data[j]))
+				strchr("0123456789abcdefABCDEF", attribute->value.data[j]) == NULL ||
+				attribute->value.data[j] == '\0')
 				return NULL;
 		}
 		return attribute;
@@ -157,12 +159,183 @@ outbox_id(const SqsReceivedMessage *message)
 	return NULL;
 }
 
-SqsSlice
+/* ---- identity ---- */
+
+static void
+hash_failed(pg_cryptohash_ctx *hash)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INTERNAL_ERROR),
+			 errmsg("could not compute SHA-256: %s", pg_cryptohash_error(hash))));
+}
+
+static pg_cryptohash_ctx *
+hash_begin(void)
+{
+	pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA256);
+
+	if (hash == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory")));
+	if (pg_cryptohash_init(hash) < 0)
+		hash_failed(hash);
+	return hash;
+}
+
+static void
+hash_bytes(pg_cryptohash_ctx *hash, const void *data, size_t len)
+{
+	if (len > 0 && pg_cryptohash_update(hash, data, len) < 0)
+		hash_failed(hash);
+}
+
+/* With its length before it, so that what follows cannot pass for a part. */
+static void
+hash_slice(pg_cryptohash_ctx *hash, SqsSlice slice)
+{
+	uint64		len = pg_hton64((uint64) slice.len);
+
+	hash_bytes(hash, &len, sizeof(len));
+	hash_bytes(hash, slice.data, slice.len);
+}
+
+/* Appends it in hexadecimal digits, and frees the hash. */
+static void
+hash_end(pg_cryptohash_ctx *hash, StringInfo buf)
+{
+	uint8		digest[PG_SHA256_DIGEST_LENGTH];
+
+	if (pg_cryptohash_final(hash, digest, sizeof(digest)) < 0)
+		hash_failed(hash);
+	pg_cryptohash_free(hash);
+	enlargeStringInfo(buf, 2 * sizeof(digest));
+	buf->len += hex_encode((const char *) digest, sizeof(digest), buf->data + buf->len);
+	buf->data[buf->len] = '\0';
+}
+
+static int
+compare_slices(SqsSlice a, SqsSlice b)
+{
+	size_t		len = Min(a.len, b.len);
+	int			cmp = len > 0 ? memcmp(a.data, b.data, len) : 0;
+
+	if (cmp != 0)
+		return cmp;
+	return a.len < b.len ? -1 : a.len > b.len;
+}
+
+static int
+compare_attributes(const void *a, const void *b)
+{
+	const SqsAttribute *left = *(const SqsAttribute *const *) a;
+	const SqsAttribute *right = *(const SqsAttribute *const *) b;
+	int			cmp = compare_slices(left->name, right->name);
+
+	if (cmp == 0)
+		cmp = compare_slices(left->data_type, right->data_type);
+	return cmp != 0 ? cmp : compare_slices(left->value, right->value);
+}
+
+/*
+ * The AWS principal that sent the message, as SQS says: the part before the
+ * colon is the user's or role's, the rest a session's.
+ */
+static SqsSlice
+sender_of(const SqsReceivedMessage *message)
+{
+	SqsSlice	sender = {NULL, 0};
+
+	for (int i = 0; i < message->nsystem; i++)
+	{
+		const char *colon;
+
+		if (!slice_is(message->system[i].name, "SenderId"))
+			continue;
+		sender = message->system[i].value;
+		colon = sender.len > 0 ? memchr(sender.data, ':', sender.len) : NULL;
+		if (colon != NULL)
+			sender.len = colon - sender.data;
+		break;
+	}
+	return sender;
+}
+
+/* A digest of all that the message says, and of who says so. */
+static void
+append_digest(StringInfo buf, const SqsReceivedMessage *message, const SqsAttribute *id)
+{
+	const SqsAttribute *sorted[SQS_PARSE_MAX_ATTRIBUTES];
+	int			n = 0;
+	uint64		count;
+	pg_cryptohash_ctx *hash = hash_begin();
+
+	for (int i = 0; i < message->nattributes; i++)
+	{
+		if (&message->attributes[i] != id)
+			sorted[n++] = &message->attributes[i];
+	}
+	qsort(sorted, n, sizeof(sorted[0]), compare_attributes);
+
+	hash_slice(hash, sender_of(message));
+	hash_slice(hash, message->group_id);
+	count = pg_hton64((uint64) n);
+	hash_bytes(hash, &count, sizeof(count));
+	for (int i = 0; i < n; i++)
+	{
+		hash_slice(hash, sorted[i]->name);
+		hash_slice(hash, sorted[i]->data_type);
+		hash_slice(hash, sorted[i]->value);
+	}
+	hash_slice(hash, message->body);
+	hash_end(hash, buf);
+}
+
+/*
+ * Anybody who may send to the queue can write any attribute.  So the outbox's
+ * id alone must not make a message pass for another, or who has seen one could
+ * have the next ones dropped; and who forwards messages with all their
+ * attributes would lose them.  Only a message that says the same and comes
+ * from the same principal is a copy, and there handling one of them is right.
+ *
+ * The three kinds of keys cannot meet: a plain id has no colon.
+ */
+char *
 sqs_message_identity(const SqsReceivedMessage *message)
 {
 	const SqsAttribute *id = outbox_id(message);
+	SqsSlice	own = message->message_id;
+	StringInfoData buf;
+	bool		plain = own.len > 0 && own.len <= 100;
 
-	return id != NULL ? id->value : message->message_id;
+	initStringInfo(&buf);
+	if (id != NULL)
+	{
+		appendStringInfoString(&buf, "outbox:");
+		for (int i = 0; i < id->value.len; i++)
+			appendStringInfoChar(&buf, pg_ascii_tolower((unsigned char) id->value.data[i]));
+		appendStringInfoChar(&buf, ':');
+		append_digest(&buf, message, id);
+		return buf.data;
+	}
+
+	/* SQS's ids are UUIDs; whatever else an endpoint makes up is no key */
+	for (int i = 0; i < own.len && plain; i++)
+		plain = own.data[i] == '-' || own.data[i] == '_' ||
+			(own.data[i] >= '0' && own.data[i] <= '9') ||
+			(own.data[i] >= 'A' && own.data[i] <= 'Z') ||
+			(own.data[i] >= 'a' && own.data[i] <= 'z');
+	if (plain)
+		appendBinaryStringInfo(&buf, own.data, own.len);
+	else
+	{
+		pg_cryptohash_ctx *hash = hash_begin();
+
+		appendStringInfoString(&buf, "sha256:");
+		hash_bytes(hash, own.data, own.len);
+		hash_end(hash, &buf);
+	}
+	return buf.data;
 }
 
 /*

@@ -18,9 +18,11 @@
 extern Datum sqs_message_datum(const char *queue, const SqsReceivedMessage *message);
 
 /*
- * What tells a message from others for good: the id that the outbox of its
- * sender gave it, which two copies of one row share, else SQS's own.
+ * What tells a message from others for good, palloc'd: SQS's own id, or for a
+ * message that an outbox has sent the id that it has there, which two copies
+ * of one row share, bound to what the message says and to who sent it.  ASCII,
+ * at most 128 bytes.
  */
-extern SqsSlice sqs_message_identity(const SqsReceivedMessage *message);
+extern char *sqs_message_identity(const SqsReceivedMessage *message);
 
 #endif							/* SQSBRIDGE_MESSAGE_H */
