@@ -8,7 +8,7 @@
  * to.  Messages come through the channel; for each:
  *
  *		start a transaction, arm handler_timeout
- *		insert the message id into the inbox	(already there: a duplicate)
+ *		insert the message into the inbox		(already there: commit, a duplicate)
  *		call the handler function; fire deferred triggers
  *		fence: the lease has not been lost, no time has run out, the
  *			   owner still has the rights that this session has
@@ -142,7 +142,6 @@ typedef enum Phase
 	PHASE_RESOLVE,
 	PHASE_LOCK,					/* the inbox */
 	PHASE_INBOX,
-	PHASE_DUPLICATE,			/* it is in there already */
 	PHASE_RUN
 } Phase;
 
@@ -434,14 +433,14 @@ lock_inbox(SqsDelivery *delivery, ErrorData *edata)
 }
 
 /*
- * One attempt.  Errors leave through the caller's boundary.  Between the
- * commit and the return nothing can fail or be interrupted.
+ * One attempt: sets the result's outcome and LSN.  Errors leave through the
+ * caller's boundary.  Between the commit and the return nothing can fail or be
+ * interrupted.
  */
-static XLogRecPtr
-run_message(SqsDelivery *delivery, volatile Phase *phase)
+static void
+run_message(SqsDelivery *delivery, SqsResult *result, volatile Phase *phase)
 {
 	LOCAL_FCINFO(fcinfo, 1);
-	XLogRecPtr	lsn;
 	MemoryContext old;
 
 	SetCurrentStatementStartTimestamp();
@@ -472,10 +471,17 @@ run_message(SqsDelivery *delivery, volatile Phase *phase)
 		*phase = PHASE_INBOX;
 		if (!sqs_inbox_insert(channel->shared->queue_id, sqs_message_identity(&delivery->message)))
 		{
-			*phase = PHASE_DUPLICATE;
-			ereport(ERROR,
-					(errcode(ERRCODE_UNIQUE_VIOLATION),
-					 errmsg("message was handled before")));
+			/*
+			 * Handled before: wait for that to be durable, no more.  A cancel
+			 * was meant for the handler, which does not run.
+			 */
+			disable_timeout(handler_timeout_id, false);
+			HOLD_CANCEL_INTERRUPTS();
+			PopActiveSnapshot();
+			result->lsn = commit_and_get_lsn(delivery->message.message_id);
+			result->outcome = SQS_OUTCOME_DUPLICATE;
+			RESUME_CANCEL_INTERRUPTS();
+			return;
 		}
 	}
 
@@ -510,40 +516,9 @@ run_message(SqsDelivery *delivery, volatile Phase *phase)
 	PortalHashTableDeleteAll();
 
 	fence(delivery);
-	lsn = commit_and_get_lsn(delivery->message.message_id);
+	result->lsn = commit_and_get_lsn(delivery->message.message_id);
+	result->outcome = SQS_OUTCOME_DONE;
 	disable_timeout(handler_timeout_id, false);
-	return lsn;
-}
-
-/*
- * The message was handled before: wait for that to be durable, no more.
- */
-static void
-acknowledge_duplicate(SqsDelivery *delivery, SqsResult *result)
-{
-	/* a cancel was meant for the handler, which does not run */
-	HOLD_CANCEL_INTERRUPTS();
-	PG_TRY();
-	{
-		StartTransactionCommand();
-		result->lsn = commit_and_get_lsn(delivery->message.message_id);
-		result->outcome = SQS_OUTCOME_DUPLICATE;
-		RESUME_CANCEL_INTERRUPTS();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *edata;
-
-		MemoryContextSwitchTo(message_context);
-		edata = CopyErrorData();
-		HOLD_INTERRUPTS();
-		AbortOutOfAnyTransaction();
-		FlushErrorState();
-		RESUME_INTERRUPTS();
-		result->outcome = SQS_OUTCOME_FAILED;
-		strlcpy(result->text, edata->message, sizeof(result->text));
-	}
-	PG_END_TRY();
 }
 
 static void
@@ -586,6 +561,14 @@ record_failure(SqsDelivery *delivery, ErrorData *edata, SqsResult *result)
 	PG_END_TRY();
 }
 
+/* It is no fault of the message's, and not to be charged to it. */
+static void
+set_cannot_run(SqsResult *result, const ErrorData *edata)
+{
+	result->outcome = SQS_OUTCOME_CANNOT_RUN;
+	strlcpy(result->text, edata->message, sizeof(result->text));
+}
+
 /*
  * Handle a message and say how it ended.  Returns true if the result is
  * final, false if the attempt is worth repeating at once.
@@ -609,8 +592,7 @@ try_message(SqsDelivery *delivery, int attempt, SqsResult *result)
 	PG_TRY();
 	{
 		error_context_stack = &callback;
-		result->lsn = run_message(delivery, &phase);
-		result->outcome = SQS_OUTCOME_DONE;
+		run_message(delivery, result, &phase);
 		error_context_stack = previous;
 	}
 	PG_CATCH();
@@ -637,22 +619,19 @@ try_message(SqsDelivery *delivery, int attempt, SqsResult *result)
 		else if (cancel == SQS_CANCEL_SHUTDOWN)
 			result->outcome = SQS_OUTCOME_STOPPED;
 		else if (phase == PHASE_RESOLVE)
-		{
-			result->outcome = SQS_OUTCOME_CANNOT_RUN;
-			strlcpy(result->text, edata->message, sizeof(result->text));
-		}
+			set_cannot_run(result, edata);
 		else if (phase == PHASE_LOCK && edata->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
 		{
 			result->outcome = SQS_OUTCOME_LOCKED;
 			strlcpy(result->text, "the table of handled messages is locked by another session",
 					sizeof(result->text));
 		}
-		else if (phase == PHASE_DUPLICATE)
-			acknowledge_duplicate(delivery, result);
 		else if ((edata->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
 				  edata->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED) &&
 				 attempt < MAX_TRIES && !timed_out && !term_seen)
 			final = false;
+		else if (phase < PHASE_RUN && edata->sqlerrcode != ERRCODE_QUERY_CANCELED)
+			set_cannot_run(result, edata);
 		else
 		{
 			if (timed_out)
