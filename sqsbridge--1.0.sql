@@ -1097,6 +1097,7 @@ CREATE FUNCTION @extschema@.sqs_get_queue_stats(
 	OUT heartbeats bigint,
 	OUT poll_failures bigint,
 	OUT delete_failures bigint,
+	OUT failures_dropped bigint,
 	OUT sent bigint,
 	OUT send_failures bigint,
 	OUT outbox_sent bigint,
@@ -1220,6 +1221,7 @@ SELECT
 	s.heartbeats,
 	s.poll_failures,
 	s.delete_failures,
+	s.failures_dropped,
 	s.sent,
 	s.send_failures,
 	s.receive_calls,
@@ -1283,6 +1285,8 @@ COMMENT ON COLUMN @extschema@.sqs_stats.heartbeats IS
 'extensions of a message''s lease';
 COMMENT ON COLUMN @extschema@.sqs_stats.poll_failures IS
 'receive calls that failed';
+COMMENT ON COLUMN @extschema@.sqs_stats.failures_dropped IS
+'rows of sqs_failures for which sqsbridge.max_failures left no room: deleted before their time, the oldest first, or never written';
 COMMENT ON COLUMN @extschema@.sqs_stats.delete_failures IS
 'deletions of a message that failed; they are tried again while the lease lasts';
 COMMENT ON COLUMN @extschema@.sqs_stats.sent IS

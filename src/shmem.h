@@ -110,6 +110,7 @@ typedef enum SqsCounter
 	SQS_HEARTBEATS,
 	SQS_POLL_FAILURES,
 	SQS_DELETE_FAILURES,
+	SQS_FAILURES_DROPPED,
 	SQS_SENT,					/* by the functions and by the relay */
 	SQS_SEND_FAILURES,
 	SQS_OUTBOX_SENT,
@@ -191,6 +192,8 @@ typedef struct SqsQueueStats
 	pg_atomic_uint64 histogram[SQS_HISTOGRAM_BUCKETS];
 	pg_atomic_uint32 in_flight;
 	pg_atomic_uint32 outbox_in_flight;
+	pg_atomic_uint64 failures_known;	/* inbox.h says what these two are */
+	pg_atomic_uint64 failures_from;
 	pg_atomic_uint64 used_at;	/* TimestampTz: somebody last asked for it */
 
 	/* TimestampTz: was refused a slot that it cannot work without; 0: was not */

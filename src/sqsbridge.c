@@ -38,6 +38,7 @@ char	   *sqs_ca_file = NULL;
 int			sqs_shutdown_timeout = 5000;
 int			sqs_handler_idle_timeout = 60000;
 int			sqs_failure_retention = 7 * 24 * 3600;
+int			sqs_max_failures = 10000;
 int			sqs_max_in_flight_memory = 64 * 1024;
 int			sqs_max_queues_per_role = 0;
 int			sqs_max_handlers_per_role = 0;
@@ -104,6 +105,12 @@ define_settings(void)
 							&sqs_failure_retention,
 							7 * 24 * 3600, 60, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("sqsbridge.max_failures",
+							"Maximum number of rows of sqs_failures of one queue.",
+							"The newest are kept; how many are not is counted in sqs_stats. 0: none are kept.",
+							&sqs_max_failures,
+							10000, 0, 100000000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("sqsbridge.max_in_flight_memory",
 							"Memory that the messages in hand of one queue may take before it stops receiving.",
 							NULL,

@@ -79,8 +79,8 @@ sqs_get_queue_stats(PG_FUNCTION_ARGS)
 		SqsQueueStats copy;
 		uint64		counters[SQS_NUM_COUNTERS];
 		Datum		histogram[SQS_HISTOGRAM_BUCKETS];
-		Datum		values[44];
-		bool		nulls[44];
+		Datum		values[45];
+		bool		nulls[45];
 		int			n = 0;
 		bool		visible;
 

@@ -539,6 +539,9 @@ record_failure(SqsDelivery *delivery, ErrorData *edata, SqsResult *result)
 	PG_TRY();
 	{
 		StartTransactionCommand();
+
+		/* whatever the role's default is: this reads no more than it deletes */
+		XactIsoLevel = XACT_READ_COMMITTED;
 		PushActiveSnapshot(GetTransactionSnapshot());
 		with_lock_timeout(insert_failure, delivery, edata);
 		PopActiveSnapshot();
