@@ -358,7 +358,7 @@ COMMENT ON COLUMN @extschema@.sqs_queues.retry_delay IS
 COMMENT ON COLUMN @extschema@.sqs_queues.exactly_once IS
 'whether message ids are recorded, in the handler''s transaction, so that a message that SQS delivers again is not handled again';
 COMMENT ON COLUMN @extschema@.sqs_queues.dedup_retention IS
-'how long the ids of messages that were deleted from SQS are kept: 1 minute to 365 days';
+'how long the ids of messages are kept after SQS has confirmed that they are deleted: 1 minute to 365 days; without that they are kept for as long as SQS can have the message';
 COMMENT ON COLUMN @extschema@.sqs_queues.enabled IS
 'false: paused, no message is received, and rows of the outbox wait';
 COMMENT ON COLUMN @extschema@.sqs_queues.created_at IS

@@ -45,6 +45,7 @@
 
 #include "catalog.h"
 #include "fdw.h"
+#include "inbox_marks.h"
 #include "mark.h"
 #include "outbox.h"
 #include "queue_row.h"
@@ -288,6 +289,7 @@ sqs_adopt_queues(PG_FUNCTION_ARGS)
 		if (!queue->is_copy)
 			continue;
 		adopt_queue(queue);
+		sqs_inbox_adopt(queue->queue_id);
 		adopted = lappend_int(adopted, queue->queue_id);
 	}
 	PopActiveSnapshot();

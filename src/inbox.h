@@ -24,10 +24,10 @@ extern void sqs_inbox_lock(void);
 
 /*
  * Record in the current transaction that this message is handled.  Waits for
- * a transaction that is just doing the same.  False, and nothing is recorded,
- * if the message has been handled before.
+ * a transaction that is just doing the same.  False if the message has been
+ * handled before: then its row has got the newer stamp.
  */
-extern bool sqs_inbox_insert(int32 queue_id, const char *message_key);
+extern bool sqs_inbox_insert(int32 queue_id, const char *message_key, TimestampTz stamp);
 
 /*
  * Record a failed attempt in the current transaction.  If the queue has

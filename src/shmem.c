@@ -128,6 +128,7 @@ sqs_shmem_startup(void)
 			pg_atomic_init_u64(&stats->used_at, 0);
 			pg_atomic_init_u64(&stats->waits_since, 0);
 			pg_atomic_init_u64(&stats->handler_settings, 0);
+			pg_atomic_init_u64(&stats->last_stamp, 0);
 			pg_atomic_init_u64(&stats->failures_known, 0);
 			pg_atomic_init_u64(&stats->failures_from, 0);
 		}
@@ -758,6 +759,7 @@ stats_make(SqsQueueStats *stats, Oid dboid, int32 queue_id, bool runs, Timestamp
 	pg_atomic_write_u32(&stats->outbox_in_flight, 0);
 	pg_atomic_write_u64(&stats->waits_since, 0);
 	pg_atomic_write_u64(&stats->handler_settings, 0);
+	pg_atomic_write_u64(&stats->last_stamp, 0);
 	sqs_failures_forget(stats);
 	memset(&stats->outbox, 0, sizeof(stats->outbox));
 	stats->owner = InvalidOid;

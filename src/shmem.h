@@ -192,6 +192,7 @@ typedef struct SqsQueueStats
 	pg_atomic_uint64 histogram[SQS_HISTOGRAM_BUCKETS];
 	pg_atomic_uint32 in_flight;
 	pg_atomic_uint32 outbox_in_flight;
+	pg_atomic_uint64 last_stamp;	/* given to a message; outlives the queue worker */
 	pg_atomic_uint64 failures_known;	/* inbox.h says what these two are */
 	pg_atomic_uint64 failures_from;
 	pg_atomic_uint64 used_at;	/* TimestampTz: somebody last asked for it */

@@ -128,7 +128,7 @@ sqs_writer_insert(SqsWriter *writer, const Datum *values, const bool *nulls)
  */
 bool
 sqs_writer_insert_new(SqsWriter *writer, const Datum *values, const bool *nulls,
-					  List *arbiters)
+					  List *arbiters, ItemPointer conflict)
 {
 	bool		inserted = false;
 
@@ -136,13 +136,17 @@ sqs_writer_insert_new(SqsWriter *writer, const Datum *values, const bool *nulls,
 	for (;;)
 	{
 		ItemPointerData conflict_tid;
-		bool		conflict = false;
+		bool		in_conflict = false;
 		uint32		token;
 
 		CHECK_FOR_INTERRUPTS();
 		if (!sqs_check_index_constraints(writer->rri, writer->slot, writer->estate,
 										 &conflict_tid, arbiters))
+		{
+			if (conflict != NULL)
+				*conflict = conflict_tid;
 			break;
+		}
 
 		/* others wait for the token, not for our transaction, to retry */
 		token = SpeculativeInsertionLockAcquire(GetCurrentTransactionId());
@@ -150,10 +154,10 @@ sqs_writer_insert_new(SqsWriter *writer, const Datum *values, const bool *nulls,
 									   GetCurrentCommandId(true), 0, NULL, token);
 		list_free(sqs_insert_index_tuples(writer->rri, writer->estate,
 										  EIIT_NO_DUPE_ERROR, writer->slot,
-										  arbiters, &conflict));
-		table_tuple_complete_speculative(writer->rel, writer->slot, token, !conflict);
+										  arbiters, &in_conflict));
+		table_tuple_complete_speculative(writer->rel, writer->slot, token, !in_conflict);
 		SpeculativeInsertionLockRelease(GetCurrentTransactionId());
-		if (!conflict)
+		if (!in_conflict)
 		{
 			inserted = true;
 			break;
@@ -161,6 +165,20 @@ sqs_writer_insert_new(SqsWriter *writer, const Datum *values, const bool *nulls,
 	}
 	end_row(writer);
 	return inserted;
+}
+
+bool
+sqs_writer_read(SqsWriter *writer, ItemPointer tid, Datum *values, bool *nulls)
+{
+	TupleTableSlot *slot = writer->slot;
+	int			natts = RelationGetDescr(writer->rel)->natts;
+
+	if (!table_tuple_fetch_row_version(writer->rel, tid, SnapshotAny, slot))
+		return false;
+	slot_getallattrs(slot);
+	memcpy(values, slot->tts_values, sizeof(Datum) * natts);
+	memcpy(nulls, slot->tts_isnull, sizeof(bool) * natts);
+	return true;
 }
 
 static SqsWriteResult

@@ -45,9 +45,16 @@ extern void sqs_writer_insert(SqsWriter *writer, const Datum *values, const bool
  * Insert a row unless these unique indexes (OIDs; NIL: any) have its key
  * already: then return false.  Waits for a transaction that has inserted the
  * same key and is still running.  Other unique indexes raise an error.
+ * *conflict, if wanted, is then the row that has the key.
  */
 extern bool sqs_writer_insert_new(SqsWriter *writer, const Datum *values, const bool *nulls,
-								  List *arbiters);
+								  List *arbiters, ItemPointer conflict);
+
+/*
+ * Read a row, whether the active snapshot sees it or not; false if it is not
+ * there.  What is not passed by value is good until the next call.
+ */
+extern bool sqs_writer_read(SqsWriter *writer, ItemPointer tid, Datum *values, bool *nulls);
 
 /* Wait: for a transaction that has the row locked or is changing it. */
 extern SqsWriteResult sqs_writer_delete(SqsWriter *writer, ItemPointer tid, bool wait);

@@ -147,6 +147,7 @@ delete_done(SqsCall *call, void *arg)
 		if (entry != NULL && entry->ok)
 		{
 			acked++;
+			sqs_marks_deleted(qw, lease);
 			sqs_lease_free(qw, lease);
 			continue;
 		}

@@ -169,7 +169,7 @@ optional_len(SqsSlice slice)
 /* Replaces what is in buf.  The layout is SqsFrame's, see channel.h. */
 void
 sqs_frame_encode(StringInfo buf, uint64 seq, uint32 chain, uint32 flags,
-				 int handler_timeout, const char *handler,
+				 int handler_timeout, int64 stamp, const char *handler,
 				 const SqsReceivedMessage *message)
 {
 	SqsFrame	frame;
@@ -182,6 +182,7 @@ sqs_frame_encode(StringInfo buf, uint64 seq, uint32 chain, uint32 flags,
 	frame.receive_count = message->receive_count;
 	frame.sent_ms = message->sent_ms;
 	frame.first_received_ms = message->first_received_ms;
+	frame.stamp = stamp;
 	frame.handler_len = strlen(handler);
 	frame.message_id_len = message->message_id.len;
 	frame.receipt_handle_len = message->receipt_handle.len;

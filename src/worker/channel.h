@@ -143,6 +143,7 @@ typedef struct SqsFrame
 	int32		receive_count;
 	int64		sent_ms;
 	int64		first_received_ms;
+	int64		stamp;			/* of its row in the inbox; 0: it gets none */
 	uint32		handler_len;
 	uint32		message_id_len;
 	uint32		receipt_handle_len;
@@ -173,7 +174,7 @@ extern void sqs_channel_destroy(SqsChannel *channel);
 /* Everything of the frame but the body, which is sent from where it is. */
 extern void sqs_frame_encode(StringInfo buf, uint64 seq, uint32 chain,
 							 uint32 flags, int handler_timeout,
-							 const char *handler,
+							 int64 stamp, const char *handler,
 							 const SqsReceivedMessage *message);
 
 /* The handler worker's end; NULL if the queue worker has gone. */

@@ -469,7 +469,8 @@ run_message(SqsDelivery *delivery, SqsResult *result, volatile Phase *phase)
 		*phase = PHASE_LOCK;
 		with_lock_timeout(lock_inbox, delivery, NULL);
 		*phase = PHASE_INBOX;
-		if (!sqs_inbox_insert(channel->shared->queue_id, sqs_message_identity(&delivery->message)))
+		if (!sqs_inbox_insert(channel->shared->queue_id, sqs_message_identity(&delivery->message),
+							  delivery->frame.stamp))
 		{
 			/*
 			 * Handled before: wait for that to be durable, no more.  A cancel

@@ -181,6 +181,7 @@ put_back(QueueWorker *qw, Lease *lease)
 {
 	MessageGroup *group = lease->group;
 
+	sqs_marks_not_done(qw, lease);
 	lease->state = LEASE_WAITING;
 	lease->handler = NULL;
 	if (group != NULL)
@@ -306,6 +307,7 @@ sqs_handout_lease_lost(QueueWorker *qw, Lease *lease)
 	MessageGroup *group = lease->group;
 
 	sqs_lease_stop_renewing(qw, lease);
+	sqs_marks_lease_lost(qw, lease);
 
 	if (lease->state == LEASE_HANDED)
 	{
@@ -519,6 +521,8 @@ sqs_handout_collect(QueueWorker *qw)
 			if (lease == NULL || lease->seq != result.seq)
 				continue;
 			take_off(qw, handler, lease);
+			if (result.outcome != SQS_OUTCOME_DONE && result.outcome != SQS_OUTCOME_DUPLICATE)
+				sqs_marks_not_done(qw, lease);
 			apply_result(qw, lease, &result);
 		}
 	}
@@ -568,8 +572,9 @@ prepare_frame(QueueWorker *qw, Handler *handler, Lease *lease)
 	sqs_frame_encode(&handler->frame, handler->last_seq + 1,
 					 lease->group != NULL ? lease->group->chain : 0,
 					 qw->config->exactly_once ? SQS_FRAME_EXACTLY_ONCE : 0,
-					 qw->config->handler_timeout, qw->config->handler,
-					 lease->message);
+					 qw->config->handler_timeout,
+					 qw->config->exactly_once ? sqs_marks_stamp(qw, lease) : 0,
+					 qw->config->handler, lease->message);
 }
 
 /* The frame is prepared, and the lease is in no list. */

@@ -192,6 +192,7 @@ sqs_lease_free(QueueWorker *qw, Lease *lease)
 	Reply	   *reply = lease->reply;
 
 	Assert(lease->state != LEASE_FREE);
+	sqs_marks_let_go(qw, lease);
 	sqs_lease_stop_renewing(qw, lease);
 	lease->state = LEASE_FREE;
 	lease->generation++;

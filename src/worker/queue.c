@@ -768,7 +768,7 @@ receive(QueueWorker *qw)
 	}
 	else if (!qw->attributes_known || qw->queue_url == NULL)
 		find_queue(qw);
-	else
+	else if (sqs_marks_begin(qw))
 		start_polls(qw);
 
 	/* a long poll is shown as soon as it has been sent */
@@ -796,6 +796,7 @@ static Part parts[] = {
 	{sqs_leases_renew, "renewing leases"},
 	{send_deletes, "deleting messages"},
 	{send_releases, "releasing messages"},
+	{sqs_marks_turn, "recording what has come to its end"},
 	{receive, "receiving messages"},
 };
 
@@ -938,6 +939,7 @@ sqs_queue_worker_main(Datum arg)
 		wait_for_something(qw, wait_event);
 	}
 
+	sqs_marks_end(qw);
 	sqs_handout_end(qw);
 	sqs_shared_client_release(qw->shared_client);
 	pg_atomic_write_u32(&qw->stats->in_flight, 0);

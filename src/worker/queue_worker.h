@@ -7,6 +7,7 @@
  *		lease.c		the table of messages in hand; renewing and releasing
  *		handout.c	handler workers, message groups, who gets what next
  *		ack.c		durability, then deletion
+ *		marks.c		what has come to its end, for the inbox
  *
  * A lease goes through these states:
  *
@@ -45,6 +46,7 @@
 #include "connect.h"
 #include "shmem.h"
 #include "worker/channel.h"
+#include "worker/marks.h"
 #include "worker/worker.h"
 
 /* Messages in hand at most, whatever the pace; sizes the shared table. */
@@ -92,6 +94,9 @@ typedef struct Lease
 	int64		not_before;		/* DELETING: not tried again until then */
 	int			attempts;		/* DELETING: that failed, for this entry alone */
 	int			release_after;	/* RELEASING: s from the call */
+	TimestampTz stamp;			/* of its row in the inbox; 0: none, or resolved */
+	dlist_node	stamp_node;		/* marks.c: unresolved, while it has a stamp */
+	bool		deletion_counts;	/* no sign yet that the lease is lost */
 } Lease;
 
 /* What sqs_stats_in_flight shows; guarded by the slot's lock. */
