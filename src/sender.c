@@ -260,11 +260,20 @@ retry_at(const SendItem *item, int64 now)
 }
 
 void
-sender_put_back(Sender *sender, SendBatch *batch, int64 now)
+sender_cannot_prepare(Sender *sender, SendBatch *batch, int64 now)
 {
+	bool		alone = batch->n == 1;
+
 	sender->requests--;
 	for (int i = batch->n - 1; i >= 0; i--)
-		keep_item(sender, batch->items[i], now, now);
+	{
+		SendItem   *item = batch->items[i];
+
+		item->alone = true;
+		if (alone)
+			note_trouble(sender, item);
+		keep_item(sender, item, alone ? retry_at(item, now) : now, now);
+	}
 	batch->n = 0;
 }
 

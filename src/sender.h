@@ -95,18 +95,24 @@ extern void sender_add(Sender *sender, SendItem *item, uint64 group_key, int64 n
 /*
  * The next batch to be sent now, if there is one.  The caller starts the
  * request, and gives the batch back with the call when that is finished, or
- * with sender_put_back() if it could not be started.
+ * with sender_cannot_prepare() if it could not be started.
  */
 extern bool sender_take(Sender *sender, int64 now, SendBatch *batch);
 extern void sender_finish(Sender *sender, SendBatch *batch, SqsCall *call,
 						  int64 now, SendItemDone done, void *arg);
-extern void sender_put_back(Sender *sender, SendBatch *batch, int64 now);
 
 /*
  * Drop items that are not worth sending any more (the owner found that out
  * while loading a batch): as if SQS had refused them, without the callback.
  */
 extern void sender_drop(Sender *sender, SendBatch *batch, int position, int64 now);
+
+/*
+ * A batch could not be put together, for an error in this process.  Each of
+ * its items is tried alone next, and the one that fails alone waits for
+ * itself.
+ */
+extern void sender_cannot_prepare(Sender *sender, SendBatch *batch, int64 now);
 
 /* Forget the failures so far: what caused them may have been mended. */
 extern void sender_try_again(Sender *sender);

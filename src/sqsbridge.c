@@ -42,6 +42,7 @@ int			sqs_max_failures = 10000;
 int			sqs_max_in_flight_memory = 64 * 1024;
 int			sqs_max_queues_per_role = 0;
 int			sqs_max_handlers_per_role = 0;
+int			sqs_max_outbox_memory = 64 * 1024;
 
 static bool preloaded = false;
 static bool wake_pending = false;	/* at commit, if it comes to that */
@@ -129,6 +130,12 @@ define_settings(void)
 							&sqs_max_handlers_per_role,
 							0, 0, 8192,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("sqsbridge.max_outbox_memory",
+							"Memory that the messages of the outbox which are being sent may take, for all queues of a database together.",
+							"What is beyond it waits in the table.",
+							&sqs_max_outbox_memory,
+							64 * 1024, 1024, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("sqsbridge");
 }

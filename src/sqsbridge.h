@@ -25,6 +25,7 @@ extern int	sqs_max_failures;	/* of a queue */
 extern int	sqs_max_in_flight_memory;	/* kB */
 extern int	sqs_max_queues_per_role;	/* 0: no limit, as in the next */
 extern int	sqs_max_handlers_per_role;
+extern int	sqs_max_outbox_memory;	/* kB */
 
 /* ERROR with a hint unless the library was loaded by shared_preload_libraries. */
 extern void sqs_require_preloaded(void);

@@ -47,6 +47,7 @@
 
 #include "catalog.h"
 #include "compat.h"
+#include "connect.h"
 #include "internal_tables.h"
 #include "mark.h"
 #include "role_settings.h"
@@ -106,7 +107,6 @@ typedef struct DatabaseWorker
 	bool		news;			/* there may be new rows for the relay */
 	bool		under_way;		/* requests of the relay */
 	bool		may_leave;
-	int			relay_fd;		/* -1: none */
 	long		timeout;		/* ms until the next turn, at most */
 } DatabaseWorker;
 
@@ -485,7 +485,6 @@ relay(DatabaseWorker *dw)
 	}
 	dw->under_way = sqs_relay_turn(dw->news || seen != dw->relayed, scan, false, &timeout);
 	dw->timeout = Min(dw->timeout, timeout);
-	dw->relay_fd = sqs_relay_fd();
 	dw->relayed = seen;
 	dw->news = false;
 	if (scan)
@@ -499,7 +498,6 @@ reset_relay(DatabaseWorker *dw)
 {
 	sqs_relay_reset();
 	dw->under_way = false;
-	dw->relay_fd = -1;
 	dw->config_news = true;
 	dw->news = true;
 	dw->next_scan = 0;
@@ -553,10 +551,8 @@ try_to_leave(DatabaseWorker *dw)
 static void
 stop_relay(DatabaseWorker *dw)
 {
-	long		timeout = 0;
-
-	dw->under_way = sqs_relay_turn(false, false, true, &timeout);
-	dw->relay_fd = sqs_relay_fd();
+	dw->timeout = 1000;
+	dw->under_way = sqs_relay_turn(false, false, true, &dw->timeout);
 }
 
 /* ---- the loop ---- */
@@ -568,19 +564,6 @@ read_events(SqsDatabase *database, Events *events)
 	events->exits = pg_atomic_read_u64(&database->exits);
 	events->outbox = pg_atomic_read_u64(&database->outbox);
 	events->roles = pg_atomic_read_u64(&sqs_shared->role_changes);
-}
-
-static void
-wait_for_something(DatabaseWorker *dw, long timeout, uint32 wait_event)
-{
-	int			events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
-
-	if (timeout > 0 && dw->relay_fd >= 0)
-		(void) WaitLatchOrSocket(MyLatch, events | WL_SOCKET_READABLE,
-								 dw->relay_fd, timeout, wait_event);
-	else if (timeout > 0)
-		(void) WaitLatch(MyLatch, events, timeout, wait_event);
-	ResetLatch(MyLatch);
 }
 
 /* One turn of the loop: each job that is due. */
@@ -651,7 +634,6 @@ sqs_database_worker_main(Datum arg)
 		proc_exit(1);
 	dw->context = AllocSetContextCreate(TopMemoryContext, "sqsbridge database worker",
 										ALLOCSET_DEFAULT_SIZES);
-	dw->relay_fd = -1;
 	dw->configured = true;
 
 	for (;;)
@@ -690,7 +672,7 @@ sqs_database_worker_main(Datum arg)
 			seen.exits != dw->now.exits || seen.outbox != dw->now.outbox ||
 			seen.roles != dw->now.roles)
 			dw->timeout = 0;
-		wait_for_something(dw, dw->timeout, wait_event);
+		sqs_shared_clients_wait(Max(dw->timeout, 0), wait_event);
 	}
 
 	sqs_set_worker_state(SQS_WORKER_STOPPING);
@@ -700,7 +682,7 @@ sqs_database_worker_main(Datum arg)
 		CHECK_FOR_INTERRUPTS();
 		if (!run_job(dw, SQS_JOB_RELAY, stop_relay) || !dw->under_way)
 			break;
-		wait_for_something(dw, Min(end - sqs_now_ms(), 1000), wait_event);
+		sqs_shared_clients_wait(Max(Min(end - sqs_now_ms(), dw->timeout), 0), wait_event);
 	}
 	sqs_relay_reset();
 

@@ -131,7 +131,7 @@ foreach my $message ('no', '')
 	is( $node->safe_psql('postgres', "SELECT count(*), min(error_code), min(error_message), max(error_message)
 			FROM sqs_outbox_failures"), "4|InvalidMessageContents|$reason|$reason", 'and are kept with the reason');
 	is(scalar(arrived('refused', "m$message")), 16, 'the others are sent');
-	$node->safe_psql('postgres', 'DELETE FROM sqs_outbox_failures');
+	$node->safe_psql('postgres', 'SELECT sqs_outbox_discard(id) FROM sqs_outbox_failures');
 	$sqs->clear_faults($fault);
 }
 

@@ -243,15 +243,16 @@ finish(SendBatch *batch, Reply *reply)
 	nwrong += batch->n != 0;
 }
 
+/* The batch could not be put together. */
 static void
-put_back(SendBatch *batch)
+fail_to_prepare(SendBatch *batch)
 {
 	for (int i = 0; i < batch->n; i++)
 	{
 		((Item *) batch->items[i])->under_way = false;
 		((Item *) batch->items[i])->tries--;
 	}
-	sender_put_back(sender, batch, now);
+	sender_cannot_prepare(sender, batch, now);
 	nwrong += batch->n != 0;
 }
 
@@ -348,8 +349,6 @@ order_and_size(void)
 	is(taken(&b), "11 12 13 14 15 16 17 18 19 20", "the next ten");
 	is(taken(&c), "none", "no more requests than are allowed");
 	is_int(sender_next_time(sender, now), PG_INT64_MAX, "nor is there anything to wait for but a reply");
-	put_back(&b);
-	is(taken(&b), "11 12 13 14 15 16 17 18 19 20", "what could not be sent leaves in the same order");
 	succeed(&b);
 	is(taken(&b), "21 22 23 24 25 26 27 28 29 30", "a reply makes room");
 	succeed(&a);
@@ -632,8 +631,6 @@ groups(void)
 	entries_fail(&a, 1, true, AWS_ERROR_REQUEST, "InvalidParameterValue");
 	ok(is_refused(2), "what is refused");
 	is(taken(&a), "3", "does not hold up its group for ever");
-	put_back(&a);
-	is(taken(&a), "3", "put back and taken again");
 	add(2, 1);
 	add(1, 1);
 	is(taken(&b), "7", "while a message of another group leaves");
@@ -754,7 +751,7 @@ at_random(bool fifo, int max_attempts, uint32 seed)
 									  random_int(2) ? AWS_ERROR_UNKNOWN : AWS_ERROR_RESOURCES);
 						break;
 					case 2:
-						put_back(&under_way[i]);
+						fail_to_prepare(&under_way[i]);
 						break;
 					case 3:
 						while (under_way[i].n > 0)
@@ -809,10 +806,54 @@ at_random(bool fifo, int max_attempts, uint32 seed)
 	end("at random");
 }
 
+/* A message that this process cannot put together holds up no other. */
+static void
+unprepared(void)
+{
+	SendBatch	batch;
+
+	begin(false, 2, 0, 0);
+	for (int i = 0; i < 3; i++)
+		add(0, 10);
+	is(taken(&batch), "0 1 2", "a batch");
+	fail_to_prepare(&batch);
+	is(taken(&batch), "0", "each of its messages is tried alone");
+	succeed(&batch);
+	is(taken(&batch), "1", "in order");
+	fail_to_prepare(&batch);
+	is(taken(&batch), "2", "the bad one waits, and the next goes on");
+	succeed(&batch);
+	is(taken(&batch), "none", "not at once again");
+	now = sender_next_time(sender, now);
+	is(taken(&batch), "1", "later");
+	succeed(&batch);
+	ok(is_sent(0) && is_sent(1) && is_sent(2) && sender->troubled == 0, "and all end well");
+	end("unprepared");
+
+	begin(true, 2, 0, 0);
+	add(1, 10);
+	add(1, 10);
+	add(2, 10);
+	is(taken(&batch), "0 2", "one of each group");
+	fail_to_prepare(&batch);
+	is(taken(&batch), "0", "groups: the same");
+	fail_to_prepare(&batch);
+	is(taken(&batch), "2", "another group goes on");
+	succeed(&batch);
+	is(taken(&batch), "none", "the bad one's group waits for it");
+	now = sender_next_time(sender, now);
+	is(taken(&batch), "0", "and goes on with it");
+	succeed(&batch);
+	is(taken(&batch), "1", "in order");
+	succeed(&batch);
+	end("unprepared groups");
+}
+
 void
 test_sender(void)
 {
 	order_and_size();
+	unprepared();
 	failing_entries();
 	failing_requests();
 	groups();
