@@ -124,7 +124,7 @@ static bool session_over = false;	/* they do */
 
 static bool lease_over = false; /* the fence said so of the current message */
 
-/* The handler function, resolved; again after an invalidation. */
+/* The handler function, resolved; again after an invalidation or an error. */
 static char *handler_name = NULL;
 static FmgrInfo handler_flinfo;
 static bool handler_valid = false;
@@ -614,6 +614,12 @@ try_message(SqsDelivery *delivery, int attempt, SqsResult *result)
 		QueryCancelPending = false;
 		RESUME_INTERRUPTS();
 		MemoryContextSwitchTo(message_context);
+
+		/*
+		 * What the function's language keeps in fn_extra may be of the call
+		 * that failed: from 18 on a function in SQL would go on with that.
+		 */
+		handler_valid = false;
 
 		cancel = current_cancel();
 		if (session_over)
