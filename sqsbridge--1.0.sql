@@ -1349,7 +1349,9 @@ SELECT
 	q.name AS queue,
 	q.queue_id,
 	CASE
-	WHEN q.broken THEN 'error'::text
+	WHEN q.broken AND
+		 COALESCE(s.outbox_state, 'idle'::text) OPERATOR(pg_catalog.=) 'idle'::text
+	THEN 'error'::text
 	WHEN q.enabled AND
 		 @extschema@.sqs_get_hindrance() OPERATOR(pg_catalog.=) 'not admitted'::text
 	THEN 'not admitted'::text

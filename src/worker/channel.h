@@ -144,6 +144,7 @@ typedef struct SqsFrame
 	int64		sent_ms;
 	int64		first_received_ms;
 	int64		stamp;			/* of its row in the inbox; 0: it gets none */
+	Oid			handler_owner;	/* role that the function must belong to */
 	uint32		handler_len;
 	uint32		message_id_len;
 	uint32		receipt_handle_len;
@@ -174,7 +175,7 @@ extern void sqs_channel_destroy(SqsChannel *channel);
 /* Everything of the frame but the body, which is sent from where it is. */
 extern void sqs_frame_encode(StringInfo buf, uint64 seq, uint32 chain,
 							 uint32 flags, int handler_timeout,
-							 int64 stamp, const char *handler,
+							 int64 stamp, const char *handler, Oid handler_owner,
 							 const SqsReceivedMessage *message);
 
 /* The handler worker's end; NULL if the queue worker has gone. */

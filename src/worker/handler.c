@@ -126,6 +126,7 @@ static bool lease_over = false; /* the fence said so of the current message */
 
 /* The handler function, resolved; again after an invalidation or an error. */
 static char *handler_name = NULL;
+static Oid	handler_owner = InvalidOid;	/* whose function it is */
 static FmgrInfo handler_flinfo;
 static bool handler_valid = false;
 
@@ -244,20 +245,30 @@ handler_error_context(void *arg)
  * message can be handled at present, so none is charged with it.
  */
 static void
-resolve_handler(SqsSlice name)
+resolve_handler(SqsSlice name, Oid function_owner)
 {
+	SqsBinding	binding = {0};
 	Oid			funcid;
 	char	   *why;
 	MemoryContext old;
 
 	if (handler_valid && strlen(handler_name) == name.len &&
-		memcmp(handler_name, name.data, name.len) == 0)
+		memcmp(handler_name, name.data, name.len) == 0 &&
+		handler_owner == function_owner)
 		return;
 
 	MemoryContextReset(handler_context);
 	handler_valid = true;		/* an invalidation from here on counts */
 	handler_name = MemoryContextStrdup(handler_context, pnstrdup(name.data, name.len));
-	funcid = sqs_resolve_handler(handler_name, GetUserId(), &why);
+	handler_owner = function_owner;
+
+	/* whoever could make a function of this name could run as this role */
+	binding.name = handler_name;
+	binding.owner_oid = function_owner;
+	binding.owner = GetUserNameFromId(function_owner, true);
+	if (binding.owner == NULL)
+		binding.owner = pstrdup("");
+	funcid = sqs_bound_handler(&binding, GetUserId(), &why);
 	if (!OidIsValid(funcid))
 	{
 		handler_valid = false;
@@ -455,7 +466,7 @@ run_message(SqsDelivery *delivery, SqsResult *result, volatile Phase *phase)
 		SetPGVariable("role", NIL, false);
 	}
 	*phase = PHASE_RESOLVE;
-	resolve_handler(delivery->handler);
+	resolve_handler(delivery->handler, delivery->frame.handler_owner);
 
 	/* covers the wait for another transaction with the same message */
 	if (delivery->frame.handler_timeout > 0)

@@ -574,7 +574,8 @@ prepare_frame(QueueWorker *qw, Handler *handler, Lease *lease)
 					 qw->config->exactly_once ? SQS_FRAME_EXACTLY_ONCE : 0,
 					 qw->config->handler_timeout,
 					 qw->config->exactly_once ? sqs_marks_stamp(qw, lease) : 0,
-					 qw->config->handler, lease->message);
+					 qw->config->handler, qw->config->bound_handler.owner_oid,
+					 lease->message);
 }
 
 /* The frame is prepared, and the lease is in no list. */
