@@ -627,6 +627,7 @@ http_post(HttpPool *pool, const HttpTarget *target, const char *const *headers,
 		curl_easy_setopt(request->easy, CURLOPT_URL, target->url) == CURLE_OK &&
 		/* an empty proxy is none; NULL leaves it to the environment */
 		curl_easy_setopt(request->easy, CURLOPT_PROXY, target->direct ? "" : NULL) == CURLE_OK &&
+		curl_easy_setopt(request->easy, CURLOPT_FRESH_CONNECT, target->fresh ? 1L : 0L) == CURLE_OK &&
 		curl_easy_setopt(request->easy, CURLOPT_HTTPHEADER, request->headers) == CURLE_OK &&
 		curl_easy_setopt(request->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) body_len) == CURLE_OK &&
 		curl_easy_setopt(request->easy, CURLOPT_POSTFIELDS, body) == CURLE_OK &&

@@ -34,6 +34,7 @@ typedef struct HttpTarget
 	const char *url;
 	const char *ca_file;		/* PEM bundle; NULL: libcurl's default */
 	bool		direct;			/* through no proxy, whatever the environment says */
+	bool		fresh;			/* on a connection of its own, not a kept one */
 } HttpTarget;
 
 /*
