@@ -213,6 +213,12 @@ wants_more(const RelayQueue *queue)
 }
 
 bool
+relay_runs_low(const RelayQueue *queue)
+{
+	return queue->sender == NULL || queue->sender->nready <= MAX_WAITING / 2;
+}
+
+bool
 relay_has_room(Relay *relay, const RelayQueue *queue)
 {
 	size_t		limit = (size_t) sqs_max_outbox_memory * 1024 / 8 * 7;
@@ -1100,7 +1106,8 @@ queue_timeout(Relay *relay, RelayQueue *queue, int64 now, bool stopping)
 		if (now < sender->paused_until)
 			timeout = Min(timeout, sender->paused_until - now);
 	}
-	if (queue->next_due != DT_NOEND && relay_may_read(queue, now) && relay_has_room(relay, queue))
+	if (queue->next_due != DT_NOEND && relay_may_read(queue, now) &&
+		relay_has_room(relay, queue) && relay_runs_low(queue))
 		timeout = Min(timeout, TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
 															   queue->next_due));
 	return timeout;

@@ -234,6 +234,7 @@ extern void relay_restart_queue(Relay *relay, RelayQueue *queue);
 
 extern RelayQueue *relay_queue(Relay *relay, int32 queue_id);
 extern bool relay_may_read(const RelayQueue *queue, int64 now);
+extern bool relay_runs_low(const RelayQueue *queue);
 extern bool relay_has_room(Relay *relay, const RelayQueue *queue);
 extern void relay_add_item(Relay *relay, RelayQueue *queue, RelayItem *item,
 						   uint64 group_key, int64 now);

@@ -1198,7 +1198,9 @@ relay_wants_rows(Relay *relay, int64 now)
 	{
 		const RelayQueue *queue = dlist_container(RelayQueue, node, iter.cur);
 
-		if (!relay_may_read(queue, now) || !relay_has_room(relay, queue))
+		/* a transaction for some rows is worth it, for each one it is not */
+		if (!relay_may_read(queue, now) || !relay_has_room(relay, queue) ||
+			!relay_runs_low(queue))
 			continue;
 		for (BatchStreamId id = 0; id < NUM_STREAMS; id++)
 		{
