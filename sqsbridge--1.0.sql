@@ -212,10 +212,13 @@ CREATE TABLE sqsbridge_internal.queues (
 		dedup_retention OPERATOR(pg_catalog.<=) '365 d'::interval)
 ) USING heap;
 
-/* Two consumers of one queue would steal each other's messages. */
+/*
+ * Two consumers of one queue would steal each other's messages.  In a copy
+ * the number of a server may be that of another, or there is none.
+ */
 CREATE UNIQUE INDEX queues_consumer_key
-	ON sqsbridge_internal.queues (server_oid, queue_name)
-	WHERE handler IS NOT NULL;
+	ON sqsbridge_internal.queues (home, server_oid, queue_name)
+	WHERE handler IS NOT NULL AND server_oid OPERATOR(pg_catalog.<>) 0::oid;
 
 SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.queues', '');
 SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.queue_id_seq', '');
@@ -1350,7 +1353,8 @@ SELECT
 	q.queue_id,
 	CASE
 	WHEN q.broken AND
-		 COALESCE(s.outbox_state, 'idle'::text) OPERATOR(pg_catalog.=) 'idle'::text
+		 (s.outbox_state IS NULL OR
+		  s.outbox_state OPERATOR(pg_catalog.<>) 'backing off'::text)
 	THEN 'error'::text
 	WHEN q.enabled AND
 		 @extschema@.sqs_get_hindrance() OPERATOR(pg_catalog.=) 'not admitted'::text

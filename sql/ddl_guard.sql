@@ -48,7 +48,11 @@ SELECT statement, regress_sqs_try(statement) FROM unnest(ARRAY[
 	'LOCK TABLE my_view IN SHARE MODE',
 	'LOCK TABLE my_second_view',
 	'DO $x$ BEGIN LOCK TABLE sqs_outbox; END $x$',
-	'CREATE SCHEMA regress_sqs_second CREATE TABLE t (id bigint REFERENCES sqs_outbox (id))'
+	'CREATE SCHEMA regress_sqs_second CREATE TABLE t (id bigint REFERENCES sqs_outbox (id))',
+	format('LOCK TABLE %I.public.sqs_outbox', current_database()),
+	format('CREATE TRIGGER t INSTEAD OF INSERT ON %I.public.sqs_outbox FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()', current_database()),
+	-- it hides ours only until it is dropped
+	'CREATE TEMPORARY TABLE sqs_outbox (id integer PRIMARY KEY); LOCK TABLE sqs_outbox'
 	]) statement;
 
 -- what is not ours, or not strong, or not there, is none of it
@@ -67,7 +71,7 @@ SELECT statement, regress_sqs_try(statement) FROM unnest(ARRAY[
 	'CREATE TABLE t (id integer PRIMARY KEY, parent integer REFERENCES t)',
 	'CREATE TABLE t PARTITION OF parted DEFAULT',
 	'CREATE TEMPORARY TABLE t (id integer PRIMARY KEY) ON COMMIT DROP',
-	'CREATE TEMPORARY TABLE sqs_outbox (id integer PRIMARY KEY); CREATE TEMPORARY TABLE t (id integer REFERENCES sqs_outbox); LOCK TABLE sqs_outbox',
+	'CREATE TEMPORARY TABLE sqs_outbox (id integer PRIMARY KEY); CREATE TEMPORARY TABLE t (id integer REFERENCES pg_temp.sqs_outbox); LOCK TABLE pg_temp.sqs_outbox',
 	'CREATE TRIGGER t BEFORE INSERT ON mine FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()',
 	'ALTER TABLE mine ADD FOREIGN KEY (parent) REFERENCES mine'
 	]) statement;

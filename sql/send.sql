@@ -492,6 +492,7 @@ GRANT pg_read_all_data TO regress_sqs_other;
 SET ROLE regress_sqs_other;
 SELECT id FROM sqs_outbox_failures;
 SELECT r.* FROM refusal($$SELECT sqs_outbox_discard(-3)$$) r;
+SELECT r.* FROM refusal($$SELECT sqs_outbox_retry(-3)$$) r;
 RESET ROLE;
 REVOKE pg_read_all_data FROM regress_sqs_other;
 SELECT id FROM sqs_outbox_failures;

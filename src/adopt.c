@@ -280,6 +280,12 @@ sqs_adopt_queues(PG_FUNCTION_ARGS)
 				 errmsg("sqs_adopt_queues() cannot be called in a subtransaction"),
 				 errhint("Call it outside of savepoints and of blocks with an EXCEPTION clause.")));
 
+	if (sqs_outbox_has_batches())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("sqs_adopt_queues() cannot be called in a transaction that has put messages into the outbox"),
+				 errhint("Commit first.")));
+
 	LockDatabaseObject(sqs_table_oid(SQS_TABLE_QUEUES), 0, 0, ExclusiveLock);
 	PushActiveSnapshot(GetLatestSnapshot());
 	foreach(lc, sqs_catalog_queues())

@@ -370,7 +370,7 @@ resolve_queue(SqsQueueConfig *queue)
 	{
 		SqsKeys		keys;
 
-		queue->problem = sqs_catalog_keys(queue->owner, queue->server, &keys);
+		queue->problem = sqs_catalog_keys(queue->owner, queue->server_oid, &keys);
 		sqs_wipe_keys(&keys);
 	}
 
@@ -391,15 +391,25 @@ resolve_queue(SqsQueueConfig *queue)
 		(void) sqs_bound_handler(&queue->bound_handler, queue->owner, &queue->problem);
 }
 
-/* A column by its name; false if it is NULL or not there. */
+/*
+ * A column by its name; false if it is NULL or not there.  A superuser may
+ * have given it another type, and what is read would not be what it seems.
+ */
 static bool
-get_column(HeapTuple tuple, TupleDesc desc, const char *name, Datum *value)
+get_column(HeapTuple tuple, TupleDesc desc, const char *name, Oid type, Datum *value)
 {
 	int			attnum = SPI_fnumber(desc, name);
 	bool		isnull;
 
 	if (attnum <= 0)
 		return false;
+	if (TupleDescAttr(desc, attnum - 1)->atttypid != type)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("sqsbridge cannot use table \"%s.%s\": its column \"%s\" is of type %s, not %s",
+						SQS_INTERNAL_SCHEMA, sqs_table_name(SQS_TABLE_QUEUES), name,
+						format_type_be(TupleDescAttr(desc, attnum - 1)->atttypid),
+						format_type_be(type))));
 	*value = heap_getattr(tuple, attnum, desc, &isnull);
 	return !isnull;
 }
@@ -409,7 +419,7 @@ get_text(HeapTuple tuple, TupleDesc desc, const char *name)
 {
 	Datum		value;
 
-	return get_column(tuple, desc, name, &value) ? TextDatumGetCString(value) : NULL;
+	return get_column(tuple, desc, name, TEXTOID, &value) ? TextDatumGetCString(value) : NULL;
 }
 
 static int
@@ -417,7 +427,7 @@ get_int(HeapTuple tuple, TupleDesc desc, const char *name, int default_value)
 {
 	Datum		value;
 
-	return get_column(tuple, desc, name, &value) ? DatumGetInt32(value) : default_value;
+	return get_column(tuple, desc, name, INT4OID, &value) ? DatumGetInt32(value) : default_value;
 }
 
 static bool
@@ -425,7 +435,7 @@ get_bool(HeapTuple tuple, TupleDesc desc, const char *name, bool default_value)
 {
 	Datum		value;
 
-	return get_column(tuple, desc, name, &value) ? DatumGetBool(value) : default_value;
+	return get_column(tuple, desc, name, BOOLOID, &value) ? DatumGetBool(value) : default_value;
 }
 
 /* An interval in units of so many microseconds. */
@@ -435,7 +445,7 @@ get_interval(HeapTuple tuple, TupleDesc desc, const char *name, int64 unit, int 
 	Datum		value;
 	Interval   *interval;
 
-	if (!get_column(tuple, desc, name, &value))
+	if (!get_column(tuple, desc, name, INTERVALOID, &value))
 		return default_value;
 	/* constraints see to it that there are no months and no overflow */
 	interval = DatumGetIntervalP(value);
@@ -447,7 +457,7 @@ get_oid(HeapTuple tuple, TupleDesc desc, const char *name)
 {
 	Datum		value;
 
-	return get_column(tuple, desc, name, &value) ? DatumGetObjectId(value) : InvalidOid;
+	return get_column(tuple, desc, name, OIDOID, &value) ? DatumGetObjectId(value) : InvalidOid;
 }
 
 /* A text that the table says is never NULL. */
@@ -472,7 +482,7 @@ get_microseconds(HeapTuple tuple, TupleDesc desc, const char *name, int64 defaul
 	Datum		value;
 	Interval   *interval;
 
-	if (!get_column(tuple, desc, name, &value))
+	if (!get_column(tuple, desc, name, INTERVALOID, &value))
 		return default_value;
 	interval = DatumGetIntervalP(value);
 	return interval->day * USECS_PER_DAY + interval->time;
@@ -515,7 +525,7 @@ read_queue(HeapTuple tuple, TupleDesc desc, const char *home)
 	queue->retry_delay = get_interval(tuple, desc, "retry_delay", USECS_PER_SEC, -1);
 	queue->exactly_once = get_bool(tuple, desc, "exactly_once", true);
 	queue->dedup_retention = get_microseconds(tuple, desc, "dedup_retention", USECS_PER_DAY);
-	if (get_column(tuple, desc, "changed_at", &value))
+	if (get_column(tuple, desc, "changed_at", TIMESTAMPTZOID, &value))
 		queue->changed_at = DatumGetTimestampTz(value);
 
 	queue->fifo = strlen(queue->queue_name) > 5 &&
@@ -686,9 +696,10 @@ read_mapping(Oid role, Oid server, SqsKeys *keys)
 }
 
 char *
-sqs_catalog_keys(Oid role, const char *server, SqsKeys *keys)
+sqs_catalog_keys(Oid role, Oid server_oid, SqsKeys *keys)
 {
-	ForeignServer *found = GetForeignServerByName(server, true);
+	ForeignServer *found = GetForeignServerExtended(server_oid, FSV_MISSING_OK);
+	const char *server;
 	SqsServerOptions options;
 	bool		has_mapping;
 	AwsError	error;
@@ -697,7 +708,8 @@ sqs_catalog_keys(Oid role, const char *server, SqsKeys *keys)
 
 	/* the options of another wrapper's mappings are not for us to read */
 	if (found == NULL || !sqs_fdw_is_ours(found->fdwid))
-		return psprintf("server \"%s\" does not exist", server);
+		return pstrdup("its server does not exist");
+	server = found->servername;
 
 	has_mapping = read_mapping(role, found->serverid, keys);
 	if (keys->access_key_id != NULL && keys->secret_access_key != NULL)

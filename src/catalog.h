@@ -129,7 +129,7 @@ extern SqsQueueConfig *sqs_catalog_queue_to_send(const char *name, bool store);
  * credentials says so, the environment's.  NULL, or why there are none: one
  * sentence for people, which names the role, the server and the ways out.
  */
-extern char *sqs_catalog_keys(Oid role, const char *server, SqsKeys *keys);
+extern char *sqs_catalog_keys(Oid role, Oid server, SqsKeys *keys);
 extern void sqs_wipe_keys(SqsKeys *keys);
 
 /*

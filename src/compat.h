@@ -138,7 +138,8 @@ object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
 
 #if PG_VERSION_NUM >= 180000
 #define sqs_check_index_constraints(rri, slot, estate, conflict_tid, arbiters) \
-	ExecCheckIndexConstraints(rri, slot, estate, conflict_tid, &(slot)->tts_tid, arbiters)
+	ExecCheckIndexConstraints(rri, slot, estate, conflict_tid, \
+							  &(ItemPointerData) {{0xFFFF, 0xFFFF}, 0}, arbiters)
 #else
 #define sqs_check_index_constraints(rri, slot, estate, conflict_tid, arbiters) \
 	ExecCheckIndexConstraints(rri, slot, estate, conflict_tid, arbiters)

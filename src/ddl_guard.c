@@ -17,8 +17,9 @@
  * the statement; for those, a look at the catalogs, without a lock.
  *
  * A name that cannot be found is left to the statement itself, whose error
- * is the better one.  A name that comes to mean something else between here
- * and there would have to be one of ours, which nobody else can make.
+ * is the better one.  A name without a schema may come to mean one of our
+ * relations between here and there, when what stands before it in the search
+ * path is dropped: so it is refused wherever in the path one of ours is.
  *
  *-------------------------------------------------------------------------
  */
@@ -41,20 +42,6 @@
 
 #include "compat.h"
 #include "ddl_guard.h"
-
-/* Without privilege checks, locks or errors; InvalidOid: not found. */
-static Oid
-find_relation(const RangeVar *name)
-{
-	Oid			schema;
-
-	if (name == NULL || name->catalogname != NULL)
-		return InvalidOid;
-	if (name->schemaname == NULL)
-		return RelnameGetRelid(name->relname);
-	schema = get_namespace_oid(name->schemaname, true);
-	return OidIsValid(schema) ? get_relname_relid(name->relname, schema) : InvalidOid;
-}
 
 static void
 check_relation(Oid relid)
@@ -79,13 +66,45 @@ check_relation(Oid relid)
 			 errmsg("permission denied for %s %s",
 					get_rel_relkind(relid) == RELKIND_VIEW ? "view" : "table",
 					get_rel_name(relid)),
-			 errdetail("Only the owner of a relation of extension sqsbridge may lock it, create triggers or rules on it, refer to it by a foreign key, or attach it to another table: whoever writes to it would have to wait.")));
+			 errdetail("Only the owner of a relation of extension sqsbridge may lock it, create triggers or rules on it, refer to it by a foreign key, or attach it to another table: whoever writes to it would have to wait."),
+			 errhint("If you mean a relation of yours that has the same name, write its schema.")));
+}
+
+/*
+ * All relations that the name may mean: without privilege checks, locks or
+ * errors.  A database in the name is the present one, or the statement fails.
+ */
+static List *
+find_relations(const RangeVar *name)
+{
+	List	   *schemas;
+	List	   *found = NIL;
+	ListCell   *lc;
+
+	if (name == NULL)
+		return NIL;
+	if (name->schemaname == NULL)
+		schemas = fetch_search_path(true);
+	else
+		schemas = list_make1_oid(get_namespace_oid(name->schemaname, true));
+	foreach(lc, schemas)
+	{
+		Oid			relid = OidIsValid(lfirst_oid(lc)) ?
+			get_relname_relid(name->relname, lfirst_oid(lc)) : InvalidOid;
+
+		if (OidIsValid(relid))
+			found = lappend_oid(found, relid);
+	}
+	return found;
 }
 
 static void
 check_name(const RangeVar *name)
 {
-	check_relation(find_relation(name));
+	ListCell   *lc;
+
+	foreach(lc, find_relations(name))
+		check_relation(lfirst_oid(lc));
 }
 
 static void
@@ -184,10 +203,13 @@ check_lock(const LockStmt *statement)
 		return;
 	foreach(lc, statement->relations)
 	{
-		Oid			relid = find_relation(lfirst(lc));
+		ListCell   *lc2;
 
-		check_relation(relid);
-		check_view(relid);
+		foreach(lc2, find_relations(lfirst(lc)))
+		{
+			check_relation(lfirst_oid(lc2));
+			check_view(lfirst_oid(lc2));
+		}
 	}
 }
 

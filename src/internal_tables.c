@@ -29,6 +29,8 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_policy.h"
 #include "catalog/pg_proc.h"
@@ -50,6 +52,7 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 #include "catalog.h"
 #include "internal_tables.h"
@@ -146,9 +149,13 @@ static bool table_is_sound[SQS_NUM_TABLES];
 static Oid	index_oids[SQS_NUM_INDEXES];
 static Oid	sequence_oids[SQS_NUM_SEQUENCES];
 
+/* Counts what was forgotten: a check must not outlive the change it missed. */
+static uint64 forgotten = 0;
+
 static void
 forget(Datum arg, Oid relid)
 {
+	forgotten++;
 	for (int t = 0; t < SQS_NUM_TABLES; t++)
 	{
 		if (relid != InvalidOid && relid != table_oids[t])
@@ -286,6 +293,15 @@ calls_function_of_users(Node *node, void *context)
 	return expression_tree_walker(node, calls_function_of_users, context);
 }
 
+static bool
+column_calls_function_of_users(Relation index, AttrNumber column)
+{
+	bool		isnull;
+	Datum		value = SysCacheGetAttr(INDEXRELID, index->rd_indextuple, column, &isnull);
+
+	return !isnull && calls_function_of_users(stringToNode(TextDatumGetCString(value)), NULL);
+}
+
 /*
  * Expressions of indexes are evaluated by whoever writes the table, workers
  * included.  A function in them may belong to a role that is no superuser,
@@ -300,14 +316,19 @@ check_indexes(Relation rel)
 	foreach(lc, indexes)
 	{
 		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
-		Node	   *expressions = (Node *) RelationGetIndexExpressions(index);
-		Node	   *predicate = (Node *) RelationGetIndexPredicate(index);
 
-		if (calls_function_of_users(expressions, NULL) ||
-			calls_function_of_users(predicate, NULL))
+		/* as stored: the relation cache has functions in SQL inlined */
+		if (column_calls_function_of_users(index, Anum_pg_index_indexprs) ||
+			column_calls_function_of_users(index, Anum_pg_index_indpred))
 			refuse(rel, "Drop the index, or use built-in functions only.",
 				   "index \"%s\" calls a function that is not built in",
 				   RelationGetRelationName(index));
+
+		/* what a trigger would check at commit, nobody does */
+		if ((index->rd_index->indisunique || index->rd_index->indisexclusion) &&
+			!index->rd_index->indimmediate)
+			refuse(rel, "Drop the constraint, or make it not deferrable.",
+				   "constraint \"%s\" is deferrable", RelationGetRelationName(index));
 		index_close(index, NoLock);
 	}
 	list_free(indexes);
@@ -382,8 +403,11 @@ check_table(SqsTable table, Relation rel)
 {
 	const TableSpec *spec = &table_specs[table];
 
+	/* relhassubclass stays for a while when the last child is gone */
 	if (rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relispartition ||
-		rel->rd_rel->relhassubclass)
+		has_superclass(RelationGetRelid(rel)) ||
+		(rel->rd_rel->relhassubclass &&
+		 find_inheritance_children(RelationGetRelid(rel), NoLock) != NIL))
 		refuse(rel, "Detach it from its parents and children.",
 			   "it is not an ordinary table without parents and children");
 	if (!superuser_arg(rel->rd_rel->relowner))
@@ -427,6 +451,8 @@ index_matches(Relation index, const IndexSpec *spec)
 		Oid			opclass = GetDefaultOpClass(index->rd_opcintype[i], BTREE_AM_OID);
 
 		if (form->indkey.values[i] != spec->keys[i] || index->rd_indoption[i] != 0 ||
+			(OidIsValid(index->rd_indcollation[i]) &&
+			 index->rd_indcollation[i] != C_COLLATION_OID) ||
 			!OidIsValid(opclass) || get_opclass_family(opclass) != index->rd_opfamily[i])
 			return false;
 	}
@@ -441,10 +467,12 @@ sqs_index_oid(SqsIndex which)
 	List	   *indexes;
 	ListCell   *lc;
 	Oid			found = InvalidOid;
+	uint64		before;
 
 	if (OidIsValid(index_oids[which]))
 		return index_oids[which];
 
+	before = forgotten;
 	rel = sqs_table_open(spec->table, AccessShareLock);
 	indexes = RelationGetIndexList(rel);
 	foreach(lc, indexes)
@@ -463,7 +491,8 @@ sqs_index_oid(SqsIndex which)
 			   "it has no %sindex on (%s)",
 			   spec->unique ? "unique, not deferrable " : "", spec->description);
 	table_close(rel, NoLock);
-	index_oids[which] = found;
+	if (forgotten == before)
+		index_oids[which] = found;
 	return found;
 }
 
@@ -472,8 +501,10 @@ checked(SqsTable table, Relation rel)
 {
 	if (!table_is_sound[table])
 	{
+		uint64		before = forgotten;
+
 		check_table(table, rel);
-		table_is_sound[table] = true;
+		table_is_sound[table] = forgotten == before;
 	}
 	return rel;
 }

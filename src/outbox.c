@@ -37,6 +37,7 @@
 #include "fmgr.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -193,6 +194,7 @@ insert_batches(SqsWriter *writer, const OpenBatch *batch)
 
 	for (; batch != NULL; batch = batch->next)
 	{
+		CHECK_FOR_INTERRUPTS();
 		values[BATCH_ID] = Int64GetDatum(batch->batch_id);
 		values[BATCH_XID] = FullTransactionIdGetDatum(GetTopFullTransactionId());
 		values[BATCH_QUEUE_ID] = Int32GetDatum(batch->queue_id);
@@ -262,6 +264,15 @@ store_row(const char *name, Datum *values, bool *nulls)
 	int64		id;
 
 	begin_transaction();
+
+	/*
+	 * Locked before the queue is looked up: the database worker, which leaves
+	 * when there is neither a queue nor a row, sees that there may be one.  And
+	 * what is written at commit is locked now, so that nothing has to be waited
+	 * for then.
+	 */
+	writer = sqs_writer_open(SQS_TABLE_OUTBOX_ROWS);
+	LockRelationOid(sqs_table_oid(SQS_TABLE_OUTBOX_BATCHES), RowExclusiveLock);
 	queue = find_queue(name);
 
 	wrong = sqs_outbox_prepare(values, nulls, queue->fifo, &message);
@@ -291,7 +302,6 @@ store_row(const char *name, Datum *values, bool *nulls)
 	nulls[ROW_TOKEN] = nulls[ROW_ENQUEUED_AT] = false;
 	nulls[ROW_ENQUEUED_BY_OID] = nulls[ROW_ENQUEUED_BY] = false;
 
-	writer = sqs_writer_open(SQS_TABLE_OUTBOX_ROWS);
 	sqs_writer_insert(writer, values, nulls);
 	sqs_writer_close(writer);
 
@@ -481,6 +491,18 @@ find_failure(Relation rel, int64 id, Datum *values, bool *nulls)
 	return tuple;
 }
 
+/* Seeing a failure is one thing, taking it from where its owners see it another. */
+static void
+check_may_take_failure(int64 id, const char *verb, const Datum *values, const bool *nulls)
+{
+	if (!sqs_may_discard_outbox_failure(values, nulls))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to %s failed message %lld of the outbox",
+						verb, (long long) id),
+				 errdetail("Only the role that enqueued it and the owners of its queue and of that queue's server may do so.")));
+}
+
 /* Two that want to delete the same failure: the second finds none. */
 static void
 delete_failure(SqsWriter *writer, HeapTuple tuple, int64 id)
@@ -512,6 +534,7 @@ sqs_outbox_retry(PG_FUNCTION_ARGS)
 	sqs_require_preloaded();
 	writer = sqs_writer_open(SQS_TABLE_OUTBOX_FAILURES);
 	tuple = find_failure(sqs_writer_relation(writer), id, failure, failure_nulls);
+	check_may_take_failure(id, "retry", failure, failure_nulls);
 
 	memset(values, 0, sizeof(values));
 	memset(nulls, true, sizeof(nulls));
@@ -541,18 +564,19 @@ sqs_outbox_discard(PG_FUNCTION_ARGS)
 	sqs_require_preloaded();
 	writer = sqs_writer_open(SQS_TABLE_OUTBOX_FAILURES);
 	tuple = find_failure(sqs_writer_relation(writer), id, failure, nulls);
-	if (!sqs_may_discard_outbox_failure(failure, nulls))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to discard failed message %lld of the outbox",
-						(long long) id),
-				 errdetail("Only the role that enqueued it and the owners of its queue and of that queue's server may do so.")));
+	check_may_take_failure(id, "discard", failure, nulls);
 	delete_failure(writer, tuple, id);
 	sqs_writer_close(writer);
 	PG_RETURN_VOID();
 }
 
 /* ---- the transaction's end ---- */
+
+bool
+sqs_outbox_has_batches(void)
+{
+	return current != NULL && (current->open != NULL || current->timed != NULL);
+}
 
 /* Messages with a time of their own are due in the order of their making. */
 static OpenBatch *

@@ -43,6 +43,9 @@ extern SqsDraftError *sqs_outbox_prepare(const Datum *values, const bool *nulls,
 /* Was the batch written by the transaction it says, or is it a copy? */
 extern bool sqs_batch_is_native(HeapTuple batch, TupleDesc desc);
 
+/* Has this transaction enqueued anything, whose batches are still to come? */
+extern bool sqs_outbox_has_batches(void);
+
 /* Transaction callbacks, from sqsbridge.c. */
 extern void sqs_outbox_pre_commit(void);
 extern void sqs_outbox_xact_end(XactEvent event);

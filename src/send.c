@@ -116,7 +116,7 @@ connect_to(const SqsQueueConfig *queue)
 		session_connections = session;
 	}
 
-	problem = sqs_catalog_keys(GetUserId(), queue->server, &keys);
+	problem = sqs_catalog_keys(GetUserId(), queue->server_oid, &keys);
 	if (problem != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),

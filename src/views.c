@@ -20,6 +20,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "foreign/foreign.h"
@@ -78,13 +79,29 @@ owns_queue(const SqsQueueConfig *queue)
 		  sqs_has_privs_of(queue->bound_server.owner_oid, queue->bound_server.owner)));
 }
 
+static SqsQueueConfig *
+find_config(List *queues, int32 queue_id)
+{
+	ListCell   *lc;
+
+	foreach(lc, queues)
+	{
+		if (((SqsQueueConfig *) lfirst(lc))->queue_id == queue_id)
+			return lfirst(lc);
+	}
+	return NULL;
+}
+
 /* ---- tables into rows ---- */
 
+/* What is allocated for a row is gone with the next. */
 typedef struct TableScan
 {
 	Relation	rel;
 	SysScanDesc scan;
 	TupleDesc	desc;
+	MemoryContext context;		/* of the function */
+	MemoryContext row_context;
 } TableScan;
 
 static void
@@ -93,6 +110,9 @@ begin_table(TableScan *scan, SqsTable table)
 	scan->rel = sqs_table_open(table, AccessShareLock);
 	scan->desc = RelationGetDescr(scan->rel);
 	scan->scan = systable_beginscan(scan->rel, InvalidOid, false, GetActiveSnapshot(), 0, NULL);
+	scan->context = CurrentMemoryContext;
+	scan->row_context = AllocSetContextCreate(CurrentMemoryContext, "sqsbridge row",
+											  ALLOCSET_DEFAULT_SIZES);
 }
 
 static bool
@@ -101,6 +121,8 @@ next_row(TableScan *scan, Datum *values, bool *nulls)
 	HeapTuple	tuple;
 
 	CHECK_FOR_INTERRUPTS();
+	MemoryContextSwitchTo(scan->row_context);
+	MemoryContextReset(scan->row_context);
 	tuple = systable_getnext(scan->scan);
 	if (!HeapTupleIsValid(tuple))
 		return false;
@@ -111,6 +133,8 @@ next_row(TableScan *scan, Datum *values, bool *nulls)
 static void
 end_table(TableScan *scan)
 {
+	MemoryContextSwitchTo(scan->context);
+	MemoryContextDelete(scan->row_context);
 	systable_endscan(scan->scan);
 	table_close(scan->rel, AccessShareLock);
 }
@@ -126,19 +150,6 @@ static void
 put(ReturnSetInfo *rsinfo, Datum *values, bool *nulls)
 {
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-}
-
-static SqsQueueConfig *
-find_config(List *queues, int32 queue_id)
-{
-	ListCell   *lc;
-
-	foreach(lc, queues)
-	{
-		if (((SqsQueueConfig *) lfirst(lc))->queue_id == queue_id)
-			return lfirst(lc);
-	}
-	return NULL;
 }
 
 /*
@@ -180,6 +191,12 @@ sqs_get_queues(PG_FUNCTION_ARGS)
 		{
 			int			attnum = SPI_fnumber(scan.desc, columns[i]);
 
+			if (attnum > 0 &&
+				TupleDescAttr(scan.desc, attnum - 1)->atttypid !=
+				(i == COLUMN_OWNER || i == COLUMN_SERVER ? TEXTOID :
+				 TupleDescAttr(rsinfo->setDesc, i)->atttypid))
+				elog(ERROR, "column \"%s\" of table \"%s\" has another type than expected",
+					 columns[i], sqs_table_name(SQS_TABLE_QUEUES));
 			nulls[i] = attnum <= 0 || row_nulls[attnum - 1];
 			values[i] = nulls[i] ? (Datum) 0 : row[attnum - 1];
 		}
@@ -327,10 +344,12 @@ sqs_get_outbox_counts(PG_FUNCTION_ARGS)
 			}
 			if (count == NULL)
 			{
+				MemoryContextSwitchTo(scan.context);
 				count = palloc0(sizeof(OutboxCount));
 				count->queue_id = queue_id;
 				count->oldest = count->next = DT_NOEND;
 				counts = lappend(counts, count);
+				MemoryContextSwitchTo(scan.row_context);
 			}
 		}
 		if (row_nulls[ROW_DELIVER_AT] || DatumGetTimestampTz(row[ROW_DELIVER_AT]) <= now)
@@ -367,11 +386,12 @@ sqs_get_outbox_counts(PG_FUNCTION_ARGS)
 /* ---- failures of the outbox ---- */
 
 /*
- * The server that the queue had when the message failed, if it is still that,
- * and the queue, if it is still there.
+ * May the current role take a failure away?  For who enqueued the message, and
+ * for the owners of the queue and of the server that it had, if these are still
+ * what they were.
  */
-bool
-sqs_may_discard_outbox_failure(const Datum *values, const bool *nulls)
+static bool
+may_discard(const Datum *values, const bool *nulls, List *queues)
 {
 	SqsQueueConfig *queue;
 	ForeignServer *server;
@@ -389,8 +409,14 @@ sqs_may_discard_outbox_failure(const Datum *values, const bool *nulls)
 		return false;
 	if (has_privs_of_role(GetUserId(), server->owner))
 		return true;
-	queue = sqs_catalog_queue(DatumGetInt32(values[FAILURE_QUEUE_ID]));
+	queue = find_config(queues, DatumGetInt32(values[FAILURE_QUEUE_ID]));
 	return queue != NULL && queue->server_oid == server->serverid && owns_queue(queue);
+}
+
+bool
+sqs_may_discard_outbox_failure(const Datum *values, const bool *nulls)
+{
+	return may_discard(values, nulls, sqs_catalog_queues());
 }
 
 bool
@@ -408,19 +434,23 @@ sqs_get_outbox_failures(PG_FUNCTION_ARGS)
 		FAILURE_SYSTEM_ATTRIBUTES, FAILURE_ENQUEUED_AT, FAILURE_ENQUEUED_BY, FAILURE_SERVER
 	};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	bool		sees_all = reads_all_data();
+	List	   *queues = NIL;
 	TableScan	scan;
 	Datum		row[FAILURE_NATTS];
 	bool		row_nulls[FAILURE_NATTS];
 
 	sqs_require_preloaded();
 	InitMaterializedSRF(fcinfo, 0);
+	if (!sees_all)
+		queues = sqs_catalog_queues();
 	begin_table(&scan, SQS_TABLE_OUTBOX_FAILURES);
 	while (next_row(&scan, row, row_nulls))
 	{
 		Datum		values[lengthof(columns)];
 		bool		nulls[lengthof(columns)];
 
-		if (!sqs_may_see_outbox_failure(row, row_nulls))
+		if (!sees_all && !may_discard(row, row_nulls, queues))
 			continue;
 		for (int i = 0; i < (int) lengthof(columns); i++)
 		{

@@ -212,7 +212,7 @@ load_config(QueueWorker *qw)
 		if (OidIsValid(sqs_extension_oid()))
 			loaded = sqs_catalog_queue(MySlot->queue_id);
 		if (loaded != NULL && loaded->problem == NULL)
-			(void) sqs_catalog_keys(loaded->owner, loaded->server, &keys);
+			(void) sqs_catalog_keys(loaded->owner, loaded->server_oid, &keys);
 		sqs_commit();
 	}
 	PG_CATCH();

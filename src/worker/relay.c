@@ -604,7 +604,7 @@ configure_queue(Relay *relay, RelayQueue *queue, const SqsQueueConfig *config)
 	copy->is_copy = config->is_copy;
 	copy->can_send = config->can_send && !config->is_copy;
 
-	(void) sqs_catalog_keys(config->owner, config->server, &keys);
+	(void) sqs_catalog_keys(config->owner, config->server_oid, &keys);
 	MemoryContextSwitchTo(old);
 	place = sqs_fingerprint_text(sqs_connection_fingerprint(config, &keys), config->queue_name);
 	sqs_wipe_keys(&keys);
@@ -920,7 +920,7 @@ is_ready(Relay *relay, RelayQueue *queue, int64 now)
 
 		sqs_begin();
 		MemoryContextSwitchTo(relay->scratch);
-		no_keys = sqs_catalog_keys(queue->config->owner, queue->config->server, &keys);
+		no_keys = sqs_catalog_keys(queue->config->owner, queue->config->server_oid, &keys);
 		if (no_keys == NULL)
 			queue->shared = sqs_shared_client_acquire(queue->config, &keys, &error);
 		sqs_wipe_keys(&keys);
