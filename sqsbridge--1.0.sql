@@ -147,10 +147,6 @@ COMMENT ON COLUMN @extschema@.sqs_message.receipt_handle IS
  * system shall ask for a reindex.
  * ------------------------------------------------------------------------ */
 
-CREATE SEQUENCE sqsbridge_internal.queue_id_seq AS integer;
-COMMENT ON SEQUENCE sqsbridge_internal.queue_id_seq IS
-'ids of configured queues';
-
 CREATE TABLE sqsbridge_internal.queues (
 	queue_id integer NOT NULL,
 	name text COLLATE "C" NOT NULL,
@@ -221,7 +217,6 @@ CREATE UNIQUE INDEX queues_consumer_key
 	WHERE handler IS NOT NULL AND server_oid OPERATOR(pg_catalog.<>) 0::oid;
 
 SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.queues', '');
-SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.queue_id_seq', '');
 
 COMMENT ON TABLE sqsbridge_internal.queues IS
 'the configured queues, one row each; changed by sqs_register_queue() and its siblings only; read it through the view sqs_queues. Dumped by pg_dump';
@@ -736,10 +731,6 @@ COMMENT ON FUNCTION @extschema@.sqs_send_batch(text, @extschema@.sqs_outgoing[])
  * Sending by the commit
  * ------------------------------------------------------------------------ */
 
-CREATE SEQUENCE sqsbridge_internal.outbox_id_seq;
-COMMENT ON SEQUENCE sqsbridge_internal.outbox_id_seq IS
-'ids of messages, and positions of transactions, in the outbox';
-
 CREATE TABLE sqsbridge_internal.outbox_rows (
 	batch_id bigint NOT NULL,
 	id bigint NOT NULL,
@@ -777,7 +768,6 @@ CREATE TABLE sqsbridge_internal.outbox_batches (
 CREATE INDEX outbox_batches_order_idx
 	ON sqsbridge_internal.outbox_batches (queue_id, deliver_at, "position");
 
-SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.outbox_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.outbox_rows', '');
 SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.outbox_batches', '');
 
@@ -1075,7 +1065,7 @@ COMMENT ON FUNCTION @extschema@.sqs_outbox_discard(bigint) IS
 CREATE FUNCTION @extschema@.sqs_adopt_queues(waiting text)
 RETURNS integer
 AS 'MODULE_PATHNAME', 'sqs_adopt_queues'
-LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION @extschema@.sqs_adopt_queues(text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_adopt_queues(text) IS
 'makes the queues of a copy of a database (a restored dump, CREATE DATABASE ... TEMPLATE, pg_upgrade) work here, and returns how many it adopted; takes effect at commit. Until then nothing is received and nothing sent. waiting says what becomes of the messages that wait in the copied outbox: ''send'' sends them, as is right after pg_upgrade or where the original is gone; ''discard'' deletes them, as is right where the original still runs and sends them itself. For superusers';
@@ -1604,10 +1594,6 @@ CREATE TRIGGER sqsbridge_guard_truncate
 ALTER TABLE sqsbridge_internal.outbox_failures ENABLE ALWAYS TRIGGER sqsbridge_guard;
 ALTER TABLE sqsbridge_internal.outbox_failures ENABLE ALWAYS TRIGGER sqsbridge_guard_truncate;
 
-REVOKE ALL ON SEQUENCE sqsbridge_internal.queue_id_seq FROM PUBLIC;
-
-REVOKE ALL ON SEQUENCE sqsbridge_internal.outbox_id_seq FROM PUBLIC;
-
 
 /* ------------------------------------------------------------------------
  * ALTER DEFAULT PRIVILEGES may have given others rights on the schema, tables
@@ -1670,5 +1656,3 @@ GRANT SELECT ON TABLE sqsbridge_internal.failures TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.outbox_rows TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.outbox_batches TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.outbox_failures TO pg_database_owner;
-GRANT SELECT ON SEQUENCE sqsbridge_internal.queue_id_seq TO pg_database_owner;
-GRANT SELECT ON SEQUENCE sqsbridge_internal.outbox_id_seq TO pg_database_owner;

@@ -49,6 +49,9 @@ SELECT statement, regress_sqs_try(statement) FROM unnest(ARRAY[
 	'LOCK TABLE my_second_view',
 	'DO $x$ BEGIN LOCK TABLE sqs_outbox; END $x$',
 	'CREATE SCHEMA regress_sqs_second CREATE TABLE t (id bigint REFERENCES sqs_outbox (id))',
+	'DROP VIEW sqs_outbox',
+	'DROP VIEW IF EXISTS mine, public.sqs_stats CASCADE',
+	'DROP INDEX sqsbridge_internal.outbox_rows_pkey',
 	format('LOCK TABLE %I.public.sqs_outbox', current_database()),
 	format('CREATE TRIGGER t INSTEAD OF INSERT ON %I.public.sqs_outbox FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()', current_database()),
 	-- it hides ours only until it is dropped

@@ -64,7 +64,6 @@ INSERT INTO sqs_queues (name, owner, server, queue_name) VALUES ('x', 'regress_s
 UPDATE sqs_queues SET owner = 'regress_sqs_other';
 DELETE FROM sqs_queues;
 TRUNCATE sqs_queues;
-SELECT nextval('sqsbridge_internal.queue_id_seq');
 CREATE TRIGGER t BEFORE INSERT ON sqs_queues FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
 BEGIN;
 LOCK TABLE sqs_queues IN SHARE MODE;

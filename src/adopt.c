@@ -45,6 +45,7 @@
 
 #include "catalog.h"
 #include "fdw.h"
+#include "ids.h"
 #include "inbox_marks.h"
 #include "mark.h"
 #include "outbox.h"
@@ -216,7 +217,7 @@ make_batches(SqsWriter *writer, HTAB *batches)
 		values[BATCH_XID] = FullTransactionIdGetDatum(GetTopFullTransactionId());
 		values[BATCH_QUEUE_ID] = Int32GetDatum(missing[i]->queue_id);
 		values[BATCH_DELIVER_AT] = TimestampTzGetDatum(missing[i]->deliver_at);
-		values[BATCH_POSITION] = Int64GetDatum(sqs_next_value(SQS_SEQUENCE_OUTBOX_ID));
+		values[BATCH_POSITION] = Int64GetDatum(sqs_new_id());
 		sqs_writer_insert(writer, values, nulls);
 	}
 }
@@ -255,8 +256,8 @@ adopt_outbox(List *adopted, bool discard)
 Datum
 sqs_adopt_queues(PG_FUNCTION_ARGS)
 {
-	char	   *waiting = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	bool		discard = strcmp(waiting, "discard") == 0;
+	char	   *waiting = PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0));
+	bool		discard = waiting != NULL && strcmp(waiting, "discard") == 0;
 	List	   *adopted = NIL;
 	ListCell   *lc;
 
@@ -266,10 +267,12 @@ sqs_adopt_queues(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be superuser to adopt queues")));
-	if (!discard && strcmp(waiting, "send") != 0)
+	if (!discard && (waiting == NULL || strcmp(waiting, "send") != 0))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid value for argument \"waiting\": \"%s\"", waiting),
+				 waiting != NULL ?
+				 errmsg("invalid value for argument \"waiting\": \"%s\"", waiting) :
+				 errmsg("argument \"waiting\" must not be null"),
 				 errdetail("It must be \"send\" or \"discard\"."),
 				 errhint("It says what becomes of the messages that wait in the copied outbox: discard them if the original database still runs, and sends them itself.")));
 

@@ -5,8 +5,9 @@
  *
  * Most statements look at privileges before they ask for a lock.  Some ask
  * first: CREATE TRIGGER, CREATE RULE, a foreign key that refers to the table,
- * and whatever makes it a partition or a parent; and LOCK TABLE takes no more
- * than a privilege to write.  Behind a transaction that has written and lasts
+ * and whatever makes it a partition or a parent; LOCK TABLE takes no more than
+ * a privilege to write; and DROP is for the owner of the schema too, whom it
+ * lets wait before it says that the extension needs the relation.  Behind a transaction that has written and lasts
  * they wait for their strong lock, and every later writer waits behind them.
  * So a role that may do nothing at all with one of our relations could stop
  * its writers.
@@ -66,7 +67,7 @@ check_relation(Oid relid)
 			 errmsg("permission denied for %s %s",
 					get_rel_relkind(relid) == RELKIND_VIEW ? "view" : "table",
 					get_rel_name(relid)),
-			 errdetail("Only the owner of a relation of extension sqsbridge may lock it, create triggers or rules on it, refer to it by a foreign key, or attach it to another table: whoever writes to it would have to wait."),
+			 errdetail("Only the owner of a relation of extension sqsbridge may lock or drop it, create triggers or rules on it, refer to it by a foreign key, or attach it to another table: whoever writes to it would have to wait."),
 			 errhint("If you mean a relation of yours that has the same name, write its schema.")));
 }
 
@@ -242,6 +243,24 @@ check_alter(const AlterTableStmt *statement)
 	}
 }
 
+static void
+check_drop(const DropStmt *statement)
+{
+	ListCell   *lc;
+
+	switch (statement->removeType)
+	{
+		case OBJECT_TABLE:
+		case OBJECT_VIEW:
+		case OBJECT_INDEX:
+			foreach(lc, statement->objects)
+				check_name(makeRangeVarFromNameList(castNode(List, lfirst(lc))));
+			break;
+		default:
+			break;
+	}
+}
+
 void
 sqs_ddl_guard(Node *statement)
 {
@@ -254,6 +273,7 @@ sqs_ddl_guard(Node *statement)
 		case T_CreateForeignTableStmt:
 		case T_AlterTableStmt:
 		case T_AlterObjectDependsStmt:
+		case T_DropStmt:
 			break;
 		default:
 			return;
@@ -284,6 +304,9 @@ sqs_ddl_guard(Node *statement)
 			break;
 		case T_AlterObjectDependsStmt:
 			check_name(((AlterObjectDependsStmt *) statement)->relation);
+			break;
+		case T_DropStmt:
+			check_drop((DropStmt *) statement);
 			break;
 		default:
 			break;

@@ -37,7 +37,6 @@
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
-#include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
 #include "fmgr.h"
@@ -138,16 +137,10 @@ static const IndexSpec index_specs[SQS_NUM_INDEXES] = {
 	{FAILURE_ID + 1}},
 };
 
-static const char *const sequence_names[SQS_NUM_SEQUENCES] = {
-	[SQS_SEQUENCE_QUEUE_ID] = "queue_id_seq",
-	[SQS_SEQUENCE_OUTBOX_ID] = "outbox_id_seq",
-};
-
 /* What is known; InvalidOid: not, or not any more. */
 static Oid	table_oids[SQS_NUM_TABLES];
 static bool table_is_sound[SQS_NUM_TABLES];
 static Oid	index_oids[SQS_NUM_INDEXES];
-static Oid	sequence_oids[SQS_NUM_SEQUENCES];
 
 /* Counts what was forgotten: a check must not outlive the change it missed. */
 static uint64 forgotten = 0;
@@ -173,11 +166,7 @@ forget(Datum arg, Oid relid)
 		if (relid == index_oids[i])
 			index_oids[i] = InvalidOid;
 	}
-	for (int s = 0; s < SQS_NUM_SEQUENCES; s++)
-	{
-		if (relid == InvalidOid || relid == sequence_oids[s])
-			sequence_oids[s] = InvalidOid;
-	}
+
 }
 
 /*
@@ -186,7 +175,7 @@ forget(Datum arg, Oid relid)
  * installed.
  */
 static Oid
-find_relation(const char *kind, const char *name)
+find_relation(const char *name)
 {
 	static bool registered = false;
 	Oid			extension = sqs_extension_oid();
@@ -209,8 +198,8 @@ find_relation(const char *kind, const char *name)
 		getExtensionOfObject(RelationRelationId, relid) != extension)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("%s \"%s.%s\" of extension sqsbridge does not exist",
-						kind, SQS_INTERNAL_SCHEMA, name),
+				 errmsg("table \"%s.%s\" of extension sqsbridge does not exist",
+						SQS_INTERNAL_SCHEMA, name),
 				 errhint("If the library is newer than the extension, run ALTER EXTENSION sqsbridge UPDATE.")));
 	return relid;
 }
@@ -225,22 +214,8 @@ Oid
 sqs_table_oid(SqsTable table)
 {
 	if (!OidIsValid(table_oids[table]))
-		table_oids[table] = find_relation("table", table_specs[table].name);
+		table_oids[table] = find_relation(table_specs[table].name);
 	return table_oids[table];
-}
-
-Oid
-sqs_sequence_oid(SqsSequence sequence)
-{
-	if (!OidIsValid(sequence_oids[sequence]))
-		sequence_oids[sequence] = find_relation("sequence", sequence_names[sequence]);
-	return sequence_oids[sequence];
-}
-
-int64
-sqs_next_value(SqsSequence sequence)
-{
-	return nextval_internal(sqs_sequence_oid(sequence), false);
 }
 
 /* ---- is the table what we expect? ---- */

@@ -51,13 +51,6 @@ typedef enum SqsIndex
 	SQS_NUM_INDEXES
 } SqsIndex;
 
-typedef enum SqsSequence
-{
-	SQS_SEQUENCE_QUEUE_ID,
-	SQS_SEQUENCE_OUTBOX_ID,
-	SQS_NUM_SEQUENCES
-} SqsSequence;
-
 /* Columns, in the order of the tables.  Those of queues: see queue_row.h. */
 
 typedef enum InboxColumn
@@ -169,10 +162,6 @@ extern Relation sqs_table_open_nowait(SqsTable table, LOCKMODE mode);
 /* OIDs, from a cache that is kept up to date; errors as above. */
 extern Oid	sqs_table_oid(SqsTable table);
 extern Oid	sqs_index_oid(SqsIndex index);
-extern Oid	sqs_sequence_oid(SqsSequence sequence);
-
-/* Next value; no privilege of the session is asked. */
-extern int64 sqs_next_value(SqsSequence sequence);
 
 extern const char *sqs_table_name(SqsTable table);
 

@@ -14,7 +14,7 @@
  * The order of commits.  Messages of a group shall be sent in the order in
  * which their transactions committed, and ids are given out earlier than
  * that.  So each transaction writes, as the last thing before it commits, a
- * batch record with a position from a sequence.  If a transaction B can see
+ * batch record with a position, which rises (ids.c).  If a transaction B can see
  * the effects of A, or had to wait for a lock of A's, A had committed before
  * B could, and A's position is the lower.  Two that commit at the same time
  * and know nothing of each other are in either order, as they are for any
@@ -51,6 +51,7 @@
 
 #include "catalog.h"
 #include "compat.h"
+#include "ids.h"
 #include "outbox.h"
 #include "outgoing.h"
 #include "shmem.h"
@@ -166,7 +167,7 @@ open_batch(int32 queue_id)
 	}
 	batch = MemoryContextAlloc(TopTransactionContext, sizeof(OpenBatch));
 	batch->queue_id = queue_id;
-	batch->batch_id = sqs_next_value(SQS_SEQUENCE_OUTBOX_ID);
+	batch->batch_id = sqs_new_id();
 	batch->deliver_at = DT_NOBEGIN;
 	batch->next = current->open;
 	current->open = batch;
@@ -199,7 +200,7 @@ insert_batches(SqsWriter *writer, const OpenBatch *batch)
 		values[BATCH_XID] = FullTransactionIdGetDatum(GetTopFullTransactionId());
 		values[BATCH_QUEUE_ID] = Int32GetDatum(batch->queue_id);
 		values[BATCH_DELIVER_AT] = TimestampTzGetDatum(batch->deliver_at);
-		values[BATCH_POSITION] = Int64GetDatum(sqs_next_value(SQS_SEQUENCE_OUTBOX_ID));
+		values[BATCH_POSITION] = Int64GetDatum(sqs_new_id());
 		sqs_writer_insert(writer, values, nulls);
 	}
 }
@@ -284,7 +285,7 @@ store_row(const char *name, Datum *values, bool *nulls)
 				 errmsg("cannot send to queue \"%s\": deliver_at is infinity", name),
 				 errhint("Leave it out to send the message at commit.")));
 
-	id = sqs_next_value(SQS_SEQUENCE_OUTBOX_ID);
+	id = sqs_new_id();
 	values[ROW_BATCH_ID] = Int64GetDatum(timed ? id : open_batch(queue->queue_id));
 	values[ROW_ID] = Int64GetDatum(id);
 	values[ROW_QUEUE_ID] = Int32GetDatum(queue->queue_id);

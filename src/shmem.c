@@ -93,6 +93,8 @@ sqs_shmem_startup(void)
 		sqs_shared->nqueues = stats_entries();
 		pg_atomic_init_u64(&sqs_shared->launcher_waits_since, 0);
 		pg_atomic_init_u64(&sqs_shared->handler_left_at, 0);
+		pg_atomic_init_u64(&sqs_shared->last_id, 0);
+		pg_atomic_init_u64(&sqs_shared->last_queue_id, 0);
 		pg_atomic_init_u64(&sqs_shared->role_changes, 0);
 		ConditionVariableInit(&sqs_shared->slots_cv);
 

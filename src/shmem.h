@@ -232,6 +232,8 @@ typedef struct SqsShared
 	TimestampTz no_slot_warned; /* last said that slots are short */
 	pg_atomic_uint64 launcher_waits_since;	/* as in SqsQueueStats */
 	pg_atomic_uint64 handler_left_at;	/* TimestampTz: a handler's slot was freed */
+	pg_atomic_uint64 last_id;	/* see ids.c */
+	pg_atomic_uint64 last_queue_id;
 	pg_atomic_uint64 role_changes;	/* counts commits that changed roles or their settings */
 	ConditionVariable slots_cv; /* broadcast when a slot becomes free */
 	int			nslots;

@@ -252,13 +252,15 @@ SKIP:
 	all_agree($node, 'no space for good');
 	all_done($node, 'no space for good');
 
-	# tables cannot grow: handlers fail, the workers go on
+	# tables cannot grow: handlers fail, or wait because the inbox cannot grow; the
+	# workers go on
 	my $crashes = crashes();
 	my $pids = q{SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM sqs_stats_workers WHERE kind <> 'handler worker'};
 	my $workers = $node->safe_psql('postgres', $pids);
 	append_to_file("$flag-data", '');
 	feed($batch);
-	query_true($node, q{SELECT min(failed) > 0 FROM sqs_stats}, 'no space for tables: handlers fail');
+	query_true($node, q{SELECT bool_and(failed > 0 OR last_error ~ 'No space left on device') FROM sqs_stats},
+		'no space for tables: handlers fail, or cannot even begin');
 	like(log_text($node), qr/ERROR:  could not extend file "base.*No space left on device/,
 		'no space for tables: the log says why, as sqs_failures cannot grow either');
 	all_agree($node, 'no space for tables');

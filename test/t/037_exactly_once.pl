@@ -285,10 +285,10 @@ rest('locked');
 
 # ---- somebody's unique index says nothing about duplicates
 
-my $id = sql("SELECT nextval('sqsbridge_internal.queue_id_seq') + 1");
+register('index', 'handle', 'batch_size => 1, enabled => false');
+my $id = sql(q{SELECT queue_id FROM sqs_queues WHERE name = 'index'});
 sql("CREATE UNIQUE INDEX mine ON sqsbridge_internal.inbox (queue_id) WHERE queue_id = $id");
-register('index', 'handle', 'batch_size => 1');
-is(sql(q{SELECT queue_id FROM sqs_queues WHERE name = 'index'}), $id, 'index: the queue has an index on its rows');
+sql(q{SELECT sqs_enable_queue('index')});
 $sqs->fill('index', 2);
 query_is($node, q{SELECT state, last_error LIKE '%unique constraint "mine"%', failed, duplicates FROM sqs_stats WHERE queue = 'index'},
 	'error|t|0|0', 'index: which refuses the second, and the queue says so');
