@@ -549,6 +549,38 @@ sqs_wake_slot(int i, uint16 generation)
 
 /* ---- databases ---- */
 
+/* Entries that run, or do not.  Under the control lock. */
+static int
+stats_count(bool runs)
+{
+	int			n = 0;
+
+	for (int i = 0; i < sqs_shared->nqueues; i++)
+	{
+		SqsQueueStats *stats = &sqs_shared->queues[i];
+
+		if (OidIsValid(stats->dboid) && stats->runs == runs)
+			n++;
+	}
+	return n;
+}
+
+/*
+ * The queue does not run any more.  It keeps its entry and its counters if
+ * there is room among those that do not run, of which there are "senders":
+ * these never have more than half of the entries, so there is always one for
+ * each queue that may run.  Returns whether it has kept it.  Under the
+ * exclusive lock.
+ */
+static bool
+stats_stop(SqsQueueStats *stats, int senders)
+{
+	stats->runs = false;
+	if (senders >= sqs_shared->nqueues / 2)
+		stats->dboid = InvalidOid;
+	return OidIsValid(stats->dboid);
+}
+
 SqsDatabase *
 sqs_database_find(Oid dboid)
 {
@@ -591,6 +623,38 @@ sqs_database_get(Oid dboid)
 	database = database_get(dboid);
 	LWLockRelease(sqs_shared->lock);
 	return database;
+}
+
+/*
+ * The database has no workers, and is to have none: give its entry back,
+ * unless somebody blocks it.  Its queues do not run; if the database is gone,
+ * so are they.
+ */
+void
+sqs_database_forget(Oid dboid, bool gone)
+{
+	SqsDatabase *database;
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	database = database_lookup(dboid);
+	if (database != NULL && database->blockers == 0)
+	{
+		int			senders = stats_count(false);
+
+		database->dboid = InvalidOid;
+		for (int i = 0; i < sqs_shared->nqueues; i++)
+		{
+			SqsQueueStats *stats = &sqs_shared->queues[i];
+
+			if (stats->dboid != dboid)
+				continue;
+			if (gone)
+				stats->dboid = InvalidOid;
+			else if (stats->runs && stats_stop(stats, senders))
+				senders++;
+		}
+	}
+	LWLockRelease(sqs_shared->lock);
 }
 
 /*
@@ -774,23 +838,6 @@ stats_make(SqsQueueStats *stats, Oid dboid, int32 queue_id, bool runs, Timestamp
 	stats->dboid = dboid;
 }
 
-/* Entries that run, or do not, and if "owner" is given, of that owner's. */
-static int
-stats_count(bool runs, Oid owner)
-{
-	int			n = 0;
-
-	for (int i = 0; i < sqs_shared->nqueues; i++)
-	{
-		SqsQueueStats *stats = &sqs_shared->queues[i];
-
-		if (OidIsValid(stats->dboid) && stats->runs == runs &&
-			(!OidIsValid(owner) || stats->owner == owner))
-			n++;
-	}
-	return n;
-}
-
 /*
  * An entry for a queue that only sends.  If as many have one as may, the one
  * that has not been used for longest loses its own, if that is long enough:
@@ -860,7 +907,7 @@ sqs_stats_run(Oid dboid, int32 queue_id, Oid owner, const char **why)
 	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
 	found = stats_lookup(dboid, queue_id);
 	if (found == NULL || !found->runs)
-		room = stats_count(true, InvalidOid) < sqs_shared->nqueues / 2;
+		room = stats_count(true) < sqs_shared->nqueues / 2;
 	if (!room)
 		*why = "as many queues run as sqsbridge.max_queues allows";
 	else if (sqs_max_queues_per_role > 0)
@@ -888,13 +935,15 @@ sqs_stats_run(Oid dboid, int32 queue_id, Oid owner, const char **why)
 	{
 		if (found == NULL)
 		{
-			/* there is one: those that only send have half of them at most */
+			/* there is one: see stats_stop() */
 			for (int i = 0; i < sqs_shared->nqueues && found == NULL; i++)
 				if (!OidIsValid(sqs_shared->queues[i].dboid))
 					found = &sqs_shared->queues[i];
 			Assert(found != NULL);
 			if (found != NULL)
 				stats_make(found, dboid, queue_id, true, now);
+			else
+				*why = "there is no entry for its statistics";
 		}
 		if (found != NULL)
 		{
@@ -909,19 +958,18 @@ sqs_stats_run(Oid dboid, int32 queue_id, Oid owner, const char **why)
 	return found;
 }
 
-/* It keeps its counters, if there is room among those that do not run. */
-void
+bool
 sqs_stats_stop(SqsQueueStats *stats)
 {
+	bool		kept;
+
 	pg_atomic_write_u64(&stats->waits_since, 0);
 	if (!stats->runs)
-		return;
+		return true;
 	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-	if (stats_count(false, InvalidOid) < sqs_shared->nqueues / 2)
-		stats->runs = false;
-	else
-		stats->dboid = InvalidOid;
+	kept = stats_stop(stats, stats_count(false));
 	LWLockRelease(sqs_shared->lock);
+	return kept;
 }
 
 void

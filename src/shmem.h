@@ -306,6 +306,7 @@ extern void sqs_wake_slot(int slot, uint16 generation);
  */
 extern SqsDatabase *sqs_database_find(Oid dboid);
 extern SqsDatabase *sqs_database_get(Oid dboid);
+extern void sqs_database_forget(Oid dboid, bool gone);
 extern bool sqs_database_block(Oid dboid);
 extern void sqs_database_unblock(Oid dboid);
 extern void sqs_database_changed(Oid dboid);
@@ -316,10 +317,11 @@ extern void sqs_outbox_committed(Oid dboid);
  * Statistics entries.  sqs_stats_run() is for a queue that shall run: found,
  * or made, or NULL and *why (static, or of a static buffer) if as many run as
  * may, or as many of this owner's.  sqs_stats_get() is for whoever only
- * counts: found, or made, or NULL.  sqs_stats_stop(): it shall not run.
+ * counts: found, or made, or NULL.  sqs_stats_stop(): it shall not run;
+ * false if that has cost it its entry, which may be another queue's by now.
  */
 extern SqsQueueStats *sqs_stats_run(Oid dboid, int32 queue_id, Oid owner, const char **why);
-extern void sqs_stats_stop(SqsQueueStats *stats);
+extern bool sqs_stats_stop(SqsQueueStats *stats);
 extern SqsQueueStats *sqs_stats_get(Oid dboid, int32 queue_id);
 extern SqsQueueStats *sqs_stats_find(Oid dboid, int32 queue_id);
 extern void sqs_stats_forget(SqsQueueStats *stats);

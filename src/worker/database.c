@@ -227,6 +227,22 @@ look_again(DatabaseWorker *dw, int slot)
 }
 
 /*
+ * The entry of a queue that shall not run.  It may lose the one it had among
+ * those that run; with "make" it gets another, if it can.
+ */
+static SqsQueueStats *
+stop_entry(const SqsQueueConfig *queue, bool make)
+{
+	SqsQueueStats *stats = sqs_stats_find(MyDatabaseId, queue->queue_id);
+
+	if (stats != NULL && !sqs_stats_stop(stats))
+		stats = NULL;
+	if (stats == NULL && make)
+		stats = sqs_stats_get(MyDatabaseId, queue->queue_id);
+	return stats;
+}
+
+/*
  * As many queues run as may.  The queue says so, if it has an entry or can
  * get one of those for queues that do not run; else the view says it for all
  * that have none, because of the flag.
@@ -234,11 +250,8 @@ look_again(DatabaseWorker *dw, int slot)
 static void
 report_no_room(DatabaseWorker *dw, const SqsQueueConfig *queue, const char *why)
 {
-	SqsQueueStats *stats = sqs_stats_find(MyDatabaseId, queue->queue_id);
+	SqsQueueStats *stats = stop_entry(queue, true);
 
-	if (stats != NULL)
-		sqs_stats_stop(stats);
-	stats = sqs_stats_get(MyDatabaseId, queue->queue_id);
 	if (stats != NULL)
 	{
 		report_problem(stats, SQS_QUEUE_NO_ROOM, queue->name, why);
@@ -323,11 +336,9 @@ reconcile(DatabaseWorker *dw, const uint64 *settings)
 					look_again(dw, slot);
 				continue;
 			}
-			stats = wanted ? sqs_stats_get(MyDatabaseId, queue->queue_id) :
-				sqs_stats_find(MyDatabaseId, queue->queue_id);
+			stats = stop_entry(queue, wanted);
 			if (stats == NULL)
 				continue;
-			sqs_stats_stop(stats);
 			stats->starts.failures = 0;
 			SpinLockAcquire(&stats->mutex);
 			stats->owner = queue->owner;

@@ -160,8 +160,7 @@ tidy_entries(List *databases)
 {
 	for (int i = 0; i < sqs_shared->ndatabases; i++)
 	{
-		SqsDatabase *database = &sqs_shared->databases[i];
-		Oid			dboid = database->dboid;
+		Oid			dboid = sqs_shared->databases[i].dboid;
 		Candidate  *candidate;
 		bool		wanted;
 
@@ -174,22 +173,7 @@ tidy_entries(List *databases)
 			sqs_terminate_workers(dboid);
 
 		if (!wanted && sqs_slots_of_database(dboid) == 0)
-		{
-			LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-			if (database->dboid == dboid && database->blockers == 0)
-			{
-				database->dboid = InvalidOid;
-				for (int q = 0; q < sqs_shared->nqueues; q++)
-				{
-					if (sqs_shared->queues[q].dboid != dboid)
-						continue;
-					sqs_shared->queues[q].runs = false;
-					if (candidate == NULL)
-						sqs_shared->queues[q].dboid = InvalidOid;
-				}
-			}
-			LWLockRelease(sqs_shared->lock);
-		}
+			sqs_database_forget(dboid, candidate == NULL);
 	}
 }
 
