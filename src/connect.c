@@ -30,8 +30,10 @@
 #include "compat.h"
 #include "connect.h"
 #include "sqsbridge.h"
+#include "worker/worker.h"
 
 #define BLIND_WAIT_MS	50		/* at most, when no descriptor can be waited on */
+#define WAIT_SET_RETRY_MS	1000
 
 /* NULL: the system's authorities. */
 static const char *
@@ -258,12 +260,21 @@ sqs_shared_client_release(SqsSharedClient *shared)
 /*
  * The set of events to wait for.  False if there can be none now, for want of
  * a descriptor: that must not end a worker, so the error is kept here.
+ *
+ * A set that could not be made leaves its memory behind.  So fd.c, whose limit
+ * is the one that is met first, is asked before, and what else fails is tried
+ * again after a while.
  */
 static bool
 make_wait_set(void)
 {
+	static int64 next_try = 0;
 	MemoryContext context = CurrentMemoryContext;
 	WaitEventSet *volatile set = NULL;
+
+	if (sqs_now_ms() < next_try || !AcquireExternalFD())
+		return false;
+	ReleaseExternalFD();
 
 	PG_TRY();
 	{
@@ -279,6 +290,7 @@ make_wait_set(void)
 		FlushErrorState();
 		if (set != NULL)
 			FreeWaitEventSet(set);
+		next_try = sqs_now_ms() + WAIT_SET_RETRY_MS;
 	}
 	PG_END_TRY();
 	return shared_wait_set != NULL;
