@@ -27,7 +27,10 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/reloptions.h"
+#include "access/table.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_foreign_data_wrapper.h"
 #include "catalog/pg_foreign_server.h"
@@ -39,6 +42,9 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "aws/credentials.h"
 #include "aws/endpoint.h"
@@ -252,6 +258,44 @@ sqs_fdw_is_ours(Oid fdwid)
 
 	return OidIsValid(extension) &&
 		getExtensionOfObject(ForeignDataWrapperRelationId, fdwid) == extension;
+}
+
+/* An OID that a row of a catalog refers to; InvalidOid: there is no such row. */
+static Oid
+read_reference(Oid catalog, Oid index, AttrNumber key, Oid object, AttrNumber reference)
+{
+	Relation	rel = table_open(catalog, AccessShareLock);
+	SysScanDesc scan;
+	ScanKeyData scankey;
+	HeapTuple	tuple;
+	Oid			result = InvalidOid;
+
+	/* a row that this command has made is in no cache yet */
+	ScanKeyInit(&scankey, key, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object));
+	scan = systable_beginscan(rel, index, true, SnapshotSelf, 1, &scankey);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+
+		result = DatumGetObjectId(heap_getattr(tuple, reference, RelationGetDescr(rel), &isnull));
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+bool
+sqs_fdw_object_is_ours(Oid catalog, Oid object)
+{
+	Oid			server = object;
+
+	if (catalog == UserMappingRelationId)
+		server = read_reference(catalog, UserMappingOidIndexId, Anum_pg_user_mapping_oid,
+								object, Anum_pg_user_mapping_umserver);
+	return sqs_fdw_is_ours(read_reference(ForeignServerRelationId, ForeignServerOidIndexId,
+										  Anum_pg_foreign_server_oid, server,
+										  Anum_pg_foreign_server_srvfdw));
 }
 
 void

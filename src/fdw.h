@@ -24,6 +24,12 @@ typedef struct SqsServerOptions
 /* Is this the foreign-data wrapper that belongs to the extension? */
 extern bool sqs_fdw_is_ours(Oid fdwid);
 
+/*
+ * Is this server, or this user mapping, one of that wrapper?  For hooks: what
+ * the running command has made is found, too.
+ */
+extern bool sqs_fdw_object_is_ours(Oid catalog, Oid object);
+
 /* Never an error: what cannot be understood counts as not given. */
 extern void sqs_server_options(ForeignServer *server, SqsServerOptions *options);
 

@@ -21,11 +21,11 @@
  * locked by then, so the workers are only told; each finds out at its next
  * look.
  *
- * The same hook into utility statements notices DDL on servers and user
- * mappings, so that a corrected key is tried at once, and refuses statements
- * with which a stranger could make our tables' users wait (ddl_guard.c).  The
- * same hook into object access takes marks away with what they are of, and
- * notices changes of roles and their settings.
+ * The same hook into utility statements refuses those with which a stranger
+ * could make our tables' users wait (ddl_guard.c).  The same hook into object
+ * access takes marks away with what they are of, and notices changes of roles
+ * and their settings, and of servers and user mappings, so that a corrected
+ * key is tried at once.
  *
  *-------------------------------------------------------------------------
  */
@@ -52,6 +52,7 @@
 
 #include "compat.h"
 #include "ddl_guard.h"
+#include "fdw.h"
 #include "lifecycle.h"
 #include "mark.h"
 #include "shmem.h"
@@ -204,8 +205,6 @@ before_utility(Node *parsetree)
 
 				if (stmt->renameType == OBJECT_DATABASE)
 					block_database(get_database_oid(stmt->subname, true));
-				else if (stmt->renameType == OBJECT_FOREIGN_SERVER)
-					sqs_wake_at_commit();
 				break;
 			}
 
@@ -230,22 +229,6 @@ before_utility(Node *parsetree)
 			if (names_extension(castNode(DropStmt, parsetree)) &&
 				OidIsValid(get_extension_oid("sqsbridge", true)))
 				block_database(MyDatabaseId);
-			else if (castNode(DropStmt, parsetree)->removeType == OBJECT_FOREIGN_SERVER)
-				sqs_wake_at_commit();
-			break;
-
-		case T_CreateForeignServerStmt:
-		case T_AlterForeignServerStmt:
-		case T_CreateUserMappingStmt:
-		case T_AlterUserMappingStmt:
-		case T_DropUserMappingStmt:
-			if (OidIsValid(get_extension_oid("sqsbridge", true)))
-				sqs_wake_at_commit();
-			break;
-
-		case T_CreateExtensionStmt:
-		case T_AlterExtensionStmt:
-			sqs_wake_at_commit();
 			break;
 
 		default:
@@ -327,7 +310,10 @@ sqs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 
 	/* its queues may have been there before the mark was */
 	if (updates && sqs_shared != NULL)
+	{
 		sqs_mark_database_wanted();
+		sqs_wake_at_commit();
+	}
 }
 
 static void
@@ -336,6 +322,15 @@ sqs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 {
 	if (prev_object_access)
 		prev_object_access(access, classId, objectId, subId, arg);
+
+	/* what has happened, not what was asked for: a DROP may find nothing */
+	if ((access == OAT_POST_CREATE || access == OAT_POST_ALTER || access == OAT_DROP) &&
+		(classId == ForeignServerRelationId || classId == UserMappingRelationId))
+	{
+		if (sqs_fdw_object_is_ours(classId, objectId))
+			sqs_wake_at_commit();
+		return;
+	}
 
 	switch (access)
 	{
@@ -348,11 +343,6 @@ sqs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 			}
 			else if (classId == DatabaseRelationId)
 				sqs_mark_drop(objectId);
-
-			/* DROP OWNED takes servers and user mappings along without naming them */
-			else if ((classId == ForeignServerRelationId || classId == UserMappingRelationId) &&
-					 OidIsValid(get_extension_oid("sqsbridge", true)))
-				sqs_wake_at_commit();
 			break;
 
 		case OAT_POST_ALTER:
