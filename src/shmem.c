@@ -108,6 +108,7 @@ sqs_shmem_startup(void)
 		{
 			pg_atomic_init_u32(&sqs_shared->slots[i].state, 0);
 			pg_atomic_init_u64(&sqs_shared->slots[i].messages, 0);
+			pg_atomic_init_u32(&sqs_shared->slots[i].handlers, 0);
 		}
 		for (int i = 0; i < sqs_max_databases; i++)
 		{
@@ -157,15 +158,35 @@ sqs_slot_lock(int slot)
 
 /* ---- slots ---- */
 
+/* Under the control lock. */
+static bool
+role_may_have_handler(Oid role)
+{
+	int			n = 0;
+
+	if (sqs_max_handlers_per_role == 0)
+		return true;
+	for (int i = 0; i < sqs_shared->nslots; i++)
+	{
+		SqsWorkerSlot *slot = &sqs_shared->slots[i];
+
+		if (slot->in_use && slot->kind == SQS_HANDLER_WORKER && slot->role == role)
+			n++;
+	}
+	return n < sqs_max_handlers_per_role;
+}
+
 int
 sqs_slot_claim(SqsWorkerKind kind, Oid dboid, int32 queue_id, Oid role,
 			   dsm_handle segment, uint16 *generation)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	bool		may;
 	int			found = -1;
 
 	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < sqs_shared->nslots; i++)
+	may = kind != SQS_HANDLER_WORKER || role_may_have_handler(role);
+	for (int i = 0; may && i < sqs_shared->nslots; i++)
 	{
 		SqsWorkerSlot *slot = &sqs_shared->slots[i];
 
@@ -189,6 +210,7 @@ sqs_slot_claim(SqsWorkerKind kind, Oid dboid, int32 queue_id, Oid role,
 			slot->segment = segment;
 			pg_atomic_write_u32(&slot->state, SQS_WORKER_STARTING);
 			pg_atomic_write_u64(&slot->messages, 0);
+			pg_atomic_write_u32(&slot->handlers, 0);
 			*generation = slot->generation;
 			found = i;
 			break;
@@ -241,31 +263,51 @@ database_lookup(Oid dboid)
 }
 
 /*
- * There is a slot for whoever waits for one: have it asked for again at once.
- * Only a handler's counts.  A queue worker that leaves for want of a handler
- * frees one too, which is not enough for the next, and they would go on
- * waking each other.  Under the exclusive lock.
+ * Whoever waits asks again every ten seconds or so.  What is older was left
+ * by a process that is gone.
  */
-static void
-handler_has_left(TimestampTz now)
+#define WAIT_EXPIRES_MS		30000
+
+/*
+ * When was somebody last refused a first slot, and has got none since?  0:
+ * nobody waits.  Under the control lock.
+ */
+static TimestampTz
+somebody_waits(TimestampTz now)
 {
-	pg_atomic_write_u64(&sqs_shared->handler_left_at, (uint64) now);
+	TimestampTz latest = (TimestampTz) pg_atomic_read_u64(&sqs_shared->launcher_waits_since);
+
 	for (int i = 0; i < sqs_shared->nqueues; i++)
 	{
 		SqsQueueStats *stats = &sqs_shared->queues[i];
 
-		if (!OidIsValid(stats->dboid) || pg_atomic_read_u64(&stats->waits_since) == 0)
-			continue;
-		stats->starts.next = 0;
-		for (int j = 0; j < sqs_shared->nslots; j++)
-		{
-			SqsWorkerSlot *slot = &sqs_shared->slots[j];
-
-			if (slot->in_use && slot->kind == SQS_DATABASE_WORKER &&
-				slot->dboid == stats->dboid && slot->proc != NULL)
-				SetLatch(&slot->proc->procLatch);
-		}
+		if (OidIsValid(stats->dboid))
+			latest = Max(latest, (TimestampTz) pg_atomic_read_u64(&stats->waits_since));
 	}
+	return latest == 0 || TimestampDifferenceExceeds(latest, now, WAIT_EXPIRES_MS) ? 0 : latest;
+}
+
+/* Under the control lock. */
+static void
+wake_database_workers(void)
+{
+	for (int i = 0; i < sqs_shared->nslots; i++)
+	{
+		SqsWorkerSlot *slot = &sqs_shared->slots[i];
+
+		if (slot->in_use && slot->kind == SQS_DATABASE_WORKER && slot->proc != NULL)
+			SetLatch(&slot->proc->procLatch);
+	}
+}
+
+/* A handler has left: whose queues wait for a slot may ask again at once. */
+static void
+wake_starved(TimestampTz now)
+{
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	if (somebody_waits(now) != 0)
+		wake_database_workers();
+	LWLockRelease(sqs_shared->lock);
 }
 
 void
@@ -289,8 +331,15 @@ sqs_slot_release(int i, uint16 generation)
 		database = database_lookup(dboid);
 		if (database != NULL)
 			pg_atomic_fetch_add_u64(&database->exits, 1);
+
+		/*
+		 * There is a slot for whoever waits for one.  Only a handler's counts.
+		 * A queue worker that leaves for want of a handler frees one too,
+		 * which is not enough for the next, and they would go on waking each
+		 * other.
+		 */
 		if (kind == SQS_HANDLER_WORKER)
-			handler_has_left(now);
+			pg_atomic_write_u64(&sqs_shared->handler_left_at, (uint64) now);
 	}
 	LWLockRelease(sqs_shared->lock);
 
@@ -302,6 +351,8 @@ sqs_slot_release(int i, uint16 generation)
 		sqs_wake_launcher();
 	else
 		sqs_wake_workers(dboid);
+	if (kind == SQS_HANDLER_WORKER)
+		wake_starved(now);
 	ConditionVariableBroadcast(&sqs_shared->slots_cv);
 }
 
@@ -412,35 +463,10 @@ sqs_terminate_queue_worker(Oid dboid, int32 queue_id)
 
 /* ---- fair shares ---- */
 
-/*
- * Whoever waits asks again every ten seconds or so.  What is older was left
- * by a process that is gone.
- */
-#define WAIT_EXPIRES_MS		30000
-
 void
 sqs_slot_wanted(pg_atomic_uint64 *waits_since, bool wanted)
 {
 	pg_atomic_write_u64(waits_since, wanted ? (uint64) GetCurrentTimestamp() : 0);
-}
-
-/*
- * When was somebody last refused a first slot, and has got none since?  0:
- * nobody waits.  Under the control lock.
- */
-static TimestampTz
-somebody_waits(TimestampTz now)
-{
-	TimestampTz latest = (TimestampTz) pg_atomic_read_u64(&sqs_shared->launcher_waits_since);
-
-	for (int i = 0; i < sqs_shared->nqueues; i++)
-	{
-		SqsQueueStats *stats = &sqs_shared->queues[i];
-
-		if (OidIsValid(stats->dboid))
-			latest = Max(latest, (TimestampTz) pg_atomic_read_u64(&stats->waits_since));
-	}
-	return latest == 0 || TimestampDifferenceExceeds(latest, now, WAIT_EXPIRES_MS) ? 0 : latest;
 }
 
 bool
@@ -448,26 +474,18 @@ sqs_may_take_handler(Oid owner, int nhandlers, const char **why)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool		waits;
-	int			of_role = 0;
+	bool		may;
 
 	LWLockAcquire(sqs_shared->lock, LW_SHARED);
 	waits = nhandlers > 0 && somebody_waits(now) != 0;
-	for (int i = 0; i < sqs_shared->nslots && sqs_max_handlers_per_role > 0; i++)
-	{
-		SqsWorkerSlot *slot = &sqs_shared->slots[i];
-
-		if (slot->in_use && slot->kind == SQS_HANDLER_WORKER && slot->role == owner)
-			of_role++;
-	}
+	may = role_may_have_handler(owner);
 	LWLockRelease(sqs_shared->lock);
 
 	if (waits)
 		*why = "another queue waits for its first handler";
-	else if (sqs_max_handlers_per_role > 0 && of_role >= sqs_max_handlers_per_role)
+	else if (!may)
 		*why = "the queues of its owner have as many handlers as sqsbridge.max_handlers_per_role allows";
-	else
-		return true;
-	return false;
+	return may && !waits;
 }
 
 bool
@@ -486,22 +504,15 @@ sqs_must_give_back(Oid dboid, int32 queue_id, int nhandlers)
 	give = since != 0 && since > (TimestampTz) pg_atomic_read_u64(&sqs_shared->handler_left_at);
 
 	/* not if another queue has more; of equals, the first gives */
-	for (int i = 0; give && i < sqs_shared->nqueues; i++)
+	for (int i = 0; give && i < sqs_shared->nslots; i++)
 	{
-		SqsQueueStats *other = &sqs_shared->queues[i];
-		int			n = 0;
+		SqsWorkerSlot *other = &sqs_shared->slots[i];
+		int			n = (int) pg_atomic_read_u32(&other->handlers);
 
-		if (!OidIsValid(other->dboid) || !other->runs ||
+		if (!other->in_use || other->kind != SQS_QUEUE_WORKER ||
+			pg_atomic_read_u32(&other->state) == SQS_WORKER_STOPPING ||
 			(other->dboid == dboid && other->queue_id == queue_id))
 			continue;
-		for (int j = 0; j < sqs_shared->nslots; j++)
-		{
-			SqsWorkerSlot *slot = &sqs_shared->slots[j];
-
-			if (slot->in_use && slot->kind == SQS_HANDLER_WORKER &&
-				slot->dboid == other->dboid && slot->queue_id == other->queue_id)
-				n++;
-		}
 		if (n > nhandlers ||
 			(n == nhandlers && (other->dboid < dboid ||
 								(other->dboid == dboid && other->queue_id < queue_id))))
@@ -754,13 +765,7 @@ sqs_roles_changed(void)
 {
 	pg_atomic_fetch_add_u64(&sqs_shared->role_changes, 1);
 	LWLockAcquire(sqs_shared->lock, LW_SHARED);
-	for (int i = 0; i < sqs_shared->nslots; i++)
-	{
-		SqsWorkerSlot *slot = &sqs_shared->slots[i];
-
-		if (slot->in_use && slot->kind == SQS_DATABASE_WORKER && slot->proc != NULL)
-			SetLatch(&slot->proc->procLatch);
-	}
+	wake_database_workers();
 	LWLockRelease(sqs_shared->lock);
 }
 

@@ -12,8 +12,8 @@
  *	- A worker slot is claimed by the supervisor that launches a worker, and
  *	  from its attach on belongs to that worker, whose exit callback frees it.
  *	  The generation tells a slot's occupants apart.  Slots are guarded by
- *	  the control lock; "state" and "messages" are written by the occupant
- *	  alone, without it.
+ *	  the control lock; "state", "messages" and "handlers" are written by the
+ *	  occupant alone, without it.
  *	- A database entry exists while the database has work (mark.c) or workers,
  *	  or somebody blocks it.  Guarded by the control lock; what counts events
  *	  ("change", "exits", "outbox") is atomic; "jobs" is written by the
@@ -71,6 +71,7 @@ typedef struct SqsWorkerSlot
 	dsm_handle	segment;		/* queue worker: leases; handler: channel */
 	pg_atomic_uint32 state;		/* SqsWorkerState */
 	pg_atomic_uint64 messages;	/* handled (or received) by this process */
+	pg_atomic_uint32 handlers;	/* queue worker: how many handler workers it has */
 } SqsWorkerSlot;
 
 /* The starts of a worker, as its supervisor counts them. */
@@ -252,7 +253,8 @@ extern void sqs_shmem_init(void);	/* from _PG_init */
 extern LWLock *sqs_slot_lock(int slot);
 
 /*
- * Slots.  Claiming returns -1 when none is free.  Release is idempotent and
+ * Slots.  Claiming returns -1 when none is free, or the role has as many
+ * handlers as it may.  Release is idempotent and
  * does nothing if the slot has another generation by now.
  */
 extern int	sqs_slot_claim(SqsWorkerKind kind, Oid dboid, int32 queue_id,

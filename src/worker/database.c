@@ -36,6 +36,7 @@
 #include "access/htup.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
@@ -57,6 +58,7 @@
 #include "worker/worker.h"
 
 #define RECONCILE_INTERVAL_MS	10000
+#define EVENT_INTERVAL_MS		200 /* between supervisions, whatever happens */
 #define CLEAN_INTERVAL_MS		60000
 #define CLEAN_TIMEOUT_MS		30000	/* of one round of cleaning */
 #define SCAN_INTERVAL_MS		60000	/* of the whole outbox: a safety net */
@@ -81,6 +83,7 @@ typedef struct Events
 	uint64		exits;
 	uint64		outbox;
 	uint64		roles;
+	uint64		freed;			/* handlers' slots; for queues that wait for one */
 } Events;
 
 typedef struct DatabaseWorker
@@ -95,7 +98,9 @@ typedef struct DatabaseWorker
 	uint64		relayed;		/* "outbox" that the relay has seen */
 	uint64		own_changes;	/* "change" counted by us in this turn */
 
-	int64		next_supervision;	/* ms, as the others */
+	int64		last_supervision;	/* ms, as the others; or the last try */
+	int64		next_supervision;
+	int64		next_look;		/* at what was put on our tables */
 	int64		next_clean;
 	int64		next_scan;		/* of the outbox */
 
@@ -107,10 +112,22 @@ typedef struct DatabaseWorker
 	bool		news;			/* there may be new rows for the relay */
 	bool		under_way;		/* requests of the relay */
 	bool		may_leave;
+	bool		starved;		/* a queue of ours waits for a worker slot */
 	long		timeout;		/* ms until the next turn, at most */
 } DatabaseWorker;
 
 /* ---- jobs ---- */
+
+/* After an error was caught: be ready for what comes next. */
+static void
+recover(DatabaseWorker *dw)
+{
+	AbortOutOfAnyTransaction();
+	FlushErrorState();
+	MemoryContextSwitchTo(dw->context);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	sqs_own_resources();
+}
 
 /*
  * Log the error, if the log has not had its like since the job was last well,
@@ -139,12 +156,8 @@ job_failed(DatabaseWorker *dw, SqsJob job)
 		if (job == SQS_JOB_RELAY)
 			sqs_outbox_relay_failed(MyDatabaseId, edata->message, delay);
 	}
-	AbortOutOfAnyTransaction();
-	FlushErrorState();
+	recover(dw);
 	RESUME_INTERRUPTS();
-	MemoryContextSwitchTo(dw->context);
-	pgstat_report_activity(STATE_IDLE, NULL);
-	sqs_own_resources();
 }
 
 /* The error boundary of a job.  True if it went well. */
@@ -264,18 +277,28 @@ report_no_room(DatabaseWorker *dw, const SqsQueueConfig *queue, const char *why)
 	dw->database->no_room = true;
 }
 
+/* Supervise again after so many ms, at the latest. */
+static void
+supervise_in(DatabaseWorker *dw, long ms)
+{
+	dw->next_supervision = Min(dw->next_supervision, sqs_now_ms() + ms);
+}
+
 /* A queue that shall run, and is not kept from it by what is configured. */
 static void
 start_queue(DatabaseWorker *dw, const SqsQueueConfig *queue, SqsQueueStats *stats)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	bool		starved = stats->state == SQS_QUEUE_NO_WORKER_SLOT;
 	SqsWorkerRef ref;
-	bool		starved;
 
-	if (stats->starts.next > now)
+	dw->starved |= starved;
+
+	/* with a handler's slot free since it was last tried, it need not wait */
+	if (stats->starts.next > now &&
+		!(starved && (TimestampTz) dw->now.freed > stats->starts.last))
 	{
-		dw->timeout = Min(dw->timeout,
-						  TimestampDifferenceMilliseconds(now, stats->starts.next));
+		supervise_in(dw, TimestampDifferenceMilliseconds(now, stats->starts.next));
 		return;
 	}
 
@@ -285,10 +308,9 @@ start_queue(DatabaseWorker *dw, const SqsQueueConfig *queue, SqsQueueStats *stat
 	 * several take one each.  To wait for a slot is no failure: the wait
 	 * stays short.
 	 */
-	starved = stats->state == SQS_QUEUE_NO_WORKER_SLOT;
 	if (starved && sqs_start_under_way(SQS_QUEUE_WORKER, MyDatabaseId))
 	{
-		dw->timeout = Min(dw->timeout, SQS_RESTART_MIN_MS);
+		supervise_in(dw, SQS_RESTART_MIN_MS);
 		return;
 	}
 	sqs_start_begins(&stats->starts, now,
@@ -303,7 +325,8 @@ start_queue(DatabaseWorker *dw, const SqsQueueConfig *queue, SqsQueueStats *stat
 		sqs_stats_error(stats, "out of background worker slots");
 		sqs_warn_no_slot();
 		sqs_start_had_no_slot(&stats->starts, now);
-		dw->timeout = Min(dw->timeout, SQS_RESTART_MIN_MS);
+		dw->starved = true;
+		supervise_in(dw, SQS_RESTART_MIN_MS);
 	}
 	else if (!starved)
 		sqs_stats_set_state(stats, SQS_QUEUE_STARTING);
@@ -388,25 +411,6 @@ reconcile(DatabaseWorker *dw, const uint64 *settings)
 	}
 }
 
-/*
- * Say so, once, when somebody has put a trigger, a rule or a policy on an
- * internal table: it does not do what was meant.
- */
-static void
-look_at_tables(void)
-{
-	static char *reported = NULL;
-	char	   *found = sqs_tables_foreign_objects();
-
-	if (found != NULL && (reported == NULL || strcmp(found, reported) != 0))
-		ereport(LOG,
-				(errmsg("sqsbridge writes its tables below the executor"),
-				 errdetail("What was put on them is %s.", found)));
-	if (reported != NULL)
-		pfree(reported);
-	reported = found != NULL ? MemoryContextStrdup(TopMemoryContext, found) : NULL;
-}
-
 static void
 supervise(DatabaseWorker *dw)
 {
@@ -424,7 +428,6 @@ supervise(DatabaseWorker *dw)
 	{
 		queues = sqs_catalog_queues();
 		settings = sqs_handler_settings(queues);
-		look_at_tables();
 	}
 	MemoryContextSwitchTo(TopTransactionContext);
 	sqs_commit();
@@ -443,10 +446,54 @@ supervise(DatabaseWorker *dw)
 	/* COMMIT PREPARED tells nobody */
 	dw->news = true;
 
+	dw->next_supervision = sqs_now_ms() + RECONCILE_INTERVAL_MS;
+	dw->starved = false;
 	reconcile(dw, settings);
+	if (dw->now.change != dw->supervised.change)
+		dw->next_scan = 0;
 	dw->supervised = dw->now;
 	dw->supervised.change += dw->own_changes;
-	dw->next_supervision = sqs_now_ms() + RECONCILE_INTERVAL_MS;
+}
+
+/*
+ * Say so, once, when somebody has put a trigger, a rule or a policy on an
+ * internal table: it does not do what was meant.  No more than a diagnosis,
+ * so an error ends nothing but the look: who needs a table that cannot be
+ * opened says so.
+ */
+static void
+look_at_tables(DatabaseWorker *dw)
+{
+	static uint32 reported = 0; /* hash of what was found; 0: nothing */
+
+	if (!dw->extension || sqs_now_ms() < dw->next_look)
+		return;
+	dw->next_look = sqs_now_ms() + RECONCILE_INTERVAL_MS;
+
+	PG_TRY();
+	{
+		char	   *found;
+		uint32		hash = 0;
+
+		sqs_begin();
+		found = sqs_tables_foreign_objects();
+		if (found != NULL)
+			hash = hash_bytes((unsigned char *) found, strlen(found)) | 1;
+		if (hash != 0 && hash != reported)
+			ereport(LOG,
+					(errmsg("sqsbridge writes its tables below the executor"),
+					 errdetail("What was put on them is %s.", found)));
+		reported = hash;
+		sqs_commit();
+		MemoryContextSwitchTo(dw->context);
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		recover(dw);
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
 }
 
 /* ---- cleaning ---- */
@@ -575,24 +622,38 @@ read_events(SqsDatabase *database, Events *events)
 	events->exits = pg_atomic_read_u64(&database->exits);
 	events->outbox = pg_atomic_read_u64(&database->outbox);
 	events->roles = pg_atomic_read_u64(&sqs_shared->role_changes);
+	events->freed = pg_atomic_read_u64(&sqs_shared->handler_left_at);
 }
 
-/* One turn of the loop: each job that is due. */
+/*
+ * One turn of the loop: each job that is due.
+ *
+ * Anybody can bring about events, by ALTER ROLE in a loop, say.  The first is
+ * acted on at once, the next ones together.
+ */
 static void
 turn(DatabaseWorker *dw)
 {
 	bool		changed = dw->now.change != dw->supervised.change;
 	bool		events = changed || dw->now.exits != dw->supervised.exits ||
-		dw->now.roles != dw->supervised.roles || sqs_relay_needs_config();
+		dw->now.roles != dw->supervised.roles || sqs_relay_needs_config() ||
+		(dw->starved && dw->now.freed != dw->supervised.freed);
+	int64		due = dw->next_supervision;
 
-	if (changed)
-		dw->next_scan = 0;
+	if (events)
+		due = Min(due, dw->last_supervision + EVENT_INTERVAL_MS);
 	/* a change may be the remedy, and is tried at once, but once */
 	if (changed && dw->now.change != dw->tried_change)
 		dw->jobs[SQS_JOB_SUPERVISION].not_before = 0;
 	dw->tried_change = dw->now.change;
-	if (is_due(dw, SQS_JOB_SUPERVISION, events ? 0 : dw->next_supervision))
-		(void) run_job(dw, SQS_JOB_SUPERVISION, supervise);
+	if (is_due(dw, SQS_JOB_SUPERVISION, due))
+	{
+		dw->last_supervision = sqs_now_ms();
+		if (run_job(dw, SQS_JOB_SUPERVISION, supervise))
+			look_at_tables(dw);
+		else
+			dw->next_supervision = 0;	/* when its back-off is over */
+	}
 	wake_at(dw, Max(dw->next_supervision, dw->jobs[SQS_JOB_SUPERVISION].not_before));
 
 	/* before anything has been read there is no telling what may be cleaned */
@@ -681,7 +742,7 @@ sqs_database_worker_main(Datum arg)
 		if (ShutdownRequestPending || ConfigReloadPending ||
 			seen.change != dw->now.change + dw->own_changes ||
 			seen.exits != dw->now.exits || seen.outbox != dw->now.outbox ||
-			seen.roles != dw->now.roles)
+			seen.roles != dw->now.roles || (dw->starved && seen.freed != dw->now.freed))
 			dw->timeout = 0;
 		sqs_shared_clients_wait(Max(dw->timeout, 0), wait_event);
 	}

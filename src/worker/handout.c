@@ -616,6 +616,14 @@ least_busy(QueueWorker *qw)
 	return best;
 }
 
+/* What other queues compare themselves with (sqs_must_give_back()). */
+static void
+set_nhandlers(QueueWorker *qw, int n)
+{
+	qw->nhandlers = n;
+	pg_atomic_write_u32(&MySlot->handlers, (uint32) n);
+}
+
 /*
  * No handler could be started.  With one or more of them the queue goes on,
  * only slower.
@@ -682,7 +690,7 @@ start_handler(QueueWorker *qw)
 			sqs_slot_wanted(&qw->stats->waits_since, false);
 		handler->used = true;
 		handler->idle_since = qw->now;
-		qw->nhandlers++;
+		set_nhandlers(qw, qw->nhandlers + 1);
 		return;
 	}
 
@@ -695,6 +703,8 @@ start_handler(QueueWorker *qw)
 		start_failed(qw, SQS_QUEUE_ERROR, text);
 		return;
 	}
+	/* another queue of its owner may have been faster */
+	may = may && sqs_may_take_handler(qw->config->owner, qw->nhandlers, &why);
 	if (may)
 		sqs_warn_no_slot();
 	start_failed(qw, SQS_QUEUE_NO_WORKER_SLOT, why);
@@ -942,7 +952,7 @@ bury(QueueWorker *qw, Handler *handler)
 	sqs_channel_destroy(handler->channel);
 	pfree(handler->frame.data);
 	handler->used = false;
-	qw->nhandlers--;
+	set_nhandlers(qw, qw->nhandlers - 1);
 }
 
 /*
@@ -1188,5 +1198,5 @@ sqs_handout_end(QueueWorker *qw)
 		sqs_channel_destroy(handler->channel);
 		handler->used = false;
 	}
-	qw->nhandlers = 0;
+	set_nhandlers(qw, 0);
 }

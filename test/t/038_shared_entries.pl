@@ -1,0 +1,144 @@
+# What databases, queues and processes share is enough for all of them, and
+# what keeps one of them busy or broken is no trouble of the others.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use SqsTest;
+
+need_sqsd();
+
+my @out = map { "out$_" } 1 .. 8;
+my $sqs = start_sqs(queues => [ 'work', 'other', 'ticker', 'late', 'spare', @out ]);
+my $functions = <<'EOQ';
+CREATE TABLE got (body text);
+CREATE FUNCTION handle(m sqs_message) RETURNS void LANGUAGE sql AS 'INSERT INTO got VALUES (m.body)';
+EOQ
+
+sub register
+{
+	my ($queue) = @_;
+	return "SELECT sqs_register_queue('$queue', server => 'aws', handler => 'handle');";
+}
+
+sub arrives
+{
+	my ($node, $db, $queue, $body, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	$sqs->send_messages($queue, $body);
+	query_is($node, "SELECT count(*) FROM got WHERE body = '$body'", '1', $name, dbname => $db);
+	return;
+}
+
+# ---- entries of queues that stop running together
+
+my $node = new_node('entries', conf => "sqsbridge.max_queues = 1\nautovacuum = off\n");
+setup_database($node, $sqs);
+$node->safe_psql('postgres', $functions . register('work') . q{SELECT sqs_register_queue('spare', server => 'aws')});
+arrives($node, 'postgres', 'work', 'm1', 'a queue runs');
+$node->safe_psql('postgres', q{SELECT sqs_send('spare', 'x')});
+is($node->safe_psql('postgres', q{SELECT count(*) FROM sqs_get_queue_stats()}), '2', 'another sends: all entries are in use');
+$node->safe_psql('postgres', 'CREATE DATABASE b');
+setup_database($node, $sqs, dbname => 'b');
+$node->append_conf('postgresql.conf', q{sqsbridge.databases = 'b'});
+$node->reload;
+query_is($node, 'SELECT count(*) FROM sqs_get_workers() WHERE datid IS NOT NULL', '0', 'their database is not admitted any more');
+# the launcher looks at what the database had, at the latest before it starts this
+$node->safe_psql('b', $functions . register('other'));
+arrives($node, 'b', 'other', 'm2', 'a queue of another database runs in its place');
+$node->append_conf('postgresql.conf', q{sqsbridge.databases = '*'});
+$node->reload;
+query_is($node, q{SELECT state, last_error FROM sqs_stats WHERE queue = 'work'},
+	'waiting for room|as many queues run as sqsbridge.max_queues allows', 'the first says that it has to wait');
+$node->safe_psql('b', q{SELECT sqs_unregister_queue('other')});
+arrives($node, 'postgres', 'work', 'm3', 'until the other is gone');
+$node->stop;
+check_log($node);
+
+# ---- events that anybody can bring about
+
+$node = new_node('events', conf => "autovacuum = off\n");
+setup_database($node, $sqs);
+$node->safe_psql('postgres', 'CREATE DATABASE quiet; CREATE ROLE nobody_ LOGIN');
+setup_database($node, $sqs, dbname => 'quiet');
+$node->safe_psql('quiet', $functions . register('other'));
+arrives($node, 'quiet', 'other', 'm4', 'a queue runs');
+
+# How often the workers of "quiet" have read its queues.
+sub looks
+{
+	return $node->safe_psql('quiet', <<'EOQ');
+SELECT sum(seq_scan + COALESCE(idx_scan, 0)) FROM pg_stat_all_tables WHERE schemaname = 'sqsbridge_internal' AND relname = 'queues'
+EOQ
+}
+
+# A statement so often, each in a transaction of its own, and how often the
+# workers look meanwhile: per second they may do so a few times.
+sub keeps_calm
+{
+	my ($db, $statement, $name) = @_;
+	my $n = 1000;
+	my $before = looks();
+	my $seconds = elapsed(sub { $node->safe_psql($db, "SET client_min_messages = warning; SET SESSION AUTHORIZATION nobody_;\n" . "$statement;\n" x $n) });
+	my $looks = looks() - $before;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	cmp_ok($looks, '<', 20 + 25 * $seconds, "$name: $n times, and the workers look up $looks times");
+	return;
+}
+
+keeps_calm('postgres', q{ALTER ROLE nobody_ SET work_mem = '4MB'}, 'a role without privileges changes its settings');
+keeps_calm('quiet', 'DROP SERVER IF EXISTS nosuch', 'it drops a server that there is not');
+keeps_calm('quiet', 'CREATE EXTENSION IF NOT EXISTS plpgsql', 'it creates an extension that there is');
+keeps_calm('quiet', <<'EOQ', 'it may not create a server');
+DO $$ BEGIN CREATE SERVER mine FOREIGN DATA WRAPPER sqsbridge; EXCEPTION WHEN insufficient_privilege THEN NULL; END $$
+EOQ
+
+# What does concern queues is acted on at once.
+$node->safe_psql('quiet', q{SELECT sqs_register_queue('ticker', server => 'aws', handler => 'handle')});
+foreach my $change (
+	q{CREATE SERVER aws2 FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'us-east-1')},
+	q{CREATE USER MAPPING FOR nobody_ SERVER aws2 OPTIONS (access_key_id 'a', secret_access_key 'b')},
+	q{ALTER USER MAPPING FOR nobody_ SERVER aws2 OPTIONS (SET access_key_id 'c')},
+	q{ALTER SERVER aws2 OPTIONS (SET region 'us-east-2')},
+	q{ALTER SERVER aws2 OWNER TO nobody_},
+	q{ALTER SERVER aws2 RENAME TO aws3},
+	q{DROP USER MAPPING FOR nobody_ SERVER aws3},
+	q{DROP OWNED BY nobody_})
+{
+	my $before = looks();
+	$node->safe_psql('quiet', $change);
+	# by the two queue workers, which look when something has changed, and the
+	# database worker, which looks every ten seconds if it has not
+	poll_until(sub { looks() >= $before + 3 }, "seen: $change", 15);
+}
+$node->safe_psql('quiet', 'CREATE FOREIGN DATA WRAPPER foreign_; GRANT USAGE ON FOREIGN DATA WRAPPER foreign_ TO nobody_');
+keeps_calm('quiet', 'CREATE SERVER theirs FOREIGN DATA WRAPPER foreign_; DROP SERVER theirs', 'servers of another wrapper are none of its business');
+
+# ---- a table that a person has to mend
+
+$node->safe_psql('postgres', $functions . register('work'));
+arrives($node, 'postgres', 'work', 'm5', 'a queue runs');
+$node->safe_psql('postgres', 'ALTER TABLE sqsbridge_internal.failures RENAME TO away');
+$node->safe_psql('postgres', register('late'));
+arrives($node, 'postgres', 'late', 'm6', 'without one of the tables queues start that do not need it');
+$node->safe_psql('postgres', 'ALTER TABLE sqsbridge_internal.away RENAME TO failures');
+$node->stop;
+check_log($node, qr/sqsbridge_internal\.failures|"failures"/);
+
+# ---- few descriptors
+
+$node = new_node('descriptors', conf => "max_files_per_process = 64\nautovacuum = off\n");
+setup_database($node, $sqs);
+$node->safe_psql('postgres', join(';', map { "SELECT sqs_register_queue('$_', server => 'aws')" } @out));
+my $worker = q{SELECT pid FROM sqs_stats_workers WHERE kind = 'database worker'};
+query_is($node, "SELECT count(*) FROM ($worker) p", '1', 'there is a database worker');
+my $pid = $node->safe_psql('postgres', $worker);
+$sqs->fault(kind => 'latency', action => 'SendMessageBatch', ms => 300);
+$node->safe_psql('postgres', q{INSERT INTO sqs_outbox (queue, body) SELECT 'out' || 1 + i % 8, 'm' || i FROM generate_series(1, 400) i});
+query_is($node, 'SELECT count(*) FROM sqs_outbox', '0', 'with few descriptors the outbox is sent', timeout => 120);
+is($node->safe_psql('postgres', $worker), $pid, 'by the worker that began it');
+$node->stop;
+check_log($node);
+done_testing();
