@@ -1068,7 +1068,7 @@ AS 'MODULE_PATHNAME', 'sqs_adopt_queues'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION @extschema@.sqs_adopt_queues(text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_adopt_queues(text) IS
-'makes the queues of a copy of a database (a restored dump, CREATE DATABASE ... TEMPLATE, pg_upgrade) work here, and returns how many it adopted; takes effect at commit. Until then nothing is received and nothing sent. waiting says what becomes of the messages that wait in the copied outbox: ''send'' sends them, as is right after pg_upgrade or where the original is gone; ''discard'' deletes them, as is right where the original still runs and sends them itself. For superusers';
+'makes the queues of a copy of a database (a restored dump, CREATE DATABASE ... TEMPLATE, pg_upgrade) work here, and returns how many it adopted; takes effect at commit. Until then nothing is received and nothing sent. waiting says what becomes of the messages that wait in the copied outbox: ''send'' sends them, as is right after pg_upgrade or where the original is gone; ''discard'' deletes them, also those that were put in since, and disables the queues, as is right where the original still runs and sends them itself. For superusers';
 
 
 /* ------------------------------------------------------------------------

@@ -494,6 +494,15 @@ RESET ROLE;
 REVOKE pg_read_all_data FROM regress_sqs_other;
 SELECT id FROM sqs_outbox_failures;
 
+-- A queue of the same name that was registered since is another's.
+INSERT INTO sqsbridge_internal.outbox_failures (id, queue, error_code, error_message, failed_at, body, enqueued_at, enqueued_by_oid, enqueued_by, token, queue_id)
+  VALUES (-5, 'std', 'Code', 'why', now(), 'of a queue before', now(), 'regress_sqs_other'::regrole, 'regress_sqs_other', '00000000-0000-4000-8000-000000000005', 0);
+GRANT USAGE ON FOREIGN SERVER sqs_local TO regress_sqs_other;
+SET ROLE regress_sqs_other;
+SELECT r.* FROM refusal($$SELECT sqs_outbox_retry(-5)$$) r;
+SELECT sqs_outbox_discard(-5);
+RESET ROLE;
+
 DROP FUNCTION refusal CASCADE;
 DROP EXTENSION sqsbridge CASCADE;
 DROP OWNED BY regress_sqs_app, regress_sqs_other;

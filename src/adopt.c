@@ -7,8 +7,7 @@
  * that is a restored dump, CREATE DATABASE ... TEMPLATE or a cluster that
  * pg_upgrade made, nothing is received and nothing sent, because the original
  * may still run, and because a restore may still be under way.  When a person
- * says that the queues shall work here, three things are done, in one
- * transaction:
+ * says that the queues shall work here, this is done, in one transaction:
  *
  *	- What a queue refers to is looked up again by name.  Numbers of the
  *	  original mean nothing here.  Where an object is missing, or belongs to
@@ -19,6 +18,10 @@
  *	  is of another counter.  All such batches are made anew, in their order,
  *	  for those rows that are there.  Or the rows are deleted: whoever adopts
  *	  has to say which, for nobody can know whether the original sends them too.
+ *
+ *	- With the rows discarded the queues are disabled, too: the original still
+ *	  runs, and a copy that works on the same queues at AWS would take its
+ *	  messages.
  *
  *	- Messages that the original had in hand may come back here; what the
  *	  inbox knows of them is kept for as long as SQS keeps a message.
@@ -66,7 +69,7 @@ typedef struct CopiedBatch
 
 /* The queue is bound to what has its names now; InvalidOid: nothing has. */
 static void
-adopt_queue(const SqsQueueConfig *queue)
+adopt_queue(const SqsQueueConfig *queue, bool disable)
 {
 	SqsQueueRow row;
 	Oid			owner = get_role_oid(queue->bound_owner.name, true);
@@ -94,6 +97,8 @@ adopt_queue(const SqsQueueConfig *queue)
 		sqs_queue_row_set(&row, "handler_owner_oid",
 						  ObjectIdGetDatum(get_role_oid(queue->bound_handler.owner, true)));
 	}
+	if (disable)
+		sqs_queue_row_set(&row, "enabled", BoolGetDatum(false));
 	sqs_queue_row_update(&row);
 	sqs_queue_row_close(&row);
 }
@@ -114,10 +119,11 @@ get_batch(HTAB *batches, int64 batch_id, int32 queue_id)
 	return batch;
 }
 
-/* Go through all rows: delete them, or note their batches. */
-static void
+/* Go through all rows: delete them, or note their batches.  Returns the deleted. */
+static uint64
 read_rows(Relation rel, List *adopted, bool discard, HTAB *batches)
 {
+	uint64		deleted = 0;
 	SqsWriter  *writer = sqs_writer_on(rel);
 	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, GetActiveSnapshot(), 0, NULL);
 	HeapTuple	tuple;
@@ -135,6 +141,7 @@ read_rows(Relation rel, List *adopted, bool discard, HTAB *batches)
 		if (discard && list_member_int(adopted, queue_id))
 		{
 			(void) sqs_writer_delete(writer, &tuple->t_self, true);
+			deleted++;
 			continue;
 		}
 		batch = get_batch(batches, DatumGetInt64(values[ROW_BATCH_ID]), queue_id);
@@ -146,6 +153,7 @@ read_rows(Relation rel, List *adopted, bool discard, HTAB *batches)
 	}
 	systable_endscan(scan);
 	sqs_writer_close(writer);
+	return deleted;
 }
 
 /* Delete records of batches that are copies, and note which are not. */
@@ -226,9 +234,10 @@ make_batches(SqsWriter *writer, HTAB *batches)
  * Nobody enqueues meanwhile: a batch that were not committed yet would look
  * like one that is missing.
  */
-static void
+static uint64
 adopt_outbox(List *adopted, bool discard)
 {
+	uint64		deleted;
 	Relation	rows = sqs_table_open(SQS_TABLE_OUTBOX_ROWS, ShareRowExclusiveLock);
 	Relation	batch_rel = sqs_table_open(SQS_TABLE_OUTBOX_BATCHES, ShareRowExclusiveLock);
 	SqsWriter  *writer;
@@ -242,7 +251,7 @@ adopt_outbox(List *adopted, bool discard)
 	ctl.hcxt = CurrentMemoryContext;
 	batches = hash_create("sqsbridge copied batches", 1024, &ctl,
 						  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	read_rows(rows, adopted, discard, batches);
+	deleted = read_rows(rows, adopted, discard, batches);
 	read_batches(writer, batches);
 	make_batches(writer, batches);
 	hash_destroy(batches);
@@ -251,6 +260,7 @@ adopt_outbox(List *adopted, bool discard)
 	table_close(rows, NoLock);
 	PopActiveSnapshot();
 	CommandCounterIncrement();
+	return deleted;
 }
 
 Datum
@@ -259,6 +269,7 @@ sqs_adopt_queues(PG_FUNCTION_ARGS)
 	char	   *waiting = PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0));
 	bool		discard = waiting != NULL && strcmp(waiting, "discard") == 0;
 	List	   *adopted = NIL;
+	uint64		discarded;
 	ListCell   *lc;
 
 	sqs_require_preloaded();
@@ -297,12 +308,12 @@ sqs_adopt_queues(PG_FUNCTION_ARGS)
 
 		if (!queue->is_copy)
 			continue;
-		adopt_queue(queue);
+		adopt_queue(queue, discard);
 		sqs_inbox_adopt(queue->queue_id);
 		adopted = lappend_int(adopted, queue->queue_id);
 	}
 	PopActiveSnapshot();
-	adopt_outbox(adopted, discard);
+	discarded = adopt_outbox(adopted, discard);
 
 	PushActiveSnapshot(GetLatestSnapshot());
 	foreach(lc, adopted)
@@ -315,6 +326,13 @@ sqs_adopt_queues(PG_FUNCTION_ARGS)
 					 errdetail("The reason is: %s.", queue->problem)));
 	}
 	PopActiveSnapshot();
+
+	if (discard && adopted != NIL)
+		ereport(NOTICE,
+				(errmsg("discarded %llu messages of the outbox, and disabled %d queues",
+						(unsigned long long) discarded, list_length(adopted)),
+				 errdetail("The original database may still use the same queues at AWS: both would take messages from the other."),
+				 errhint("Give them other servers or queue names with sqs_alter_queue(), and call sqs_enable_queue().")));
 
 	sqs_mark_database_wanted();
 	sqs_wake_at_commit();

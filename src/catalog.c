@@ -242,6 +242,7 @@ sqs_resolve_handler(const char *handler, Oid role, char **why)
  * right: a person has to say so.
  */
 #define CONFIRM "; if that is as it should be, confirm it with sqs_alter_queue()"
+#define SUPERUSER_CONFIRMS "; if that is as it should be, a superuser has to confirm it with sqs_alter_queue()"
 
 char *
 sqs_role_changed(const SqsBinding *role)
@@ -250,10 +251,10 @@ sqs_role_changed(const SqsBinding *role)
 
 	if (name == NULL)
 		return OidIsValid(get_role_oid(role->name, true)) ?
-			psprintf("its owner was dropped, and another role \"%s\" created since" CONFIRM, role->name) :
+			psprintf("its owner was dropped, and another role \"%s\" created since" SUPERUSER_CONFIRMS, role->name) :
 			psprintf("its owner, role \"%s\", does not exist", role->name);
 	if (strcmp(name, role->name) != 0)
-		return psprintf("its owner was role \"%s\", and that is named \"%s\" now" CONFIRM,
+		return psprintf("its owner was role \"%s\", and that is named \"%s\" now" SUPERUSER_CONFIRMS,
 						role->name, name);
 	return NULL;
 }

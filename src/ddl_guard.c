@@ -17,6 +17,8 @@
  * nor a superuser.  For all other statements this costs a look at the kind of
  * the statement; for those, a look at the catalogs, without a lock.
  *
+ * The columns of our tables nobody may change, superusers included.
+ *
  * A name that cannot be found is left to the statement itself, whose error
  * is the better one.  A name without a schema may come to mean one of our
  * relations between here and there, when what stands before it in the search
@@ -243,6 +245,43 @@ check_alter(const AlterTableStmt *statement)
 	}
 }
 
+/*
+ * The columns of the extension's tables are its scripts' to change.  A column
+ * that is added leaves a trace even when it is dropped again, and rows are
+ * formed by position.
+ */
+static void
+check_columns(const AlterTableStmt *statement)
+{
+	ListCell   *lc;
+
+	foreach(lc, statement->cmds)
+	{
+		ListCell   *lc2;
+
+		switch (((AlterTableCmd *) lfirst(lc))->subtype)
+		{
+			case AT_AddColumn:
+			case AT_DropColumn:
+			case AT_AlterColumnType:
+				break;
+			default:
+				continue;
+		}
+		foreach(lc2, find_relations(statement->relation))
+		{
+			Oid			extension = lfirst_oid(lc2) < FirstNormalObjectId ? InvalidOid :
+				getExtensionOfObject(RelationRelationId, lfirst_oid(lc2));
+
+			if (OidIsValid(extension) && extension == get_extension_oid("sqsbridge", true))
+				ereport(ERROR,
+						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						 errmsg("cannot change the columns of \"%s\", which belongs to extension sqsbridge",
+								get_rel_name(lfirst_oid(lc2)))));
+		}
+	}
+}
+
 static void
 check_drop(const DropStmt *statement)
 {
@@ -278,6 +317,8 @@ sqs_ddl_guard(Node *statement)
 		default:
 			return;
 	}
+	if (IsA(statement, AlterTableStmt) && !creating_extension)
+		check_columns((AlterTableStmt *) statement);
 	if (superuser())
 		return;
 

@@ -504,6 +504,23 @@ check_may_take_failure(int64 id, const char *verb, const Datum *values, const bo
 				 errdetail("Only the role that enqueued it and the owners of its queue and of that queue's server may do so.")));
 }
 
+/*
+ * A queue that was registered since under the same name may be somebody
+ * else's, who would get to see the message.
+ */
+static void
+check_same_queue(const char *name, int32 queue_id)
+{
+	SqsQueueConfig *queue = sqs_catalog_queue_by_name(name);
+
+	if (queue != NULL && queue->queue_id != queue_id &&
+		!sqs_has_privs_of(queue->bound_owner.oid, queue->bound_owner.name))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("queue \"%s\" is not the one that the message was meant for", name),
+				 errdetail("It was registered since, by another role.")));
+}
+
 /* Two that want to delete the same failure: the second finds none. */
 static void
 delete_failure(SqsWriter *writer, HeapTuple tuple, int64 id)
@@ -536,6 +553,8 @@ sqs_outbox_retry(PG_FUNCTION_ARGS)
 	writer = sqs_writer_open(SQS_TABLE_OUTBOX_FAILURES);
 	tuple = find_failure(sqs_writer_relation(writer), id, failure, failure_nulls);
 	check_may_take_failure(id, "retry", failure, failure_nulls);
+	check_same_queue(TextDatumGetCString(failure[FAILURE_QUEUE]),
+					 DatumGetInt32(failure[FAILURE_QUEUE_ID]));
 
 	memset(values, 0, sizeof(values));
 	memset(nulls, true, sizeof(nulls));

@@ -649,12 +649,14 @@ turn(DatabaseWorker *dw)
 	if (is_due(dw, SQS_JOB_SUPERVISION, due))
 	{
 		dw->last_supervision = sqs_now_ms();
+		events = false;
 		if (run_job(dw, SQS_JOB_SUPERVISION, supervise))
 			look_at_tables(dw);
 		else
 			dw->next_supervision = 0;	/* when its back-off is over */
 	}
-	wake_at(dw, Max(dw->next_supervision, dw->jobs[SQS_JOB_SUPERVISION].not_before));
+	wake_at(dw, Max(events ? due : dw->next_supervision,
+					dw->jobs[SQS_JOB_SUPERVISION].not_before));
 
 	/* before anything has been read there is no telling what may be cleaned */
 	if (dw->queues_context == NULL)
@@ -663,6 +665,11 @@ turn(DatabaseWorker *dw)
 		reset_relay(dw);
 	wake_at(dw, dw->jobs[SQS_JOB_RELAY].not_before > 0 ?
 			dw->jobs[SQS_JOB_RELAY].not_before : PG_INT64_MAX);
+
+	/* it has met rows of a queue that it does not know yet */
+	if (sqs_relay_needs_config())
+		wake_at(dw, Max(dw->last_supervision + EVENT_INTERVAL_MS,
+						dw->jobs[SQS_JOB_SUPERVISION].not_before));
 	sqs_set_worker_state(dw->under_way ? SQS_WORKER_RUNNING : SQS_WORKER_IDLE);
 
 	if (is_due(dw, SQS_JOB_CLEANING, dw->next_clean))
