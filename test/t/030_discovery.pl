@@ -232,6 +232,17 @@ query_is($node, qq{SELECT count(*) FROM sqs_stats_workers WHERE kind = 'database
 	'a database whose sessions get another role: there is a worker');
 $node->safe_psql('second', q{SET ROLE postgres; INSERT INTO sqs_outbox (queue, body) SELECT 'first', 'more ' || i FROM generate_series(1, 100) i});
 query_is($node, q{SET ROLE postgres; SELECT waiting FROM sqs_stats_outbox WHERE queue = 'first'}, '0', 'which sends the outbox', dbname => 'second');
+# an index is maintained with the rights of whoever writes the table
+$node->safe_psql('second', <<'EOQ');
+SET ROLE postgres;
+CREATE INDEX ON sqsbridge_internal.outbox_failures (md5(error_code));
+REVOKE EXECUTE ON FUNCTION md5(text) FROM PUBLIC;
+SELECT sqs_register_queue('empty', server => 'aws', enabled => false);
+INSERT INTO sqs_outbox (queue, body) VALUES ('empty', 'x');
+SELECT sqs_unregister_queue('empty');
+EOQ
+query_is($node, q{SET ROLE postgres; SELECT error_code FROM sqs_outbox_failures}, 'QueueNotRegistered',
+	'and writes what cannot be sent into a table with an index of an administrator', dbname => 'second');
 query_is($node, q{SELECT last_error FROM sqs_stats_workers WHERE kind = 'database worker' AND database = 'second'}, '', 'and nothing fails');
 
 $node->stop;
