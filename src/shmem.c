@@ -469,23 +469,66 @@ sqs_slot_wanted(pg_atomic_uint64 *waits_since, bool wanted)
 	pg_atomic_write_u64(waits_since, wanted ? (uint64) GetCurrentTimestamp() : 0);
 }
 
+/*
+ * Would all queues that run still get a first handler if one slot more were
+ * taken?  A handler that has left for idleness has to come back at once when
+ * there is a message, whatever long work others have taken on meanwhile.  What
+ * else takes worker processes we do not know: one is counted, PostgreSQL's own
+ * launcher of logical replication.
+ */
+static bool
+leaves_room(void)
+{
+	int			in_use = 0;
+	int			queue_workers = 0;
+	int			running = 0;
+	int			without = 0;
+
+	for (int i = 0; i < sqs_shared->nslots; i++)
+	{
+		SqsWorkerSlot *slot = &sqs_shared->slots[i];
+
+		if (!slot->in_use)
+			continue;
+		in_use++;
+		if (slot->kind != SQS_QUEUE_WORKER)
+			continue;
+		queue_workers++;
+		if (pg_atomic_read_u32(&slot->handlers) == 0)
+			without++;
+	}
+	for (int i = 0; i < sqs_shared->nqueues; i++)
+	{
+		if (OidIsValid(sqs_shared->queues[i].dboid) && sqs_shared->queues[i].runs)
+			running++;
+	}
+	/* a queue that has no queue worker yet needs two */
+	if (running > queue_workers)
+		without += 2 * (running - queue_workers);
+	return Min(sqs_shared->nslots, max_worker_processes - 2) - in_use > without;
+}
+
 bool
 sqs_may_take_handler(Oid owner, int nhandlers, const char **why)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool		waits;
+	bool		room;
 	bool		may;
 
 	LWLockAcquire(sqs_shared->lock, LW_SHARED);
 	waits = nhandlers > 0 && somebody_waits(now) != 0;
+	room = nhandlers == 0 || leaves_room();
 	may = role_may_have_handler(owner);
 	LWLockRelease(sqs_shared->lock);
 
 	if (waits)
 		*why = "another queue waits for its first handler";
+	else if (!room)
+		*why = "the worker slots that are left are for queues without a handler";
 	else if (!may)
 		*why = "the queues of its owner have as many handlers as sqsbridge.max_handlers_per_role allows";
-	return may && !waits;
+	return may && !waits && room;
 }
 
 bool

@@ -283,7 +283,8 @@ extern void sqs_terminate_queue_worker(Oid dboid, int32 queue_id);
  * A supervisor that is refused a slot without which a queue, or a database,
  * cannot work at all says so, and takes it back when it has got one.
  * While one waits nobody may take a handler beyond its first, and the queue
- * that has the most gives one back.
+ * that has the most gives one back.  Nobody may take one, either, that a queue
+ * without a handler would then lack.
  */
 extern void sqs_slot_wanted(pg_atomic_uint64 *waits_since, bool wanted);
 
