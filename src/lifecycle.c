@@ -231,6 +231,13 @@ before_utility(Node *parsetree)
 				block_database(MyDatabaseId);
 			break;
 
+			/* no hook tells of a privilege that is revoked */
+		case T_GrantStmt:
+			if (castNode(GrantStmt, parsetree)->objtype == OBJECT_FOREIGN_SERVER &&
+				OidIsValid(get_extension_oid("sqsbridge", true)))
+				sqs_wake_at_commit();
+			break;
+
 		default:
 			break;
 	}
