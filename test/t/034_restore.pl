@@ -73,10 +73,11 @@ RESET ROLE; SET ROLE gone;
 SELECT sqs_register_queue('gone', server => 'aws', handler => 'app.handle', wait_time => '1 s');
 EOQ
 my $nrows = 25;
+$node->safe_psql('shop', 'CREATE SEQUENCE numbers');
 $node->safe_psql('shop', <<EOQ) foreach 1 .. 4;
 INSERT INTO sqs_outbox (queue, body) SELECT 'held', 'held ' || gen_random_uuid() FROM generate_series(1, $nrows) i;
 INSERT INTO sqs_outbox (queue, body, group_id)
-SELECT 'held.fifo', g || ' ' || nextval('sqsbridge_internal.outbox_id_seq'), 'g' || g
+SELECT 'held.fifo', g || ' ' || nextval('numbers'), 'g' || g
 FROM generate_series(1, $nrows) i, generate_series(1, 3) g;
 INSERT INTO sqs_outbox (queue, body, deliver_at)
 SELECT 'timed', 'timed ' || gen_random_uuid(), now() + i * interval '1 s' FROM generate_series(-3, 25) i;
@@ -203,7 +204,9 @@ sub adopt
 	%expected = () if $waiting eq 'discard';
 
 	$node->safe_psql($db, "SELECT sqs_adopt_queues('$waiting')");
-	$node->safe_psql($db, "SELECT sqs_enable_queue(q) FROM unnest(ARRAY['held', 'held.fifo', 'timed', 'again']) q",
+	is($node->safe_psql($db, 'SELECT count(*) FROM sqs_queues WHERE enabled'), '0',
+		"$name: nothing is taken from the original's queues") if $waiting eq 'discard';
+	$node->safe_psql($db, "SELECT sqs_enable_queue(name) FROM sqs_queues WHERE owner = 'app'",
 		extra_params => [ '-U', 'app' ]);
 	$own->fill('in', 10, body => 'adopted {i}');
 	query_is($node, "SELECT count(*) FROM app.got WHERE body LIKE 'adopted %'", '10', "$name: messages are handled",
@@ -347,7 +350,7 @@ EOQ
 	my $db = restored($name, $dump, "pg_restore -d COPY $tmp/dump");
 	my $own = start_sqs(queues => [@queues]);
 	$node->safe_psql($db, "ALTER SERVER aws OPTIONS (SET endpoint '" . $own->endpoint . "')");
-	$node->safe_psql($db, "SELECT sqs_adopt_queues('discard')");
+	$node->safe_psql($db, "SELECT sqs_adopt_queues('discard'); SELECT sqs_enable_queue(name) FROM sqs_queues WHERE owner = 'app'");
 	query_is($node, "SELECT state FROM sqs_stats WHERE queue = 'in'", 'polling', "$name: a database that works",
 		dbname => $db);
 	$own->stop_sqs;
