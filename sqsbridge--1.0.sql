@@ -1342,10 +1342,7 @@ SELECT
 	q.name AS queue,
 	q.queue_id,
 	CASE
-	WHEN q.broken AND
-		 (s.outbox_state IS NULL OR
-		  s.outbox_state OPERATOR(pg_catalog.<>) 'backing off'::text)
-	THEN 'error'::text
+	WHEN q.broken THEN 'error'::text
 	WHEN q.enabled AND
 		 @extschema@.sqs_get_hindrance() OPERATOR(pg_catalog.=) 'not admitted'::text
 	THEN 'not admitted'::text

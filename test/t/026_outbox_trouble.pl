@@ -234,7 +234,7 @@ enqueue('owned', 'n', 25);
 stat_is('owned', 'waiting, state', '25|disabled', 'a disabled queue');
 $node->safe_psql('postgres', "REVOKE USAGE ON FOREIGN SERVER aws FROM owner; SELECT sqs_enable_queue('owned')");
 stat_is('owned', 'waiting, state, last_error, next_attempt_at > last_error_at',
-	'25|backing off|its owner, role "owner", has no USAGE privilege on server "aws"|t', 'without USAGE rows wait');
+	'25|error|its owner, role "owner", has no USAGE privilege on server "aws"|t', 'without USAGE rows wait');
 is($sqs->stats('owned')->{sent}, 5, 'and are not sent');
 $node->safe_psql('postgres', 'GRANT USAGE ON FOREIGN SERVER aws TO owner');
 stat_is('owned', 'waiting, sent, state, error_since IS NULL', '0|30|idle|t', 'until it is granted again');

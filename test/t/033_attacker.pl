@@ -1147,7 +1147,8 @@ $node->stop;
 my $log = log_text($node);
 unlike($log, qr/hush-of-/, 'no key is in the log');
 unlike($log, qr/terminated by signal|exited with exit code [^01]/, 'no process has ended badly');
-check_log($node, qr/\] 033_attacker\.pl (?:ERROR|FATAL|WARNING):/, qr/this one is poison/);
+check_log($node, qr/permission denied to set role "dbo"/, qr/invalid value for parameter "default_table(?:space|_access_method)": "nothing"/,
+	qr/\] 033_attacker\.pl (?:ERROR|FATAL|WARNING):/, qr/this one is poison/);
 
 # ---- objects that are there before the extension
 
