@@ -78,6 +78,12 @@ static const AwsFdHooks fd_hooks = {
 	.release = ReleaseExternalFD,
 };
 
+/*
+ * Connections that a process keeps: no fewer than it may have requests under
+ * way (the relay 256), or each request beyond them would make a new one.
+ */
+#define SHARED_CONNECTIONS	256
+
 static const char user_agent[] = "sqsbridge/" SQSBRIDGE_VERSION " PostgreSQL/" PG_VERSION;
 
 /*
@@ -222,7 +228,7 @@ sqs_shared_client_acquire(const SqsQueueConfig *queue, const SqsKeys *keys, AwsE
 	if (shared_pool == NULL)
 	{
 		aws_http_set_fd_hooks(&fd_hooks);
-		shared_pool = http_pool_create(user_agent, 0, error);
+		shared_pool = http_pool_create(user_agent, SHARED_CONNECTIONS, error);
 		if (shared_pool == NULL)
 			return NULL;
 	}
