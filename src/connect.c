@@ -78,11 +78,8 @@ static const AwsFdHooks fd_hooks = {
 	.release = ReleaseExternalFD,
 };
 
-/*
- * Connections that a process keeps: no fewer than it may have requests under
- * way (the relay 256), or each request beyond them would make a new one.
- */
-#define SHARED_CONNECTIONS	256
+/* Connections that are kept, at most. */
+static int	shared_connections = 64;
 
 static const char user_agent[] = "sqsbridge/" SQSBRIDGE_VERSION " PostgreSQL/" PG_VERSION;
 
@@ -209,6 +206,13 @@ collect_garbage(void)
 	}
 }
 
+void
+sqs_shared_clients_keep(int connections)
+{
+	Assert(shared_pool == NULL);
+	shared_connections = connections;
+}
+
 SqsSharedClient *
 sqs_shared_client_acquire(const SqsQueueConfig *queue, const SqsKeys *keys, AwsError *error)
 {
@@ -228,7 +232,7 @@ sqs_shared_client_acquire(const SqsQueueConfig *queue, const SqsKeys *keys, AwsE
 	if (shared_pool == NULL)
 	{
 		aws_http_set_fd_hooks(&fd_hooks);
-		shared_pool = http_pool_create(user_agent, SHARED_CONNECTIONS, error);
+		shared_pool = http_pool_create(user_agent, shared_connections, error);
 		if (shared_pool == NULL)
 			return NULL;
 	}

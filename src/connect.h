@@ -47,6 +47,13 @@ extern uint64 sqs_connection_fingerprint(const SqsQueueConfig *queue, const SqsK
 extern uint64 sqs_fingerprint_text(uint64 seed, const char *text);
 
 /*
+ * How many connections this process keeps open, at most; the default is 64.
+ * No fewer than it has requests under way for long, or each request beyond
+ * them makes a new one.  Before the first client.
+ */
+extern void sqs_shared_clients_keep(int connections);
+
+/*
  * The client for the queue's server and these keys, as sqs_catalog_keys()
  * found them: one that there is, or a new one.  Each
  * acquire is matched by a release.  No network is involved.  NULL, with

@@ -707,6 +707,7 @@ sqs_database_worker_main(Datum arg)
 	if (SQS_HAS_TRANSACTION_TIMEOUT)
 		SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_OVERRIDE);
 	sqs_own_resources();
+	sqs_shared_clients_keep(SQS_RELAY_REQUESTS);
 
 	dw->database = sqs_database_get(MyDatabaseId);
 	if (dw->database == NULL)

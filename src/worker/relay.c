@@ -54,7 +54,6 @@
 
 #define MAX_REQUESTS		100 /* of a queue, under way */
 #define FIRST_REQUESTS		4	/* grows by one with each success */
-#define MAX_ALL_REQUESTS	256 /* of all queues */
 #define MIN_ALL_REQUESTS	4	/* however short of descriptors we are */
 #define SEND_DEADLINE_MS	20000
 #define LINGER_MS			5	/* for a batch that is not full, at most */
@@ -130,7 +129,7 @@ get_relay(void)
 	dlist_init(&relay->confirmed);
 	dlist_init(&relay->held);
 	dlist_init(&relay->emptied);
-	relay->max_requests = MAX_ALL_REQUESTS;
+	relay->max_requests = SQS_RELAY_REQUESTS;
 	relay->stranded_at = sqs_now_ms();
 	ctl.keysize = sizeof(int64);
 	ctl.entrysize = sizeof(RelayBatch);
@@ -819,7 +818,7 @@ send_done(SqsCall *call, void *arg)
 	else
 	{
 		sender->max_requests = Min(sender->max_requests + 1, MAX_REQUESTS);
-		the_relay->max_requests = Min(the_relay->max_requests + 1, MAX_ALL_REQUESTS);
+		the_relay->max_requests = Min(the_relay->max_requests + 1, SQS_RELAY_REQUESTS);
 		queue_well(the_relay, queue);
 	}
 

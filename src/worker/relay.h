@@ -253,6 +253,9 @@ extern void relay_trouble(Relay *relay, RelayQueue *queue, RelayTrouble *trouble
 						  bool locked, const char *text, int64 now);
 extern void relay_trouble_over(Relay *relay, RelayQueue *queue, RelayTrouble *trouble);
 
+/* Requests under way at most, of all queues. */
+#define SQS_RELAY_REQUESTS	256
+
 /* What the database worker calls. */
 extern void sqs_relay_configure(List *queues);
 extern bool sqs_relay_turn(bool news, bool scan, bool stopping, long *timeout);

@@ -261,7 +261,7 @@ SKIP:
 	feed($batch);
 	query_true($node, q{SELECT bool_and(failed > 0 OR last_error ~ 'No space left on device') FROM sqs_stats},
 		'no space for tables: handlers fail, or cannot even begin');
-	like(log_text($node), qr/ERROR:  could not extend file "base.*No space left on device/,
+	like(log_text($node), qr/could not extend file "base.*No space left on device/,
 		'no space for tables: the log says why, as sqs_failures cannot grow either');
 	all_agree($node, 'no space for tables');
 	unlink("$flag-data");
