@@ -99,6 +99,7 @@ typedef struct DatabaseWorker
 	uint64		own_changes;	/* "change" counted by us in this turn */
 
 	int64		last_supervision;	/* ms, as the others; or the last try */
+	int64		last_roles;		/* for a change of roles or their settings */
 	int64		next_supervision;
 	int64		next_look;		/* at what was put on our tables */
 	int64		next_clean;
@@ -629,18 +630,29 @@ read_events(SqsDatabase *database, Events *events)
  * One turn of the loop: each job that is due.
  *
  * Anybody can bring about events, by ALTER ROLE in a loop, say.  The first is
- * acted on at once, the next ones together.
+ * acted on at once, the next ones together.  A change of a queue or a server is
+ * acted on at once each time: it takes a right to make one.
  */
 static void
 turn(DatabaseWorker *dw)
 {
 	bool		changed = dw->now.change != dw->supervised.change;
-	bool		events = changed || dw->now.exits != dw->supervised.exits ||
-		dw->now.roles != dw->supervised.roles || sqs_relay_needs_config() ||
+	bool		roles = dw->now.roles != dw->supervised.roles;
+	bool		events = changed || roles ||
+		dw->now.exits != dw->supervised.exits || sqs_relay_needs_config() ||
 		(dw->starved && dw->now.freed != dw->supervised.freed);
 	int64		due = dw->next_supervision;
 
-	if (events)
+	/*
+	 * The relay must not send to a queue that was disabled before.  And a
+	 * setting that is changed and changed back must not go unnoticed for
+	 * something else that happened shortly before.
+	 */
+	if (changed)
+		due = 0;
+	else if (roles)
+		due = Min(due, dw->last_roles + EVENT_INTERVAL_MS);
+	else if (events)
 		due = Min(due, dw->last_supervision + EVENT_INTERVAL_MS);
 	/* a change may be the remedy, and is tried at once, but once */
 	if (changed && dw->now.change != dw->tried_change)
@@ -649,6 +661,8 @@ turn(DatabaseWorker *dw)
 	if (is_due(dw, SQS_JOB_SUPERVISION, due))
 	{
 		dw->last_supervision = sqs_now_ms();
+		if (roles)
+			dw->last_roles = dw->last_supervision;
 		events = false;
 		if (run_job(dw, SQS_JOB_SUPERVISION, supervise))
 			look_at_tables(dw);

@@ -242,12 +242,7 @@ relay_unload(Relay *relay, RelayQueue *queue)
 
 	Assert(queue->sender->requests == 0);
 	while ((send = sender_remove(queue->sender)) != NULL)
-	{
-		RelayItem  *item = (RelayItem *) send;
-
-		item->batch->rows--;
-		relay_free_item(relay, item);
-	}
+		relay_give_up_item(relay, (RelayItem *) send);
 	queue->unloading = true;
 }
 
@@ -1107,8 +1102,9 @@ queue_timeout(Relay *relay, RelayQueue *queue, int64 now, bool stopping)
 	}
 	if (queue->next_due != DT_NOEND && relay_may_read(queue, now) &&
 		relay_has_room(relay, queue) && relay_runs_low(queue))
-		timeout = Min(timeout, TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
-															   queue->next_due));
+		timeout = Min(timeout, Max(TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+																   queue->next_due),
+								   relay->standby_at - now));
 	return timeout;
 }
 

@@ -135,6 +135,7 @@ typedef struct RelayBatch
 	XLogRecPtr	durable_at;		/* invalid: it is */
 	int64		last_id;		/* rows up to here have been read */
 	bool		listed;			/* in its stream */
+	bool		given_up;		/* rows of it were: it is to be read anew */
 	int			rows;			/* in hand */
 	int			settled;		/* of these, in the transaction that deletes */
 	RelayOutcome outcome;		/* of that transaction */
@@ -229,6 +230,9 @@ extern bool relay_wants_rows(Relay *relay, int64 now);
 
 /* Forget the batches of a queue of which no row is in hand: begin anew. */
 extern void relay_restart_queue(Relay *relay, RelayQueue *queue);
+
+/* Forget a row in hand, which is in no list any more: it is read anew. */
+extern void relay_give_up_item(Relay *relay, RelayItem *item);
 
 /* ---- relay.c ---- */
 

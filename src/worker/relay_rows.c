@@ -366,6 +366,22 @@ forget_batch(Relay *relay, RelayBatch *batch)
 	hash_search(relay->batches, &batch->batch_id, HASH_REMOVE, NULL);
 }
 
+/*
+ * The batch may have been read to its end, and has rows again that are not
+ * dealt with.  So its record must stay, and when no row of it is in hand it is
+ * not known any more: who reads the queue anew finds it then.
+ */
+void
+relay_give_up_item(Relay *relay, RelayItem *item)
+{
+	RelayBatch *batch = item->batch;
+
+	relay_free_item(relay, item);
+	batch->given_up = true;
+	if (--batch->rows == 0 && !batch->listed)
+		forget_batch(relay, batch);
+}
+
 /* Everything of the queue's is to be read again. */
 static void
 rewind_queue(RelayQueue *queue)
@@ -892,7 +908,7 @@ settle(Relay *relay, OutboxTables *tables, dlist_head *items, int limit)
 			insert_failure(relay, tables, item);
 		if (item->outcome == RELAY_BUSY)
 			continue;
-		if (++batch->settled == batch->rows && !batch->listed)
+		if (++batch->settled == batch->rows && !batch->listed && !batch->given_up)
 			batch->outcome = delete_batch(tables, batch);
 	}
 }
@@ -920,7 +936,12 @@ item_is_settled(Relay *relay, RelayItem *item)
 		return false;
 	relay_free_item(relay, item);
 	if (--batch->rows == 0 && !batch->listed)
-		batch_is_done(relay, batch);
+	{
+		if (batch->given_up)
+			forget_batch(relay, batch);
+		else
+			batch_is_done(relay, batch);
+	}
 	return true;
 }
 
@@ -1025,8 +1046,7 @@ take_back_refused(Relay *relay, RelayQueue *queue)
 	{
 		RelayItem  *item = dlist_container(RelayItem, node, dlist_pop_head_node(&queue->refused));
 
-		item->batch->rows--;
-		relay_free_item(relay, item);
+		relay_give_up_item(relay, item);
 	}
 	queue->nrefused = 0;
 	queue->unloading = true;

@@ -11,7 +11,7 @@ use SqsTest;
 need_sqsd();
 
 my $long = $ENV{SQSBRIDGE_LONG};
-my @queues = ('md5', 'md5.fifo', 'some', 'refused', 'groups.fifo', 'large.fifo', 'moved', 'owned');
+my @queues = ('md5', 'md5.fifo', 'some', 'refused', 'groups.fifo', 'large.fifo', 'moved', 'owned', 'owned.fifo');
 
 our $sqs = start_sqs(queues => [@queues]);
 my $other = start_sqs(queues => [ 'moved', 'moved.fifo' ]);
@@ -240,6 +240,37 @@ $node->safe_psql('postgres', 'GRANT USAGE ON FOREIGN SERVER aws TO owner');
 stat_is('owned', 'waiting, sent, state, error_since IS NULL', '0|30|idle|t', 'until it is granted again');
 @lines = lines_of('owned');
 is(scalar(@lines), 2, 'two lines in the log') or diag(join "\n", @lines);
+
+# ---- what is in hand is put down, and taken up again
+
+foreach my $way (
+	[ 'disabled', q{SELECT sqs_disable_queue('owned'), sqs_disable_queue('owned.fifo')}, q{SELECT sqs_enable_queue('owned'), sqs_enable_queue('owned.fifo')}, 'disabled',
+		q{outbox_state = 'disabled'} ],
+	[ 'without USAGE', 'REVOKE USAGE ON FOREIGN SERVER aws FROM owner', 'GRANT USAGE ON FOREIGN SERVER aws TO owner', 'error',
+		q{outbox_last_error LIKE '%has no USAGE privilege%'} ])
+{
+	my ($name, $away, $back, $state, $noticed) = @$way;
+	$node->safe_psql('postgres', q{SET ROLE owner; SELECT sqs_register_queue('owned.fifo', server => 'aws')}) if $name eq 'disabled';
+	my $sent = $sqs->stats('owned')->{sent} + $sqs->stats('owned.fifo')->{sent};
+	my @faults = map { $sqs->fault(kind => 'error', status => 503, code => 'ServiceUnavailable', action => 'SendMessageBatch', queue => $_) } ('owned', 'owned.fifo');
+	# in transactions of their own, and one of several
+	foreach my $i (1 .. 3)
+	{
+		enqueue($_, "$state-$i", $i) foreach ('owned', 'owned.fifo');
+	}
+	stat_is($_, 'waiting, state, consecutive_errors > 0', '6|backing off|t', "$_, $name: rows are in hand") foreach ('owned', 'owned.fifo');
+	$node->safe_psql('postgres', $away);
+	stat_is($_, 'waiting, state', "6|$state", "$_, $name: they wait") foreach ('owned', 'owned.fifo');
+	# the relay has taken notice, too
+	query_is($node, "SELECT count(*) FROM sqs_get_queue_stats() JOIN sqs_queues q USING (queue_id) WHERE q.owner = 'owner' AND $noticed",
+		'2', "$name: the relay has taken notice");
+	$sqs->clear_faults($_) foreach @faults;
+	$node->safe_psql('postgres', $back);
+	stat_is($_, 'waiting, state', '0|idle', "$_, $name: they are sent after all") foreach ('owned', 'owned.fifo');
+	is($sqs->stats('owned')->{sent} + $sqs->stats('owned.fifo')->{sent} - $sent, 12, "$name: once each");
+	query_is($node, 'SELECT count(*) FROM sqsbridge_internal.outbox_batches b JOIN sqs_queues q USING (queue_id) WHERE q.owner = \'owner\'',
+		'0', "$name: nothing is left");
+}
 
 is( $node->safe_psql('postgres', "SELECT pid, started_at FROM sqs_stats_workers WHERE kind = 'database worker'"),
 	$worker, 'the database worker is still the same');
