@@ -33,15 +33,6 @@ typedef struct SqsSharedClient
 	char	   *ca_file;
 } SqsSharedClient;
 
-/* A client with connections of its own. */
-typedef struct SqsConnection
-{
-	SqsClient  *client;			/* NULL: not connected */
-	AwsCredentialsProvider *credentials;
-	uint64		fingerprint;	/* of where it leads and as whom */
-	SqsClientStats seen;		/* already counted */
-} SqsConnection;
-
 /* Of server, keys and settings: another one means another client. */
 extern uint64 sqs_connection_fingerprint(const SqsQueueConfig *queue, const SqsKeys *keys);
 extern uint64 sqs_fingerprint_text(uint64 seed, const char *text);
@@ -83,20 +74,5 @@ extern void sqs_shared_clients_poll(void);
  * be done before a call is freed or abandoned, and at any time before.
  */
 extern void sqs_count_call(SqsCall *call, SqsQueueStats *stats);
-
-/*
- * Makes a client for the queue's server with these keys, as
- * sqs_catalog_keys() found them.  No network is involved yet.
- * max_connections: kept alive, 0 for the AWS layer's default.
- * False, with *error filled in, for options that cannot work.
- */
-extern bool sqs_connect(SqsConnection *connection, const SqsQueueConfig *queue,
-						const SqsKeys *keys, int max_connections, AwsError *error);
-
-/* Count what the client has done since last time as this queue's. */
-extern void sqs_count_calls(SqsConnection *connection, SqsQueueStats *stats);
-
-/* Abandons what is under way; wipes the keys. */
-extern void sqs_disconnect(SqsConnection *connection);
 
 #endif							/* SQSBRIDGE_CONNECT_H */
