@@ -5,7 +5,7 @@ EXTENSION = sqsbridge
 DATA = sqsbridge--1.0.sql
 PGFILEDESC = "sqsbridge - Amazon SQS and SQL"
 
-OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/aws/*.c src/worker/*.c)))
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 
 PG_CPPFLAGS = -I$(srcdir)/src -D_GNU_SOURCE $(shell $(CURL_CONFIG) --cflags)
 PG_CFLAGS = -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare \
@@ -21,4 +21,4 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
 # what the compiler does not tell make
-$(OBJS): $(wildcard src/*.h src/aws/*.h src/worker/*.h) Makefile
+$(OBJS): $(wildcard src/*/*.h) Makefile

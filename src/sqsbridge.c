@@ -19,12 +19,12 @@
 #include "utils/guc.h"
 #include "utils/resowner.h"
 
-#include "compat.h"
-#include "lifecycle.h"
-#include "outbox.h"
-#include "shmem.h"
-#include "sqsbridge.h"
-#include "worker/worker.h"
+#include "base/compat.h"
+#include "base/settings.h"
+#include "base/shmem.h"
+#include "base/worker.h"
+#include "control/ddl.h"
+#include "send/outbox.h"
 
 SQS_MODULE_MAGIC;
 

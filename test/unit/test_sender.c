@@ -20,9 +20,9 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
-#include "sender.h"
+#include "send/sender.h"
 #include "tap.h"
-#include "worker/worker.h"
+#include "base/worker.h"
 
 /* ---- what the server would provide ---- */
 
@@ -108,7 +108,7 @@ ExceptionalCondition(const char *condition, const char *type, const char *file, 
 #define sqs_backoff_ms(failures, base, cap) \
 	((failures) > 20 ? (cap) : Min((int64) (base) << ((failures) - 1), (int64) (cap)))
 
-#include "../../src/sender.c"
+#include "../../src/send/sender.c"
 
 /* ---- items ---- */
 

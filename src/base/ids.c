@@ -1,0 +1,166 @@
+/*-------------------------------------------------------------------------
+ *
+ * ids.c
+ *	  Ids of queues, and ids and positions of the outbox.
+ *
+ * They are not from sequences: members of pg_write_all_data may set any
+ * sequence, and no trigger can guard one.  With a sequence at its end nobody
+ * could enqueue, and with one set back the order of commits would be lost.
+ *
+ * Instead there is a number in shared memory that only grows: the clock's, or
+ * one more than the last, whichever is greater.  It is lost with the server,
+ * and the clock may have been set back since, or be that of a standby that was
+ * promoted.  So before a process takes its first number it looks at what
+ * waits in its database, and raises the number above that.  What has been
+ * sent and deleted need not be remembered: neither an id nor a position means
+ * anything after that.
+ *
+ * In microseconds since 2000 the numbers stay exact in a double precision
+ * number until 2255.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/ids.h"
+#include "base/internal_tables.h"
+#include "base/shmem.h"
+
+/*
+ * The greatest value of a column that an index begins with; 0: there is none.
+ * Nobody has to wait because somebody else's table is locked: what matters
+ * are those that the caller has open anyway.
+ */
+static int64
+greatest(SqsTable table, SqsIndex index, bool is_bigint, int column)
+{
+	Relation	rel = sqs_table_open_nowait(table, AccessShareLock);
+	Relation	index_rel;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	int64		result = 0;
+	bool		isnull;
+
+	if (rel == NULL)
+		return 0;
+	index_rel = index_open(sqs_index_oid(index), AccessShareLock);
+	scan = systable_beginscan_ordered(rel, index_rel, GetActiveSnapshot(), 0, NULL);
+	tuple = systable_getnext_ordered(scan, BackwardScanDirection);
+	if (tuple != NULL)
+	{
+		Datum		value = heap_getattr(tuple, column + 1, RelationGetDescr(rel), &isnull);
+
+		result = is_bigint ? DatumGetInt64(value) : DatumGetInt32(value);
+	}
+	systable_endscan_ordered(scan);
+	index_close(index_rel, NoLock);
+	table_close(rel, NoLock);
+	return result;
+}
+
+/* The greatest position of what waits to be sent at once, of all queues. */
+static int64
+greatest_position(void)
+{
+	Relation	rel = sqs_table_open(SQS_TABLE_OUTBOX_BATCHES, AccessShareLock);
+	Relation	index = index_open(sqs_index_oid(SQS_INDEX_OUTBOX_BATCHES_ORDER), AccessShareLock);
+	int32		queue_id = PG_INT32_MAX;
+	int64		result = 0;
+	bool		any = true;
+
+	while (any)
+	{
+		SysScanDesc scan;
+		ScanKeyData keys[2];
+		HeapTuple	tuple;
+		bool		isnull;
+
+		/* the last queue before the one of the last round */
+		ScanKeyInit(&keys[0], BATCH_QUEUE_ID + 1, BTLessStrategyNumber, F_INT4LT,
+					Int32GetDatum(queue_id));
+		scan = systable_beginscan_ordered(rel, index, GetActiveSnapshot(), 1, keys);
+		tuple = systable_getnext_ordered(scan, BackwardScanDirection);
+		any = tuple != NULL;
+		if (any)
+			queue_id = DatumGetInt32(heap_getattr(tuple, BATCH_QUEUE_ID + 1,
+												  RelationGetDescr(rel), &isnull));
+		systable_endscan_ordered(scan);
+		if (!any)
+			break;
+
+		ScanKeyInit(&keys[0], BATCH_QUEUE_ID + 1, BTEqualStrategyNumber, F_INT4EQ,
+					Int32GetDatum(queue_id));
+		ScanKeyInit(&keys[1], BATCH_DELIVER_AT + 1, BTEqualStrategyNumber, F_TIMESTAMPTZ_EQ,
+					TimestampTzGetDatum(DT_NOBEGIN));
+		scan = systable_beginscan_ordered(rel, index, GetActiveSnapshot(), 2, keys);
+		tuple = systable_getnext_ordered(scan, BackwardScanDirection);
+		if (tuple != NULL)
+			result = Max(result,
+						 DatumGetInt64(heap_getattr(tuple, BATCH_POSITION + 1,
+													RelationGetDescr(rel), &isnull)));
+		systable_endscan_ordered(scan);
+	}
+	index_close(index, NoLock);
+	table_close(rel, NoLock);
+	return result;
+}
+
+/* The next number, which is at least this one. */
+static int64
+next_number(pg_atomic_uint64 *last, int64 least)
+{
+	uint64		old = pg_atomic_read_u64(last);
+	uint64		next;
+
+	do
+		next = Max((uint64) least, old + 1);
+	while (!pg_atomic_compare_exchange_u64(last, &old, next));
+	return (int64) next;
+}
+
+int64
+sqs_new_id(void)
+{
+	static Oid	looked_at = InvalidOid;
+	int64		least = GetCurrentTimestamp();
+
+	/* the table is another one if the extension was created anew */
+	if (looked_at != sqs_table_oid(SQS_TABLE_OUTBOX_BATCHES))
+	{
+		least = Max(least, greatest_position() + 1);
+		least = Max(least, greatest(SQS_TABLE_OUTBOX_ROWS, SQS_INDEX_OUTBOX_ROWS_PKEY,
+									true, ROW_BATCH_ID) + 1);
+		least = Max(least, greatest(SQS_TABLE_OUTBOX_FAILURES, SQS_INDEX_OUTBOX_FAILURES_PKEY,
+									true, FAILURE_ID) + 1);
+		looked_at = sqs_table_oid(SQS_TABLE_OUTBOX_BATCHES);
+	}
+	return next_number(&sqs_shared->last_id, least);
+}
+
+/* Seconds, so that an integer lasts until 2068. */
+int32
+sqs_new_queue_id(void)
+{
+	int64		least = GetCurrentTimestamp() / USECS_PER_SEC;
+	int64		id;
+
+	least = Max(least, greatest(SQS_TABLE_QUEUES, SQS_INDEX_QUEUES_PKEY, false, 0) + 1);
+	least = Max(least, greatest(SQS_TABLE_INBOX, SQS_INDEX_INBOX_PKEY,
+								false, INBOX_QUEUE_ID) + 1);
+	least = Max(least, greatest(SQS_TABLE_OUTBOX_BATCHES, SQS_INDEX_OUTBOX_BATCHES_ORDER,
+								false, BATCH_QUEUE_ID) + 1);
+	id = next_number(&sqs_shared->last_queue_id, least);
+	if (id > PG_INT32_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("there are no more ids for queues")));
+	return (int32) id;
+}

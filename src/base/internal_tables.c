@@ -1,0 +1,601 @@
+/*-------------------------------------------------------------------------
+ *
+ * internal_tables.c
+ *	  Opening the tables of schema sqsbridge_internal.
+ *
+ * The schema belongs to the extension, and nobody but its owner, a superuser,
+ * can change anything in it.  But people do: a DBA adds an index or a trigger,
+ * rebuilds a table, restores one by hand.  What is added and does no harm is
+ * left alone (table_writer.c fires no trigger and maintains every index).
+ * Where going on would not be safe, the table is refused: columns of other
+ * types, another access method, inheritance, a missing, deferrable or invalid
+ * key, a guard trigger that is switched off, expressions that call functions
+ * of users.  A role that can write none of these tables must not be able to
+ * stop the bridge, so nothing that takes less than ownership of a table
+ * counts among them.
+ *
+ * Checks are made once, and again after anything about the table has changed:
+ * a relcache invalidation forgets the result.  OIDs are cached the same way.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/transam.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_policy.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/defrem.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "rewrite/prs2lock.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "base/internal_tables.h"
+#include "base/settings.h"
+#include "config/queues.h"
+
+#define GUARD_TRIGGER	"sqsbridge_guard"
+
+PG_FUNCTION_INFO_V1(sqs_guard);
+
+typedef struct TableSpec
+{
+	const char *name;
+	int			natts;			/* 0: columns are read by name */
+	const Oid  *types;
+} TableSpec;
+
+typedef struct IndexSpec
+{
+	SqsTable	table;
+	const char *description;	/* for people: the columns */
+	bool		unique;
+	int			nkeys;
+	int			keys[3];		/* attribute numbers */
+} IndexSpec;
+
+static const Oid inbox_types[] = {INT4OID, TEXTOID, TIMESTAMPTZOID};
+static const Oid mark_types[] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID};
+static const Oid doubt_types[] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+static const Oid failure_types[] = {
+	INT4OID, TIMESTAMPTZOID, TEXTOID, OIDOID, TEXTOID, TEXTOID, INT4OID, TEXTOID,
+	TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID
+};
+static const Oid row_types[] = {
+	INT8OID, INT8OID, INT4OID, TEXTOID, UUIDOID, TIMESTAMPTZOID, OIDOID, TEXTOID,
+	TIMESTAMPTZOID, INT4OID, TEXTOID, JSONBOID, TEXTOID, TEXTOID, JSONBOID
+};
+static const Oid batch_types[] = {INT8OID, XID8OID, INT4OID, TIMESTAMPTZOID, INT8OID};
+static const Oid outbox_failure_types[] = {
+	INT8OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, JSONBOID, TEXTOID,
+	TEXTOID, JSONBOID, TIMESTAMPTZOID, OIDOID, TEXTOID, UUIDOID, INT4OID, OIDOID, TEXTOID
+};
+
+StaticAssertDecl(lengthof(inbox_types) == INBOX_NATTS, "columns of inbox");
+StaticAssertDecl(lengthof(mark_types) == MARK_NATTS, "columns of inbox_marks");
+StaticAssertDecl(lengthof(doubt_types) == DOUBT_NATTS, "columns of inbox_doubts");
+StaticAssertDecl(lengthof(failure_types) == FAILED_NATTS, "columns of failures");
+StaticAssertDecl(lengthof(row_types) == ROW_NATTS, "columns of outbox_rows");
+StaticAssertDecl(lengthof(batch_types) == BATCH_NATTS, "columns of outbox_batches");
+StaticAssertDecl(lengthof(outbox_failure_types) == FAILURE_NATTS, "columns of outbox_failures");
+
+static const TableSpec table_specs[SQS_NUM_TABLES] = {
+	[SQS_TABLE_QUEUES] = {"queues", 0, NULL},
+	[SQS_TABLE_INBOX] = {"inbox", INBOX_NATTS, inbox_types},
+	[SQS_TABLE_INBOX_MARKS] = {"inbox_marks", MARK_NATTS, mark_types},
+	[SQS_TABLE_INBOX_DOUBTS] = {"inbox_doubts", DOUBT_NATTS, doubt_types},
+	[SQS_TABLE_FAILURES] = {"failures", FAILED_NATTS, failure_types},
+	[SQS_TABLE_OUTBOX_ROWS] = {"outbox_rows", ROW_NATTS, row_types},
+	[SQS_TABLE_OUTBOX_BATCHES] = {"outbox_batches", BATCH_NATTS, batch_types},
+	[SQS_TABLE_OUTBOX_FAILURES] = {"outbox_failures", FAILURE_NATTS, outbox_failure_types},
+};
+
+static const IndexSpec index_specs[SQS_NUM_INDEXES] = {
+	[SQS_INDEX_QUEUES_PKEY] = {SQS_TABLE_QUEUES, "queue_id", true, 1, {1}},
+	[SQS_INDEX_QUEUES_NAME] = {SQS_TABLE_QUEUES, "name", true, 1, {2}},
+	[SQS_INDEX_INBOX_PKEY] = {SQS_TABLE_INBOX, "queue_id, message_key", true, 2,
+	{INBOX_QUEUE_ID + 1, INBOX_MESSAGE_KEY + 1}},
+	[SQS_INDEX_INBOX_STAMP] = {SQS_TABLE_INBOX, "queue_id, stamp", false, 2,
+	{INBOX_QUEUE_ID + 1, INBOX_STAMP + 1}},
+	[SQS_INDEX_INBOX_MARKS_PKEY] = {SQS_TABLE_INBOX_MARKS, "queue_id, at", true, 2,
+	{MARK_QUEUE_ID + 1, MARK_AT + 1}},
+	[SQS_INDEX_INBOX_DOUBTS_PKEY] = {SQS_TABLE_INBOX_DOUBTS, "queue_id, from_stamp, to_stamp",
+		true, 3, {DOUBT_QUEUE_ID + 1, DOUBT_FROM_STAMP + 1, DOUBT_TO_STAMP + 1}},
+	[SQS_INDEX_FAILURES_TIME] = {SQS_TABLE_FAILURES, "queue_id, failed_at", false, 2,
+	{FAILED_QUEUE_ID + 1, FAILED_AT + 1}},
+	[SQS_INDEX_OUTBOX_ROWS_PKEY] = {SQS_TABLE_OUTBOX_ROWS, "batch_id, id", true, 2,
+	{ROW_BATCH_ID + 1, ROW_ID + 1}},
+	[SQS_INDEX_OUTBOX_BATCHES_PKEY] = {SQS_TABLE_OUTBOX_BATCHES, "xid, batch_id", true, 2,
+	{BATCH_XID + 1, BATCH_ID + 1}},
+	[SQS_INDEX_OUTBOX_BATCHES_ORDER] = {SQS_TABLE_OUTBOX_BATCHES,
+		"queue_id, deliver_at, position", false, 3,
+	{BATCH_QUEUE_ID + 1, BATCH_DELIVER_AT + 1, BATCH_POSITION + 1}},
+	[SQS_INDEX_OUTBOX_FAILURES_PKEY] = {SQS_TABLE_OUTBOX_FAILURES, "id", true, 1,
+	{FAILURE_ID + 1}},
+};
+
+/* What is known; InvalidOid: not, or not any more. */
+static Oid	table_oids[SQS_NUM_TABLES];
+static bool table_is_sound[SQS_NUM_TABLES];
+static Oid	index_oids[SQS_NUM_INDEXES];
+
+/* Counts what was forgotten: a check must not outlive the change it missed. */
+static uint64 forgotten = 0;
+
+static void
+forget(Datum arg, Oid relid)
+{
+	forgotten++;
+	for (int t = 0; t < SQS_NUM_TABLES; t++)
+	{
+		if (relid != InvalidOid && relid != table_oids[t])
+			continue;
+		table_oids[t] = InvalidOid;
+		table_is_sound[t] = false;
+		for (int i = 0; i < SQS_NUM_INDEXES; i++)
+		{
+			if (index_specs[i].table == t)
+				index_oids[i] = InvalidOid;
+		}
+	}
+	for (int i = 0; i < SQS_NUM_INDEXES; i++)
+	{
+		if (relid == index_oids[i])
+			index_oids[i] = InvalidOid;
+	}
+
+}
+
+/*
+ * A relation of our schema.  The name of the schema proves nothing: whoever
+ * may create schemas can make one of that name where the extension is not
+ * installed.
+ */
+static Oid
+find_relation(const char *name)
+{
+	static bool registered = false;
+	Oid			extension = sqs_extension_oid();
+	Oid			schema;
+	Oid			relid;
+
+	if (!registered)
+		CacheRegisterRelcacheCallback(forget, (Datum) 0);
+	registered = true;
+
+	if (!OidIsValid(extension))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"sqsbridge\" is not installed in this database"),
+				 errhint("Run CREATE EXTENSION sqsbridge.")));
+	schema = get_namespace_oid(SQS_INTERNAL_SCHEMA, true);
+	relid = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
+	if (!OidIsValid(relid) ||
+		getExtensionOfObject(NamespaceRelationId, schema) != extension ||
+		getExtensionOfObject(RelationRelationId, relid) != extension)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("table \"%s.%s\" of extension sqsbridge does not exist",
+						SQS_INTERNAL_SCHEMA, name),
+				 errhint("If the library is newer than the extension, run ALTER EXTENSION sqsbridge UPDATE.")));
+	return relid;
+}
+
+const char *
+sqs_table_name(SqsTable table)
+{
+	return table_specs[table].name;
+}
+
+Oid
+sqs_table_oid(SqsTable table)
+{
+	if (!OidIsValid(table_oids[table]))
+		table_oids[table] = find_relation(table_specs[table].name);
+	return table_oids[table];
+}
+
+/* ---- is the table what we expect? ---- */
+
+static void
+refuse(Relation rel, const char *hint, const char *why,...) pg_attribute_printf(3, 4);
+
+static void
+refuse(Relation rel, const char *hint, const char *why,...)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (;;)
+	{
+		va_list		args;
+		int			needed;
+
+		va_start(args, why);
+		needed = appendStringInfoVA(&buf, why, args);
+		va_end(args);
+		if (needed == 0)
+			break;
+		enlargeStringInfo(&buf, needed);
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("sqsbridge cannot use table \"%s.%s\": %s",
+					SQS_INTERNAL_SCHEMA, RelationGetRelationName(rel), buf.data),
+			 errhint("%s", hint)));
+}
+
+static bool
+is_function_of_users(Oid funcid, void *context)
+{
+	return funcid >= FirstNormalObjectId;
+}
+
+/* A domain may have constraints that call anything. */
+static bool
+calls_function_of_users(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (check_functions_in_node(node, is_function_of_users, context))
+		return true;
+	if (IsA(node, CoerceToDomain) &&
+		((CoerceToDomain *) node)->resulttype >= FirstNormalObjectId)
+		return true;
+	return expression_tree_walker(node, calls_function_of_users, context);
+}
+
+static bool
+column_calls_function_of_users(Relation index, AttrNumber column)
+{
+	bool		isnull;
+	Datum		value = SysCacheGetAttr(INDEXRELID, index->rd_indextuple, column, &isnull);
+
+	return !isnull && calls_function_of_users(stringToNode(TextDatumGetCString(value)), NULL);
+}
+
+/*
+ * Expressions of indexes are evaluated by whoever writes the table, workers
+ * included.  A function in them may belong to a role that is no superuser,
+ * and may be replaced by it at any time.
+ */
+static void
+check_indexes(Relation rel)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+
+		/* as stored: the relation cache has functions in SQL inlined */
+		if (column_calls_function_of_users(index, Anum_pg_index_indexprs) ||
+			column_calls_function_of_users(index, Anum_pg_index_indpred))
+			refuse(rel, "Drop the index, or use built-in functions only.",
+				   "index \"%s\" calls a function that is not built in",
+				   RelationGetRelationName(index));
+
+		/* what a trigger would check at commit, nobody does */
+		if ((index->rd_index->indisunique || index->rd_index->indisexclusion) &&
+			!index->rd_index->indimmediate)
+			refuse(rel, "Drop the constraint, or make it not deferrable.",
+				   "constraint \"%s\" is deferrable", RelationGetRelationName(index));
+		index_close(index, NoLock);
+	}
+	list_free(indexes);
+}
+
+static void
+check_constraints(Relation rel)
+{
+	TupleConstr *constr = RelationGetDescr(rel)->constr;
+
+	if (constr == NULL)
+		return;
+	if (constr->has_generated_stored)
+		refuse(rel, "Drop the column.", "it has a generated column");
+	for (int i = 0; i < constr->num_check; i++)
+	{
+		if (calls_function_of_users(stringToNode(constr->check[i].ccbin), NULL))
+			refuse(rel, "Drop the constraint, or use built-in functions only.",
+				   "constraint \"%s\" calls a function that is not built in",
+				   constr->check[i].ccname);
+	}
+}
+
+/*
+ * Without the guard, whoever may write the table can forge rows.  Restoring
+ * with --disable-triggers leaves it enabled for ordinary sessions only, which
+ * is good enough: it takes a superuser to be another kind of session.
+ */
+static void
+check_guard(Relation rel)
+{
+	TriggerDesc *triggers = rel->trigdesc;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		Trigger    *trigger = &triggers->triggers[i];
+
+		if (strncmp(trigger->tgname, GUARD_TRIGGER, strlen(GUARD_TRIGGER)) == 0 &&
+			(trigger->tgtype & TRIGGER_TYPE_ROW) != 0 &&
+			getExtensionOfObject(ProcedureRelationId, trigger->tgfoid) == sqs_extension_oid())
+		{
+			if (trigger->tgenabled == TRIGGER_FIRES_ALWAYS ||
+				trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN)
+				return;
+			refuse(rel, psprintf("Run: ALTER TABLE %s.%s ENABLE ALWAYS TRIGGER %s;",
+								 SQS_INTERNAL_SCHEMA, RelationGetRelationName(rel),
+								 quote_identifier(trigger->tgname)),
+				   "its trigger \"%s\" is disabled", trigger->tgname);
+		}
+	}
+	refuse(rel, "Drop the extension and create it again.",
+		   "its trigger \"%s\" is missing", GUARD_TRIGGER);
+}
+
+static void
+check_columns(Relation rel, const TableSpec *spec)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	for (int i = 0; i < Max(desc->natts, spec->natts); i++)
+	{
+		if (i >= desc->natts || i >= spec->natts ||
+			TupleDescAttr(desc, i)->attisdropped ||
+			TupleDescAttr(desc, i)->atttypid != spec->types[i])
+			refuse(rel, "If the library is newer than the extension, run ALTER EXTENSION sqsbridge UPDATE.",
+				   "it does not have the columns that this version of sqsbridge expects");
+	}
+}
+
+static void
+check_table(SqsTable table, Relation rel)
+{
+	const TableSpec *spec = &table_specs[table];
+
+	/* relhassubclass stays for a while when the last child is gone */
+	if (rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relispartition ||
+		has_superclass(RelationGetRelid(rel)) ||
+		(rel->rd_rel->relhassubclass &&
+		 find_inheritance_children(RelationGetRelid(rel), NoLock) != NIL))
+		refuse(rel, "Detach it from its parents and children.",
+			   "it is not an ordinary table without parents and children");
+	if (!superuser_arg(rel->rd_rel->relowner))
+		refuse(rel, "Give it back to a superuser.",
+			   "its owner, role \"%s\", is not a superuser",
+			   GetUserNameFromId(rel->rd_rel->relowner, false));
+	if (rel->rd_rel->relam != HEAP_TABLE_AM_OID)
+		refuse(rel, psprintf("Run: ALTER TABLE %s.%s SET ACCESS METHOD heap;",
+							 SQS_INTERNAL_SCHEMA, spec->name),
+			   "its access method is not heap");
+	if (rel->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT)
+		refuse(rel, psprintf("Run: ALTER TABLE %s.%s SET LOGGED;",
+							 SQS_INTERNAL_SCHEMA, spec->name),
+			   "it is not crash-safe");
+	if (spec->natts > 0)
+		check_columns(rel, spec);
+	check_constraints(rel);
+	check_guard(rel);
+	check_indexes(rel);
+}
+
+/*
+ * Is this the index that the spec describes?  It may include more columns,
+ * but must begin with these, all of them plain and ascending.
+ */
+static bool
+index_matches(Relation index, const IndexSpec *spec)
+{
+	Form_pg_index form = index->rd_index;
+
+	if (!form->indisvalid || !form->indisready || !form->indislive ||
+		index->rd_rel->relam != BTREE_AM_OID ||
+		!heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL) ||
+		form->indnkeyatts < spec->nkeys)
+		return false;
+	if (spec->unique &&
+		(!form->indisunique || !form->indimmediate || form->indnkeyatts != spec->nkeys))
+		return false;
+	for (int i = 0; i < spec->nkeys; i++)
+	{
+		Oid			opclass = GetDefaultOpClass(index->rd_opcintype[i], BTREE_AM_OID);
+
+		if (form->indkey.values[i] != spec->keys[i] || index->rd_indoption[i] != 0 ||
+			(OidIsValid(index->rd_indcollation[i]) &&
+			 index->rd_indcollation[i] != C_COLLATION_OID) ||
+			!OidIsValid(opclass) || get_opclass_family(opclass) != index->rd_opfamily[i])
+			return false;
+	}
+	return true;
+}
+
+Oid
+sqs_index_oid(SqsIndex which)
+{
+	const IndexSpec *spec = &index_specs[which];
+	Relation	rel;
+	List	   *indexes;
+	ListCell   *lc;
+	Oid			found = InvalidOid;
+	uint64		before;
+
+	if (OidIsValid(index_oids[which]))
+		return index_oids[which];
+
+	before = forgotten;
+	rel = sqs_table_open(spec->table, AccessShareLock);
+	indexes = RelationGetIndexList(rel);
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+
+		if (!OidIsValid(found) && index_matches(index, spec))
+			found = RelationGetRelid(index);
+		index_close(index, NoLock);
+	}
+	list_free(indexes);
+	if (!OidIsValid(found))
+		refuse(rel, psprintf("Create it: CREATE %sINDEX ON %s.%s (%s);",
+							 spec->unique ? "UNIQUE " : "", SQS_INTERNAL_SCHEMA,
+							 RelationGetRelationName(rel), spec->description),
+			   "it has no %sindex on (%s)",
+			   spec->unique ? "unique, not deferrable " : "", spec->description);
+	table_close(rel, NoLock);
+	if (forgotten == before)
+		index_oids[which] = found;
+	return found;
+}
+
+static Relation
+checked(SqsTable table, Relation rel)
+{
+	if (!table_is_sound[table])
+	{
+		uint64		before = forgotten;
+
+		check_table(table, rel);
+		table_is_sound[table] = forgotten == before;
+	}
+	return rel;
+}
+
+Relation
+sqs_table_open(SqsTable table, LOCKMODE mode)
+{
+	return checked(table, table_open(sqs_table_oid(table), mode));
+}
+
+Relation
+sqs_table_open_nowait(SqsTable table, LOCKMODE mode)
+{
+	if (!ConditionalLockRelationOid(sqs_table_oid(table), mode))
+		return NULL;
+	return checked(table, table_open(sqs_table_oid(table), NoLock));
+}
+
+/* ---- what people have added ---- */
+
+PG_FUNCTION_INFO_V1(sqs_get_remark);
+
+/* Append 'kind "name" on table ...' to a list of such. */
+static void
+append_object(StringInfo buf, const char *kind, const char *name, const char *table)
+{
+	appendStringInfo(buf, "%s%s", buf->len > 0 ? ", " : "", kind);
+	if (name != NULL)
+		appendStringInfo(buf, " \"%s\"", name);
+	appendStringInfo(buf, " on table %s.%s", SQS_INTERNAL_SCHEMA, table);
+}
+
+static void
+append_policies(StringInfo buf, Relation rel)
+{
+	Relation	policies = table_open(PolicyRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_policy_polrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(RelationGetRelid(rel)));
+	scan = systable_beginscan(policies, PolicyPolrelidPolnameIndexId, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		append_object(buf, "policy", NameStr(((Form_pg_policy) GETSTRUCT(tuple))->polname),
+					  RelationGetRelationName(rel));
+	systable_endscan(scan);
+	table_close(policies, AccessShareLock);
+}
+
+char *
+sqs_tables_foreign_objects(void)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int t = 0; t < SQS_NUM_TABLES; t++)
+	{
+		Relation	rel;
+
+		/* whether the table is fit for use is another question */
+		if (!ConditionalLockRelationOid(sqs_table_oid(t), AccessShareLock))
+			continue;
+		rel = table_open(sqs_table_oid(t), NoLock);
+		for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+		{
+			Trigger    *trigger = &rel->trigdesc->triggers[i];
+
+			if (getExtensionOfObject(ProcedureRelationId, trigger->tgfoid) != sqs_extension_oid())
+				append_object(&buf, "trigger", trigger->tgname, RelationGetRelationName(rel));
+		}
+		append_policies(&buf, rel);
+		if (rel->rd_rules != NULL)
+			append_object(&buf, "rules", NULL, RelationGetRelationName(rel));
+		table_close(rel, AccessShareLock);
+	}
+	return buf.len > 0 ? psprintf("without effect: %s", buf.data) : NULL;
+}
+
+/* The same for sqs_stats_workers. */
+Datum
+sqs_get_remark(PG_FUNCTION_ARGS)
+{
+	char	   *remark;
+
+	sqs_require_preloaded();
+	if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS) ||
+		(remark = sqs_tables_foreign_objects()) == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(remark));
+}
+
+/* ---- the guard ---- */
+
+/*
+ * The trigger of every internal table, for rows and for TRUNCATE: superusers
+ * may write them, as a restore does, and nobody else, whatever they have been
+ * granted.  Our own writes do not come by here.
+ */
+Datum
+sqs_guard(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("this function is the trigger of the tables of extension sqsbridge only")));
+	if (!superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("table \"%s\" is written by sqsbridge only",
+						RelationGetRelationName(trigger->tg_relation)),
+				 errhint("Use the functions of the extension, such as sqs_alter_queue() and sqs_outbox_discard().")));
+	if (TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event))
+		return PointerGetDatum(NULL);
+	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ?
+						   trigger->tg_newtuple : trigger->tg_trigtuple);
+}

@@ -1,0 +1,42 @@
+/*-------------------------------------------------------------------------
+ *
+ * settings.h
+ *	  What every file of the extension above the AWS layer shares.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SQSBRIDGE_SETTINGS_H
+#define SQSBRIDGE_SETTINGS_H
+
+#include "postgres.h"
+
+#define SQSBRIDGE_VERSION	"1.0"
+
+/* GUCs, defined in sqsbridge.c */
+extern int	sqs_max_workers;
+extern int	sqs_max_queues;
+extern int	sqs_max_databases;
+extern char *sqs_databases;
+extern char *sqs_ca_file;
+extern int	sqs_shutdown_timeout;	/* ms */
+extern int	sqs_handler_idle_timeout;	/* ms */
+extern int	sqs_failure_retention;	/* s */
+extern int	sqs_max_failures;	/* of a queue */
+extern int	sqs_max_in_flight_memory;	/* kB */
+extern int	sqs_max_queues_per_role;	/* 0: no limit, as in the next */
+extern int	sqs_max_handlers_per_role;
+extern int	sqs_max_outbox_memory;	/* kB */
+
+/* ERROR with a hint unless the library was loaded by shared_preload_libraries. */
+extern void sqs_require_preloaded(void);
+
+/*
+ * The configuration of this database changes with the current transaction:
+ * at its commit, and only then, the workers are told.
+ */
+extern void sqs_wake_at_commit(void);
+
+/* The same for roles and their settings, which concern all databases. */
+extern void sqs_roles_changed_at_commit(void);
+
+#endif							/* SQSBRIDGE_SETTINGS_H */

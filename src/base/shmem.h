@@ -1,0 +1,369 @@
+/*-------------------------------------------------------------------------
+ *
+ * shmem.h
+ *	  State shared between the workers, the hooks and the views.
+ *
+ * Everything here lives in the main shared memory segment, sized at server
+ * start by three settings, and is rebuilt from the catalogs after a crash
+ * restart: nothing in it is ever the only copy of anything.
+ *
+ * Who owns what:
+ *
+ *	- A worker slot is claimed by the supervisor that launches a worker, and
+ *	  from its attach on belongs to that worker, whose exit callback frees it.
+ *	  The generation tells a slot's occupants apart.  Slots are guarded by
+ *	  the control lock; "state", "messages" and "handlers" are written by the
+ *	  occupant alone, without it.
+ *	- A database entry exists while the database has work (database_mark.c) or workers,
+ *	  or somebody blocks it.  Guarded by the control lock; what counts events
+ *	  ("change", "exits", "outbox") is atomic; "jobs" is written by the
+ *	  database worker and guarded by the entry's spinlock.
+ *	- A queue's statistics are written by its one queue worker (or, while it
+ *	  has none, by the database worker); what is about the outbox by the
+ *	  database worker; and what sessions send they count themselves.  Anyone
+ *	  may read.  Counters are atomic, texts and times guarded by the entry's
+ *	  spinlock.  A queue that runs (enabled, with a handler) has one of the
+ *	  max_queues entries for these; the others are for queues that only send,
+ *	  so that those take nothing from the ones that run.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SQSBRIDGE_SHMEM_H
+#define SQSBRIDGE_SHMEM_H
+
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
+#include "storage/dsm.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "storage/spin.h"
+#include "utils/timestamp.h"
+
+typedef enum SqsWorkerKind
+{
+	SQS_LAUNCHER,
+	SQS_DATABASE_WORKER,
+	SQS_QUEUE_WORKER,
+	SQS_HANDLER_WORKER
+} SqsWorkerKind;
+
+/* What a worker says about itself; texts in sqs_worker_state_name(). */
+typedef enum SqsWorkerState
+{
+	SQS_WORKER_STARTING,
+	SQS_WORKER_IDLE,
+	SQS_WORKER_RUNNING,
+	SQS_WORKER_STOPPING
+} SqsWorkerState;
+
+typedef struct SqsWorkerSlot
+{
+	bool		in_use;
+	uint16		generation;
+	SqsWorkerKind kind;
+	Oid			dboid;
+	int32		queue_id;		/* 0: not a queue's */
+	Oid			role;			/* handler workers: the queue's owner */
+	PGPROC	   *proc;			/* NULL until the worker has attached */
+	pid_t		pid;
+	TimestampTz launch_time;	/* when the slot was claimed */
+	TimestampTz start_time;		/* when the worker attached */
+	dsm_handle	segment;		/* queue worker: leases; handler: channel */
+	pg_atomic_uint32 state;		/* SqsWorkerState */
+	pg_atomic_uint64 messages;	/* handled (or received) by this process */
+	pg_atomic_uint32 handlers;	/* queue worker: how many handler workers it has */
+} SqsWorkerSlot;
+
+/* The starts of a worker, as its supervisor counts them. */
+typedef struct SqsStarts
+{
+	int			failures;		/* in a row that did not last */
+	TimestampTz last;
+	TimestampTz next;			/* not before */
+} SqsStarts;
+
+/* Upper bounds of the handler time histogram in ms; one bucket more for the rest. */
+#define SQS_HISTOGRAM_BUCKETS	17
+extern const double sqs_histogram_bounds[SQS_HISTOGRAM_BUCKETS - 1];
+
+typedef enum SqsQueueState
+{
+	SQS_QUEUE_NONE,				/* no worker has spoken for it yet */
+	SQS_QUEUE_STARTING,
+	SQS_QUEUE_POLLING,			/* as it should be */
+	SQS_QUEUE_BACKING_OFF,		/* SQS refuses or is out of reach; see last_error */
+	SQS_QUEUE_NO_WORKER_SLOT,	/* out of background worker slots */
+	SQS_QUEUE_NO_ROOM,			/* as many queues run as may */
+	SQS_QUEUE_ERROR,			/* a person must mend something; see last_error */
+	SQS_QUEUE_STOPPING,
+	SQS_QUEUE_DISABLED
+} SqsQueueState;
+
+/* In the order of the columns of sqs_get_queue_stats(). */
+typedef enum SqsCounter
+{
+	SQS_RECEIVED,
+	SQS_ACKED,
+	SQS_FAILED,
+	SQS_DUPLICATES,
+	SQS_RELEASED,
+	SQS_LOST,
+	SQS_HEARTBEATS,
+	SQS_POLL_FAILURES,
+	SQS_DELETE_FAILURES,
+	SQS_FAILURES_DROPPED,
+	SQS_SENT,					/* by the functions and by the relay */
+	SQS_SEND_FAILURES,
+	SQS_OUTBOX_SENT,
+	SQS_OUTBOX_FAILED,
+	SQS_CALLS_RECEIVE,
+	SQS_CALLS_DELETE,
+	SQS_CALLS_VISIBILITY,
+	SQS_CALLS_SEND,
+	SQS_CALLS_OTHER,
+	SQS_BYTES_RECEIVED,
+	SQS_BYTES_SENT,
+	SQS_HANDLER_MICROS,
+	SQS_NUM_COUNTERS
+} SqsCounter;
+
+#define SQS_ERROR_TEXT	512
+#define SQS_ANNOUNCED_ERRORS	8
+
+typedef enum SqsOutboxState
+{
+	SQS_OUTBOX_IDLE,			/* nothing to send now */
+	SQS_OUTBOX_SENDING,
+	SQS_OUTBOX_BACKING_OFF,		/* SQS refuses or is out of reach */
+	SQS_OUTBOX_DISABLED			/* the queue is: rows wait */
+} SqsOutboxState;
+
+/* Errors in a row, and the last there was. */
+typedef struct SqsErrors
+{
+	TimestampTz last_at;
+	TimestampTz since;			/* first of the errors in a row; 0: none now */
+	uint64		consecutive;
+	int			nannounced;		/* since then; the oldest go first */
+	uint32		announced[SQS_ANNOUNCED_ERRORS];	/* kinds of them that are in the log */
+	char		last[SQS_ERROR_TEXT];
+} SqsErrors;
+
+/* How the relay of one queue's outbox rows is doing. */
+typedef struct SqsOutboxHealth
+{
+	SqsOutboxState state;
+	TimestampTz state_since;
+	TimestampTz last_success_at;
+	TimestampTz next_attempt_at;	/* backing off until; 0: not */
+	bool		relay_failed;	/* the last error was the relay's, not the queue's */
+	SqsErrors	errors;
+} SqsOutboxHealth;
+
+/* What a database worker does; each fails, and is tried again, alone. */
+typedef enum SqsJob
+{
+	SQS_JOB_SUPERVISION,
+	SQS_JOB_CLEANING,
+	SQS_JOB_RELAY,
+	SQS_NUM_JOBS
+} SqsJob;
+
+typedef struct SqsDatabase
+{
+	Oid			dboid;			/* InvalidOid: entry is free */
+	int			blockers;		/* backends that need it free of workers */
+	bool		no_room;		/* some queue of its cannot run, for max_queues */
+	pg_atomic_uint64 change;	/* counts committed configuration changes */
+	pg_atomic_uint64 exits;		/* counts workers that have left */
+	pg_atomic_uint64 outbox;	/* counts commits with rows for the outbox */
+	SqsStarts	starts;			/* of its database worker */
+
+	slock_t		mutex;			/* guards what follows */
+	SqsErrors	jobs[SQS_NUM_JOBS];
+} SqsDatabase;
+
+typedef struct SqsQueueStats
+{
+	Oid			dboid;			/* InvalidOid: entry is free; control lock */
+	int32		queue_id;
+	bool		runs;			/* one of the max_queues that run; control lock */
+
+	pg_atomic_uint64 counters[SQS_NUM_COUNTERS];
+	pg_atomic_uint64 histogram[SQS_HISTOGRAM_BUCKETS];
+	pg_atomic_uint32 in_flight;
+	pg_atomic_uint32 outbox_in_flight;
+	pg_atomic_uint64 last_stamp;	/* given to a message; outlives the queue worker */
+	pg_atomic_uint64 failures_known;	/* inbox.h says what these two are */
+	pg_atomic_uint64 failures_from;
+	pg_atomic_uint64 used_at;	/* TimestampTz: somebody last asked for it */
+
+	/* TimestampTz: was refused a slot that it cannot work without; 0: was not */
+	pg_atomic_uint64 waits_since;
+
+	/*
+	 * Hash of the settings of the owner, of the owner itself and of the
+	 * queue's row, as the database worker last saw them; 0: not known.  A
+	 * handler worker that was started under another one leaves between two
+	 * messages.
+	 */
+	pg_atomic_uint64 handler_settings;
+
+	slock_t		mutex;			/* guards what follows */
+	Oid			owner;
+	SqsQueueState state;
+	TimestampTz state_since;
+	uint64		handler_max_micros;
+	TimestampTz last_receive_at;	/* last poll that was answered well */
+	TimestampTz last_success_at;	/* last message acknowledged */
+	TimestampTz next_poll_at;	/* backing off until; 0: not */
+	TimestampTz reset_at;
+	SqsErrors	errors;
+	SqsOutboxHealth outbox;		/* written by the database worker */
+
+	/* of its queue worker; for the database worker, which launches it */
+	SqsStarts	starts;
+} SqsQueueStats;
+
+typedef struct SqsShared
+{
+	LWLock	   *lock;			/* the control lock */
+	pid_t		launcher_pid;
+	PGPROC	   *launcher;		/* NULL: not running */
+	TimestampTz no_slot_warned; /* last said that slots are short */
+	pg_atomic_uint64 launcher_waits_since;	/* as in SqsQueueStats */
+	pg_atomic_uint64 handler_left_at;	/* TimestampTz: a handler's slot was freed */
+	pg_atomic_uint64 last_id;	/* see ids.c */
+	pg_atomic_uint64 last_queue_id;
+	pg_atomic_uint64 role_changes;	/* counts commits that changed roles or their settings */
+	ConditionVariable slots_cv; /* broadcast when a slot becomes free */
+	int			nslots;
+	int			ndatabases;
+	int			nqueues;		/* entries: for those that run, and as many more */
+	SqsWorkerSlot *slots;
+	SqsDatabase *databases;
+	SqsQueueStats *queues;
+} SqsShared;
+
+extern SqsShared *sqs_shared;
+
+extern void sqs_shmem_init(void);	/* from _PG_init */
+
+/* Lock that guards the lease table of the queue worker in this slot. */
+extern LWLock *sqs_slot_lock(int slot);
+
+/*
+ * Slots.  Claiming returns -1 when none is free, or the role has as many
+ * handlers as it may.  Release is idempotent and
+ * does nothing if the slot has another generation by now.
+ */
+extern int	sqs_slot_claim(SqsWorkerKind kind, Oid dboid, int32 queue_id,
+						   Oid role, dsm_handle segment, uint16 *generation);
+extern bool sqs_slot_attach(int slot, uint16 generation);
+extern void sqs_slot_release(int slot, uint16 generation);
+extern bool sqs_slot_is(int slot, uint16 generation);
+
+/*
+ * Is a worker of this kind still starting, in this database, or with
+ * InvalidOid in any?  Not after a minute: then it hangs.
+ */
+extern bool sqs_start_under_way(SqsWorkerKind kind, Oid dboid);
+
+/* Slot of a worker of this kind for this database and queue; -1: none. */
+extern int	sqs_slot_find(SqsWorkerKind kind, Oid dboid, int32 queue_id);
+extern int	sqs_slots_of_database(Oid dboid);
+
+/* SIGTERM to the supervisors of this database: its database and queue workers. */
+extern void sqs_terminate_workers(Oid dboid);
+extern void sqs_terminate_queue_worker(Oid dboid, int32 queue_id);
+
+/*
+ * Fair shares: every queue has its first handler before any has its second.
+ *
+ * A supervisor that is refused a slot without which a queue, or a database,
+ * cannot work at all says so, and takes it back when it has got one.
+ * While one waits nobody may take a handler beyond its first, and the queue
+ * that has the most gives one back.  Nobody may take one, either, that a queue
+ * without a handler would then lack.
+ */
+extern void sqs_slot_wanted(pg_atomic_uint64 *waits_since, bool wanted);
+
+/*
+ * May a queue of this owner that has so many handler workers have another?
+ * If not, *why says why.
+ */
+extern bool sqs_may_take_handler(Oid owner, int nhandlers, const char **why);
+
+/* Shall this queue give one of its handler workers back? */
+extern bool sqs_must_give_back(Oid dboid, int32 queue_id, int nhandlers);
+
+/* Wake-ups: set the latch of whoever there is; never an error. */
+extern void sqs_wake_launcher(void);
+extern void sqs_wake_workers(Oid dboid);
+extern void sqs_wake_slot(int slot, uint16 generation);
+
+/*
+ * Database entries.  sqs_database_get() creates one if need be; NULL if the
+ * table is full.  The pointer stays valid while the caller's interest in it
+ * is recorded (a slot, a blocker, "wanted").
+ */
+extern SqsDatabase *sqs_database_find(Oid dboid);
+extern SqsDatabase *sqs_database_get(Oid dboid);
+extern void sqs_database_forget(Oid dboid, bool gone);
+extern bool sqs_database_block(Oid dboid);
+extern void sqs_database_unblock(Oid dboid);
+extern void sqs_database_changed(Oid dboid);
+extern void sqs_roles_changed(void);
+extern void sqs_outbox_committed(Oid dboid);
+
+/*
+ * Statistics entries.  sqs_stats_run() is for a queue that shall run: found,
+ * or made, or NULL and *why (static, or of a static buffer) if as many run as
+ * may, or as many of this owner's.  sqs_stats_get() is for whoever only
+ * counts: found, or made, or NULL.  sqs_stats_stop(): it shall not run;
+ * false if that has cost it its entry, which may be another queue's by now.
+ */
+extern SqsQueueStats *sqs_stats_run(Oid dboid, int32 queue_id, Oid owner, const char **why);
+extern bool sqs_stats_stop(SqsQueueStats *stats);
+extern SqsQueueStats *sqs_stats_get(Oid dboid, int32 queue_id);
+extern SqsQueueStats *sqs_stats_find(Oid dboid, int32 queue_id);
+extern void sqs_stats_forget(SqsQueueStats *stats);
+extern void sqs_stats_reset_entry(SqsQueueStats *stats);
+
+static inline void
+sqs_count(SqsQueueStats *stats, SqsCounter counter, uint64 n)
+{
+	if (n > 0)
+		pg_atomic_fetch_add_u64(&stats->counters[counter], n);
+}
+
+/* The first two return true if there is something for the log. */
+extern bool sqs_stats_set_state(SqsQueueStats *stats, SqsQueueState state);
+extern bool sqs_stats_error(SqsQueueStats *stats, const char *text);
+extern void sqs_stats_clear_error(SqsQueueStats *stats);
+
+/* The same for a job of the database worker. */
+extern bool sqs_job_error(SqsDatabase *database, SqsJob job, const char *text);
+extern bool sqs_job_well(SqsDatabase *database, SqsJob job);
+extern const char *sqs_job_name(SqsJob job);
+
+/*
+ * The relay as a whole has failed: all queues with something to send say so;
+ * and it is well again.
+ */
+extern void sqs_outbox_relay_failed(Oid dboid, const char *text, long next_attempt_ms);
+extern void sqs_outbox_relay_well(Oid dboid);
+
+/* The same for the outbox; those that return bool do so. */
+extern void sqs_outbox_set_state(SqsQueueStats *stats, SqsOutboxState state,
+								 long next_attempt_ms);
+extern bool sqs_outbox_error(SqsQueueStats *stats, const char *text, bool announce);
+extern void sqs_outbox_sent(SqsQueueStats *stats);
+extern bool sqs_outbox_well(SqsQueueStats *stats);
+
+extern const char *sqs_outbox_state_name(SqsOutboxState state);
+extern const char *sqs_queue_state_name(SqsQueueState state);
+extern const char *sqs_worker_state_name(SqsWorkerState state);
+extern const char *sqs_worker_kind_name(SqsWorkerKind kind);
+
+#endif							/* SQSBRIDGE_SHMEM_H */

@@ -1,0 +1,349 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *	  What the four kinds of worker processes share.
+ *
+ * Dynamic workers are never restarted by the postmaster: their supervisor
+ * does that, by comparing what should run with what runs.  A worker is known
+ * to its supervisor by slot and generation; the supervisor's handle is needed
+ * only until the worker has attached, to notice one that died before.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <time.h>
+
+#include "access/xact.h"
+#include "common/pg_prng.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "replication/syncrep.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/timeout.h"
+
+#include "base/compat.h"
+#include "base/settings.h"
+#include "base/worker.h"
+
+#define NO_SLOT_WARN_MS 3600000
+#define HEALTHY_MS		60000
+
+int			sqs_my_slot = -1;
+uint16		sqs_my_generation = 0;
+
+static ResourceOwner worker_resources = NULL;
+
+typedef struct WorkerArg
+{
+	uint16		generation;
+} WorkerArg;
+
+SqsLaunch
+sqs_worker_launch(SqsWorkerKind kind, Oid dboid, int32 queue_id, Oid role,
+				  dsm_handle segment, const char *label, SqsWorkerRef *ref)
+{
+	static const char *const functions[] = {
+		"sqs_launcher_main", "sqs_database_worker_main",
+		"sqs_queue_worker_main", "sqs_handler_worker_main"
+	};
+	BackgroundWorker worker;
+	WorkerArg	arg;
+
+	ref->handle = NULL;
+	ref->slot = sqs_slot_claim(kind, dboid, queue_id, role, segment, &ref->generation);
+	if (ref->slot < 0)
+		return SQS_LAUNCH_NO_SLOT;
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	worker.bgw_main_arg = Int32GetDatum(ref->slot);
+	worker.bgw_notify_pid = MyProcPid;
+	snprintf(worker.bgw_library_name, sizeof(worker.bgw_library_name), "sqsbridge");
+	snprintf(worker.bgw_function_name, sizeof(worker.bgw_function_name), "%s", functions[kind]);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "sqsbridge %s", sqs_worker_kind_name(kind));
+	snprintf(worker.bgw_name, BGW_MAXLEN, "sqsbridge %s for %s",
+			 sqs_worker_kind_name(kind), label);
+	arg.generation = ref->generation;
+	memcpy(worker.bgw_extra, &arg, sizeof(arg));
+
+	if (!RegisterDynamicBackgroundWorker(&worker, &ref->handle))
+	{
+		sqs_slot_release(ref->slot, ref->generation);
+		ref->slot = -1;
+		return SQS_LAUNCH_NO_SLOT;
+	}
+	return SQS_LAUNCHED;
+}
+
+bool
+sqs_worker_alive(SqsWorkerRef *ref)
+{
+	if (ref->slot < 0)
+		return false;
+
+	if (ref->handle != NULL)
+	{
+		pid_t		pid;
+
+		if (GetBackgroundWorkerPid(ref->handle, &pid) == BGWH_STOPPED)
+			sqs_slot_release(ref->slot, ref->generation);
+	}
+
+	if (sqs_slot_is(ref->slot, ref->generation))
+		return true;
+
+	if (ref->handle != NULL)
+		pfree(ref->handle);
+	ref->handle = NULL;
+	ref->slot = -1;
+	return false;
+}
+
+/* All supervisors together say so once an hour. */
+void
+sqs_warn_no_slot(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		news;
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	news = sqs_shared->no_slot_warned == 0 ||
+		TimestampDifferenceExceeds(sqs_shared->no_slot_warned, now, NO_SLOT_WARN_MS);
+	if (news)
+		sqs_shared->no_slot_warned = now;
+	LWLockRelease(sqs_shared->lock);
+	if (!news)
+		return;
+
+	ereport(WARNING,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("sqsbridge is out of background worker slots"),
+			 errhint("It needs 1 + databases with queues + enabled queues + the sum of their concurrency: increase max_worker_processes (now %d) or sqsbridge.max_workers (now %d).",
+					 max_worker_processes, sqs_max_workers)));
+}
+
+static void
+release_slot_on_exit(int code, Datum arg)
+{
+	sqs_slot_release(sqs_my_slot, sqs_my_generation);
+}
+
+void
+sqs_worker_attach(Datum main_arg)
+{
+	WorkerArg	arg;
+
+	sqs_my_slot = DatumGetInt32(main_arg);
+	memcpy(&arg, MyBgworkerEntry->bgw_extra, sizeof(arg));
+	sqs_my_generation = arg.generation;
+
+	before_shmem_exit(release_slot_on_exit, (Datum) 0);
+	if (!sqs_slot_attach(sqs_my_slot, sqs_my_generation))
+		proc_exit(0);
+}
+
+static volatile sig_atomic_t cancel_on_stop = false;
+
+static void
+worker_sigterm(SIGNAL_ARGS)
+{
+	int			save_errno = errno;
+
+	if (cancel_on_stop)
+	{
+		QueryCancelPending = true;
+		InterruptPending = true;
+	}
+	SignalHandlerForShutdownRequest(SQS_PASS_SIGNAL_ARGS);
+	errno = save_errno;
+}
+
+/*
+ * pg_cancel_backend() would end a process whose loop checks for interrupts.
+ * The signal cannot be ignored, because it is also how lock_timeout and
+ * statement_timeout reach the process.
+ */
+static void
+worker_sigint(SIGNAL_ARGS)
+{
+	if (get_timeout_indicator(LOCK_TIMEOUT, false) ||
+		get_timeout_indicator(STATEMENT_TIMEOUT, false))
+		StatementCancelHandler(SQS_PASS_SIGNAL_ARGS);
+}
+
+void
+sqs_worker_signals(void)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, worker_sigterm);
+	pqsignal(SIGINT, worker_sigint);
+	BackgroundWorkerUnblockSignals();
+}
+
+void
+sqs_bound_begin(int ms)
+{
+	enable_timeout_after(STATEMENT_TIMEOUT, ms);
+	cancel_on_stop = true;
+	/* told so a moment ago? */
+	if (ShutdownRequestPending)
+	{
+		QueryCancelPending = true;
+		InterruptPending = true;
+	}
+}
+
+void
+sqs_bound_end(void)
+{
+	cancel_on_stop = false;
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	/* too late to cancel anything */
+	QueryCancelPending = false;
+}
+
+void
+sqs_own_resources(void)
+{
+	if (worker_resources == NULL)
+	{
+		worker_resources = ResourceOwnerCreate(NULL, "sqsbridge worker");
+		/* nothing that a transaction of ours waits for outlasts a shutdown */
+		SetConfigOption("lock_timeout", "2s", PGC_USERSET, PGC_S_OVERRIDE);
+	}
+	CurrentResourceOwner = worker_resources;
+}
+
+void
+sqs_begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+void
+sqs_commit(void)
+{
+	if (ActiveSnapshotSet())
+		PopActiveSnapshot();
+	CommitTransactionCommand();
+	pgstat_report_stat(true);
+	sqs_own_resources();
+}
+
+void
+sqs_recover_from_error(MemoryContext context)
+{
+	MemoryContextSwitchTo(context);
+	HOLD_INTERRUPTS();
+	EmitErrorReport();
+	AbortOutOfAnyTransaction();
+	FlushErrorState();
+	RESUME_INTERRUPTS();
+	MemoryContextSwitchTo(context);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	sqs_own_resources();
+}
+
+bool
+sqs_has_sync_standbys(void)
+{
+	return max_wal_senders > 0 && SyncRepStandbyNames != NULL &&
+		SyncRepStandbyNames[0] != '\0';
+}
+
+XLogRecPtr
+sqs_standbys_flushed(void)
+{
+	XLogRecPtr	lsn = PG_UINT64_MAX;
+
+	if (sqs_has_sync_standbys())
+	{
+		LWLockAcquire(SyncRepLock, LW_SHARED);
+		lsn = WalSndCtl->lsn[SYNC_REP_WAIT_FLUSH];
+		LWLockRelease(SyncRepLock);
+	}
+	return lsn;
+}
+
+static int64
+clock_ms(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return (int64) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+int64
+sqs_now_ms(void)
+{
+#ifdef CLOCK_BOOTTIME
+	return clock_ms(CLOCK_BOOTTIME);
+#else
+	return clock_ms(CLOCK_MONOTONIC);
+#endif
+}
+
+int64
+sqs_wall_ms(void)
+{
+	return clock_ms(CLOCK_REALTIME);
+}
+
+long
+sqs_backoff_ms(int failures, long base_ms, long cap_ms)
+{
+	double		ms = (double) base_ms;
+
+	for (int i = 1; i < failures && ms < cap_ms; i++)
+		ms *= 2;
+	ms = Min(ms, (double) cap_ms);
+	ms *= 0.87 + 0.26 * pg_prng_double(&pg_global_prng_state);
+	return (long) Max(ms, 1);
+}
+
+void
+sqs_start_begins(SqsStarts *starts, TimestampTz now, long cap_ms)
+{
+	if (starts->last != 0 && TimestampDifferenceExceeds(starts->last, now, HEALTHY_MS))
+		starts->failures = 0;
+	starts->failures++;
+	starts->last = now;
+	starts->next = TimestampTzPlusMilliseconds(now, sqs_backoff_ms(starts->failures,
+																   SQS_RESTART_MIN_MS, cap_ms));
+}
+
+void
+sqs_start_had_no_slot(SqsStarts *starts, TimestampTz now)
+{
+	starts->failures--;
+	starts->next = TimestampTzPlusMilliseconds(now, SQS_RESTART_MIN_MS);
+}
+
+void
+sqs_set_worker_state(SqsWorkerState state)
+{
+	pg_atomic_write_u32(&MySlot->state, state);
+}
+
+bool
+sqs_database_is_blocked(Oid dboid)
+{
+	SqsDatabase *database = sqs_database_find(dboid);
+
+	/* an unlocked read: the blocker wakes us again until we are gone */
+	return database != NULL && database->blockers > 0;
+}

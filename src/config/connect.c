@@ -1,0 +1,392 @@
+/*-------------------------------------------------------------------------
+ *
+ * connect.c
+ *	  From a configured queue to a client of the AWS layer.
+ *
+ * Queue workers, the relay and sessions that send all get their clients
+ * here.  Within a process the queues of one server that use the same keys
+ * share a client, and all clients share one set of connections, with one
+ * descriptor to wait on: what the process takes from the operating system
+ * does not grow with the number of its queues.
+ *
+ * When something changes that a client was made from, its owners get another
+ * one, and the old one lives until its last call has ended: nothing that is
+ * under way is disturbed.  A fingerprint tells them whether to ask, without
+ * keeping the keys a second time; it tells changes, not identities.
+ *
+ * Each descriptor is reported to fd.c before it is opened, which refuses it
+ * when too many are in use.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/fd.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+
+#include "base/compat.h"
+#include "base/settings.h"
+#include "base/worker.h"
+#include "config/connect.h"
+
+#define BLIND_WAIT_MS	50		/* at most, when no descriptor can be waited on */
+#define WAIT_SET_RETRY_MS	1000
+
+/* NULL: the system's authorities. */
+static const char *
+ca_file(void)
+{
+	const char *file = sqs_ca_file[0] != '\0' ? sqs_ca_file : getenv("AWS_CA_BUNDLE");
+
+	return file != NULL && file[0] != '\0' ? file : NULL;
+}
+
+/* ---- what a client is made from ---- */
+
+uint64
+sqs_fingerprint_text(uint64 seed, const char *text)
+{
+	if (text == NULL)
+		return hash_combine64(seed, 1);
+	return hash_combine64(seed, hash_bytes_extended((const unsigned char *) text,
+													strlen(text), 7));
+}
+
+uint64
+sqs_connection_fingerprint(const SqsQueueConfig *queue, const SqsKeys *keys)
+{
+	uint64		place = 0;
+
+	place = sqs_fingerprint_text(place, queue->region);
+	place = sqs_fingerprint_text(place, queue->endpoint);
+	place = sqs_fingerprint_text(place, queue->allow_http ? "1" : "0");
+	place = sqs_fingerprint_text(place, keys->access_key_id);
+	place = sqs_fingerprint_text(place, keys->secret_access_key);
+	place = sqs_fingerprint_text(place, keys->session_token);
+	place = sqs_fingerprint_text(place, keys->ambient ? "environment" : "mapping");
+	place = sqs_fingerprint_text(place, ca_file());
+	return place;
+}
+
+/* ---- making clients ---- */
+
+static const AwsFdHooks fd_hooks = {
+	.acquire = AcquireExternalFD,
+	.release = ReleaseExternalFD,
+};
+
+/* Connections that are kept, at most. */
+static int	shared_connections = 64;
+
+static const char user_agent[] = "sqsbridge/" SQSBRIDGE_VERSION " PostgreSQL/" PG_VERSION;
+
+/*
+ * A client and the credentials that it is to use.  pool is NULL for one with
+ * connections of its own.  NULL, with *error filled in, for options that
+ * cannot work, and when the process is short of something.
+ */
+static SqsClient *
+make_client(const SqsQueueConfig *queue, const SqsKeys *keys, HttpPool *pool,
+			int max_connections, AwsCredentialsProvider **credentials,
+			AwsError *error)
+{
+	SqsClientOptions options;
+	SqsClient  *client;
+
+	aws_http_set_fd_hooks(&fd_hooks);
+	*credentials = NULL;
+	if (keys->access_key_id != NULL)
+		*credentials = aws_static_credentials(keys->access_key_id,
+											  keys->secret_access_key,
+											  keys->session_token);
+	else if (keys->ambient)
+		*credentials = aws_default_credentials();
+	else
+	{
+		aws_error_set(error, AWS_ERROR_CREDENTIALS, "NoCredentials",
+					  "there are no keys for server \"%s\"", queue->server);
+		return NULL;
+	}
+	if (*credentials == NULL)
+	{
+		aws_error_set(error, AWS_ERROR_RESOURCES, "NoResources", "out of memory");
+		return NULL;
+	}
+
+	memset(&options, 0, sizeof(options));
+	options.region = queue->region;
+	options.endpoint = queue->endpoint;
+	options.allow_http = queue->allow_http;
+	options.ca_file = ca_file();
+	options.user_agent = user_agent;
+	options.pool = pool;
+	options.connections = max_connections;
+	options.credentials = *credentials;
+	client = sqs_client_create(&options, error);
+	if (client == NULL)
+	{
+		aws_credentials_free(*credentials);
+		*credentials = NULL;
+	}
+	return client;
+}
+
+/* ---- clients that are shared ---- */
+
+static HttpPool *shared_pool = NULL;
+static WaitEventSet *shared_wait_set = NULL;	/* the latch and the pool */
+static dlist_head shared_clients = DLIST_STATIC_INIT(shared_clients);
+
+static bool
+same_text(const char *a, const char *b)
+{
+	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+/* Is it a client for this server, as it is now, and these keys? */
+static bool
+is_client_for(const SqsSharedClient *shared, const SqsQueueConfig *queue,
+			  const SqsKeys *keys)
+{
+	AwsCredentials wanted = {
+		keys->access_key_id, keys->secret_access_key, keys->session_token
+	};
+
+	return shared->server == queue->server_oid &&
+		same_text(shared->region, queue->region) &&
+		same_text(shared->endpoint, queue->endpoint) &&
+		shared->allow_http == queue->allow_http &&
+		same_text(shared->ca_file, ca_file()) &&
+		aws_credentials_are(shared->credentials, &wanted);
+}
+
+static char *
+copy_text(const char *text)
+{
+	return text == NULL ? NULL : MemoryContextStrdup(TopMemoryContext, text);
+}
+
+static void
+free_text(char *text)
+{
+	if (text != NULL)
+		pfree(text);
+}
+
+/* Destroy what has no owner and nothing under way any more. */
+static void
+collect_garbage(void)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &shared_clients)
+	{
+		SqsSharedClient *shared = dlist_container(SqsSharedClient, node, iter.cur);
+
+		if (shared->owners > 0 || !sqs_client_is_idle(shared->client))
+			continue;
+		dlist_delete(&shared->node);
+		sqs_client_destroy(shared->client);
+		aws_credentials_free(shared->credentials);
+		free_text(shared->region);
+		free_text(shared->endpoint);
+		free_text(shared->ca_file);
+		pfree(shared);
+	}
+	if (dlist_is_empty(&shared_clients) && shared_pool != NULL)
+	{
+		if (shared_wait_set != NULL)
+			FreeWaitEventSet(shared_wait_set);
+		shared_wait_set = NULL;
+		http_pool_destroy(shared_pool);
+		shared_pool = NULL;
+	}
+}
+
+void
+sqs_shared_clients_keep(int connections)
+{
+	Assert(shared_pool == NULL);
+	shared_connections = connections;
+}
+
+SqsSharedClient *
+sqs_shared_client_acquire(const SqsQueueConfig *queue, const SqsKeys *keys, AwsError *error)
+{
+	SqsSharedClient *shared;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &shared_clients)
+	{
+		shared = dlist_container(SqsSharedClient, node, iter.cur);
+		if (is_client_for(shared, queue, keys))
+		{
+			shared->owners++;
+			return shared;
+		}
+	}
+
+	if (shared_pool == NULL)
+	{
+		aws_http_set_fd_hooks(&fd_hooks);
+		shared_pool = http_pool_create(user_agent, shared_connections, error);
+		if (shared_pool == NULL)
+			return NULL;
+	}
+	shared = MemoryContextAllocZero(TopMemoryContext, sizeof(SqsSharedClient));
+	shared->server = queue->server_oid;
+	shared->region = copy_text(queue->region);
+	shared->endpoint = copy_text(queue->endpoint);
+	shared->allow_http = queue->allow_http;
+	shared->ca_file = copy_text(ca_file());
+	shared->client = make_client(queue, keys, shared_pool, 0, &shared->credentials, error);
+	if (shared->client == NULL)
+	{
+		free_text(shared->region);
+		free_text(shared->endpoint);
+		free_text(shared->ca_file);
+		pfree(shared);
+		return NULL;
+	}
+	shared->owners = 1;
+	dlist_push_tail(&shared_clients, &shared->node);
+	return shared;
+}
+
+/*
+ * Not destroyed here: this may be called from a completion of one of the
+ * client's own calls.
+ */
+void
+sqs_shared_client_release(SqsSharedClient *shared)
+{
+	Assert(shared->owners > 0);
+	shared->owners--;
+}
+
+/*
+ * The set of events to wait for.  False if there can be none now, for want of
+ * a descriptor: that must not end a worker, so the error is kept here.
+ *
+ * A set that could not be made leaves its memory behind.  So fd.c, whose limit
+ * is the one that is met first, is asked before, and what else fails is tried
+ * again after a while.
+ */
+static bool
+make_wait_set(void)
+{
+	static int64 next_try = 0;
+	MemoryContext context = CurrentMemoryContext;
+	WaitEventSet *volatile set = NULL;
+
+	if (sqs_now_ms() < next_try || !AcquireExternalFD())
+		return false;
+	ReleaseExternalFD();
+
+	PG_TRY();
+	{
+		set = sqs_create_wait_event_set(3);
+		AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+		AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+		AddWaitEventToSet(set, WL_SOCKET_READABLE, http_pool_fd(shared_pool), NULL, NULL);
+		shared_wait_set = set;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		if (set != NULL)
+			FreeWaitEventSet(set);
+		next_try = sqs_now_ms() + WAIT_SET_RETRY_MS;
+	}
+	PG_END_TRY();
+	return shared_wait_set != NULL;
+}
+
+void
+sqs_shared_clients_wait(long timeout, uint32 wait_event)
+{
+	long		clients = sqs_shared_clients_timeout();
+	WaitEvent	event;
+
+	if (clients >= 0)
+		timeout = timeout < 0 ? clients : Min(timeout, clients);
+	if (timeout != 0)
+	{
+		if (shared_pool != NULL && (shared_wait_set != NULL || make_wait_set()))
+			(void) WaitEventSetWait(shared_wait_set, timeout, &event, 1, wait_event);
+		else
+		{
+			/* without a descriptor for the set: look again soon */
+			if (shared_pool != NULL)
+				timeout = timeout < 0 ? BLIND_WAIT_MS : Min(timeout, BLIND_WAIT_MS);
+			(void) WaitLatch(MyLatch,
+							 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH |
+							 (timeout >= 0 ? WL_TIMEOUT : 0), timeout, wait_event);
+		}
+	}
+	ResetLatch(MyLatch);
+}
+
+long
+sqs_shared_clients_timeout(void)
+{
+	long		timeout = shared_pool != NULL ? http_pool_timeout(shared_pool) : -1;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &shared_clients)
+	{
+		SqsSharedClient *shared = dlist_container(SqsSharedClient, node, iter.cur);
+		long		next = sqs_client_next(shared->client);
+
+		if (next >= 0 && (timeout < 0 || next < timeout))
+			timeout = next;
+		/* its keys are to be wiped */
+		if (shared->owners == 0 && sqs_client_is_idle(shared->client))
+			timeout = 0;
+	}
+	return timeout;
+}
+
+void
+sqs_shared_clients_poll(void)
+{
+	dlist_iter	iter;
+
+	collect_garbage();
+	if (shared_pool == NULL)
+		return;
+	http_pool_poll(shared_pool);
+
+	/* completions may add clients, but nothing removes one meanwhile */
+	dlist_foreach(iter, &shared_clients)
+		sqs_client_go_on(dlist_container(SqsSharedClient, node, iter.cur)->client);
+}
+
+/* ---- accounts ---- */
+
+static const SqsCounter call_counters[SQS_NUM_ACTIONS] = {
+	[SQS_GET_QUEUE_URL] = SQS_CALLS_OTHER,
+	[SQS_GET_QUEUE_ATTRIBUTES] = SQS_CALLS_OTHER,
+	[SQS_RECEIVE_MESSAGE] = SQS_CALLS_RECEIVE,
+	[SQS_DELETE_MESSAGE_BATCH] = SQS_CALLS_DELETE,
+	[SQS_CHANGE_MESSAGE_VISIBILITY_BATCH] = SQS_CALLS_VISIBILITY,
+	[SQS_SEND_MESSAGE] = SQS_CALLS_SEND,
+	[SQS_SEND_MESSAGE_BATCH] = SQS_CALLS_SEND,
+};
+
+void
+sqs_count_call(SqsCall *call, SqsQueueStats *stats)
+{
+	SqsCallUsage usage;
+
+	if (stats == NULL)
+		return;
+	sqs_call_take_usage(call, &usage);
+	sqs_count(stats, call_counters[sqs_call_action(call)], usage.requests);
+	sqs_count(stats, SQS_BYTES_SENT, usage.bytes_sent);
+	sqs_count(stats, SQS_BYTES_RECEIVED, usage.bytes_received);
+}

@@ -1,0 +1,164 @@
+/*-------------------------------------------------------------------------
+ *
+ * database_mark.c
+ *	  Which databases have work: a mark that the launcher can read.
+ *
+ * The launcher is connected to no database.  Such a process can read but a
+ * few catalogs: pg_database, pg_authid, pg_auth_members, pg_subscription and
+ * pg_shseclabel.  So a database with something to do has a row in the last of
+ * them, which is as transactional as the queue that it stands for: it is
+ * there after a restart, on a standby, after COMMIT PREPARED, and not after a
+ * rollback; and nobody has to be told of it for it to be found.
+ *
+ * The row's class is pg_shseclabel itself, not pg_database.  With that, no
+ * view shows it, and neither pg_dump nor CREATE DATABASE ... TEMPLATE nor
+ * pg_upgrade copies it.  So a copy of a database has no mark, and no workers,
+ * until somebody adopts its queues.
+ *
+ * It is set with the first queue, and removed by the database worker when it
+ * finds neither a queue nor a row of the outbox.  The two must not miss each
+ * other: who has written a queue holds the mark's lock in share mode, looks
+ * whether there is a mark, and holds the lock until commit; who removes the
+ * mark holds it exclusively before he looks for queues.
+ *
+ * Two that register the first queue at the same time do not see each other's
+ * mark, and must not wait for each other: a transaction may stay open, or be
+ * prepared, for long.  So each sets one of its own, told apart by its
+ * transaction, and all of them go together.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_shseclabel.h"
+#include "commands/seclabel.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/rel.h"
+
+#include "base/compat.h"
+#include "config/database_mark.h"
+
+#define MARK_PROVIDER	"sqsbridge/"	/* and the transaction that set it */
+#define MARK_LABEL		"has work"
+
+static bool
+lock_mark(Oid dboid, LOCKMODE mode, bool wait)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, InvalidOid, SharedSecLabelRelationId, dboid, 0);
+	if (LockAcquire(&tag, mode, false, !wait) == LOCKACQUIRE_NOT_AVAIL)
+		return false;
+	AcceptInvalidationMessages();
+	return true;
+}
+
+static bool
+is_mark(HeapTuple tuple, TupleDesc desc)
+{
+	bool		isnull;
+	Datum		provider = heap_getattr(tuple, Anum_pg_shseclabel_provider, desc, &isnull);
+
+	return !isnull && strncmp(TextDatumGetCString(provider), MARK_PROVIDER,
+							  strlen(MARK_PROVIDER)) == 0;
+}
+
+/*
+ * Is the database marked, as of now?  The catalog has no cache, so each look
+ * has a new snapshot.  If "remove", it is not any more.
+ */
+static bool
+look_for_marks(Oid dboid, bool remove)
+{
+	Relation	rel = table_open(SharedSecLabelRelationId,
+								 remove ? RowExclusiveLock : AccessShareLock);
+	SysScanDesc scan;
+	ScanKeyData keys[2];
+	HeapTuple	tuple;
+	bool		found = false;
+
+	ScanKeyInit(&keys[0], Anum_pg_shseclabel_objoid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(dboid));
+	ScanKeyInit(&keys[1], Anum_pg_shseclabel_classoid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(SharedSecLabelRelationId));
+	scan = systable_beginscan(rel, SharedSecLabelObjectIndexId, true, NULL, 2, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		if (!is_mark(tuple, RelationGetDescr(rel)))
+			continue;
+		found = true;
+		if (remove)
+			CatalogTupleDelete(rel, &tuple->t_self);
+	}
+	systable_endscan(scan);
+	table_close(rel, NoLock);
+	return found;
+}
+
+void
+sqs_mark_database_wanted(void)
+{
+	ObjectAddress address;
+
+	(void) lock_mark(MyDatabaseId, ShareLock, true);
+	if (look_for_marks(MyDatabaseId, false))
+		return;
+	ObjectAddressSet(address, SharedSecLabelRelationId, MyDatabaseId);
+	SetSecurityLabel(&address, psprintf(MARK_PROVIDER "%u", GetTopTransactionId()), MARK_LABEL);
+	/* the next queue of the same statement shall see it */
+	CommandCounterIncrement();
+}
+
+bool
+sqs_mark_lock(void)
+{
+	return lock_mark(MyDatabaseId, ExclusiveLock, false);
+}
+
+void
+sqs_mark_remove(void)
+{
+	(void) look_for_marks(MyDatabaseId, true);
+}
+
+void
+sqs_mark_drop(Oid dboid)
+{
+	(void) lock_mark(dboid, ExclusiveLock, true);
+	(void) look_for_marks(dboid, true);
+}
+
+List *
+sqs_marked_databases(void)
+{
+	List	   *result = NIL;
+	Relation	rel;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+
+	rel = table_open(SharedSecLabelRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_shseclabel form = (Form_pg_shseclabel) GETSTRUCT(tuple);
+
+		if (form->classoid == SharedSecLabelRelationId &&
+			is_mark(tuple, RelationGetDescr(rel)))
+			result = list_append_unique_oid(result, form->objoid);
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return result;
+}

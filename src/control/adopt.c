@@ -1,0 +1,340 @@
+/*-------------------------------------------------------------------------
+ *
+ * adopt.c
+ *	  sqs_adopt_queues(): making the queues of a copied database work in it.
+ *
+ * A queue belongs to one database of one cluster (sqs_home()).  In a copy,
+ * that is a restored dump, CREATE DATABASE ... TEMPLATE or a cluster that
+ * pg_upgrade made, nothing is received and nothing sent, because the original
+ * may still run, and because a restore may still be under way.  When a person
+ * says that the queues shall work here, this is done, in one transaction:
+ *
+ *	- What a queue refers to is looked up again by name.  Numbers of the
+ *	  original mean nothing here.  Where an object is missing, or belongs to
+ *	  somebody with another name, the queue stays stopped and says why.
+ *
+ *	- The outbox.  A batch that was copied as a row, not as a page of the
+ *	  table, may be there before its rows or after them, and its transaction id
+ *	  is of another counter.  All such batches are made anew, in their order,
+ *	  for those rows that are there.  Or the rows are deleted: whoever adopts
+ *	  has to say which, for nobody can know whether the original sends them too.
+ *
+ *	- With the rows discarded the queues are disabled, too: the original still
+ *	  runs, and a copy that works on the same queues at AWS would take its
+ *	  messages.
+ *
+ *	- Messages that the original had in hand may come back here; what the
+ *	  inbox knows of them is kept for as long as SQS keeps a message.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/xid8.h"
+
+#include "base/ids.h"
+#include "base/settings.h"
+#include "config/database_mark.h"
+#include "config/fdw.h"
+#include "config/queue_row.h"
+#include "config/queues.h"
+#include "receive/inbox_marks.h"
+#include "send/outbox.h"
+
+PG_FUNCTION_INFO_V1(sqs_adopt_queues);
+
+/* A batch of the outbox, of which there are rows. */
+typedef struct CopiedBatch
+{
+	int64		batch_id;		/* hash key: must be first */
+	int32		queue_id;
+	TimestampTz deliver_at;		/* DT_NOBEGIN: at commit */
+	int64		position;		/* PG_INT64_MAX: there is no record of it */
+	bool		native;			/* there is a record that is not a copy */
+} CopiedBatch;
+
+/* The queue is bound to what has its names now; InvalidOid: nothing has. */
+static void
+adopt_queue(const SqsQueueConfig *queue, bool disable)
+{
+	SqsQueueRow row;
+	Oid			owner = get_role_oid(queue->bound_owner.name, true);
+	ForeignServer *server = GetForeignServerByName(queue->server, true);
+
+	sqs_queue_row_open(&row);
+	if (!sqs_queue_row_read(&row, queue->queue_id))
+		elog(ERROR, "queue %d has vanished", queue->queue_id);
+	sqs_queue_row_set_text(&row, "home", sqs_home());
+	sqs_queue_row_set(&row, "owner_oid", ObjectIdGetDatum(owner));
+
+	/* the names of their owners stay: they must be what they were */
+	if (server != NULL && !sqs_fdw_is_ours(server->fdwid))
+		server = NULL;
+	sqs_queue_row_set(&row, "server_oid",
+					  ObjectIdGetDatum(server != NULL ? server->serverid : InvalidOid));
+	sqs_queue_row_set(&row, "server_owner_oid",
+					  ObjectIdGetDatum(get_role_oid(queue->bound_server.owner, true)));
+	if (queue->handler != NULL)
+	{
+		char	   *why;
+
+		sqs_queue_row_set(&row, "handler_oid",
+						  ObjectIdGetDatum(sqs_resolve_handler(queue->handler, owner, &why)));
+		sqs_queue_row_set(&row, "handler_owner_oid",
+						  ObjectIdGetDatum(get_role_oid(queue->bound_handler.owner, true)));
+	}
+	if (disable)
+		sqs_queue_row_set(&row, "enabled", BoolGetDatum(false));
+	sqs_queue_row_update(&row);
+	sqs_queue_row_close(&row);
+}
+
+static CopiedBatch *
+get_batch(HTAB *batches, int64 batch_id, int32 queue_id)
+{
+	bool		found;
+	CopiedBatch *batch = hash_search(batches, &batch_id, HASH_ENTER, &found);
+
+	if (!found)
+	{
+		batch->queue_id = queue_id;
+		batch->deliver_at = DT_NOBEGIN;
+		batch->position = PG_INT64_MAX;
+		batch->native = false;
+	}
+	return batch;
+}
+
+/* Go through all rows: delete them, or note their batches.  Returns the deleted. */
+static uint64
+read_rows(Relation rel, List *adopted, bool discard, HTAB *batches)
+{
+	uint64		deleted = 0;
+	SqsWriter  *writer = sqs_writer_on(rel);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, GetActiveSnapshot(), 0, NULL);
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Datum		values[ROW_NATTS];
+		bool		nulls[ROW_NATTS];
+		CopiedBatch *batch;
+		int32		queue_id;
+
+		CHECK_FOR_INTERRUPTS();
+		heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
+		queue_id = DatumGetInt32(values[ROW_QUEUE_ID]);
+		if (discard && list_member_int(adopted, queue_id))
+		{
+			(void) sqs_writer_delete(writer, &tuple->t_self, true);
+			deleted++;
+			continue;
+		}
+		batch = get_batch(batches, DatumGetInt64(values[ROW_BATCH_ID]), queue_id);
+
+		/* a message with a time of its own shares its id with its batch */
+		if (!nulls[ROW_DELIVER_AT] &&
+			DatumGetInt64(values[ROW_ID]) == DatumGetInt64(values[ROW_BATCH_ID]))
+			batch->deliver_at = DatumGetTimestampTz(values[ROW_DELIVER_AT]);
+	}
+	systable_endscan(scan);
+	sqs_writer_close(writer);
+	return deleted;
+}
+
+/* Delete records of batches that are copies, and note which are not. */
+static void
+read_batches(SqsWriter *writer, HTAB *batches)
+{
+	Relation	rel = sqs_writer_relation(writer);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, GetActiveSnapshot(), 0, NULL);
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Datum		values[BATCH_NATTS];
+		bool		nulls[BATCH_NATTS];
+		int64		batch_id;
+		CopiedBatch *batch;
+
+		CHECK_FOR_INTERRUPTS();
+		heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
+		batch_id = DatumGetInt64(values[BATCH_ID]);
+		batch = hash_search(batches, &batch_id, HASH_FIND, NULL);
+		if (sqs_batch_is_native(tuple, RelationGetDescr(rel)))
+		{
+			if (batch != NULL)
+				batch->native = true;
+			continue;
+		}
+		if (batch != NULL)
+			batch->position = DatumGetInt64(values[BATCH_POSITION]);
+		(void) sqs_writer_delete(writer, &tuple->t_self, true);
+	}
+	systable_endscan(scan);
+}
+
+static int
+compare_batches(const void *a, const void *b)
+{
+	const CopiedBatch *left = *(CopiedBatch *const *) a;
+	const CopiedBatch *right = *(CopiedBatch *const *) b;
+
+	if (left->position != right->position)
+		return left->position < right->position ? -1 : 1;
+	return left->batch_id < right->batch_id ? -1 : left->batch_id > right->batch_id;
+}
+
+/* Records for batches that have none, in the order they had. */
+static void
+make_batches(SqsWriter *writer, HTAB *batches)
+{
+	CopiedBatch **missing = palloc(sizeof(CopiedBatch *) * Max(hash_get_num_entries(batches), 1));
+	int			nmissing = 0;
+	HASH_SEQ_STATUS status;
+	CopiedBatch *batch;
+
+	hash_seq_init(&status, batches);
+	while ((batch = hash_seq_search(&status)) != NULL)
+	{
+		if (!batch->native)
+			missing[nmissing++] = batch;
+	}
+	qsort(missing, nmissing, sizeof(CopiedBatch *), compare_batches);
+	for (int i = 0; i < nmissing; i++)
+	{
+		Datum		values[BATCH_NATTS];
+		bool		nulls[BATCH_NATTS] = {false};
+
+		CHECK_FOR_INTERRUPTS();
+		values[BATCH_ID] = Int64GetDatum(missing[i]->batch_id);
+		values[BATCH_XID] = FullTransactionIdGetDatum(GetTopFullTransactionId());
+		values[BATCH_QUEUE_ID] = Int32GetDatum(missing[i]->queue_id);
+		values[BATCH_DELIVER_AT] = TimestampTzGetDatum(missing[i]->deliver_at);
+		values[BATCH_POSITION] = Int64GetDatum(sqs_new_id());
+		sqs_writer_insert(writer, values, nulls);
+	}
+}
+
+/*
+ * Nobody enqueues meanwhile: a batch that were not committed yet would look
+ * like one that is missing.
+ */
+static uint64
+adopt_outbox(List *adopted, bool discard)
+{
+	uint64		deleted;
+	Relation	rows = sqs_table_open(SQS_TABLE_OUTBOX_ROWS, ShareRowExclusiveLock);
+	Relation	batch_rel = sqs_table_open(SQS_TABLE_OUTBOX_BATCHES, ShareRowExclusiveLock);
+	SqsWriter  *writer;
+	HASHCTL		ctl;
+	HTAB	   *batches;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	writer = sqs_writer_on(batch_rel);
+	ctl.keysize = sizeof(int64);
+	ctl.entrysize = sizeof(CopiedBatch);
+	ctl.hcxt = CurrentMemoryContext;
+	batches = hash_create("sqsbridge copied batches", 1024, &ctl,
+						  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	deleted = read_rows(rows, adopted, discard, batches);
+	read_batches(writer, batches);
+	make_batches(writer, batches);
+	hash_destroy(batches);
+	sqs_writer_close(writer);
+	table_close(batch_rel, NoLock);
+	table_close(rows, NoLock);
+	PopActiveSnapshot();
+	CommandCounterIncrement();
+	return deleted;
+}
+
+Datum
+sqs_adopt_queues(PG_FUNCTION_ARGS)
+{
+	char	   *waiting = PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0));
+	bool		discard = waiting != NULL && strcmp(waiting, "discard") == 0;
+	List	   *adopted = NIL;
+	uint64		discarded;
+	ListCell   *lc;
+
+	sqs_require_preloaded();
+	PreventCommandIfReadOnly("sqs_adopt_queues()");
+	if (!superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be superuser to adopt queues")));
+	if (!discard && (waiting == NULL || strcmp(waiting, "send") != 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 waiting != NULL ?
+				 errmsg("invalid value for argument \"waiting\": \"%s\"", waiting) :
+				 errmsg("argument \"waiting\" must not be null"),
+				 errdetail("It must be \"send\" or \"discard\"."),
+				 errhint("It says what becomes of the messages that wait in the copied outbox: discard them if the original database still runs, and sends them itself.")));
+
+	/* a batch must be written by the transaction itself: see outbox.h */
+	if (IsSubTransaction())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("sqs_adopt_queues() cannot be called in a subtransaction"),
+				 errhint("Call it outside of savepoints and of blocks with an EXCEPTION clause.")));
+
+	if (sqs_outbox_has_batches())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("sqs_adopt_queues() cannot be called in a transaction that has put messages into the outbox"),
+				 errhint("Commit first.")));
+
+	LockDatabaseObject(sqs_table_oid(SQS_TABLE_QUEUES), 0, 0, ExclusiveLock);
+	PushActiveSnapshot(GetLatestSnapshot());
+	foreach(lc, sqs_catalog_queues())
+	{
+		SqsQueueConfig *queue = lfirst(lc);
+
+		if (!queue->is_copy)
+			continue;
+		adopt_queue(queue, discard);
+		sqs_inbox_adopt(queue->queue_id);
+		adopted = lappend_int(adopted, queue->queue_id);
+	}
+	PopActiveSnapshot();
+	discarded = adopt_outbox(adopted, discard);
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	foreach(lc, adopted)
+	{
+		SqsQueueConfig *queue = sqs_catalog_queue(lfirst_int(lc));
+
+		if (queue != NULL && queue->problem != NULL)
+			ereport(WARNING,
+					(errmsg("queue \"%s\" is adopted, but cannot work", queue->name),
+					 errdetail("The reason is: %s.", queue->problem)));
+	}
+	PopActiveSnapshot();
+
+	if (discard && adopted != NIL)
+		ereport(NOTICE,
+				(errmsg("discarded %llu messages of the outbox, and disabled %d queues",
+						(unsigned long long) discarded, list_length(adopted)),
+				 errdetail("The original database may still use the same queues at AWS: both would take messages from the other."),
+				 errhint("Give them other servers or queue names with sqs_alter_queue(), and call sqs_enable_queue().")));
+
+	sqs_mark_database_wanted();
+	sqs_wake_at_commit();
+	PG_RETURN_INT32(list_length(adopted));
+}

@@ -1,0 +1,789 @@
+/*-------------------------------------------------------------------------
+ *
+ * database_worker.c
+ *	  One process per database with work: supervises its queue workers,
+ *	  clears away old rows (clean.c), and relays the outbox (relay.c).
+ *
+ * States: starting (looking whether there is anything to do here), idle,
+ * running (messages of the outbox are under way), and stopping.  A cycle of
+ * supervision reads the configured queues in one short transaction and
+ * compares them with the queue workers there are:
+ *
+ *	- enabled, with a handler, without a problem, no worker: launch one,
+ *	  unless its back-off has not passed yet, or as many run as may;
+ *	- a problem, but a worker: have it look at its configuration again;
+ *	- one too many of its owner's: end its worker;
+ *	- anything else: nothing to do.  A queue worker notices by itself that it
+ *	  is no longer wanted (the entry's change counter), and leaves.
+ *
+ * The three jobs fail alone.  Each has an error boundary and a growing
+ * back-off of its own (run_job), shows its error in sqs_stats_workers, and
+ * neither delays nor resets another; a lock on sqs_failures, say, stops the
+ * cleaning and nothing else.  What one hands to another (the queues that
+ * supervision reads are the relay's configuration) is kept until the other
+ * has taken it.
+ *
+ * It holds no lock, snapshot or transaction between cycles and runs no code
+ * of users: it reads tables that only the extension's owner can touch.
+ *
+ * If it dies the queue workers go on; its successor adopts them by slot.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "base/compat.h"
+#include "base/internal_tables.h"
+#include "base/settings.h"
+#include "base/worker.h"
+#include "config/connect.h"
+#include "config/database_mark.h"
+#include "config/queues.h"
+#include "config/role_settings.h"
+#include "control/clean.h"
+#include "send/relay.h"
+
+#define RECONCILE_INTERVAL_MS	10000
+#define EVENT_INTERVAL_MS		200 /* between supervisions, whatever happens */
+#define CLEAN_INTERVAL_MS		60000
+#define CLEAN_TIMEOUT_MS		30000	/* of one round of cleaning */
+#define SCAN_INTERVAL_MS		60000	/* of the whole outbox: a safety net */
+
+/* Back-off of a job that fails, at most. */
+static const long job_backoff_max_ms[SQS_NUM_JOBS] = {
+	10000,						/* supervision: as often as it is done */
+	300000,						/* cleaning */
+	60000						/* relay */
+};
+
+typedef struct JobState
+{
+	int			failures;		/* in a row */
+	int64		not_before;		/* ms: backing off until */
+} JobState;
+
+/* The counters of events that concern the database, as of some moment. */
+typedef struct Events
+{
+	uint64		change;
+	uint64		exits;
+	uint64		outbox;
+	uint64		roles;
+	uint64		freed;			/* handlers' slots; for queues that wait for one */
+} Events;
+
+typedef struct DatabaseWorker
+{
+	MemoryContext context;		/* reset in each turn */
+	SqsDatabase *database;
+	JobState	jobs[SQS_NUM_JOBS];
+
+	Events		now;			/* when this turn began */
+	Events		supervised;		/* what supervision has seen */
+	uint64		tried_change;	/* or has tried to */
+	uint64		relayed;		/* "outbox" that the relay has seen */
+	uint64		own_changes;	/* "change" counted by us in this turn */
+
+	int64		last_supervision;	/* ms, as the others; or the last try */
+	int64		last_roles;		/* for a change of roles or their settings */
+	int64		next_supervision;
+	int64		next_look;		/* at what was put on our tables */
+	int64		next_clean;
+	int64		next_scan;		/* of the outbox */
+
+	MemoryContext queues_context;
+	List	   *queues;			/* as of the last supervision */
+	bool		extension;		/* it is installed */
+	bool		configured;		/* there are queues, for all we know */
+	bool		config_news;	/* queues that the relay has not taken over */
+	bool		news;			/* there may be new rows for the relay */
+	bool		under_way;		/* requests of the relay */
+	bool		may_leave;
+	bool		starved;		/* a queue of ours waits for a worker slot */
+	long		timeout;		/* ms until the next turn, at most */
+} DatabaseWorker;
+
+/* ---- jobs ---- */
+
+/* After an error was caught: be ready for what comes next. */
+static void
+recover(DatabaseWorker *dw)
+{
+	AbortOutOfAnyTransaction();
+	FlushErrorState();
+	MemoryContextSwitchTo(dw->context);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	sqs_own_resources();
+}
+
+/*
+ * Log the error, if the log has not had its like since the job was last well,
+ * and put the job off.  An error because we are to stop is none.
+ */
+static void
+job_failed(DatabaseWorker *dw, SqsJob job)
+{
+	JobState   *state = &dw->jobs[job];
+	ErrorData  *edata;
+	long		delay;
+
+	MemoryContextSwitchTo(dw->context);
+	edata = CopyErrorData();
+	HOLD_INTERRUPTS();
+	if (!ShutdownRequestPending || edata->sqlerrcode != ERRCODE_QUERY_CANCELED)
+	{
+		state->failures++;
+		delay = sqs_backoff_ms(state->failures, SQS_RESTART_MIN_MS, job_backoff_max_ms[job]);
+		state->not_before = sqs_now_ms() + delay;
+		if (sqs_job_error(dw->database, job, edata->message))
+		{
+			errcontext("%s of sqsbridge", sqs_job_name(job));
+			EmitErrorReport();
+		}
+		if (job == SQS_JOB_RELAY)
+			sqs_outbox_relay_failed(MyDatabaseId, edata->message, delay);
+	}
+	recover(dw);
+	RESUME_INTERRUPTS();
+}
+
+/* The error boundary of a job.  True if it went well. */
+static bool
+run_job(DatabaseWorker *dw, SqsJob job, void (*work) (DatabaseWorker *dw))
+{
+	volatile bool well = false;
+
+	PG_TRY();
+	{
+		work(dw);
+		well = true;
+	}
+	PG_CATCH();
+	{
+		job_failed(dw, job);
+	}
+	PG_END_TRY();
+
+	MemoryContextSwitchTo(dw->context);
+	if (well)
+	{
+		dw->jobs[job].failures = 0;
+		dw->jobs[job].not_before = 0;
+		if (sqs_job_well(dw->database, job))
+			ereport(LOG,
+					(errmsg("%s of sqsbridge works again", sqs_job_name(job))));
+	}
+	return well;
+}
+
+/* The turn after this one is no later than then. */
+static void
+wake_at(DatabaseWorker *dw, int64 at)
+{
+	dw->timeout = Min(dw->timeout, (long) Max(at - sqs_now_ms(), 0));
+}
+
+/* Is the job due, which wants to run at that time?  If not, when? */
+static bool
+is_due(DatabaseWorker *dw, SqsJob job, int64 at)
+{
+	at = Max(at, dw->jobs[job].not_before);
+	if (sqs_now_ms() >= at)
+		return true;
+	wake_at(dw, at);
+	return false;
+}
+
+/* ---- supervision ---- */
+
+/*
+ * Record a problem that keeps a queue from running: one log line when it
+ * appears or changes.
+ */
+static void
+report_problem(SqsQueueStats *stats, SqsQueueState state, const char *name, const char *problem)
+{
+	sqs_stats_set_state(stats, state);
+	if (sqs_stats_error(stats, problem))
+		ereport(LOG,
+				(errmsg("sqsbridge cannot work on queue \"%s\": %s", name, problem)));
+}
+
+/*
+ * A queue worker is told of changes to queues, servers and user mappings, but
+ * not of a role or function that is gone or a privilege that was revoked.  It
+ * leaves when it has seen the problem for itself.
+ */
+static void
+look_again(DatabaseWorker *dw, int slot)
+{
+	SqsWorkerSlot *worker = &sqs_shared->slots[slot];
+
+	if (pg_atomic_read_u32(&worker->state) == SQS_WORKER_STOPPING)
+		return;
+	pg_atomic_fetch_add_u64(&dw->database->change, 1);
+	dw->own_changes++;
+	sqs_wake_slot(slot, worker->generation);
+}
+
+/*
+ * The entry of a queue that shall not run.  It may lose the one it had among
+ * those that run; with "make" it gets another, if it can.
+ */
+static SqsQueueStats *
+stop_entry(const SqsQueueConfig *queue, bool make)
+{
+	SqsQueueStats *stats = sqs_stats_find(MyDatabaseId, queue->queue_id);
+
+	if (stats != NULL && !sqs_stats_stop(stats))
+		stats = NULL;
+	if (stats == NULL && make)
+		stats = sqs_stats_get(MyDatabaseId, queue->queue_id);
+	return stats;
+}
+
+/*
+ * As many queues run as may.  The queue says so, if it has an entry or can
+ * get one of those for queues that do not run; else the view says it for all
+ * that have none, because of the flag.
+ */
+static void
+report_no_room(DatabaseWorker *dw, const SqsQueueConfig *queue, const char *why)
+{
+	SqsQueueStats *stats = stop_entry(queue, true);
+
+	if (stats != NULL)
+	{
+		report_problem(stats, SQS_QUEUE_NO_ROOM, queue->name, why);
+		return;
+	}
+	if (!dw->database->no_room)
+		ereport(LOG,
+				(errmsg("sqsbridge cannot work on queue \"%s\", and perhaps others: %s",
+						queue->name, why)));
+	dw->database->no_room = true;
+}
+
+/* Supervise again after so many ms, at the latest. */
+static void
+supervise_in(DatabaseWorker *dw, long ms)
+{
+	dw->next_supervision = Min(dw->next_supervision, sqs_now_ms() + ms);
+}
+
+/* A queue that shall run, and is not kept from it by what is configured. */
+static void
+start_queue(DatabaseWorker *dw, const SqsQueueConfig *queue, SqsQueueStats *stats)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		starved = stats->state == SQS_QUEUE_NO_WORKER_SLOT;
+	SqsWorkerRef ref;
+
+	dw->starved |= starved;
+
+	/* with a handler's slot free since it was last tried, it need not wait */
+	if (stats->starts.next > now &&
+		!(starved && (TimestampTz) dw->now.freed > stats->starts.last))
+	{
+		supervise_in(dw, TimestampDifferenceMilliseconds(now, stats->starts.next));
+		return;
+	}
+
+	/*
+	 * A queue that is short of slots needs two, for itself and for a handler,
+	 * or leaves again; it is starting until it has both.  One at a time, lest
+	 * several take one each.  To wait for a slot is no failure: the wait
+	 * stays short.
+	 */
+	if (starved && sqs_start_under_way(SQS_QUEUE_WORKER, MyDatabaseId))
+	{
+		supervise_in(dw, SQS_RESTART_MIN_MS);
+		return;
+	}
+	sqs_start_begins(&stats->starts, now,
+					 starved ? RECONCILE_INTERVAL_MS : SQS_RESTART_MAX_MS);
+
+	if (sqs_worker_launch(SQS_QUEUE_WORKER, MyDatabaseId, queue->queue_id,
+						  InvalidOid, DSM_HANDLE_INVALID, queue->name,
+						  &ref) == SQS_LAUNCH_NO_SLOT)
+	{
+		sqs_slot_wanted(&stats->waits_since, true);
+		sqs_stats_set_state(stats, SQS_QUEUE_NO_WORKER_SLOT);
+		sqs_stats_error(stats, "out of background worker slots");
+		sqs_warn_no_slot();
+		sqs_start_had_no_slot(&stats->starts, now);
+		dw->starved = true;
+		supervise_in(dw, SQS_RESTART_MIN_MS);
+	}
+	else if (!starved)
+		sqs_stats_set_state(stats, SQS_QUEUE_STARTING);
+}
+
+/* Compare what shall run with what runs. */
+static void
+reconcile(DatabaseWorker *dw, const uint64 *settings)
+{
+	bool		no_room_before = dw->database->no_room;
+	bool		no_room = false;
+	ListCell   *lc;
+
+	foreach(lc, dw->queues)
+	{
+		SqsQueueConfig *queue = lfirst(lc);
+		bool		wanted = queue->enabled && queue->handler != NULL;
+		SqsQueueStats *stats;
+		const char *why;
+		int			slot;
+
+		slot = sqs_slot_find(SQS_QUEUE_WORKER, MyDatabaseId, queue->queue_id);
+
+		/* only what runs takes one of the entries for what runs */
+		if (!wanted || queue->problem != NULL)
+		{
+			if (slot >= 0)
+			{
+				if (queue->problem != NULL)
+					look_again(dw, slot);
+				continue;
+			}
+			stats = stop_entry(queue, wanted);
+			if (stats == NULL)
+				continue;
+			stats->starts.failures = 0;
+			SpinLockAcquire(&stats->mutex);
+			stats->owner = queue->owner;
+			SpinLockRelease(&stats->mutex);
+			if (wanted)
+				report_problem(stats, SQS_QUEUE_ERROR, queue->name, queue->problem);
+			else
+				sqs_stats_set_state(stats, queue->handler == NULL ?
+									SQS_QUEUE_NONE : SQS_QUEUE_DISABLED);
+			continue;
+		}
+
+		stats = sqs_stats_run(MyDatabaseId, queue->queue_id, queue->owner, &why);
+		if (stats == NULL)
+		{
+			if (slot >= 0)
+				sqs_terminate_queue_worker(MyDatabaseId, queue->queue_id);
+			else
+			{
+				dw->database->no_room = no_room_before || no_room;
+				report_no_room(dw, queue, why);
+				no_room = no_room || sqs_stats_find(MyDatabaseId, queue->queue_id) == NULL;
+			}
+			continue;
+		}
+		pg_atomic_write_u64(&stats->handler_settings, settings[foreach_current_index(lc)]);
+		if (slot < 0)
+			start_queue(dw, queue, stats);
+	}
+	dw->database->no_room = no_room;
+
+	/* entries of queues that are configured no more */
+	for (int i = 0; i < sqs_shared->nqueues; i++)
+	{
+		SqsQueueStats *stats = &sqs_shared->queues[i];
+		bool		known = false;
+
+		if (stats->dboid != MyDatabaseId)
+			continue;
+		foreach(lc, dw->queues)
+		{
+			if (((SqsQueueConfig *) lfirst(lc))->queue_id == stats->queue_id)
+				known = true;
+		}
+		if (!known && sqs_slot_find(SQS_QUEUE_WORKER, MyDatabaseId, stats->queue_id) < 0)
+			sqs_stats_forget(stats);
+	}
+}
+
+static void
+supervise(DatabaseWorker *dw)
+{
+	MemoryContext fresh = AllocSetContextCreate(dw->context, "sqsbridge queues",
+												ALLOCSET_SMALL_SIZES);
+	List	   *queues = NIL;
+	uint64	   *settings = NULL;
+	bool		extension;
+
+	pgstat_report_activity(STATE_RUNNING, "sqsbridge: supervising queue workers");
+	sqs_begin();
+	MemoryContextSwitchTo(fresh);
+	extension = OidIsValid(sqs_extension_oid());
+	if (extension)
+	{
+		queues = sqs_catalog_queues();
+		settings = sqs_handler_settings(queues);
+	}
+	MemoryContextSwitchTo(TopTransactionContext);
+	sqs_commit();
+	MemoryContextSwitchTo(dw->context);
+	pgstat_report_activity(STATE_IDLE, NULL);
+
+	/* until the relay has it, and for the next turns */
+	MemoryContextSetParent(fresh, TopMemoryContext);
+	if (dw->queues_context != NULL)
+		MemoryContextDelete(dw->queues_context);
+	dw->queues_context = fresh;
+	dw->queues = queues;
+	dw->extension = extension;
+	dw->configured = queues != NIL;
+	dw->config_news = true;
+	/* COMMIT PREPARED tells nobody */
+	dw->news = true;
+
+	dw->next_supervision = sqs_now_ms() + RECONCILE_INTERVAL_MS;
+	dw->starved = false;
+	reconcile(dw, settings);
+	if (dw->now.change != dw->supervised.change)
+		dw->next_scan = 0;
+	dw->supervised = dw->now;
+	dw->supervised.change += dw->own_changes;
+}
+
+/*
+ * Say so, once, when somebody has put a trigger, a rule or a policy on an
+ * internal table: it does not do what was meant.  No more than a diagnosis,
+ * so an error ends nothing but the look: who needs a table that cannot be
+ * opened says so.
+ */
+static void
+look_at_tables(DatabaseWorker *dw)
+{
+	static uint32 reported = 0; /* hash of what was found; 0: nothing */
+
+	if (!dw->extension || sqs_now_ms() < dw->next_look)
+		return;
+	dw->next_look = sqs_now_ms() + RECONCILE_INTERVAL_MS;
+
+	PG_TRY();
+	{
+		char	   *found;
+		uint32		hash = 0;
+
+		sqs_begin();
+		found = sqs_tables_foreign_objects();
+		if (found != NULL)
+			hash = hash_bytes((unsigned char *) found, strlen(found)) | 1;
+		if (hash != 0 && hash != reported)
+			ereport(LOG,
+					(errmsg("sqsbridge writes its tables below the executor"),
+					 errdetail("What was put on them is %s.", found)));
+		reported = hash;
+		sqs_commit();
+		MemoryContextSwitchTo(dw->context);
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		recover(dw);
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+}
+
+/* ---- cleaning ---- */
+
+static void
+clean(DatabaseWorker *dw)
+{
+	bool		more;
+
+	pgstat_report_activity(STATE_RUNNING, "sqsbridge: deleting old rows");
+	sqs_bound_begin(CLEAN_TIMEOUT_MS);
+	more = sqs_clean();
+	sqs_bound_end();
+	pgstat_report_activity(STATE_IDLE, NULL);
+	dw->next_clean = sqs_now_ms() + (more ? 0 : CLEAN_INTERVAL_MS);
+}
+
+/* ---- the relay ---- */
+
+static void
+relay(DatabaseWorker *dw)
+{
+	int64		now = sqs_now_ms();
+	bool		scan = now >= dw->next_scan;
+	uint64		seen = dw->now.outbox;
+	long		timeout = dw->timeout;
+
+	if (dw->config_news)
+	{
+		if (dw->extension)
+		{
+			sqs_begin();
+			MemoryContextSwitchTo(dw->context);
+			sqs_relay_configure(dw->queues);
+			MemoryContextSwitchTo(TopTransactionContext);
+			sqs_commit();
+			MemoryContextSwitchTo(dw->context);
+		}
+		else
+			sqs_relay_reset();
+		dw->config_news = false;
+	}
+	if (!dw->extension)
+	{
+		dw->under_way = false;
+		return;
+	}
+	dw->under_way = sqs_relay_turn(dw->news || seen != dw->relayed, scan, false, &timeout);
+	dw->timeout = Min(dw->timeout, timeout);
+	dw->relayed = seen;
+	dw->news = false;
+	if (scan)
+		dw->next_scan = now + SCAN_INTERVAL_MS;
+	sqs_outbox_relay_well(MyDatabaseId);
+}
+
+/* What the relay has in memory is in doubt: everything is in the tables. */
+static void
+reset_relay(DatabaseWorker *dw)
+{
+	sqs_relay_reset();
+	dw->under_way = false;
+	dw->config_news = true;
+	dw->news = true;
+	dw->next_scan = 0;
+}
+
+/* ---- leaving ---- */
+
+/* Neither a row that is there nor one that is being written. */
+static bool
+table_is_empty(SqsTable table)
+{
+	Relation	rel = sqs_table_open_nowait(table, ShareLock);
+	SysScanDesc scan;
+	Snapshot	snapshot;
+	bool		empty;
+
+	if (rel == NULL)
+		return false;
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan = systable_beginscan(rel, InvalidOid, false, snapshot, 0, NULL);
+	empty = !HeapTupleIsValid(systable_getnext(scan));
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(rel, NoLock);
+	return empty;
+}
+
+/*
+ * Nothing seems to be left to do.  Remove the mark, by which the launcher
+ * would send another worker, if nobody has written a queue or a row since we
+ * looked, nor is about to.
+ */
+static void
+try_to_leave(DatabaseWorker *dw)
+{
+	bool		leave;
+
+	sqs_begin();
+	leave = sqs_mark_lock();
+	if (leave && OidIsValid(sqs_extension_oid()))
+		leave = table_is_empty(SQS_TABLE_QUEUES) &&
+			table_is_empty(SQS_TABLE_OUTBOX_ROWS) &&
+			table_is_empty(SQS_TABLE_OUTBOX_BATCHES);
+	if (leave)
+		sqs_mark_remove();
+	sqs_commit();
+	dw->may_leave = leave;
+}
+
+/* Let the relay finish the requests that are under way. */
+static void
+stop_relay(DatabaseWorker *dw)
+{
+	dw->timeout = 1000;
+	dw->under_way = sqs_relay_turn(false, false, true, &dw->timeout);
+}
+
+/* ---- the loop ---- */
+
+static void
+read_events(SqsDatabase *database, Events *events)
+{
+	events->change = pg_atomic_read_u64(&database->change);
+	events->exits = pg_atomic_read_u64(&database->exits);
+	events->outbox = pg_atomic_read_u64(&database->outbox);
+	events->roles = pg_atomic_read_u64(&sqs_shared->role_changes);
+	events->freed = pg_atomic_read_u64(&sqs_shared->handler_left_at);
+}
+
+/*
+ * One turn of the loop: each job that is due.
+ *
+ * Anybody can bring about events, by ALTER ROLE in a loop, say.  The first is
+ * acted on at once, the next ones together.  A change of a queue or a server is
+ * acted on at once each time: it takes a right to make one.
+ */
+static void
+turn(DatabaseWorker *dw)
+{
+	bool		changed = dw->now.change != dw->supervised.change;
+	bool		roles = dw->now.roles != dw->supervised.roles;
+	bool		events = changed || roles ||
+		dw->now.exits != dw->supervised.exits || sqs_relay_needs_config() ||
+		(dw->starved && dw->now.freed != dw->supervised.freed);
+	int64		due = dw->next_supervision;
+
+	/*
+	 * The relay must not send to a queue that was disabled before.  And a
+	 * setting that is changed and changed back must not go unnoticed for
+	 * something else that happened shortly before.
+	 */
+	if (changed)
+		due = 0;
+	else if (roles)
+		due = Min(due, dw->last_roles + EVENT_INTERVAL_MS);
+	else if (events)
+		due = Min(due, dw->last_supervision + EVENT_INTERVAL_MS);
+	/* a change may be the remedy, and is tried at once, but once */
+	if (changed && dw->now.change != dw->tried_change)
+		dw->jobs[SQS_JOB_SUPERVISION].not_before = 0;
+	dw->tried_change = dw->now.change;
+	if (is_due(dw, SQS_JOB_SUPERVISION, due))
+	{
+		dw->last_supervision = sqs_now_ms();
+		if (roles)
+			dw->last_roles = dw->last_supervision;
+		events = false;
+		if (run_job(dw, SQS_JOB_SUPERVISION, supervise))
+			look_at_tables(dw);
+		else
+			dw->next_supervision = 0;	/* when its back-off is over */
+	}
+	wake_at(dw, Max(events ? due : dw->next_supervision,
+					dw->jobs[SQS_JOB_SUPERVISION].not_before));
+
+	/* before anything has been read there is no telling what may be cleaned */
+	if (dw->queues_context == NULL)
+		return;
+	if (is_due(dw, SQS_JOB_RELAY, 0) && !run_job(dw, SQS_JOB_RELAY, relay))
+		reset_relay(dw);
+	wake_at(dw, dw->jobs[SQS_JOB_RELAY].not_before > 0 ?
+			dw->jobs[SQS_JOB_RELAY].not_before : PG_INT64_MAX);
+
+	/* it has met rows of a queue that it does not know yet */
+	if (sqs_relay_needs_config())
+		wake_at(dw, Max(dw->last_supervision + EVENT_INTERVAL_MS,
+						dw->jobs[SQS_JOB_SUPERVISION].not_before));
+	sqs_set_worker_state(dw->under_way ? SQS_WORKER_RUNNING : SQS_WORKER_IDLE);
+
+	if (is_due(dw, SQS_JOB_CLEANING, dw->next_clean))
+	{
+		(void) run_job(dw, SQS_JOB_CLEANING, clean);
+		sqs_bound_end();
+		wake_at(dw, Max(dw->next_clean, dw->jobs[SQS_JOB_CLEANING].not_before));
+	}
+}
+
+void
+sqs_database_worker_main(Datum arg)
+{
+	static DatabaseWorker worker;
+	DatabaseWorker *dw = &worker;
+	uint32		wait_event;
+	int64		end;
+
+	sqs_worker_attach(arg);
+	sqs_worker_signals();
+	BackgroundWorkerInitializeConnectionByOid(MySlot->dboid, InvalidOid, 0);
+	wait_event = sqs_wait_event_new("SqsbridgeDatabaseWorker");
+
+	/* never wait for a standby, never be steered by anybody's schema or role */
+	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_OVERRIDE);
+	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_OVERRIDE);
+	SetConfigOption("role", "none", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("max_parallel_workers_per_gather", "0", PGC_USERSET, PGC_S_OVERRIDE);
+
+	/* whatever the database's sessions are set to */
+	SetConfigOption("default_transaction_isolation", "read committed",
+					PGC_USERSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_deferrable", "off", PGC_USERSET, PGC_S_OVERRIDE);
+	if (SQS_HAS_TRANSACTION_TIMEOUT)
+		SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_OVERRIDE);
+	sqs_own_resources();
+	sqs_shared_clients_keep(SQS_RELAY_REQUESTS);
+
+	dw->database = sqs_database_get(MyDatabaseId);
+	if (dw->database == NULL)
+		proc_exit(1);
+	dw->context = AllocSetContextCreate(TopMemoryContext, "sqsbridge database worker",
+										ALLOCSET_DEFAULT_SIZES);
+	dw->configured = true;
+
+	for (;;)
+	{
+		Events		seen;
+
+		read_events(dw->database, &dw->now);
+		dw->own_changes = 0;
+		dw->timeout = RECONCILE_INTERVAL_MS;
+		CHECK_FOR_INTERRUPTS();
+		if (ShutdownRequestPending || sqs_database_is_blocked(MyDatabaseId))
+			break;
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+			dw->next_supervision = 0;
+		}
+
+		MemoryContextSwitchTo(dw->context);
+		MemoryContextReset(dw->context);
+		turn(dw);
+
+		if (!dw->configured && dw->jobs[SQS_JOB_RELAY].failures == 0 &&
+			sqs_relay_is_idle() && sqs_slots_of_database(MyDatabaseId) <= 1)
+		{
+			(void) run_job(dw, SQS_JOB_SUPERVISION, try_to_leave);
+			if (dw->may_leave)
+				break;
+		}
+
+		/* what has set the latch may have met a wait of ours for a lock */
+		read_events(dw->database, &seen);
+		if (ShutdownRequestPending || ConfigReloadPending ||
+			seen.change != dw->now.change + dw->own_changes ||
+			seen.exits != dw->now.exits || seen.outbox != dw->now.outbox ||
+			seen.roles != dw->now.roles || (dw->starved && seen.freed != dw->now.freed))
+			dw->timeout = 0;
+		sqs_shared_clients_wait(Max(dw->timeout, 0), wait_event);
+	}
+
+	sqs_set_worker_state(SQS_WORKER_STOPPING);
+	end = sqs_now_ms() + sqs_shutdown_timeout;
+	while (!dw->may_leave && !sqs_relay_is_idle() && sqs_now_ms() < end)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!run_job(dw, SQS_JOB_RELAY, stop_relay) || !dw->under_way)
+			break;
+		sqs_shared_clients_wait(Max(Min(end - sqs_now_ms(), dw->timeout), 0), wait_event);
+	}
+	sqs_relay_reset();
+
+	/* the next one need not wait: this one leaves as it should */
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	dw->database->starts.failures = 0;
+	dw->database->starts.next = 0;
+	LWLockRelease(sqs_shared->lock);
+	proc_exit(0);
+}

@@ -1,0 +1,355 @@
+/*-------------------------------------------------------------------------
+ *
+ * ddl_guard.c
+ *	  Statements with which a stranger could make our tables' users wait.
+ *
+ * Most statements look at privileges before they ask for a lock.  Some ask
+ * first: CREATE TRIGGER, CREATE RULE, a foreign key that refers to the table,
+ * and whatever makes it a partition or a parent; LOCK TABLE takes no more than
+ * a privilege to write; and DROP is for the owner of the schema too, whom it
+ * lets wait before it says that the extension needs the relation.  Behind a transaction that has written and lasts
+ * they wait for their strong lock, and every later writer waits behind them.
+ * So a role that may do nothing at all with one of our relations could stop
+ * its writers.
+ *
+ * Here such a statement is refused before it asks for the lock, if it names
+ * a relation of this extension and is run by somebody who is neither its owner
+ * nor a superuser.  For all other statements this costs a look at the kind of
+ * the statement; for those, a look at the catalogs, without a lock.
+ *
+ * The columns of our tables nobody may change, superusers included.
+ *
+ * A name that cannot be found is left to the statement itself, whose error
+ * is the better one.  A name without a schema may come to mean one of our
+ * relations between here and there, when what stands before it in the search
+ * path is dropped: so it is refused wherever in the path one of ours is.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/transam.h"
+#include "catalog/dependency.h"
+#include "catalog/index.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "nodes/parsenodes.h"
+#include "rewrite/rewriteHandler.h"
+#include "utils/acl.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "base/compat.h"
+#include "control/ddl_guard.h"
+
+static void
+check_relation(Oid relid)
+{
+	char		relkind;
+	Oid			extension;
+
+	/* a system catalog, or nothing */
+	if (relid < FirstNormalObjectId)
+		return;
+	relkind = get_rel_relkind(relid);
+	if (relkind == RELKIND_INDEX || relkind == RELKIND_PARTITIONED_INDEX)
+		relid = IndexGetRelation(relid, true);
+	if (!OidIsValid(relid) || relkind == '\0' || sqs_relation_ownercheck(relid, GetUserId()))
+		return;
+
+	extension = getExtensionOfObject(RelationRelationId, relid);
+	if (!OidIsValid(extension) || extension != get_extension_oid("sqsbridge", true))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied for %s %s",
+					get_rel_relkind(relid) == RELKIND_VIEW ? "view" : "table",
+					get_rel_name(relid)),
+			 errdetail("Only the owner of a relation of extension sqsbridge may lock or drop it, create triggers or rules on it, refer to it by a foreign key, or attach it to another table: whoever writes to it would have to wait."),
+			 errhint("If you mean a relation of yours that has the same name, write its schema.")));
+}
+
+/*
+ * All relations that the name may mean: without privilege checks, locks or
+ * errors.  A database in the name is the present one, or the statement fails.
+ */
+static List *
+find_relations(const RangeVar *name)
+{
+	List	   *schemas;
+	List	   *found = NIL;
+	ListCell   *lc;
+
+	if (name == NULL)
+		return NIL;
+	if (name->schemaname == NULL)
+		schemas = fetch_search_path(true);
+	else
+		schemas = list_make1_oid(get_namespace_oid(name->schemaname, true));
+	foreach(lc, schemas)
+	{
+		Oid			relid = OidIsValid(lfirst_oid(lc)) ?
+			get_relname_relid(name->relname, lfirst_oid(lc)) : InvalidOid;
+
+		if (OidIsValid(relid))
+			found = lappend_oid(found, relid);
+	}
+	return found;
+}
+
+static void
+check_name(const RangeVar *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, find_relations(name))
+		check_relation(lfirst_oid(lc));
+}
+
+static void
+check_names(List *names)
+{
+	ListCell   *lc;
+
+	foreach(lc, names)
+	{
+		if (IsA(lfirst(lc), RangeVar))
+			check_name(lfirst(lc));
+	}
+}
+
+/* What a foreign key refers to, in a Constraint or in those of a ColumnDef. */
+static void
+check_element(Node *element)
+{
+	ListCell   *lc;
+
+	if (element == NULL)
+		return;
+	if (IsA(element, Constraint) &&
+		((Constraint *) element)->contype == CONSTR_FOREIGN)
+		check_name(((Constraint *) element)->pktable);
+	else if (IsA(element, ColumnDef))
+	{
+		foreach(lc, ((ColumnDef *) element)->constraints)
+			check_element(lfirst(lc));
+	}
+}
+
+static void
+check_elements(List *elements)
+{
+	ListCell   *lc;
+
+	foreach(lc, elements)
+		check_element(lfirst(lc));
+}
+
+static void check_view(Oid relid);
+
+static bool
+check_view_walker(Node *node, void *context)
+{
+	ListCell   *lc;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+	{
+		Query	   *query = (Query *) node;
+
+		foreach(lc, query->rtable)
+		{
+			RangeTblEntry *rte = lfirst(lc);
+
+			/* a view's own entries stand for OLD and NEW, or its privileges */
+			if (rte->rtekind != RTE_RELATION || rte->relid == *(Oid *) context)
+				continue;
+			check_relation(rte->relid);
+			check_view(rte->relid);
+		}
+		return query_tree_walker(query, check_view_walker, context, 0);
+	}
+	return expression_tree_walker(node, check_view_walker, context);
+}
+
+/*
+ * LOCK TABLE on a view locks what the view reads.  The right to that is asked
+ * of the view's owner, who may have got the right to write to all tables.
+ */
+static void
+check_view(Oid relid)
+{
+	Relation	view;
+
+	if (relid < FirstNormalObjectId || get_rel_relkind(relid) != RELKIND_VIEW)
+		return;
+	check_stack_depth();
+	view = try_relation_open(relid, AccessShareLock);
+	if (view == NULL)
+		return;
+	(void) check_view_walker((Node *) get_view_query(view), &relid);
+	relation_close(view, AccessShareLock);
+}
+
+static void
+check_lock(const LockStmt *statement)
+{
+	ListCell   *lc;
+
+	/* what reading and writing take anyway; pg_dump takes the weakest */
+	if (statement->mode <= RowExclusiveLock)
+		return;
+	foreach(lc, statement->relations)
+	{
+		ListCell   *lc2;
+
+		foreach(lc2, find_relations(lfirst(lc)))
+		{
+			check_relation(lfirst_oid(lc2));
+			check_view(lfirst_oid(lc2));
+		}
+	}
+}
+
+static void
+check_create(const CreateStmt *statement)
+{
+	check_names(statement->inhRelations);
+	check_elements(statement->tableElts);
+	check_elements(statement->constraints);
+}
+
+static void
+check_alter(const AlterTableStmt *statement)
+{
+	ListCell   *lc;
+
+	foreach(lc, statement->cmds)
+	{
+		AlterTableCmd *cmd = lfirst(lc);
+
+		if (cmd->def == NULL)
+			continue;
+		if (IsA(cmd->def, PartitionCmd))
+		{
+			check_name(((PartitionCmd *) cmd->def)->name);
+			check_names(sqs_partition_list((PartitionCmd *) cmd->def));
+		}
+		else
+			check_element(cmd->def);
+	}
+}
+
+/*
+ * The columns of the extension's tables are its scripts' to change.  A column
+ * that is added leaves a trace even when it is dropped again, and rows are
+ * formed by position.
+ */
+static void
+check_columns(const AlterTableStmt *statement)
+{
+	ListCell   *lc;
+
+	foreach(lc, statement->cmds)
+	{
+		ListCell   *lc2;
+
+		switch (((AlterTableCmd *) lfirst(lc))->subtype)
+		{
+			case AT_AddColumn:
+			case AT_DropColumn:
+			case AT_AlterColumnType:
+				break;
+			default:
+				continue;
+		}
+		foreach(lc2, find_relations(statement->relation))
+		{
+			Oid			extension = lfirst_oid(lc2) < FirstNormalObjectId ? InvalidOid :
+				getExtensionOfObject(RelationRelationId, lfirst_oid(lc2));
+
+			if (OidIsValid(extension) && extension == get_extension_oid("sqsbridge", true))
+				ereport(ERROR,
+						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						 errmsg("cannot change the columns of \"%s\", which belongs to extension sqsbridge",
+								get_rel_name(lfirst_oid(lc2)))));
+		}
+	}
+}
+
+static void
+check_drop(const DropStmt *statement)
+{
+	ListCell   *lc;
+
+	switch (statement->removeType)
+	{
+		case OBJECT_TABLE:
+		case OBJECT_VIEW:
+		case OBJECT_INDEX:
+			foreach(lc, statement->objects)
+				check_name(makeRangeVarFromNameList(castNode(List, lfirst(lc))));
+			break;
+		default:
+			break;
+	}
+}
+
+void
+sqs_ddl_guard(Node *statement)
+{
+	switch (nodeTag(statement))
+	{
+		case T_LockStmt:
+		case T_CreateTrigStmt:
+		case T_RuleStmt:
+		case T_CreateStmt:
+		case T_CreateForeignTableStmt:
+		case T_AlterTableStmt:
+		case T_AlterObjectDependsStmt:
+		case T_DropStmt:
+			break;
+		default:
+			return;
+	}
+	if (IsA(statement, AlterTableStmt) && !creating_extension)
+		check_columns((AlterTableStmt *) statement);
+	if (superuser())
+		return;
+
+	switch (nodeTag(statement))
+	{
+		case T_LockStmt:
+			check_lock((LockStmt *) statement);
+			break;
+		case T_CreateTrigStmt:
+			check_name(((CreateTrigStmt *) statement)->relation);
+			check_name(((CreateTrigStmt *) statement)->constrrel);
+			break;
+		case T_RuleStmt:
+			check_name(((RuleStmt *) statement)->relation);
+			break;
+		case T_CreateStmt:
+			check_create((CreateStmt *) statement);
+			break;
+		case T_CreateForeignTableStmt:
+			check_create(&((CreateForeignTableStmt *) statement)->base);
+			break;
+		case T_AlterTableStmt:
+			check_alter((AlterTableStmt *) statement);
+			break;
+		case T_AlterObjectDependsStmt:
+			check_name(((AlterObjectDependsStmt *) statement)->relation);
+			break;
+		case T_DropStmt:
+			check_drop((DropStmt *) statement);
+			break;
+		default:
+			break;
+	}
+}

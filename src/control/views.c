@@ -1,0 +1,467 @@
+/*-------------------------------------------------------------------------
+ *
+ * views.c
+ *	  The functions behind the views of the internal tables: sqs_queues,
+ *	  sqs_failures, sqs_outbox, sqs_outbox_failures.
+ *
+ * The views read functions, not tables, and the functions decide which rows
+ * the caller may see.  With a view over a table, a lock on the view would
+ * reach the table, as the view's owner; here there is nothing but the view to
+ * be locked.
+ *
+ * Tables are scanned in the snapshot of the query, so a transaction sees its
+ * own rows, and REPEATABLE READ means what it says.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "foreign/foreign.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "base/internal_tables.h"
+#include "base/settings.h"
+#include "config/queues.h"
+#include "control/views.h"
+
+PG_FUNCTION_INFO_V1(sqs_get_queues);
+PG_FUNCTION_INFO_V1(sqs_get_failures);
+PG_FUNCTION_INFO_V1(sqs_get_outbox);
+PG_FUNCTION_INFO_V1(sqs_get_outbox_counts);
+PG_FUNCTION_INFO_V1(sqs_get_outbox_failures);
+
+bool
+sqs_has_privs_of(Oid role, const char *name)
+{
+	char	   *present = GetUserNameFromId(role, true);
+	bool		agrees = present != NULL && strcmp(present, name) == 0;
+
+	if (present != NULL)
+		pfree(present);
+	return agrees && has_privs_of_role(GetUserId(), role);
+}
+
+bool
+sqs_may_see_stats_of(Oid role)
+{
+	return (OidIsValid(role) && has_privs_of_role(GetUserId(), role)) ||
+		has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
+}
+
+/* May the current role see all data, as those who dump the database may? */
+static bool
+reads_all_data(void)
+{
+	return has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_DATA);
+}
+
+/* Does the current role stand for the owner of the queue, or of its server? */
+static bool
+owns_queue(const SqsQueueConfig *queue)
+{
+	return !queue->is_copy &&
+		(sqs_has_privs_of(queue->bound_owner.oid, queue->bound_owner.name) ||
+		 (sqs_server_changed(&queue->bound_server) == NULL &&
+		  sqs_has_privs_of(queue->bound_server.owner_oid, queue->bound_server.owner)));
+}
+
+static SqsQueueConfig *
+find_config(List *queues, int32 queue_id)
+{
+	ListCell   *lc;
+
+	foreach(lc, queues)
+	{
+		if (((SqsQueueConfig *) lfirst(lc))->queue_id == queue_id)
+			return lfirst(lc);
+	}
+	return NULL;
+}
+
+/* ---- tables into rows ---- */
+
+/* What is allocated for a row is gone with the next. */
+typedef struct TableScan
+{
+	Relation	rel;
+	SysScanDesc scan;
+	TupleDesc	desc;
+	MemoryContext context;		/* of the function */
+	MemoryContext row_context;
+} TableScan;
+
+static void
+begin_table(TableScan *scan, SqsTable table)
+{
+	scan->rel = sqs_table_open(table, AccessShareLock);
+	scan->desc = RelationGetDescr(scan->rel);
+	scan->scan = systable_beginscan(scan->rel, InvalidOid, false, GetActiveSnapshot(), 0, NULL);
+	scan->context = CurrentMemoryContext;
+	scan->row_context = AllocSetContextCreate(CurrentMemoryContext, "sqsbridge row",
+											  ALLOCSET_DEFAULT_SIZES);
+}
+
+static bool
+next_row(TableScan *scan, Datum *values, bool *nulls)
+{
+	HeapTuple	tuple;
+
+	CHECK_FOR_INTERRUPTS();
+	MemoryContextSwitchTo(scan->row_context);
+	MemoryContextReset(scan->row_context);
+	tuple = systable_getnext(scan->scan);
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	heap_deform_tuple(tuple, scan->desc, values, nulls);
+	return true;
+}
+
+static void
+end_table(TableScan *scan)
+{
+	MemoryContextSwitchTo(scan->context);
+	MemoryContextDelete(scan->row_context);
+	systable_endscan(scan->scan);
+	table_close(scan->rel, AccessShareLock);
+}
+
+/* A text column that holds the name of a role or server, as a name. */
+static Datum
+text_to_name(Datum value)
+{
+	return DirectFunctionCall1(namein, CStringGetDatum(TextDatumGetCString(value)));
+}
+
+static void
+put(ReturnSetInfo *rsinfo, Datum *values, bool *nulls)
+{
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/*
+ * Columns are taken as they are stored; the text of a problem may name roles
+ * and functions, and is for those who may see statistics of the owner.
+ */
+Datum
+sqs_get_queues(PG_FUNCTION_ARGS)
+{
+	static const char *const columns[] = {
+		"queue_id", "name", "owner", "server", "queue_name", "handler", "concurrency",
+		"batch_size", "wait_time", "visibility_timeout", "handler_timeout", "retry_delay",
+		"exactly_once", "dedup_retention", "enabled", "created_at", "changed_at"
+	};
+	enum
+	{
+		COLUMN_OWNER = 2, COLUMN_SERVER = 3,
+		COLUMN_BROKEN = lengthof(columns), COLUMN_PROBLEM, NUM_COLUMNS
+	};
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	TableScan	scan;
+	List	   *queues;
+	Datum	   *row;
+	bool	   *row_nulls;
+
+	sqs_require_preloaded();
+	InitMaterializedSRF(fcinfo, 0);
+	queues = sqs_catalog_queues();
+	begin_table(&scan, SQS_TABLE_QUEUES);
+	row = palloc(sizeof(Datum) * scan.desc->natts);
+	row_nulls = palloc(sizeof(bool) * scan.desc->natts);
+	while (next_row(&scan, row, row_nulls))
+	{
+		Datum		values[NUM_COLUMNS];
+		bool		nulls[NUM_COLUMNS] = {false};
+		SqsQueueConfig *queue;
+
+		for (int i = 0; i < (int) lengthof(columns); i++)
+		{
+			int			attnum = SPI_fnumber(scan.desc, columns[i]);
+
+			if (attnum > 0 &&
+				TupleDescAttr(scan.desc, attnum - 1)->atttypid !=
+				(i == COLUMN_OWNER || i == COLUMN_SERVER ? TEXTOID :
+				 TupleDescAttr(rsinfo->setDesc, i)->atttypid))
+				elog(ERROR, "column \"%s\" of table \"%s\" has another type than expected",
+					 columns[i], sqs_table_name(SQS_TABLE_QUEUES));
+			nulls[i] = attnum <= 0 || row_nulls[attnum - 1];
+			values[i] = nulls[i] ? (Datum) 0 : row[attnum - 1];
+		}
+		queue = find_config(queues, DatumGetInt32(values[0]));
+		if (queue == NULL)
+			continue;
+		values[COLUMN_OWNER] = text_to_name(values[COLUMN_OWNER]);
+		values[COLUMN_SERVER] = text_to_name(values[COLUMN_SERVER]);
+		values[COLUMN_BROKEN] = BoolGetDatum(queue->problem != NULL);
+		nulls[COLUMN_PROBLEM] = queue->problem == NULL ||
+			!sqs_may_see_stats_of(queue->is_copy ? InvalidOid : queue->owner);
+		values[COLUMN_PROBLEM] = nulls[COLUMN_PROBLEM] ? (Datum) 0 :
+			CStringGetTextDatum(queue->problem);
+		put(rsinfo, values, nulls);
+	}
+	end_table(&scan);
+	return (Datum) 0;
+}
+
+Datum
+sqs_get_failures(PG_FUNCTION_ARGS)
+{
+	static const FailureRowColumn columns[] = {
+		FAILED_AT, FAILED_QUEUE, FAILED_OWNER, FAILED_MESSAGE_ID, FAILED_RECEIVE_COUNT,
+		FAILED_SQLSTATE, FAILED_MESSAGE, FAILED_DETAIL, FAILED_HINT, FAILED_CONTEXT,
+		FAILED_HANDLER_PID
+	};
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	bool		sees_all = sqs_may_see_stats_of(InvalidOid);
+	TableScan	scan;
+	Datum		row[FAILED_NATTS];
+	bool		row_nulls[FAILED_NATTS];
+
+	sqs_require_preloaded();
+	InitMaterializedSRF(fcinfo, 0);
+	begin_table(&scan, SQS_TABLE_FAILURES);
+	while (next_row(&scan, row, row_nulls))
+	{
+		Datum		values[lengthof(columns)];
+		bool		nulls[lengthof(columns)];
+
+		if (!sees_all &&
+			!sqs_has_privs_of(DatumGetObjectId(row[FAILED_OWNER_OID]),
+							  TextDatumGetCString(row[FAILED_OWNER])))
+			continue;
+		for (int i = 0; i < (int) lengthof(columns); i++)
+		{
+			values[i] = row[columns[i]];
+			nulls[i] = row_nulls[columns[i]];
+			if (columns[i] == FAILED_OWNER)
+				values[i] = text_to_name(values[i]);
+		}
+		put(rsinfo, values, nulls);
+	}
+	end_table(&scan);
+	return (Datum) 0;
+}
+
+Datum
+sqs_get_outbox(PG_FUNCTION_ARGS)
+{
+	static const OutboxColumn columns[] = {
+		ROW_QUEUE, ROW_BODY, ROW_ATTRIBUTES, ROW_GROUP_ID, ROW_DEDUPLICATION_ID,
+		ROW_DELIVER_AT, ROW_SYSTEM_ATTRIBUTES, ROW_ID, ROW_ENQUEUED_AT, ROW_ENQUEUED_BY
+	};
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	bool		sees_all = reads_all_data();
+	List	   *owned = NIL;
+	ListCell   *lc;
+	TableScan	scan;
+	Datum		row[ROW_NATTS];
+	bool		row_nulls[ROW_NATTS];
+
+	sqs_require_preloaded();
+	InitMaterializedSRF(fcinfo, 0);
+	if (!sees_all)
+	{
+		foreach(lc, sqs_catalog_queues())
+		{
+			SqsQueueConfig *queue = lfirst(lc);
+
+			if (owns_queue(queue))
+				owned = lappend_int(owned, queue->queue_id);
+		}
+	}
+	begin_table(&scan, SQS_TABLE_OUTBOX_ROWS);
+	while (next_row(&scan, row, row_nulls))
+	{
+		Datum		values[lengthof(columns)];
+		bool		nulls[lengthof(columns)];
+
+		if (!sees_all && !list_member_int(owned, DatumGetInt32(row[ROW_QUEUE_ID])) &&
+			!sqs_has_privs_of(DatumGetObjectId(row[ROW_ENQUEUED_BY_OID]),
+							  TextDatumGetCString(row[ROW_ENQUEUED_BY])))
+			continue;
+		for (int i = 0; i < (int) lengthof(columns); i++)
+		{
+			values[i] = row[columns[i]];
+			nulls[i] = row_nulls[columns[i]];
+			if (columns[i] == ROW_ENQUEUED_BY)
+				values[i] = text_to_name(values[i]);
+		}
+		put(rsinfo, values, nulls);
+	}
+	end_table(&scan);
+	return (Datum) 0;
+}
+
+typedef struct OutboxCount
+{
+	int32		queue_id;
+	int64		waiting;
+	int64		scheduled;
+	TimestampTz oldest;
+	TimestampTz next;
+} OutboxCount;
+
+Datum
+sqs_get_outbox_counts(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	TimestampTz now = GetCurrentTimestamp();
+	List	   *counts = NIL;
+	OutboxCount *count = NULL;
+	ListCell   *lc;
+	TableScan	scan;
+	Datum		row[ROW_NATTS];
+	bool		row_nulls[ROW_NATTS];
+
+	sqs_require_preloaded();
+	InitMaterializedSRF(fcinfo, 0);
+	begin_table(&scan, SQS_TABLE_OUTBOX_ROWS);
+	while (next_row(&scan, row, row_nulls))
+	{
+		int32		queue_id = DatumGetInt32(row[ROW_QUEUE_ID]);
+
+		/* mostly it is the queue of the row before */
+		if (count == NULL || count->queue_id != queue_id)
+		{
+			count = NULL;
+			foreach(lc, counts)
+			{
+				if (((OutboxCount *) lfirst(lc))->queue_id == queue_id)
+					count = lfirst(lc);
+			}
+			if (count == NULL)
+			{
+				MemoryContextSwitchTo(scan.context);
+				count = palloc0(sizeof(OutboxCount));
+				count->queue_id = queue_id;
+				count->oldest = count->next = DT_NOEND;
+				counts = lappend(counts, count);
+				MemoryContextSwitchTo(scan.row_context);
+			}
+		}
+		if (row_nulls[ROW_DELIVER_AT] || DatumGetTimestampTz(row[ROW_DELIVER_AT]) <= now)
+		{
+			count->waiting++;
+			count->oldest = Min(count->oldest, DatumGetTimestampTz(row[ROW_ENQUEUED_AT]));
+		}
+		else
+		{
+			count->scheduled++;
+			count->next = Min(count->next, DatumGetTimestampTz(row[ROW_DELIVER_AT]));
+		}
+	}
+	end_table(&scan);
+
+	foreach(lc, counts)
+	{
+		Datum		values[5];
+		bool		nulls[5] = {false};
+
+		count = lfirst(lc);
+		values[0] = Int32GetDatum(count->queue_id);
+		values[1] = Int64GetDatum(count->waiting);
+		values[2] = TimestampTzGetDatum(count->oldest);
+		nulls[2] = count->waiting == 0;
+		values[3] = Int64GetDatum(count->scheduled);
+		values[4] = TimestampTzGetDatum(count->next);
+		nulls[4] = count->scheduled == 0;
+		put(rsinfo, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+/* ---- failures of the outbox ---- */
+
+/*
+ * May the current role take a failure away?  For who enqueued the message, and
+ * for the owners of the queue and of the server that it had, if these are still
+ * what they were.
+ */
+static bool
+may_discard(const Datum *values, const bool *nulls, List *queues)
+{
+	SqsQueueConfig *queue;
+	ForeignServer *server;
+
+	if (superuser() ||
+		sqs_has_privs_of(DatumGetObjectId(values[FAILURE_ENQUEUED_BY_OID]),
+						 TextDatumGetCString(values[FAILURE_ENQUEUED_BY])))
+		return true;
+	if (nulls[FAILURE_SERVER_OID] || nulls[FAILURE_SERVER])
+		return false;
+	server = GetForeignServerExtended(DatumGetObjectId(values[FAILURE_SERVER_OID]),
+									  FSV_MISSING_OK);
+	if (server == NULL ||
+		strcmp(server->servername, TextDatumGetCString(values[FAILURE_SERVER])) != 0)
+		return false;
+	if (has_privs_of_role(GetUserId(), server->owner))
+		return true;
+	queue = find_config(queues, DatumGetInt32(values[FAILURE_QUEUE_ID]));
+	return queue != NULL && queue->server_oid == server->serverid && owns_queue(queue);
+}
+
+bool
+sqs_may_discard_outbox_failure(const Datum *values, const bool *nulls)
+{
+	return may_discard(values, nulls, sqs_catalog_queues());
+}
+
+bool
+sqs_may_see_outbox_failure(const Datum *values, const bool *nulls)
+{
+	return reads_all_data() || sqs_may_discard_outbox_failure(values, nulls);
+}
+
+Datum
+sqs_get_outbox_failures(PG_FUNCTION_ARGS)
+{
+	static const OutboxFailureColumn columns[] = {
+		FAILURE_ID, FAILURE_QUEUE, FAILURE_ERROR_CODE, FAILURE_ERROR_MESSAGE, FAILURE_FAILED_AT,
+		FAILURE_BODY, FAILURE_ATTRIBUTES, FAILURE_GROUP_ID, FAILURE_DEDUPLICATION_ID,
+		FAILURE_SYSTEM_ATTRIBUTES, FAILURE_ENQUEUED_AT, FAILURE_ENQUEUED_BY, FAILURE_SERVER
+	};
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	bool		sees_all = reads_all_data();
+	List	   *queues = NIL;
+	TableScan	scan;
+	Datum		row[FAILURE_NATTS];
+	bool		row_nulls[FAILURE_NATTS];
+
+	sqs_require_preloaded();
+	InitMaterializedSRF(fcinfo, 0);
+	if (!sees_all)
+		queues = sqs_catalog_queues();
+	begin_table(&scan, SQS_TABLE_OUTBOX_FAILURES);
+	while (next_row(&scan, row, row_nulls))
+	{
+		Datum		values[lengthof(columns)];
+		bool		nulls[lengthof(columns)];
+
+		if (!sees_all && !may_discard(row, row_nulls, queues))
+			continue;
+		for (int i = 0; i < (int) lengthof(columns); i++)
+		{
+			nulls[i] = row_nulls[columns[i]];
+			values[i] = row[columns[i]];
+			if (!nulls[i] &&
+				(columns[i] == FAILURE_ENQUEUED_BY || columns[i] == FAILURE_SERVER))
+				values[i] = text_to_name(values[i]);
+		}
+		put(rsinfo, values, nulls);
+	}
+	end_table(&scan);
+	return (Datum) 0;
+}

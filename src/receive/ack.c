@@ -1,0 +1,287 @@
+/*-------------------------------------------------------------------------
+ *
+ * ack.c
+ *	  An acknowledgement never precedes durability.
+ *
+ * Handler transactions commit asynchronously and report their LSN.  Their
+ * messages wait here, still leased, until WAL is flushed up to it, by one
+ * XLogFlush() for all there are: when ten have come together, when the
+ * first is 20 ms old, or when nothing is running that could add to them.
+ * The flush is the queue worker's and not the handlers', so that it serves
+ * all handlers of the queue at once, and so that no finished message waits
+ * for a slow one behind it.
+ *
+ * Where synchronous standbys are configured they must have flushed it too.
+ * That is never waited for: it is looked at on every turn, while heartbeats
+ * go on, however long a standby takes.
+ *
+ * Then the message is queued for deletion, ten to a call, or after 25 ms.
+ * The answer to a delete proves nothing (SQS reports success for a stale
+ * receipt handle), so it is only counted; if the message comes back, the
+ * inbox knows it, where there is one.
+ *
+ * When a call fails, deletes of this queue pause, for half a second, one, two
+ * and so on; then a single call tries whether they work again, and the others
+ * follow.  So an outage costs the same few calls however many messages wait,
+ * and messages gather in full batches meanwhile.  A message whose lease ends
+ * in such a pause is let go.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+
+#include "receive/queue_worker.h"
+
+#define FLUSH_MESSAGES		10
+#define FLUSH_DELAY_MS		20
+#define STANDBY_TICK_MS		10
+#define DELETE_LINGER_MS	25
+#define DELETE_RETRY_MS		500
+#define DELETE_RETRY_MAX_MS	10000
+
+/* A message is handled, if its WAL up to lsn is durable. */
+void
+sqs_ack_committed(QueueWorker *qw, Lease *lease, XLogRecPtr lsn)
+{
+	lease->state = LEASE_COMMITTED;
+	lease->lsn = lsn;
+	lease->since = qw->now;
+	sqs_lease_mirror(qw, lease);
+	lease->handler = NULL;
+	lease->group = NULL;
+	dlist_push_tail(&qw->committed, &lease->node);
+	qw->ncommitted++;
+}
+
+/*
+ * Make what is committed durable, if it is time to, and queue for deletion
+ * what the standbys have, too.
+ */
+void
+sqs_ack_flush(QueueWorker *qw)
+{
+	XLogRecPtr	last = InvalidXLogRecPtr;
+	XLogRecPtr	durable;
+	dlist_mutable_iter iter;
+	Lease	   *oldest;
+
+	if (qw->ncommitted == 0)
+		return;
+
+	oldest = dlist_head_element(Lease, node, &qw->committed);
+	if (qw->ncommitted < FLUSH_MESSAGES && qw->handed > 0 && !sqs_is_leaving(qw) &&
+		qw->now < oldest->since + FLUSH_DELAY_MS)
+	{
+		sqs_wake_at(qw, oldest->since + FLUSH_DELAY_MS);
+		return;
+	}
+
+	/* not in order of LSN: several handlers report */
+	dlist_foreach_modify(iter, &qw->committed)
+		last = Max(last, dlist_container(Lease, node, iter.cur)->lsn);
+	XLogFlush(last);
+
+	durable = sqs_standbys_flushed();
+	dlist_foreach_modify(iter, &qw->committed)
+	{
+		Lease	   *lease = dlist_container(Lease, node, iter.cur);
+
+		if (lease->lsn > durable)
+			continue;
+		dlist_delete(&lease->node);
+		qw->ncommitted--;
+
+		/* out of the lease table before the delete is queued */
+		sqs_lease_stop_renewing(qw, lease);
+		lease->state = LEASE_DELETING;
+		lease->since = qw->now;
+		lease->not_before = 0;
+		sqs_lease_mirror(qw, lease);
+		dlist_push_tail(&qw->deletes, &lease->node);
+		qw->ndeletes++;
+	}
+	if (qw->ncommitted > 0)
+		sqs_wake_at(qw, qw->now + STANDBY_TICK_MS);
+}
+
+/*
+ * A DeleteMessageBatch has ended.  Entries that failed are tried again while
+ * their leases live; everything else leaves the table.
+ */
+static void
+delete_done(SqsCall *call, void *arg)
+{
+	LeaseBatch *batch = arg;
+	QueueWorker *qw = batch->qw;
+	const AwsError *error = sqs_call_error(call);
+	uint64		acked = 0;
+	char		text[SQS_ERROR_TEXT] = "";
+	int			attempts = 0;
+	long		delay = 0;
+
+	qw->calls_open--;
+	sqs_count_call(call, qw->stats);
+	/* a call from before the failure tells nothing that is new */
+	if (qw->delete_failures == 0 || batch->sent_at >= qw->delete_failed_at)
+	{
+		qw->delete_trial = false;
+		if (error == NULL)
+			qw->delete_failures = 0;
+		else
+		{
+			qw->delete_failures++;
+			qw->delete_failed_at = qw->now;
+			qw->next_delete = qw->now +
+				sqs_backoff_ms(qw->delete_failures, DELETE_RETRY_MS, DELETE_RETRY_MAX_MS);
+		}
+	}
+
+	for (int i = 0; i < batch->n; i++)
+	{
+		Lease	   *lease = batch->leases[i];
+		const SqsBatchEntry *entry = error == NULL ? sqs_call_entry(call, i) : NULL;
+		AwsErrorClass class = error != NULL ? error->class : entry->class;
+
+		if (entry != NULL && entry->ok)
+		{
+			acked++;
+			sqs_marks_deleted(qw, lease);
+			sqs_lease_free(qw, lease);
+			continue;
+		}
+
+		sqs_count(qw->stats, SQS_DELETE_FAILURES, 1);
+		if (text[0] == '\0')
+		{
+			if (error != NULL)
+				snprintf(text, sizeof(text), "DeleteMessageBatch: %s: %s", error->code, error->message);
+			else
+				snprintf(text, sizeof(text), "DeleteMessageBatch: %s: %s", entry->code, entry->message);
+		}
+
+		/* retried while the lease lives; after that it comes back, and is known */
+		if (class != AWS_ERROR_LEASE_LOST && class != AWS_ERROR_REQUEST &&
+			!sqs_is_leaving(qw) && qw->now < lease->until)
+		{
+			/* entries that failed; together, so that they stay one batch */
+			if (error == NULL && ++lease->attempts != attempts)
+			{
+				attempts = lease->attempts;
+				delay = sqs_backoff_ms(attempts, DELETE_RETRY_MS, DELETE_RETRY_MAX_MS);
+			}
+			lease->not_before = qw->now + delay;
+			dlist_push_tail(&qw->deletes, &lease->node);
+			qw->ndeletes++;
+		}
+		else
+			sqs_lease_free(qw, lease);
+	}
+
+	sqs_count(qw->stats, SQS_ACKED, acked);
+	if (acked > 0)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+
+		SpinLockAcquire(&qw->stats->mutex);
+		qw->stats->last_success_at = now;
+		SpinLockRelease(&qw->stats->mutex);
+	}
+	if (text[0] != '\0')
+	{
+		if (sqs_stats_error(qw->stats, text))
+			ereport(LOG,
+					(errmsg("sqsbridge queue \"%s\": %s", qw->config->name, text)));
+	}
+	else if (qw->poll_failures == 0 && qw->cannot_run == 0)
+		sqs_stats_clear_error(qw->stats);
+	sqs_call_free(call);
+	pfree(batch);
+}
+
+/*
+ * Send deletes: as many full batches as there are, and the rest when the
+ * oldest has waited long enough or "all" is wanted.  After a failure one call
+ * at a time.
+ */
+void
+sqs_ack_deletes(QueueWorker *qw, bool all)
+{
+	dlist_mutable_iter iter;
+	SqsSlice	handles[SQS_MAX_BATCH];
+	int			ready = 0;
+	int64		oldest = PG_INT64_MAX;
+
+	if (qw->ndeletes == 0)
+		return;
+
+	dlist_foreach_modify(iter, &qw->deletes)
+	{
+		Lease	   *lease = dlist_container(Lease, node, iter.cur);
+
+		/* it comes back, and is known */
+		if (qw->delete_failures > 0 && lease->until <= qw->now)
+		{
+			dlist_delete(&lease->node);
+			qw->ndeletes--;
+			sqs_lease_free(qw, lease);
+			continue;
+		}
+		if (lease->not_before > qw->now)
+		{
+			sqs_wake_at(qw, lease->not_before);
+			continue;
+		}
+		ready++;
+		oldest = Min(oldest, lease->since);
+	}
+
+	if (qw->delete_failures > 0 && !all && ready > 0)
+	{
+		if (qw->delete_trial)
+			return;
+		if (qw->now < qw->next_delete)
+		{
+			sqs_wake_at(qw, qw->next_delete);
+			return;
+		}
+	}
+
+	while (ready >= SQS_MAX_BATCH ||
+		   (ready > 0 && (all || qw->now >= oldest + DELETE_LINGER_MS)))
+	{
+		int64		lease_left = PG_INT64_MAX;
+		LeaseBatch *batch = MemoryContextAllocZero(qw->context, sizeof(LeaseBatch));
+
+		batch->qw = qw;
+		dlist_foreach_modify(iter, &qw->deletes)
+		{
+			Lease	   *lease = dlist_container(Lease, node, iter.cur);
+
+			if (lease->not_before > qw->now)
+				continue;
+			lease_left = Min(lease_left, lease->until - qw->now);
+			handles[batch->n] = lease->message->receipt_handle;
+			batch->leases[batch->n++] = lease;
+			if (batch->n == SQS_MAX_BATCH)
+				break;
+		}
+		batch->sent_at = qw->now;
+		sqs_start_delete_batch(qw->client, qw->queue_url, batch->n, handles,
+							   sqs_is_leaving(qw) ? 1000 : Max(Min(lease_left, 15000), 2000),
+							   3, delete_done, batch);
+		qw->calls_open++;
+		for (int i = 0; i < batch->n; i++)
+			dlist_delete(&batch->leases[i]->node);
+		qw->ndeletes -= batch->n;
+		ready -= batch->n;
+		if (qw->delete_failures > 0 && !all)
+		{
+			qw->delete_trial = true;
+			return;
+		}
+	}
+	if (ready > 0)
+		sqs_wake_at(qw, oldest + DELETE_LINGER_MS);
+}

@@ -1,0 +1,978 @@
+/*-------------------------------------------------------------------------
+ *
+ * handler.c
+ *	  A process that runs a queue's handler: one message, one transaction.
+ *
+ * It is connected as the queue's owner, from birth: role settings, row level
+ * security and session_user are the owner's, and there is nothing to RESET
+ * to.  Messages come through the channel; for each:
+ *
+ *		start a transaction, arm handler_timeout
+ *		insert the message into the inbox		(already there: commit, a duplicate)
+ *		call the handler function; fire deferred triggers
+ *		fence: the lease has not been lost, no time has run out, the
+ *			   owner still has the rights that this session has
+ *		commit, asynchronously; report the commit's LSN at once
+ *
+ * The commit is inside the same error boundary as the call, because
+ * serialization failures come up there.  On an error the whole transaction is
+ * aborted and the failure recorded in another one.  Nothing is reported as
+ * done before it is committed, and nothing that is reported as done is
+ * deleted before the queue worker has seen the WAL up to its LSN made
+ * durable.  So wherever this process dies, the message comes back, and the
+ * inbox tells whether it was handled.  What is committed is reported before
+ * anything else is done that could fail.
+ *
+ * The fence asks the clock itself: the queue worker, which watches over the
+ * lease, may have been frozen together with this process, as in a paused
+ * virtual machine.  Whatever may take long or run user code comes before the
+ * fence, so deferred triggers are fired and cursors are closed there, not in
+ * the commit.
+ *
+ * A transaction that wrote nothing still depends on what it read (for
+ * a duplicate: the inbox row), which may be committed and not durable yet.
+ * It writes a logical decoding message, so that its LSN lies behind
+ * everything it can have seen.
+ *
+ * A session is fixed at its start: the settings of its role and database, and
+ * whether it is a superuser's.  When these change, this process leaves
+ * between two messages and the queue worker starts another.  The database
+ * worker notices changed settings (SqsQueueStats.handler_settings); changed
+ * rights come by the catalog caches' invalidations, and are looked at when a
+ * message begins and again at the fence.
+ *
+ * Signals.  SIGINT cancels the current message, as everywhere.  A first
+ * SIGTERM means "finish the current message and leave"; it is passed on to
+ * the queue worker, which knows whether this is a shutdown (then the message
+ * may take sqsbridge.shutdown_timeout) or somebody's pg_terminate_backend()
+ * (then it sends a second).  A second SIGTERM is PostgreSQL's die().  So is
+ * one that comes because the handler went on after its cancel.
+ *
+ * Signals and timers stay alive while a process exits, but the channel does
+ * not: "attached" says whether it may be touched.  It is cleared by a
+ * before_shmem_exit callback, which runs before the segment is unmapped.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <time.h>
+
+#include "access/xact.h"
+#include "access/htup_details.h"
+#include "access/xlog.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
+#include "commands/prepare.h"
+#include "commands/sequence.h"
+#include "commands/trigger.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "portability/instr_time.h"
+#include "postmaster/interrupt.h"
+#include "replication/message.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lock.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/portal.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timeout.h"
+
+#include "base/compat.h"
+#include "base/settings.h"
+#include "base/worker.h"
+#include "config/queues.h"
+#include "receive/channel.h"
+#include "receive/inbox.h"
+#include "receive/message.h"
+
+/* serialization_failure and deadlock_detected: tries inside one lease */
+#define MAX_TRIES	4
+
+/* A handler that is still there so long after its cancel is ended. */
+#define CANCEL_GRACE_MS 2000
+
+/* Catalog caches are emptied after so many messages with temporary objects. */
+#define TEMP_CLEANS_PER_RESET 1000
+
+/* A table of the extension's that is locked for longer is not waited for. */
+#define TABLE_LOCK_TIMEOUT_MS 2000
+
+/* less than the queue worker waits before it sends a second SIGTERM */
+#define SAME_SIGTERM_MS 50
+
+static SqsChannel *channel;
+static Oid	owner;
+static SqsQueueStats *stats;	/* NULL: forgotten meanwhile */
+static uint32 wait_event;
+static MemoryContext message_context;
+static MemoryContext handler_context;
+
+/* What the session was made with; see session_is_over(). */
+static uint64 session_settings;
+static bool owner_is_super;
+static bool owner_can_login;
+static bool owner_bypasses_rls;
+static bool rights_recheck = false; /* the catalogs may say otherwise now */
+static bool session_over = false;	/* they do */
+
+static bool lease_over = false; /* the fence said so of the current message */
+
+/* The handler function, resolved; again after an invalidation or an error. */
+static char *handler_name = NULL;
+static Oid	handler_owner = InvalidOid;	/* whose function it is */
+static FmgrInfo handler_flinfo;
+static bool handler_valid = false;
+
+static volatile sig_atomic_t attached = false;	/* "channel" may be used */
+static volatile sig_atomic_t in_loop = false;
+static volatile sig_atomic_t term_seen = false;
+static volatile sig_atomic_t timed_out = false;
+static volatile sig_atomic_t overran = false;
+static TimeoutId handler_timeout_id;
+
+/* What the error boundary needs to know about where the error came from. */
+typedef enum Phase
+{
+	PHASE_RESOLVE,
+	PHASE_LOCK,					/* the inbox */
+	PHASE_INBOX,
+	PHASE_RUN
+} Phase;
+
+/*
+ * This process exits.  The segment is unmapped later on, and what comes by
+ * signal or timer until then must not touch it.
+ */
+static void
+handler_exits(int code, Datum arg)
+{
+	attached = false;
+	disable_timeout(handler_timeout_id, false);
+}
+
+static void
+handler_sigterm(SIGNAL_ARGS)
+{
+	int			save_errno = errno;
+	static int64 first_at = 0;
+	struct timespec now;
+	int64		now_ms;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	now_ms = (int64) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+
+	/*
+	 * The postmaster signals the process and its process group, so one
+	 * SIGTERM of its may arrive as two.
+	 */
+	if (proc_exit_inprogress || !attached || !in_loop || overran ||
+		(term_seen && now_ms >= first_at + SAME_SIGTERM_MS))
+		die(SQS_PASS_SIGNAL_ARGS);
+	else if (!term_seen)
+	{
+		term_seen = true;
+		first_at = now_ms;
+		ShutdownRequestPending = true;
+		pg_atomic_write_u32(&channel->shared->term_requested, 1);
+		SetLatch(&channel->shared->leader->procLatch);
+		SetLatch(MyLatch);
+	}
+	errno = save_errno;
+}
+
+static void
+handler_timed_out(void)
+{
+	if (proc_exit_inprogress || !attached)
+		return;
+
+	/*
+	 * A handler can catch query_canceled and go on; nothing gets
+	 * past the end of the process.  The queue worker then says why.
+	 */
+	if (timed_out)
+	{
+		overran = true;
+		pg_atomic_write_u32(&channel->shared->overran, 1);
+		kill(MyProcPid, SIGTERM);
+		return;
+	}
+	timed_out = true;
+	kill(MyProcPid, SIGINT);
+}
+
+static void
+handler_invalidated(Datum arg, int cacheid, uint32 hashvalue)
+{
+	handler_valid = false;
+}
+
+static void
+rights_invalidated(Datum arg, int cacheid, uint32 hashvalue)
+{
+	rights_recheck = true;
+}
+
+static int64
+monotonic_us(void)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return (int64) INSTR_TIME_GET_MICROSEC(now);
+}
+
+static void
+handler_error_context(void *arg)
+{
+	SqsDelivery *delivery = arg;
+
+	errcontext("handler of sqsbridge queue \"%s\", message %.*s",
+			   channel->shared->queue,
+			   (int) delivery->message.message_id.len,
+			   delivery->message.message_id.data);
+}
+
+/*
+ * Look the handler up; needs a transaction.  An error here means that no
+ * message can be handled at present, so none is charged with it.
+ */
+static void
+resolve_handler(SqsSlice name, Oid function_owner)
+{
+	SqsBinding	binding = {0};
+	Oid			funcid;
+	char	   *why;
+	MemoryContext old;
+
+	if (handler_valid && strlen(handler_name) == name.len &&
+		memcmp(handler_name, name.data, name.len) == 0 &&
+		handler_owner == function_owner)
+		return;
+
+	MemoryContextReset(handler_context);
+	handler_valid = true;		/* an invalidation from here on counts */
+	handler_name = MemoryContextStrdup(handler_context, pnstrdup(name.data, name.len));
+	handler_owner = function_owner;
+
+	/* whoever could make a function of this name could run as this role */
+	binding.name = handler_name;
+	binding.owner_oid = function_owner;
+	binding.owner = GetUserNameFromId(function_owner, true);
+	if (binding.owner == NULL)
+		binding.owner = pstrdup("");
+	funcid = sqs_bound_handler(&binding, GetUserId(), &why);
+	if (!OidIsValid(funcid))
+	{
+		handler_valid = false;
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION), errmsg("%s", why)));
+	}
+	old = MemoryContextSwitchTo(handler_context);
+	fmgr_info_cxt(funcid, &handler_flinfo, handler_context);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Remember what the session was made with.  The settings' hash was read before
+ * the session read the settings themselves.  Needs a transaction.
+ */
+static void
+remember_rights(void)
+{
+	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(owner));
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role with OID %u does not exist", owner)));
+	owner_is_super = ((Form_pg_authid) GETSTRUCT(tuple))->rolsuper;
+	owner_can_login = ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
+	owner_bypasses_rls = ((Form_pg_authid) GETSTRUCT(tuple))->rolbypassrls;
+	ReleaseSysCache(tuple);
+}
+
+/*
+ * Would a new session of the owner's have other rights, or none at all?  Raises
+ * an error then, and session_over says that it is this one.  Privileges that
+ * are looked up as they are needed (EXECUTE, memberships) are not our concern.
+ * Needs a transaction.
+ */
+static void
+check_rights(void)
+{
+	HeapTuple	tuple;
+	bool		same = false;
+
+	if (!rights_recheck)
+		return;
+	rights_recheck = false;		/* an invalidation from here on counts */
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(owner));
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_authid role = (Form_pg_authid) GETSTRUCT(tuple);
+
+		same = role->rolsuper == owner_is_super &&
+			role->rolcanlogin == owner_can_login &&
+			role->rolbypassrls == owner_bypasses_rls;
+		ReleaseSysCache(tuple);
+	}
+	if (same)
+		same = object_aclcheck(DatabaseRelationId, MyDatabaseId, owner,
+							   ACL_CONNECT) == ACLCHECK_OK;
+	if (!same)
+	{
+		session_over = true;
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("the rights of the queue's owner have changed since this session began")));
+	}
+}
+
+/* Between messages: is it time for another session to take over? */
+static bool
+session_is_over(void)
+{
+	return session_over ||
+		(stats != NULL &&
+		 pg_atomic_read_u64(&stats->handler_settings) != session_settings);
+}
+
+/* Has the lease of the current message ended, by either clock? */
+static bool
+lease_has_ended(uint64 seq)
+{
+	SqsLeaseEnd end;
+
+	SpinLockAcquire(&channel->shared->mutex);
+	end = channel->shared->lease_ends[seq % SQS_CHANNEL_DEPTH];
+	SpinLockRelease(&channel->shared->mutex);
+	return sqs_now_ms() >= end.uptime || sqs_wall_ms() >= end.wall;
+}
+
+/* Why the queue worker wants the current message canceled, if it does. */
+static SqsCancel
+current_cancel(void)
+{
+	SqsCancel	cancel;
+
+	SpinLockAcquire(&channel->shared->mutex);
+	cancel = channel->shared->cancel;
+	SpinLockRelease(&channel->shared->mutex);
+	return cancel;
+}
+
+/*
+ * Commit the current transaction asynchronously, and return the LSN that
+ * must be durable before anyone may rely on what it did or saw.
+ */
+static XLogRecPtr
+commit_and_get_lsn(SqsSlice message_id)
+{
+	if (XactLastRecEnd == InvalidXLogRecPtr ||
+		!TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		(void) sqs_log_logical_message("sqsbridge", message_id.data, message_id.len);
+
+	(void) set_config_option("synchronous_commit", "off",
+							 PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
+	CommitTransactionCommand();
+	return XactLastCommitEnd;
+}
+
+/*
+ * The last thing before the commit: is the message still ours, and would a
+ * session that began now be allowed the same?  A handler can catch
+ * query_canceled and go on; it cannot get past this.
+ */
+static void
+fence(SqsDelivery *delivery)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (timed_out || current_cancel() != SQS_CANCEL_NONE)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("handler went on after it had been canceled")));
+	if (lease_has_ended(delivery->frame.seq))
+	{
+		lease_over = true;
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("the lease of the message ended before its transaction could commit")));
+	}
+	AcceptInvalidationMessages();
+	check_rights();
+}
+
+/*
+ * Call a function that takes the lock of one of the extension's tables, which
+ * is waited for no longer than TABLE_LOCK_TIMEOUT_MS.
+ *
+ * The variable is written behind guc.c's back: to go through it would cost
+ * more than the rest of what is done for a message here, and nothing can look
+ * at the setting meanwhile.
+ */
+static void
+with_lock_timeout(void (*function) (SqsDelivery *, ErrorData *),
+				  SqsDelivery *delivery, ErrorData *edata)
+{
+	int			before = LockTimeout;
+
+	LockTimeout = before > 0 ? Min(before, TABLE_LOCK_TIMEOUT_MS) : TABLE_LOCK_TIMEOUT_MS;
+	PG_TRY();
+	{
+		function(delivery, edata);
+	}
+	PG_FINALLY();
+	{
+		LockTimeout = before;
+	}
+	PG_END_TRY();
+}
+
+static void
+lock_inbox(SqsDelivery *delivery, ErrorData *edata)
+{
+	sqs_inbox_lock();
+}
+
+/*
+ * One attempt: sets the result's outcome and LSN.  Errors leave through the
+ * caller's boundary.  Between the commit and the return nothing can fail or be
+ * interrupted.
+ */
+static void
+run_message(SqsDelivery *delivery, SqsResult *result, volatile Phase *phase)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	MemoryContext old;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	check_rights();
+
+	/* a SET ROLE of the message before must not reach this one */
+	if (GetUserId() != owner || GetSessionUserId() != owner)
+	{
+		SetPGVariable("session_authorization", NIL, false);
+		SetPGVariable("role", NIL, false);
+	}
+	*phase = PHASE_RESOLVE;
+	resolve_handler(delivery->handler, delivery->frame.handler_owner);
+
+	/* covers the wait for another transaction with the same message */
+	if (delivery->frame.handler_timeout > 0)
+		enable_timeout_every(handler_timeout_id,
+							 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+														 delivery->frame.handler_timeout),
+							 CANCEL_GRACE_MS);
+
+	if (delivery->frame.flags & SQS_FRAME_EXACTLY_ONCE)
+	{
+		*phase = PHASE_LOCK;
+		with_lock_timeout(lock_inbox, delivery, NULL);
+		*phase = PHASE_INBOX;
+		if (!sqs_inbox_insert(channel->shared->queue_id, sqs_message_identity(&delivery->message),
+							  delivery->frame.stamp))
+		{
+			/*
+			 * Handled before: wait for that to be durable, no more.  A cancel
+			 * was meant for the handler, which does not run.
+			 */
+			disable_timeout(handler_timeout_id, false);
+			HOLD_CANCEL_INTERRUPTS();
+			PopActiveSnapshot();
+			result->lsn = commit_and_get_lsn(delivery->message.message_id);
+			result->outcome = SQS_OUTCOME_DUPLICATE;
+			RESUME_CANCEL_INTERRUPTS();
+			return;
+		}
+	}
+
+	*phase = PHASE_RUN;
+	if (delivery->damage.data != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("message is damaged: %.*s",
+						(int) delivery->damage.len, delivery->damage.data)));
+
+	old = MemoryContextSwitchTo(message_context);
+	InitFunctionCallInfoData(*fcinfo, &handler_flinfo, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = sqs_message_datum(channel->shared->queue, &delivery->message);
+	fcinfo->args[0].isnull = false;
+	MemoryContextSwitchTo(old);
+
+	if (StatementTimeout > 0)
+		enable_timeout_after(STATEMENT_TIMEOUT, StatementTimeout);
+
+	(void) FunctionCallInvoke(fcinfo);
+
+	CHECK_FOR_INTERRUPTS();
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	PopActiveSnapshot();
+
+	/*
+	 * All that a commit would do of the handler's: constraints and triggers
+	 * that were deferred, cursors WITH HOLD, which it would run to their end
+	 * only for us to throw them away.  Still under handler_timeout.
+	 */
+	AfterTriggerFireDeferred();
+	PortalHashTableDeleteAll();
+
+	fence(delivery);
+	result->lsn = commit_and_get_lsn(delivery->message.message_id);
+	result->outcome = SQS_OUTCOME_DONE;
+	disable_timeout(handler_timeout_id, false);
+}
+
+static void
+insert_failure(SqsDelivery *delivery, ErrorData *edata)
+{
+	sqs_failure_insert(channel->shared->queue_id, channel->shared->queue, owner,
+					   delivery->message.message_id,
+					   delivery->message.receive_count, edata, MyProcPid);
+}
+
+/*
+ * Record a failure in a transaction of its own.  That this fails too (out of
+ * disk, the table locked) must not stop the queue; the queue worker shows it.
+ */
+static void
+record_failure(SqsDelivery *delivery, ErrorData *edata, SqsResult *result)
+{
+	PG_TRY();
+	{
+		StartTransactionCommand();
+
+		/* whatever the role's default is: this reads no more than it deletes */
+		XactIsoLevel = XACT_READ_COMMITTED;
+		PushActiveSnapshot(GetTransactionSnapshot());
+		with_lock_timeout(insert_failure, delivery, edata);
+		PopActiveSnapshot();
+		(void) commit_and_get_lsn(delivery->message.message_id);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *why;
+
+		MemoryContextSwitchTo(message_context);
+		why = CopyErrorData();
+		result->unrecorded = true;
+		strlcpy(result->text, why->message, sizeof(result->text));
+		HOLD_INTERRUPTS();
+		EmitErrorReport();
+		AbortOutOfAnyTransaction();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+}
+
+/* It is no fault of the message's, and not to be charged to it. */
+static void
+set_cannot_run(SqsResult *result, const ErrorData *edata)
+{
+	result->outcome = SQS_OUTCOME_CANNOT_RUN;
+	strlcpy(result->text, edata->message, sizeof(result->text));
+}
+
+/*
+ * Handle a message and say how it ended.  Returns true if the result is
+ * final, false if the attempt is worth repeating at once.
+ */
+static bool
+try_message(SqsDelivery *delivery, int attempt, SqsResult *result)
+{
+	volatile Phase phase = PHASE_RESOLVE;
+	volatile bool final = true;
+	ErrorContextCallback callback;
+	ErrorContextCallback *previous = error_context_stack;
+
+	callback.callback = handler_error_context;
+	callback.arg = delivery;
+	callback.previous = previous;
+
+	timed_out = false;
+	lease_over = false;
+	QueryCancelPending = false;
+
+	PG_TRY();
+	{
+		error_context_stack = &callback;
+		run_message(delivery, result, &phase);
+		error_context_stack = previous;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+		SqsCancel	cancel;
+
+		disable_all_timeouts(false);
+		error_context_stack = previous;
+		MemoryContextSwitchTo(message_context);
+		edata = CopyErrorData();
+		HOLD_INTERRUPTS();
+		AbortOutOfAnyTransaction();
+		FlushErrorState();
+		QueryCancelPending = false;
+		RESUME_INTERRUPTS();
+		MemoryContextSwitchTo(message_context);
+
+		/*
+		 * What the function's language keeps in fn_extra may be of the call
+		 * that failed: from 18 on a function in SQL would go on with that.
+		 */
+		handler_valid = false;
+
+		cancel = current_cancel();
+		if (session_over)
+			result->outcome = SQS_OUTCOME_NOT_RUN;
+		else if (cancel == SQS_CANCEL_LEASE_LOST || lease_over)
+			result->outcome = SQS_OUTCOME_LOST;
+		else if (cancel == SQS_CANCEL_SHUTDOWN)
+			result->outcome = SQS_OUTCOME_STOPPED;
+		else if (phase == PHASE_RESOLVE)
+			set_cannot_run(result, edata);
+		else if (phase == PHASE_LOCK && edata->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+		{
+			result->outcome = SQS_OUTCOME_LOCKED;
+			strlcpy(result->text, "the table of handled messages is locked by another session",
+					sizeof(result->text));
+		}
+		else if ((edata->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
+				  edata->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED) &&
+				 attempt < MAX_TRIES && !timed_out && !term_seen)
+			final = false;
+		else if (phase < PHASE_RUN && edata->sqlerrcode != ERRCODE_QUERY_CANCELED)
+			set_cannot_run(result, edata);
+		else
+		{
+			if (timed_out)
+			{
+				edata->sqlerrcode = ERRCODE_QUERY_CANCELED;
+				edata->message = psprintf("handler ran longer than its handler_timeout of %d ms",
+										  delivery->frame.handler_timeout);
+			}
+			result->outcome = SQS_OUTCOME_FAILED;
+			strlcpy(result->text, edata->message, sizeof(result->text));
+			record_failure(delivery, edata, result);
+		}
+	}
+	PG_END_TRY();
+
+	return final;
+}
+
+/*
+ * Between messages: nothing one of them left in the session may reach the
+ * next.  What DISCARD ALL does, less the plan cache, and less UNLISTEN:
+ * PostgreSQL refuses LISTEN in a background process.
+ */
+static void
+clean_session(void)
+{
+	Oid			temp_namespace;
+	Oid			temp_toast_namespace;
+	static uint32 temp_cleans = 0;
+
+	disable_all_timeouts(false);
+	QueryCancelPending = false;
+
+	/* what is canceled now was meant for the message before */
+	HOLD_CANCEL_INTERRUPTS();
+	PG_TRY();
+	{
+		PortalHashTableDeleteAll();
+		ResetAllOptions();
+		DropAllPreparedStatements();
+		ResetSequenceCaches();
+		LockReleaseAll(USER_LOCKMETHOD, true);
+
+		GetTempNamespaceState(&temp_namespace, &temp_toast_namespace);
+		if (OidIsValid(temp_namespace))
+		{
+			StartTransactionCommand();
+			PushActiveSnapshot(GetTransactionSnapshot());
+			ResetTempTableNamespace();
+
+			/*
+			 * The catalog caches remember that there is no pg_statistic row
+			 * for a temporary table for as long as they live, much longer
+			 * than the table did.  Every session of PostgreSQL's has that;
+			 * this one may see millions of such tables.
+			 */
+			if (++temp_cleans % TEMP_CLEANS_PER_RESET == 0)
+				InvalidateSystemCaches();
+			PopActiveSnapshot();
+			(void) set_config_option("synchronous_commit", "off",
+									 PGC_USERSET, PGC_S_SESSION,
+									 GUC_ACTION_LOCAL, true, 0, false);
+			CommitTransactionCommand();
+		}
+	}
+	PG_CATCH();
+	{
+		/* a session that cannot be cleaned is not used again */
+		EmitErrorReport();
+		AbortOutOfAnyTransaction();
+		proc_exit(1);
+	}
+	PG_END_TRY();
+	RESUME_CANCEL_INTERRUPTS();
+}
+
+/*
+ * The ring has room: it is as deep as messages can be outstanding.  Returns
+ * whether the queue worker wanted the message canceled.
+ */
+static bool
+post_result(const SqsResult *result)
+{
+	SqsChannelShared *shared = channel->shared;
+	bool		canceled;
+	uint64		written = pg_atomic_read_u64(&shared->results_written);
+
+	Assert(written - pg_atomic_read_u64(&shared->results_read) < SQS_CHANNEL_DEPTH);
+	shared->results[written % SQS_CHANNEL_DEPTH] = *result;
+	pg_write_barrier();
+	pg_atomic_write_u64(&shared->results_written, written + 1);
+
+	SpinLockAcquire(&shared->mutex);
+	shared->current = 0;
+	canceled = shared->cancel != SQS_CANCEL_NONE;
+	SpinLockRelease(&shared->mutex);
+	return canceled;
+}
+
+/*
+ * The queue worker wanted the message before canceled.  Its signal, if it came
+ * too late, must not hit the next one: wait until it has been sent.  To go
+ * through the kernel delivers it.
+ */
+static void
+outlive_cancel(void)
+{
+	do
+	{
+		(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1, wait_event);
+		QueryCancelPending = false;
+		CHECK_FOR_INTERRUPTS();
+	} while (pg_atomic_read_u32(&channel->shared->signaling) != 0);
+}
+
+/* Take a message, unless the queue worker has taken it back. */
+static bool
+take_message(uint64 seq)
+{
+	SqsChannelShared *shared = channel->shared;
+	int64		now = monotonic_us();
+	bool		mine;
+
+	SpinLockAcquire(&shared->mutex);
+	mine = seq > shared->revoked_to;
+	shared->taken = seq;
+	if (mine)
+	{
+		shared->current = seq;
+		shared->current_since = now;
+		shared->cancel = SQS_CANCEL_NONE;
+	}
+	SpinLockRelease(&shared->mutex);
+	return mine;
+}
+
+/* A message has come: run it, unless it was taken back, and report. */
+static void
+handle_frame(const char *data, Size len)
+{
+	static uint32 failed_chain = 0;
+	static uint32 deferred_chain = 0;
+	SqsDelivery *delivery;
+	SqsResult	result;
+	int64		start;
+	bool		canceled;
+
+	MemoryContextSwitchTo(message_context);
+	delivery = palloc(sizeof(SqsDelivery));
+	sqs_frame_decode(data, len, delivery);
+	if (!take_message(delivery->frame.seq))
+		return;
+
+	memset(&result, 0, offsetof(SqsResult, text));
+	result.text[0] = '\0';
+	result.seq = delivery->frame.seq;
+	start = monotonic_us();
+
+	/* FIFO: nothing of a group is run behind one that was not handled */
+	if (delivery->frame.chain != 0 &&
+		(delivery->frame.chain == failed_chain || delivery->frame.chain == deferred_chain))
+	{
+		result.outcome = delivery->frame.chain == failed_chain ?
+			SQS_OUTCOME_SKIPPED : SQS_OUTCOME_NOT_RUN;
+		canceled = post_result(&result);
+	}
+	else
+	{
+		char		activity[256];
+
+		snprintf(activity, sizeof(activity), "sqsbridge: %.*s, queue %s, message %.*s",
+				 (int) delivery->handler.len, delivery->handler.data,
+				 channel->shared->queue,
+				 (int) delivery->message.message_id.len, delivery->message.message_id.data);
+		debug_query_string = activity;
+		pgstat_report_activity(STATE_RUNNING, activity);
+		sqs_set_worker_state(SQS_WORKER_RUNNING);
+
+		for (int attempt = 1; !try_message(delivery, attempt, &result); attempt++)
+			CHECK_FOR_INTERRUPTS();
+
+		/* before anything else that can fail: it may be committed */
+		result.micros = (uint32) Min(monotonic_us() - start, PG_UINT32_MAX);
+		canceled = post_result(&result);
+
+		clean_session();
+		debug_query_string = NULL;
+		switch (result.outcome)
+		{
+			case SQS_OUTCOME_FAILED:
+			case SQS_OUTCOME_LOST:
+			case SQS_OUTCOME_STOPPED:
+				failed_chain = delivery->frame.chain;
+				break;
+			case SQS_OUTCOME_CANNOT_RUN:
+			case SQS_OUTCOME_LOCKED:
+			case SQS_OUTCOME_NOT_RUN:
+				deferred_chain = delivery->frame.chain;
+				break;
+			case SQS_OUTCOME_DONE:
+			case SQS_OUTCOME_DUPLICATE:
+			case SQS_OUTCOME_SKIPPED:
+				break;
+		}
+	}
+
+	if (canceled)
+		outlive_cancel();
+	pg_atomic_fetch_add_u64(&MySlot->messages, 1);
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextReset(message_context);
+}
+
+/* Entry point of the process. */
+void
+sqs_handler_worker_main(Datum arg)
+{
+	bool		reported_idle = false;
+	uint64		unannounced = 0;
+
+	sqs_worker_attach(arg);
+	owner = MySlot->role;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, handler_sigterm);
+	BackgroundWorkerUnblockSignals();
+
+	channel = sqs_channel_attach(MySlot->segment);
+	if (channel == NULL)
+		proc_exit(0);			/* the queue worker has gone meanwhile */
+	handler_timeout_id = RegisterTimeout(USER_TIMEOUT, handler_timed_out);
+	attached = true;
+	before_shmem_exit(handler_exits, (Datum) 0);
+
+	/* before the session reads the settings that this stands for */
+	stats = sqs_stats_find(MySlot->dboid, MySlot->queue_id);
+	if (stats != NULL)
+		session_settings = pg_atomic_read_u64(&stats->handler_settings);
+
+	BackgroundWorkerInitializeConnectionByOid(MySlot->dboid, owner,
+											  SQS_BYPASS_ROLELOGINCHECK);
+	wait_event = sqs_wait_event_new("SqsbridgeHandlerWorker");
+	if (SQS_HAS_TRANSACTION_TIMEOUT)
+		SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_OVERRIDE);
+
+	message_context = AllocSetContextCreate(TopMemoryContext, "sqsbridge message",
+											ALLOCSET_DEFAULT_SIZES);
+	handler_context = AllocSetContextCreate(TopMemoryContext, "sqsbridge handler",
+											ALLOCSET_SMALL_SIZES);
+	CacheRegisterSyscacheCallback(PROCOID, handler_invalidated, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACEOID, handler_invalidated, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, handler_invalidated, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, handler_invalidated, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, rights_invalidated, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, rights_invalidated, (Datum) 0);
+	CacheRegisterSyscacheCallback(DATABASEOID, rights_invalidated, (Datum) 0);
+	StartTransactionCommand();
+	remember_rights();
+	CommitTransactionCommand();
+
+	in_loop = true;
+	pg_atomic_write_u32(&channel->shared->ready, 1);
+	SetLatch(&channel->shared->leader->procLatch);
+
+	for (;;)
+	{
+		shm_mq_result received;
+		Size		len;
+		void	   *data;
+
+		QueryCancelPending = false; /* came too late for its message */
+		CHECK_FOR_INTERRUPTS();
+		if (ShutdownRequestPending ||
+			pg_atomic_read_u32(&channel->shared->abandoned) != 0)
+			break;
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		if (session_is_over())
+			break;				/* what is in the channel is taken back */
+
+		received = shm_mq_receive(channel->messages, &len, &data, true);
+		if (received == SHM_MQ_SUCCESS)
+		{
+			reported_idle = false;
+			handle_frame(data, len);
+
+			/* wake the queue worker for a run of results, not for each */
+			if (++unannounced >= SQS_CHANNEL_DEPTH / 4)
+			{
+				SetLatch(&channel->shared->leader->procLatch);
+				unannounced = 0;
+			}
+			continue;
+		}
+		if (received == SHM_MQ_DETACHED)
+			break;				/* the queue worker is gone */
+
+		/* nothing more to do */
+		if (unannounced > 0)
+		{
+			SetLatch(&channel->shared->leader->procLatch);
+			unannounced = 0;
+		}
+		if (pg_atomic_read_u32(&channel->shared->stop) != 0)
+			break;
+		if (!reported_idle)
+		{
+			pgstat_report_stat(false);
+			pgstat_report_activity(STATE_IDLE, NULL);
+			sqs_set_worker_state(SQS_WORKER_IDLE);
+			reported_idle = true;
+		}
+		if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					  1000, wait_event) & WL_TIMEOUT)
+			pgstat_report_stat(true);
+		ResetLatch(MyLatch);
+	}
+
+	proc_exit(0);
+}

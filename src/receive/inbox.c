@@ -1,0 +1,300 @@
+/*-------------------------------------------------------------------------
+ *
+ * inbox.c
+ *	  The rows that workers write on the extension's behalf: what has been
+ *	  handled, and what failed.
+ *
+ * A handler worker is connected as the queue's owner, who must not be able
+ * to write the inbox: a forged row would make a message vanish unhandled.  So
+ * rows are written by table_writer.c; the session gains no right by it.
+ *
+ * An insertion into the inbox is the whole duplicate check: it waits for a
+ * concurrent transaction with the same message, and does nothing if the
+ * message is there already.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/settings.h"
+#include "base/table_writer.h"
+#include "receive/inbox.h"
+
+/* No text of an error is kept beyond this many bytes. */
+#define FAILURE_TEXT_MAX	8192
+
+/* So many failures are deleted at once where there are too many. */
+#define DROP_MAX			1000
+
+void
+sqs_inbox_lock(void)
+{
+	LockRelationOid(sqs_table_oid(SQS_TABLE_INBOX), RowExclusiveLock);
+}
+
+bool
+sqs_inbox_insert(int32 queue_id, const char *message_key, TimestampTz stamp)
+{
+	SqsWriter  *writer = sqs_writer_open(SQS_TABLE_INBOX);
+	Datum		values[INBOX_NATTS];
+	bool		nulls[INBOX_NATTS] = {false};
+	List	   *key = list_make1_oid(sqs_index_oid(SQS_INDEX_INBOX_PKEY));
+	ItemPointerData tid;
+	bool		inserted;
+
+	values[INBOX_QUEUE_ID] = Int32GetDatum(queue_id);
+	values[INBOX_MESSAGE_KEY] = CStringGetTextDatum(message_key);
+	values[INBOX_STAMP] = TimestampTzGetDatum(stamp);
+
+	/*
+	 * Only the table's own key says that a message is a duplicate.
+	 *
+	 * A message that comes back shows that its last deletion did not count,
+	 * whatever SQS said.  From now on it depends on this delivery for how long
+	 * the row is needed.  A row that changes while we look is looked up again;
+	 * one that somebody is just changing is left to him.
+	 */
+	while (!(inserted = sqs_writer_insert_new(writer, values, nulls, key, &tid)))
+	{
+		Datum		old[INBOX_NATTS];
+		bool		old_nulls[INBOX_NATTS];
+
+		if (!sqs_writer_read(writer, &tid, old, old_nulls))
+			continue;
+		if (DatumGetTimestampTz(old[INBOX_STAMP]) >= stamp ||
+			sqs_writer_update(writer, &tid, values, nulls, false) != SQS_WRITE_GONE)
+			break;
+	}
+	sqs_writer_close(writer);
+	return inserted;
+}
+
+/* ---- how many failures there are ---- */
+
+#define FAILURES_UNKNOWN	PG_UINT64_MAX
+
+int64
+sqs_failures_known(SqsQueueStats *stats)
+{
+	uint64		known = pg_atomic_read_u64(&stats->failures_known);
+
+	return known == FAILURES_UNKNOWN ? -1 : (int64) known;
+}
+
+TimestampTz
+sqs_failures_from(SqsQueueStats *stats)
+{
+	return (TimestampTz) pg_atomic_read_u64(&stats->failures_from);
+}
+
+void
+sqs_failures_set_known(SqsQueueStats *stats, int64 known)
+{
+	pg_atomic_write_u64(&stats->failures_known, (uint64) known);
+}
+
+void
+sqs_failures_set_unknown(SqsQueueStats *stats)
+{
+	pg_atomic_write_u64(&stats->failures_known, FAILURES_UNKNOWN);
+}
+
+void
+sqs_failures_forget(SqsQueueStats *stats)
+{
+	pg_atomic_write_u64(&stats->failures_known, FAILURES_UNKNOWN);
+	pg_atomic_write_u64(&stats->failures_from, (uint64) DT_NOBEGIN);
+}
+
+/* Change the number by so much, unless it is not known; it is never negative. */
+static void
+add_failures(SqsQueueStats *stats, int64 n)
+{
+	uint64		known = pg_atomic_read_u64(&stats->failures_known);
+
+	while (known != FAILURES_UNKNOWN &&
+		   !pg_atomic_compare_exchange_u64(&stats->failures_known, &known,
+										   (uint64) Max((int64) known + n, 0)))
+		 /* somebody else changed it: again, with what it is now */ ;
+}
+
+void
+sqs_failures_deleted(SqsQueueStats *stats, int n, TimestampTz from)
+{
+	uint64		old = pg_atomic_read_u64(&stats->failures_from);
+
+	add_failures(stats, -n);
+	while ((TimestampTz) old < from &&
+		   !pg_atomic_compare_exchange_u64(&stats->failures_from, &old, (uint64) from))
+		 /* again */ ;
+}
+
+static SysScanDesc
+scan_failures(Relation rel, Relation index, int32 queue_id, TimestampTz from)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], FAILED_QUEUE_ID + 1, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(queue_id));
+	ScanKeyInit(&keys[1], FAILED_AT + 1, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
+				TimestampTzGetDatum(from));
+	return systable_beginscan_ordered(rel, index, GetActiveSnapshot(), 2, keys);
+}
+
+int64
+sqs_failures_count(Relation rel, Relation index, int32 queue_id, TimestampTz from, int64 most)
+{
+	SysScanDesc scan = scan_failures(rel, index, queue_id, from);
+	int64		n = 0;
+
+	while (n < most && systable_getnext_ordered(scan, ForwardScanDirection) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		n++;
+	}
+	systable_endscan_ordered(scan);
+	return n;
+}
+
+/*
+ * There is one more; take it upon us to delete so many of the oldest, that no
+ * other process deletes as well.  A fiftieth more than has to go, so that not
+ * every failure deletes one.
+ */
+static int
+failures_to_drop(SqsQueueStats *stats)
+{
+	uint64		known = pg_atomic_read_u64(&stats->failures_known);
+
+	for (;;)
+	{
+		uint64		more = known + 1;
+		uint64		drop = 0;
+
+		if (known == FAILURES_UNKNOWN)
+			return 0;
+		if (more > (uint64) sqs_max_failures)
+			drop = Min(more - (sqs_max_failures - sqs_max_failures / 50), DROP_MAX);
+		if (pg_atomic_compare_exchange_u64(&stats->failures_known, &known, more - drop))
+			return (int) drop;
+	}
+}
+
+/* Delete so many of the oldest, but for those that somebody holds locked. */
+static int
+drop_failures(SqsWriter *writer, Relation index, SqsQueueStats *stats, int32 queue_id, int n)
+{
+	Relation	rel = sqs_writer_relation(writer);
+	SysScanDesc scan = scan_failures(rel, index, queue_id, sqs_failures_from(stats));
+	TimestampTz last = DT_NOBEGIN;
+	int			dropped = 0;
+	HeapTuple	tuple;
+	bool		isnull;
+
+	while (dropped < n &&
+		   (tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (sqs_writer_delete(writer, &tuple->t_self, false) != SQS_WRITTEN)
+			continue;
+		dropped++;
+		last = DatumGetTimestampTz(heap_getattr(tuple, FAILED_AT + 1,
+												RelationGetDescr(rel), &isnull));
+	}
+	systable_endscan_ordered(scan);
+
+	/* they were subtracted when we took it upon us */
+	add_failures(stats, n - dropped);
+	sqs_failures_deleted(stats, 0, last);
+	return dropped;
+}
+
+/* Keep the number of failures within bounds; there is about to be one more. */
+static void
+make_room_for_failure(SqsWriter *writer, SqsQueueStats *stats, int32 queue_id)
+{
+	Relation	index = index_open(sqs_index_oid(SQS_INDEX_FAILURES_TIME), AccessShareLock);
+	int			n;
+
+	/* after a start of the server; far too many are left to the cleaning */
+	if (sqs_failures_known(stats) < 0)
+	{
+		int64		most = (int64) sqs_max_failures + DROP_MAX;
+		int64		known = sqs_failures_count(sqs_writer_relation(writer), index, queue_id,
+											   sqs_failures_from(stats), most);
+
+		if (known < most)
+			sqs_failures_set_known(stats, known);
+	}
+	n = failures_to_drop(stats);
+	if (n > 0)
+		sqs_count(stats, SQS_FAILURES_DROPPED,
+				  drop_failures(writer, index, stats, queue_id, n));
+	index_close(index, AccessShareLock);
+}
+
+/* ---- failures ---- */
+
+static void
+set_text(Datum *value, bool *null, const char *text)
+{
+	if (text == NULL)
+	{
+		*null = true;
+		return;
+	}
+	*value = PointerGetDatum(cstring_to_text_with_len(text,
+													  pg_mbcliplen(text, strlen(text), FAILURE_TEXT_MAX)));
+}
+
+void
+sqs_failure_insert(int32 queue_id, const char *queue, Oid owner, SqsSlice message_id,
+				   int receive_count, ErrorData *edata, int handler_pid)
+{
+	SqsWriter  *writer;
+	SqsQueueStats *stats = sqs_stats_find(MyDatabaseId, queue_id);
+	char	   *owner_name = GetUserNameFromId(owner, true);
+	Datum		values[FAILED_NATTS];
+	bool		nulls[FAILED_NATTS];
+
+	if (sqs_max_failures == 0)
+	{
+		if (stats != NULL)
+			sqs_count(stats, SQS_FAILURES_DROPPED, 1);
+		return;
+	}
+
+	memset(nulls, 0, sizeof(nulls));
+	values[FAILED_QUEUE_ID] = Int32GetDatum(queue_id);
+	values[FAILED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[FAILED_QUEUE] = CStringGetTextDatum(queue);
+	values[FAILED_OWNER_OID] = ObjectIdGetDatum(owner);
+	values[FAILED_OWNER] = CStringGetTextDatum(owner_name != NULL ? owner_name : "");
+	values[FAILED_MESSAGE_ID] =
+		PointerGetDatum(cstring_to_text_with_len(message_id.data, message_id.len));
+	values[FAILED_RECEIVE_COUNT] = Int32GetDatum(receive_count);
+	values[FAILED_SQLSTATE] = CStringGetTextDatum(unpack_sql_state(edata->sqlerrcode));
+	set_text(&values[FAILED_MESSAGE], &nulls[FAILED_MESSAGE], edata->message);
+	set_text(&values[FAILED_DETAIL], &nulls[FAILED_DETAIL], edata->detail);
+	set_text(&values[FAILED_HINT], &nulls[FAILED_HINT], edata->hint);
+	set_text(&values[FAILED_CONTEXT], &nulls[FAILED_CONTEXT], edata->context);
+	values[FAILED_HANDLER_PID] = Int32GetDatum(handler_pid);
+
+	writer = sqs_writer_open(SQS_TABLE_FAILURES);
+	if (stats != NULL)
+		make_room_for_failure(writer, stats, queue_id);
+	sqs_writer_insert(writer, values, nulls);
+	sqs_writer_close(writer);
+}

@@ -1,0 +1,492 @@
+/*-------------------------------------------------------------------------
+ *
+ * lease.c
+ *	  The table of messages in hand; renewing and releasing leases.
+ *
+ * SQS lends a message for its visibility timeout.  From the moment of the
+ * receive until it is handled, released or lost it is in this table, and at
+ * half its time the lease is renewed, ten to a call, whether the message
+ * waits or runs.  The end of a lease is counted from when the request that
+ * got or renewed it was sent: earlier than SQS counts, never later.
+ *
+ * A lease is lost when SQS says so for its entry, or when its time has run
+ * out without a renewal that succeeded.  The handler that runs then is
+ * canceled; and it looks at the clock itself before it commits, so it is told
+ * the time after which it may not.
+ *
+ * A lease is as long as its receive asked for, which may have been before the
+ * option was altered.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+
+#include "receive/queue_worker.h"
+
+/* SQS: 12 hours in all since the receive; a margin for clocks. */
+#define LEASE_TOTAL_MS		((int64) (SQS_MAX_VISIBILITY - 5) * 1000)
+
+/* A commit takes time, too: none in the last second, or quarter, of a lease. */
+#define FENCE_MARGIN_MS		1000
+
+#define RELEASE_LINGER_MS	5
+
+/*
+ * A renewal that fails must leave time for another, however short the lease:
+ * a call gets half of what is left of it, the next try comes after an eighth.
+ */
+#define RENEW_CALL_MIN_MS	100
+#define RENEW_CALL_MAX_MS	15000
+#define RENEW_RETRY_MIN_MS	50
+#define RENEW_RETRY_MAX_MS	500
+
+void
+sqs_leases_init(QueueWorker *qw)
+{
+	dlist_init(&qw->renewals);
+	dlist_init(&qw->waiting);
+	dlist_init(&qw->committed);
+	dlist_init(&qw->deletes);
+	dlist_init(&qw->releases);
+	qw->nfree = SQS_MAX_LEASES;
+	for (int i = 0; i < SQS_MAX_LEASES; i++)
+		qw->free_leases[i] = SQS_MAX_LEASES - 1 - i;
+
+	qw->segment = dsm_create(sizeof(SharedLeases), 0);
+	dsm_pin_mapping(qw->segment);
+	qw->shared = dsm_segment_address(qw->segment);
+	memset(qw->shared, 0, sizeof(SharedLeases));
+	qw->shared->queue_id = qw->config->queue_id;
+	qw->shared->owner = qw->config->owner;
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	MySlot->segment = dsm_segment_handle(qw->segment);
+	LWLockRelease(sqs_shared->lock);
+}
+
+static void
+copy_slice(char *dst, size_t size, SqsSlice src)
+{
+	size_t		n = Min(src.len, size - 1);
+
+	if (src.data != NULL)
+		memcpy(dst, src.data, n);
+	dst[src.data != NULL ? n : 0] = '\0';
+}
+
+/* Show the lease as it now is in sqs_stats_in_flight. */
+void
+sqs_lease_mirror(QueueWorker *qw, Lease *lease)
+{
+	SharedLease *shared = &qw->shared->leases[lease - qw->leases];
+	bool		shown = lease->state >= LEASE_WAITING && lease->state <= LEASE_COMMITTED;
+
+	LWLockAcquire(sqs_slot_lock(sqs_my_slot), LW_EXCLUSIVE);
+	if (shown && !shared->used)
+	{
+		copy_slice(shared->message_id, sizeof(shared->message_id), lease->message->message_id);
+		copy_slice(shared->group_id, sizeof(shared->group_id), lease->message->group_id);
+		shared->receive_count = lease->message->receive_count;
+		shared->received_at = sqs_ms_to_timestamp(qw, lease->received_at);
+	}
+	if (shown)
+	{
+		shared->state = lease->state;
+		if (lease->state != LEASE_COMMITTED || lease->handler != NULL)
+			shared->handler_pid = lease->handler != NULL ? lease->handler->pid : 0;
+		shared->until = sqs_ms_to_timestamp(qw, lease->until);
+	}
+	shared->used = shown;
+	LWLockRelease(sqs_slot_lock(sqs_my_slot));
+}
+
+/*
+ * Into the renewals, which are in order of time.  It belongs at their end,
+ * unless the visibility timeout was made shorter.
+ */
+static void
+insert_renewal(QueueWorker *qw, Lease *lease)
+{
+	dlist_node *before = qw->renewals.head.prev;
+
+	if (dlist_is_empty(&qw->renewals))
+	{
+		dlist_push_head(&qw->renewals, &lease->renewal_node);
+		return;
+	}
+	while (before != &qw->renewals.head &&
+		   dlist_container(Lease, renewal_node, before)->renew_at > lease->renew_at)
+		before = before->prev;
+	if (before == &qw->renewals.head)
+		dlist_push_head(&qw->renewals, &lease->renewal_node);
+	else
+		dlist_insert_after(before, &lease->renewal_node);
+}
+
+/* The lease was asked for at the time "from", which is "wall" by that clock. */
+static void
+schedule_renewal(QueueWorker *qw, Lease *lease, int64 from, int64 wall, int visibility)
+{
+	int64		length = (int64) visibility * 1000;
+	int64		margin = Min(FENCE_MARGIN_MS, length / 4);
+
+	lease->until = Min(from + length, lease->received_at + LEASE_TOTAL_MS);
+	lease->fence.uptime = lease->until - margin;
+	lease->fence.wall = wall + (lease->until - from) - margin;
+	lease->renew_at = from + (int64) visibility * 500;
+	insert_renewal(qw, lease);
+}
+
+/* NULL if the table is full, which asking for no more than fits prevents. */
+Lease *
+sqs_lease_add(QueueWorker *qw, Reply *reply, const SqsReceivedMessage *message,
+			  int visibility)
+{
+	Lease	   *lease;
+	uint32		generation;
+	int64		sent_at;
+
+	if (qw->nfree == 0)
+		return NULL;
+	lease = &qw->leases[qw->free_leases[--qw->nfree]];
+	generation = lease->generation + 1;
+	memset(lease, 0, sizeof(*lease));
+	lease->generation = generation;
+	lease->state = LEASE_WAITING;
+	lease->reply = reply;
+	lease->message = message;
+	lease->order = ++qw->order;
+
+	/*
+	 * A long poll may have been open for long before SQS handed the message
+	 * out; the reply is what says when, but only to a round trip.  If this
+	 * process was frozen as it waited, the reply may have been there for as
+	 * long.  (A freeze that ended before the wait would have ended by itself
+	 * does not show.)
+	 */
+	sent_at = qw->now - Min(sqs_call_elapsed_ms(reply->call), 1000);
+	lease->received_at = Max(sent_at, qw->now - (int64) visibility * 250) - qw->overslept;
+	reply->leases++;
+	qw->nleases++;
+	schedule_renewal(qw, lease, lease->received_at,
+					 qw->wall - (qw->now - lease->received_at), visibility);
+	pg_atomic_write_u32(&qw->stats->in_flight, qw->nleases);
+	sqs_lease_mirror(qw, lease);
+	return lease;
+}
+
+void
+sqs_lease_stop_renewing(QueueWorker *qw, Lease *lease)
+{
+	if (lease->renewal_node.next != NULL)
+		dlist_delete(&lease->renewal_node);
+	lease->renewal_node.next = lease->renewal_node.prev = NULL;
+}
+
+/* The caller has taken it off its state's list. */
+void
+sqs_lease_free(QueueWorker *qw, Lease *lease)
+{
+	Reply	   *reply = lease->reply;
+
+	Assert(lease->state != LEASE_FREE);
+	sqs_marks_let_go(qw, lease);
+	sqs_lease_stop_renewing(qw, lease);
+	lease->state = LEASE_FREE;
+	lease->generation++;
+	sqs_lease_mirror(qw, lease);
+	qw->free_leases[qw->nfree++] = lease - qw->leases;
+	qw->nleases--;
+	pg_atomic_write_u32(&qw->stats->in_flight, qw->nleases);
+
+	if (--reply->leases == 0)
+	{
+		qw->memory -= reply->memory;
+		sqs_call_free(reply->call);
+		pfree(reply);
+	}
+}
+
+/*
+ * Make the message visible again, "after" seconds from now.  The caller has
+ * taken it off its state's list.  First in, last out: what was received last
+ * is released first, so that FIFO order survives.
+ */
+void
+sqs_lease_release(QueueWorker *qw, Lease *lease, int after)
+{
+	sqs_lease_stop_renewing(qw, lease);
+	lease->state = LEASE_RELEASING;
+	lease->handler = NULL;
+	lease->group = NULL;
+	lease->release_after = after;
+	lease->since = qw->now;
+	sqs_lease_mirror(qw, lease);
+	dlist_push_tail(&qw->releases, &lease->node);
+	qw->nreleases++;
+	sqs_wake_at(qw, qw->now + RELEASE_LINGER_MS);
+}
+
+/*
+ * How a ChangeMessageVisibilityBatch went.  That leases cannot be renewed, or
+ * messages not be released, is nowhere else to be seen than in messages that
+ * come again.  What SQS says of a single lease (lost) is no error of the
+ * queue's.
+ */
+static void
+note_outcome(QueueWorker *qw, SqsCall *call)
+{
+	const AwsError *error = sqs_call_error(call);
+	const char *code = NULL;
+	const char *message = NULL;
+	char		text[SQS_ERROR_TEXT];
+
+	if (error != NULL)
+	{
+		code = error->code;
+		message = error->message;
+	}
+	else
+		for (int i = 0; i < sqs_call_nentries(call) && code == NULL; i++)
+		{
+			const SqsBatchEntry *entry = sqs_call_entry(call, i);
+
+			if (!entry->ok && entry->class != AWS_ERROR_LEASE_LOST)
+			{
+				code = entry->code;
+				message = entry->message;
+			}
+		}
+
+	if (code == NULL)
+	{
+		if (qw->poll_failures == 0 && qw->delete_failures == 0 && qw->cannot_run == 0)
+			sqs_stats_clear_error(qw->stats);
+		return;
+	}
+	snprintf(text, sizeof(text), "ChangeMessageVisibilityBatch: %s: %s", code, message);
+	if (sqs_stats_error(qw->stats, text))
+		ereport(LOG,
+				(errmsg("sqsbridge queue \"%s\": %s", qw->config->name, text)));
+}
+
+/* Whatever became of it, these messages are ours no longer. */
+static void
+release_done(SqsCall *call, void *arg)
+{
+	LeaseBatch *batch = arg;
+	QueueWorker *qw = batch->qw;
+	const AwsError *error = sqs_call_error(call);
+
+	qw->calls_open--;
+	sqs_count_call(call, qw->stats);
+	note_outcome(qw, call);
+	for (int i = 0; i < batch->n; i++)
+	{
+		Lease	   *lease = batch->leases[i];
+
+		/* what could not be released becomes visible when its time is up */
+		if (error == NULL && sqs_call_entry(call, i)->ok)
+			sqs_count(qw->stats, SQS_RELEASED, 1);
+		sqs_lease_free(qw, lease);
+	}
+	sqs_call_free(call);
+	pfree(batch);
+}
+
+static int
+later_first(const void *a, const void *b)
+{
+	const Lease *la = *(Lease *const *) a;
+	const Lease *lb = *(Lease *const *) b;
+
+	return la->order > lb->order ? -1 : la->order < lb->order ? 1 : 0;
+}
+
+/*
+ * Send what is to be released, ten to a call, the last received first: ten
+ * or more at once, fewer after a short while or when "all" is wanted.  Calls
+ * may overtake each other: SQS lends nothing of a message group while it has
+ * lent any of it.
+ */
+void
+sqs_leases_flush_releases(QueueWorker *qw, bool all)
+{
+	Lease	  **sorted;
+	int			n = 0;
+	dlist_iter	iter;
+	SqsSlice	handles[SQS_MAX_BATCH];
+	int			timeouts[SQS_MAX_BATCH];
+	Lease	   *oldest;
+
+	if (qw->nreleases == 0)
+		return;
+	oldest = dlist_head_element(Lease, node, &qw->releases);
+	if (!all && qw->nreleases < SQS_MAX_BATCH &&
+		qw->now < oldest->since + RELEASE_LINGER_MS)
+	{
+		sqs_wake_at(qw, oldest->since + RELEASE_LINGER_MS);
+		return;
+	}
+
+	sorted = MemoryContextAlloc(qw->context, qw->nreleases * sizeof(Lease *));
+	dlist_foreach(iter, &qw->releases)
+		sorted[n++] = dlist_container(Lease, node, iter.cur);
+	qsort(sorted, n, sizeof(Lease *), later_first);
+
+	for (int first = 0; first < n; first += SQS_MAX_BATCH)
+	{
+		LeaseBatch *batch = MemoryContextAllocZero(qw->context, sizeof(LeaseBatch));
+
+		batch->qw = qw;
+		batch->n = Min(n - first, SQS_MAX_BATCH);
+		for (int i = 0; i < batch->n; i++)
+		{
+			batch->leases[i] = sorted[first + i];
+			handles[i] = batch->leases[i]->message->receipt_handle;
+			timeouts[i] = batch->leases[i]->release_after;
+		}
+		sqs_start_change_visibility_batch(qw->client, qw->queue_url, batch->n,
+										  handles, timeouts,
+										  sqs_is_leaving(qw) ? 1000 : 10000, 3,
+										  release_done, batch);
+		qw->calls_open++;
+		for (int i = 0; i < batch->n; i++)
+			dlist_delete(&batch->leases[i]->node);
+		qw->nreleases -= batch->n;
+	}
+	pfree(sorted);
+}
+
+/* A renewal has ended: the lease is longer, lost, or to be renewed soon. */
+static void
+renew_done(SqsCall *call, void *arg)
+{
+	LeaseBatch *batch = arg;
+	QueueWorker *qw = batch->qw;
+	const AwsError *error = sqs_call_error(call);
+
+	qw->calls_open--;
+	sqs_count_call(call, qw->stats);
+	note_outcome(qw, call);
+	for (int i = 0; i < batch->n; i++)
+	{
+		Lease	   *lease = batch->leases[i];
+		const SqsBatchEntry *entry = error == NULL ? sqs_call_entry(call, i) : NULL;
+
+		/* gone, or finished, meanwhile */
+		if (lease->generation != batch->generations[i])
+			continue;
+		if (lease->state > LEASE_COMMITTED)
+			continue;
+
+		if (entry != NULL && entry->ok)
+		{
+			sqs_count(qw->stats, SQS_HEARTBEATS, 1);
+			schedule_renewal(qw, lease, batch->sent_at, batch->sent_wall,
+							 batch->visibility);
+			sqs_handout_lease_renewed(qw, lease);
+			sqs_lease_mirror(qw, lease);
+		}
+		else if (entry != NULL && entry->class == AWS_ERROR_LEASE_LOST)
+			sqs_handout_lease_lost(qw, lease);
+		else
+		{
+			/* try again while there is time */
+			int64		left = lease->until - qw->now;
+
+			lease->renew_at = qw->now +
+				Max(Min(left / 8, RENEW_RETRY_MAX_MS), RENEW_RETRY_MIN_MS);
+			insert_renewal(qw, lease);
+		}
+	}
+	sqs_call_free(call);
+	pfree(batch);
+}
+
+/* until: the first lease of the batch to end. */
+static void
+send_renewals(QueueWorker *qw, LeaseBatch *batch, const SqsSlice *handles,
+			  const int *timeouts, int64 until)
+{
+	long		deadline_ms = (long) Min((until - qw->now) / 2, RENEW_CALL_MAX_MS);
+
+	sqs_start_change_visibility_batch(qw->client, qw->queue_url, batch->n,
+									  handles, timeouts,
+									  Max(deadline_ms, RENEW_CALL_MIN_MS), 2,
+									  renew_done, batch);
+	qw->calls_open++;
+	for (int i = 0; i < batch->n; i++)
+		sqs_lease_stop_renewing(qw, batch->leases[i]);	/* until it has ended */
+}
+
+/* Renew what is due, and give up what has run out. */
+void
+sqs_leases_renew(QueueWorker *qw)
+{
+	LeaseBatch *batch = NULL;
+	SqsSlice	handles[SQS_MAX_BATCH];
+	int			timeouts[SQS_MAX_BATCH];
+	int64		until = PG_INT64_MAX;
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &qw->renewals)
+	{
+		Lease	   *lease = dlist_container(Lease, renewal_node, iter.cur);
+		int64		left;
+
+		if (lease->renew_at > qw->now)
+		{
+			/* fill a batch with what would be due soon */
+			if (batch == NULL ||
+				lease->renew_at > qw->now + (int64) qw->visibility * 100)
+				break;
+		}
+		if (qw->now >= lease->until)
+		{
+			/* may release others of its group, so not amid this walk */
+			if (batch == NULL)
+				sqs_handout_lease_lost(qw, lease);
+			sqs_wake_at(qw, qw->now);
+			break;
+		}
+		left = (lease->received_at + LEASE_TOTAL_MS - qw->now) / 1000;
+		if (left < 1)
+		{
+			lease->renew_at = lease->until;
+			continue;
+		}
+
+		if (batch == NULL)
+		{
+			batch = MemoryContextAllocZero(qw->context, sizeof(LeaseBatch));
+			batch->qw = qw;
+			batch->sent_at = qw->now;
+			batch->sent_wall = qw->wall;
+			batch->visibility = Min(qw->visibility, left);
+		}
+		handles[batch->n] = lease->message->receipt_handle;
+		timeouts[batch->n] = batch->visibility;
+		batch->generations[batch->n] = lease->generation;
+		batch->leases[batch->n++] = lease;
+		until = Min(until, lease->until);
+
+		if (batch->n == SQS_MAX_BATCH)
+		{
+			send_renewals(qw, batch, handles, timeouts, until);
+			batch = NULL;
+			until = PG_INT64_MAX;
+		}
+	}
+	if (batch != NULL)
+		send_renewals(qw, batch, handles, timeouts, until);
+
+	if (!dlist_is_empty(&qw->renewals))
+	{
+		Lease	   *next = dlist_head_element(Lease, renewal_node, &qw->renewals);
+
+		sqs_wake_at(qw, Min(next->renew_at, next->until));
+	}
+}

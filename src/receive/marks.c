@@ -1,0 +1,245 @@
+/*-------------------------------------------------------------------------
+ *
+ * marks.c
+ *	  Which messages of a queue have come to their end, for the inbox.
+ *
+ * The queue worker's half of what src/README describes under "How long the
+ * inbox remembers".  A message gets a stamp when it is handed out; stamps only
+ * grow.  It is unresolved until one of these is known:
+ *
+ *	- it was not run, or its handler has said that it was rolled back;
+ *	- SQS has confirmed its deletion, while we had its lease.  SQS confirms
+ *	  the deletion of a message by a receipt handle that is no longer good,
+ *	  too, and does not delete it.
+ *
+ * One that is let go of without that is in doubt.  The low water is the least
+ * stamp that is unresolved; it is written once a minute, together with the
+ * doubts that it leaves behind.  If that fails, the mark in the table is an
+ * old one and the inbox keeps more than it needs to; nothing else happens.
+ *
+ * Nothing here is done per message but a clock reading and a list operation.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+
+#include "receive/inbox_marks.h"
+#include "receive/marks.h"
+#include "receive/queue_worker.h"
+
+#define WRITE_INTERVAL_MS	60000
+#define RETRY_MIN_MS		1000
+#define RETRY_MAX_MS		60000
+
+/* There is one queue in a queue worker. */
+static bool mark_is_open = false;		/* messages may be handed out */
+static TimestampTz last_stamp = 0;
+static TimestampTz written = 0; /* low water of the mark in the table */
+static dlist_head unresolved = DLIST_STATIC_INIT(unresolved);	/* leases, by stamp */
+static SqsDoubt doubts[SQS_MAX_DOUBTS + 1]; /* not in the table yet */
+static int	ndoubts = 0;
+static int	failures = 0;		/* to write, in a row */
+static int64 next_write = 0;	/* ms, monotonic */
+
+/* What a transaction has to do: false if a table is locked. */
+typedef bool (*MarksAction) (QueueWorker *qw);
+
+/*
+ * Run it in a short transaction of its own.  Returns NULL, or why it could
+ * not be done: then it is tried again later, all of it.  To have written a
+ * doubt twice does no harm.
+ */
+static const char *
+in_transaction(QueueWorker *qw, MarksAction action)
+{
+	MemoryContext context = CurrentMemoryContext;
+	const char *volatile why = NULL;
+	static char text[SQS_ERROR_TEXT];
+
+	PG_TRY();
+	{
+		sqs_begin();
+		if (!action(qw))
+			why = "a table is locked";
+		sqs_commit();
+	}
+	PG_CATCH();
+	{
+		sqs_queue_catch(qw, text, sizeof(text));
+		why = text;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+
+	failures = why == NULL ? 0 : failures + 1;
+	next_write = qw->now + (why == NULL ? WRITE_INTERVAL_MS :
+							sqs_backoff_ms(failures, RETRY_MIN_MS, RETRY_MAX_MS));
+	return why;
+}
+
+/*
+ * What the worker before this one gave last is in shared memory: its handlers
+ * may still run, and commit rows with its stamps.  After a restart of the
+ * server there are none.
+ */
+static bool
+begin(QueueWorker *qw)
+{
+	TimestampTz before = (TimestampTz) pg_atomic_read_u64(&qw->stats->last_stamp);
+
+	return sqs_inbox_begin(qw->config->queue_id, qw->config->dedup_retention,
+						   before, &last_stamp);
+}
+
+bool
+sqs_marks_begin(QueueWorker *qw)
+{
+	const char *why;
+	char		message[SQS_ERROR_TEXT];
+
+	if (mark_is_open)
+		return true;
+	if (qw->now < next_write)
+	{
+		sqs_wake_at(qw, next_write);
+		return false;
+	}
+	why = in_transaction(qw, begin);
+	if (why != NULL)
+	{
+		snprintf(message, sizeof(message), "cannot record what is handled: %s", why);
+		sqs_queue_error(qw, SQS_QUEUE_ERROR, message);
+		sqs_wake_at(qw, next_write);
+		return false;
+	}
+	mark_is_open = true;
+	written = last_stamp + 1;
+	return true;
+}
+
+static TimestampTz
+low_water(void)
+{
+	if (dlist_is_empty(&unresolved))
+		return last_stamp + 1;
+	return dlist_head_element(Lease, stamp_node, &unresolved)->stamp;
+}
+
+static bool
+write_open_mark(QueueWorker *qw)
+{
+	return sqs_doubts_write(qw->config->queue_id, doubts, ndoubts) &&
+		sqs_mark_write(qw->config->queue_id, qw->config->dedup_retention, low_water(), true);
+}
+
+/* Nothing is unresolved. */
+static bool
+write_last_mark(QueueWorker *qw)
+{
+	return sqs_doubts_write(qw->config->queue_id, doubts, ndoubts) &&
+		sqs_mark_write(qw->config->queue_id, qw->config->dedup_retention, low_water(), false);
+}
+
+static void
+write_mark(QueueWorker *qw, MarksAction action)
+{
+	bool		news = failures == 0;
+	const char *why = in_transaction(qw, action);
+
+	if (why == NULL)
+	{
+		written = low_water();
+		ndoubts = 0;
+	}
+	else if (news)
+		ereport(LOG,
+				(errmsg("sqsbridge queue \"%s\" cannot record which messages are deleted: %s",
+						qw->config->name, why),
+				 errdetail("The inbox keeps what it has, and this is tried again.")));
+}
+
+void
+sqs_marks_turn(QueueWorker *qw)
+{
+	if (!mark_is_open || qw->now < next_write)
+		return;
+	next_write = qw->now + WRITE_INTERVAL_MS;
+	if (ndoubts > 0 || low_water() != written)
+		write_mark(qw, write_open_mark);
+}
+
+/* With anything unresolved, the next worker has to doubt it. */
+void
+sqs_marks_end(QueueWorker *qw)
+{
+	if (!mark_is_open)
+		return;
+	if (dlist_is_empty(&unresolved))
+		write_mark(qw, write_last_mark);
+	else if (ndoubts > 0 || low_water() != written)
+		write_mark(qw, write_open_mark);
+	mark_is_open = false;
+}
+
+/* ---- stamps ---- */
+
+/* Later than any before, whatever the clock does. */
+TimestampTz
+sqs_marks_stamp(QueueWorker *qw, Lease *lease)
+{
+	Assert(mark_is_open);
+	if (lease->stamp != 0)
+		return lease->stamp;
+	last_stamp = Max(last_stamp + 1, GetCurrentTimestamp());
+	pg_atomic_write_u64(&qw->stats->last_stamp, (uint64) last_stamp);
+	lease->stamp = last_stamp;
+	lease->deletion_counts = true;
+	dlist_push_tail(&unresolved, &lease->stamp_node);
+	return lease->stamp;
+}
+
+static void
+resolve(Lease *lease)
+{
+	dlist_delete(&lease->stamp_node);
+	lease->stamp = 0;
+}
+
+void
+sqs_marks_not_done(QueueWorker *qw, Lease *lease)
+{
+	if (lease->stamp != 0)
+		resolve(lease);
+}
+
+void
+sqs_marks_lease_lost(QueueWorker *qw, Lease *lease)
+{
+	lease->deletion_counts = false;
+}
+
+/* By the clocks of now, not of the turn's beginning, in case we were frozen. */
+void
+sqs_marks_deleted(QueueWorker *qw, Lease *lease)
+{
+	if (lease->stamp != 0 && lease->deletion_counts &&
+		sqs_now_ms() < lease->fence.uptime && sqs_wall_ms() < lease->fence.wall)
+		resolve(lease);
+}
+
+void
+sqs_marks_let_go(QueueWorker *qw, Lease *lease)
+{
+	SqsDoubt   *doubt;
+
+	if (lease->stamp == 0)
+		return;
+	doubt = &doubts[ndoubts++];
+	doubt->from = doubt->to = lease->stamp;
+	doubt->keep_until = Max(GetCurrentTimestamp(), lease->stamp) + SQS_MESSAGE_LIFE;
+	resolve(lease);
+	if (ndoubts > SQS_MAX_DOUBTS)
+		sqs_doubts_join(doubts, &ndoubts, SQS_MAX_DOUBTS);
+}

@@ -1,0 +1,472 @@
+/*-------------------------------------------------------------------------
+ *
+ * message.c
+ *	  A received message as the SQL value that a handler gets.
+ *
+ * SQS speaks UTF-8; the value is in the database's encoding, converted by
+ * the server's own routines, which also verify it.  An error here is the
+ * message's error, not the worker's.
+ *
+ * The jsonb columns are made by way of JSON text and jsonb_in(): the C
+ * interface for building jsonb differs between major versions, and a message
+ * has few attributes.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "common/base64.h"
+#include "common/cryptohash.h"
+#include "common/sha2.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "port/pg_bswap.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
+
+#include "config/queues.h"
+#include "receive/message.h"
+#include "send/outgoing.h"
+
+#define SQS_MESSAGE_NATTS	12
+
+static char *
+slice_to_cstring(SqsSlice slice)
+{
+	char	   *utf8 = pnstrdup(slice.data != NULL ? slice.data : "", slice.len);
+
+	/* NUL bytes cannot pass for the end of the string */
+	if (strlen(utf8) != slice.len)
+		ereport(ERROR,
+				(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
+				 errmsg("message contains a NUL character")));
+	return pg_any_to_server(utf8, slice.len, PG_UTF8);
+}
+
+static Datum
+slice_to_text(SqsSlice slice)
+{
+	char	   *converted;
+
+	if (slice.data == NULL || slice.len == 0)
+		return CStringGetTextDatum("");
+	converted = pg_any_to_server(slice.data, slice.len, PG_UTF8);
+	if (converted == slice.data)
+		return PointerGetDatum(cstring_to_text_with_len(slice.data, slice.len));
+	return CStringGetTextDatum(converted);
+}
+
+/*
+ * Can the value of a Number attribute stand as a JSON number?  SQS accepts
+ * spellings that JSON does not ("+5", ".5", "007"); they are respelled.
+ * Whatever else it may hold is passed on as a string.
+ */
+static bool
+append_number(StringInfo buf, SqsSlice value)
+{
+	const char *p = value.data;
+	const char *end = p + value.len;
+	const char *digits;
+	int			nint = 0;
+	int			nfrac = 0;
+	StringInfoData number;
+
+	initStringInfo(&number);
+	if (p < end && (*p == '-' || *p == '+'))
+	{
+		if (*p == '-')
+			appendStringInfoChar(&number, '-');
+		p++;
+	}
+	while (p + 1 < end && p[0] == '0' && p[1] >= '0' && p[1] <= '9')
+		p++;
+	digits = p;
+	while (p < end && *p >= '0' && *p <= '9')
+		p++, nint++;
+	appendBinaryStringInfo(&number, digits, nint);
+	if (nint == 0)
+		appendStringInfoChar(&number, '0');
+	if (p < end && *p == '.')
+	{
+		digits = ++p;
+		while (p < end && *p >= '0' && *p <= '9')
+			p++, nfrac++;
+		if (nfrac > 0)
+		{
+			appendStringInfoChar(&number, '.');
+			appendBinaryStringInfo(&number, digits, nfrac);
+		}
+	}
+	if (nint + nfrac == 0)
+		return false;
+	if (p < end && (*p == 'e' || *p == 'E'))
+	{
+		int			nexp = 0;
+
+		appendStringInfoChar(&number, 'e');
+		p++;
+		if (p < end && (*p == '-' || *p == '+'))
+			appendStringInfoChar(&number, *p++);
+		while (p < end && *p >= '0' && *p <= '9')
+			appendStringInfoChar(&number, *p++), nexp++;
+		if (nexp == 0 || nexp > 3)	/* SQS: 1e-128 .. 1e+126 */
+			return false;
+	}
+	if (p != end)
+		return false;
+	appendBinaryStringInfo(buf, number.data, number.len);
+	return true;
+}
+
+static bool
+slice_is(SqsSlice slice, const char *text)
+{
+	return slice.len == strlen(text) && memcmp(slice.data, text, slice.len) == 0;
+}
+
+/* The id that an outbox gave the message; NULL: none. */
+static const SqsAttribute *
+outbox_id(const SqsReceivedMessage *message)
+{
+	for (int i = 0; i < message->nattributes; i++)
+	{
+		const SqsAttribute *attribute = &message->attributes[i];
+
+		if (!slice_is(attribute->name, SQS_ID_ATTRIBUTE))
+			continue;
+
+		/* a UUID: anything else is not ours */
+		if (attribute->binary || attribute->value.len != 36)
+			return NULL;
+		for (int j = 0; j < 36; j++)
+		{
+			bool		dash = j == 8 || j == 13 || j == 18 || j == 23;
+
+			if (dash ? attribute->value.data[j] != '-' :
+				strchr("0123456789abcdefABCDEF", attribute->value.data[j]) == NULL ||
+				attribute->value.data[j] == '\0')
+				return NULL;
+		}
+		return attribute;
+	}
+	return NULL;
+}
+
+/* ---- identity ---- */
+
+static void
+hash_failed(pg_cryptohash_ctx *hash)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INTERNAL_ERROR),
+			 errmsg("could not compute SHA-256: %s", pg_cryptohash_error(hash))));
+}
+
+static pg_cryptohash_ctx *
+hash_begin(void)
+{
+	pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA256);
+
+	if (hash == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory")));
+	if (pg_cryptohash_init(hash) < 0)
+		hash_failed(hash);
+	return hash;
+}
+
+static void
+hash_bytes(pg_cryptohash_ctx *hash, const void *data, size_t len)
+{
+	if (len > 0 && pg_cryptohash_update(hash, data, len) < 0)
+		hash_failed(hash);
+}
+
+/* With its length before it, so that what follows cannot pass for a part. */
+static void
+hash_slice(pg_cryptohash_ctx *hash, SqsSlice slice)
+{
+	uint64		len = pg_hton64((uint64) slice.len);
+
+	hash_bytes(hash, &len, sizeof(len));
+	hash_bytes(hash, slice.data, slice.len);
+}
+
+/* Appends it in hexadecimal digits, and frees the hash. */
+static void
+hash_end(pg_cryptohash_ctx *hash, StringInfo buf)
+{
+	uint8		digest[PG_SHA256_DIGEST_LENGTH];
+
+	if (pg_cryptohash_final(hash, digest, sizeof(digest)) < 0)
+		hash_failed(hash);
+	pg_cryptohash_free(hash);
+	enlargeStringInfo(buf, 2 * sizeof(digest));
+	buf->len += hex_encode((const char *) digest, sizeof(digest), buf->data + buf->len);
+	buf->data[buf->len] = '\0';
+}
+
+static int
+compare_slices(SqsSlice a, SqsSlice b)
+{
+	size_t		len = Min(a.len, b.len);
+	int			cmp = len > 0 ? memcmp(a.data, b.data, len) : 0;
+
+	if (cmp != 0)
+		return cmp;
+	return a.len < b.len ? -1 : a.len > b.len;
+}
+
+static int
+compare_attributes(const void *a, const void *b)
+{
+	const SqsAttribute *left = *(const SqsAttribute *const *) a;
+	const SqsAttribute *right = *(const SqsAttribute *const *) b;
+	int			cmp = compare_slices(left->name, right->name);
+
+	if (cmp == 0)
+		cmp = compare_slices(left->data_type, right->data_type);
+	return cmp != 0 ? cmp : compare_slices(left->value, right->value);
+}
+
+/*
+ * The AWS principal that sent the message, as SQS says: the part before the
+ * colon is the user's or role's, the rest a session's.
+ */
+static SqsSlice
+sender_of(const SqsReceivedMessage *message)
+{
+	SqsSlice	sender = {NULL, 0};
+
+	for (int i = 0; i < message->nsystem; i++)
+	{
+		const char *colon;
+
+		if (!slice_is(message->system[i].name, "SenderId"))
+			continue;
+		sender = message->system[i].value;
+		colon = sender.len > 0 ? memchr(sender.data, ':', sender.len) : NULL;
+		if (colon != NULL)
+			sender.len = colon - sender.data;
+		break;
+	}
+	return sender;
+}
+
+/* A digest of all that the message says, and of who says so. */
+static void
+append_digest(StringInfo buf, const SqsReceivedMessage *message, const SqsAttribute *id)
+{
+	const SqsAttribute *sorted[SQS_PARSE_MAX_ATTRIBUTES];
+	int			n = 0;
+	uint64		count;
+	pg_cryptohash_ctx *hash = hash_begin();
+
+	for (int i = 0; i < message->nattributes; i++)
+	{
+		if (&message->attributes[i] != id)
+			sorted[n++] = &message->attributes[i];
+	}
+	qsort(sorted, n, sizeof(sorted[0]), compare_attributes);
+
+	hash_slice(hash, sender_of(message));
+	hash_slice(hash, message->group_id);
+	count = pg_hton64((uint64) n);
+	hash_bytes(hash, &count, sizeof(count));
+	for (int i = 0; i < n; i++)
+	{
+		hash_slice(hash, sorted[i]->name);
+		hash_slice(hash, sorted[i]->data_type);
+		hash_slice(hash, sorted[i]->value);
+	}
+	hash_slice(hash, message->body);
+	hash_end(hash, buf);
+}
+
+/*
+ * Anybody who may send to the queue can write any attribute.  So the outbox's
+ * id alone must not make a message pass for another, or who has seen one could
+ * have the next ones dropped; and who forwards messages with all their
+ * attributes would lose them.  Only a message that says the same and comes
+ * from the same principal is a copy, and there handling one of them is right.
+ *
+ * The three kinds of keys cannot meet: a plain id has no colon.
+ */
+char *
+sqs_message_identity(const SqsReceivedMessage *message)
+{
+	const SqsAttribute *id = outbox_id(message);
+	SqsSlice	own = message->message_id;
+	StringInfoData buf;
+	bool		plain = own.len > 0 && own.len <= 100;
+
+	initStringInfo(&buf);
+	if (id != NULL)
+	{
+		appendStringInfoString(&buf, "outbox:");
+		for (int i = 0; i < id->value.len; i++)
+			appendStringInfoChar(&buf, pg_ascii_tolower((unsigned char) id->value.data[i]));
+		appendStringInfoChar(&buf, ':');
+		append_digest(&buf, message, id);
+		return buf.data;
+	}
+
+	/* SQS's ids are UUIDs; whatever else an endpoint makes up is no key */
+	for (int i = 0; i < own.len && plain; i++)
+		plain = own.data[i] == '-' || own.data[i] == '_' ||
+			(own.data[i] >= '0' && own.data[i] <= '9') ||
+			(own.data[i] >= 'A' && own.data[i] <= 'Z') ||
+			(own.data[i] >= 'a' && own.data[i] <= 'z');
+	if (plain)
+		appendBinaryStringInfo(&buf, own.data, own.len);
+	else
+	{
+		pg_cryptohash_ctx *hash = hash_begin();
+
+		appendStringInfoString(&buf, "sha256:");
+		hash_bytes(hash, own.data, own.len);
+		hash_end(hash, &buf);
+	}
+	return buf.data;
+}
+
+/*
+ * Without the outbox's id: a handler that sends a message on, attributes and
+ * all, must not send another message with the same id.
+ */
+static Datum
+attributes_jsonb(const SqsReceivedMessage *message)
+{
+	const SqsAttribute *id = outbox_id(message);
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfoChar(&buf, '{');
+	for (int i = 0; i < message->nattributes; i++)
+	{
+		const SqsAttribute *attribute = &message->attributes[i];
+
+		if (attribute == id)
+			continue;
+		if (buf.len > 1)
+			appendStringInfoChar(&buf, ',');
+		escape_json(&buf, slice_to_cstring(attribute->name));
+		appendStringInfoChar(&buf, ':');
+
+		if (slice_is(attribute->data_type, "String"))
+			escape_json(&buf, slice_to_cstring(attribute->value));
+		else if (slice_is(attribute->data_type, "Number") &&
+				 append_number(&buf, attribute->value))
+			 /* done */ ;
+		else
+		{
+			appendStringInfoString(&buf, "{\"DataType\":");
+			escape_json(&buf, slice_to_cstring(attribute->data_type));
+			if (attribute->binary)
+			{
+				int			len = pg_b64_enc_len(attribute->value.len);
+				char	   *encoded = palloc(len + 1);
+
+				/* void: from 18 on the bytes are uint8 */
+				len = pg_b64_encode((const void *) attribute->value.data,
+									attribute->value.len, encoded, len);
+				if (len < 0)
+					elog(ERROR, "could not encode attribute value");
+				encoded[len] = '\0';
+				appendStringInfo(&buf, ",\"BinaryValue\":\"%s\"}", encoded);
+			}
+			else
+			{
+				appendStringInfoString(&buf, ",\"StringValue\":");
+				escape_json(&buf, slice_to_cstring(attribute->value));
+				appendStringInfoChar(&buf, '}');
+			}
+		}
+	}
+	appendStringInfoChar(&buf, '}');
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(buf.data));
+}
+
+static Datum
+system_jsonb(const SqsReceivedMessage *message)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfoChar(&buf, '{');
+	for (int i = 0; i < message->nsystem; i++)
+	{
+		if (i > 0)
+			appendStringInfoChar(&buf, ',');
+		escape_json(&buf, slice_to_cstring(message->system[i].name));
+		appendStringInfoChar(&buf, ':');
+		escape_json(&buf, slice_to_cstring(message->system[i].value));
+	}
+	appendStringInfoChar(&buf, '}');
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(buf.data));
+}
+
+static TimestampTz
+timestamp_from_epoch_ms(int64 ms)
+{
+	return ms * 1000 -
+		((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE)) * USECS_PER_DAY;
+}
+
+Datum
+sqs_message_datum(const char *queue, const SqsReceivedMessage *message)
+{
+	static TupleDesc tupdesc = NULL;
+	Datum		values[SQS_MESSAGE_NATTS];
+	bool		nulls[SQS_MESSAGE_NATTS];
+
+	if (tupdesc == NULL)
+	{
+		MemoryContext old;
+		TupleDesc	found = lookup_rowtype_tupdesc_copy(sqs_message_type_oid(), -1);
+
+		if (found->natts != SQS_MESSAGE_NATTS)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("type \"sqs_message\" does not have the attributes this version of sqsbridge expects"),
+					 errhint("Run ALTER EXTENSION sqsbridge UPDATE.")));
+		old = MemoryContextSwitchTo(TopMemoryContext);
+		tupdesc = CreateTupleDescCopy(found);
+		tupdesc->tdtypeid = found->tdtypeid;
+		tupdesc->tdtypmod = found->tdtypmod;
+		MemoryContextSwitchTo(old);
+	}
+
+	memset(nulls, 0, sizeof(nulls));
+	values[0] = CStringGetTextDatum(queue);
+	values[1] = slice_to_text(message->message_id);
+	values[2] = slice_to_text(message->body);
+	values[3] = attributes_jsonb(message);
+	values[4] = system_jsonb(message);
+	values[5] = Int32GetDatum(message->receive_count);
+	nulls[5] = message->receive_count <= 0;
+	values[6] = TimestampTzGetDatum(timestamp_from_epoch_ms(message->sent_ms));
+	nulls[6] = message->sent_ms <= 0;
+	values[7] = TimestampTzGetDatum(timestamp_from_epoch_ms(message->first_received_ms));
+	nulls[7] = message->first_received_ms <= 0;
+	nulls[8] = message->group_id.data == NULL;
+	values[8] = nulls[8] ? (Datum) 0 : slice_to_text(message->group_id);
+	nulls[9] = message->deduplication_id.data == NULL;
+	values[9] = nulls[9] ? (Datum) 0 : slice_to_text(message->deduplication_id);
+	nulls[10] = message->sequence_number.data == NULL;
+	values[10] = nulls[10] ? (Datum) 0 :
+		DirectFunctionCall3(numeric_in,
+							CStringGetDatum(slice_to_cstring(message->sequence_number)),
+							ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	values[11] = slice_to_text(message->receipt_handle);
+
+	return HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls));
+}

@@ -1,0 +1,678 @@
+/*-------------------------------------------------------------------------
+ *
+ * outbox.c
+ *	  Messages sent by the commit of the transaction that enqueues them.
+ *
+ * sqs_outbox is a view; an INSTEAD OF trigger checks each row and stores it.
+ * A table under row-level security would look simpler, but COPY refuses
+ * those, and the checks would have to be triggers all the same.
+ *
+ * Rows of roles that may not write the tables are written below the executor,
+ * as those of the inbox are: no privilege of the session is asked, no code of
+ * users runs, and nobody can forge a row that was not checked.
+ *
+ * The order of commits.  Messages of a group shall be sent in the order in
+ * which their transactions committed, and ids are given out earlier than
+ * that.  So each transaction writes, as the last thing before it commits, a
+ * batch record with a position, which rises (ids.c).  If a transaction B can see
+ * the effects of A, or had to wait for a lock of A's, A had committed before
+ * B could, and A's position is the lower.  Two that commit at the same time
+ * and know nothing of each other are in either order, as they are for any
+ * observer.  The cost is one narrow row per transaction and queue.
+ *
+ * A row with a time in the future is a batch of its own, so that it can be
+ * found by that time.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_foreign_server.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "foreign/foreign.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+#include "utils/xid8.h"
+
+#include "base/compat.h"
+#include "base/ids.h"
+#include "base/settings.h"
+#include "base/shmem.h"
+#include "base/table_writer.h"
+#include "config/queues.h"
+#include "control/views.h"
+#include "send/outbox.h"
+#include "send/outgoing.h"
+
+PG_FUNCTION_INFO_V1(sqs_outbox_insert);
+PG_FUNCTION_INFO_V1(sqs_enqueue);
+PG_FUNCTION_INFO_V1(sqs_outbox_retry);
+PG_FUNCTION_INFO_V1(sqs_outbox_discard);
+
+/* A queue that the transaction has enqueued to, and may, as this role. */
+typedef struct EnqueuedQueue
+{
+	struct EnqueuedQueue *next;
+	Oid			role;
+	Oid			server;
+	int32		queue_id;
+	bool		fifo;
+	char		name[SQS_QUEUE_NAME_MAX + 1];
+} EnqueuedQueue;
+
+/* A batch that the transaction has begun, or a message with its own time. */
+typedef struct OpenBatch
+{
+	struct OpenBatch *next;
+	int32		queue_id;
+	int64		batch_id;
+	TimestampTz deliver_at;		/* DT_NOBEGIN: at commit */
+} OpenBatch;
+
+/* What a transaction with rows knows; lives in TopTransactionContext. */
+typedef struct OutboxTransaction
+{
+	Oid			extension;
+	EnqueuedQueue *queues;
+	OpenBatch  *open;			/* one a queue */
+	OpenBatch  *timed;			/* newest first */
+} OutboxTransaction;
+
+const SqsKeptColumn sqs_kept_columns[SQS_KEPT_COLUMNS] = {
+	{ROW_ID, FAILURE_ID},
+	{ROW_QUEUE, FAILURE_QUEUE},
+	{ROW_BODY, FAILURE_BODY},
+	{ROW_ATTRIBUTES, FAILURE_ATTRIBUTES},
+	{ROW_GROUP_ID, FAILURE_GROUP_ID},
+	{ROW_DEDUPLICATION_ID, FAILURE_DEDUPLICATION_ID},
+	{ROW_SYSTEM_ATTRIBUTES, FAILURE_SYSTEM_ATTRIBUTES},
+	{ROW_ENQUEUED_AT, FAILURE_ENQUEUED_AT},
+	{ROW_ENQUEUED_BY_OID, FAILURE_ENQUEUED_BY_OID},
+	{ROW_ENQUEUED_BY, FAILURE_ENQUEUED_BY},
+	{ROW_TOKEN, FAILURE_TOKEN},
+};
+
+static OutboxTransaction *current = NULL;
+static bool wake_relay = false; /* committed */
+
+static void
+begin_transaction(void)
+{
+	Oid			extension = sqs_extension_oid();
+
+	/* the extension may have been dropped, and created, since */
+	if (current != NULL && current->extension == extension)
+		return;
+	sqs_require_preloaded();
+	current = MemoryContextAllocZero(TopTransactionContext, sizeof(OutboxTransaction));
+	current->extension = extension;
+}
+
+/*
+ * The queue, if it is there and the current role may send to it.  Whether it
+ * may is asked each time, as it is for a table: privileges may be revoked
+ * while the transaction lasts.
+ */
+static EnqueuedQueue *
+find_queue(const char *name)
+{
+	EnqueuedQueue *queue;
+	SqsQueueConfig *config;
+	Oid			role = GetUserId();
+
+	for (queue = current->queues; queue != NULL; queue = queue->next)
+	{
+		if (queue->role == role && strcmp(queue->name, name) == 0 &&
+			SearchSysCacheExists1(FOREIGNSERVEROID, ObjectIdGetDatum(queue->server)) &&
+			object_aclcheck(ForeignServerRelationId, queue->server, role,
+							ACL_USAGE) == ACLCHECK_OK)
+			return queue;
+	}
+	config = sqs_catalog_queue_to_send(name, true);
+	queue = MemoryContextAlloc(TopTransactionContext, sizeof(EnqueuedQueue));
+	queue->role = role;
+	queue->server = config->server_oid;
+	queue->queue_id = config->queue_id;
+	queue->fifo = config->fifo;
+	strlcpy(queue->name, config->name, sizeof(queue->name));
+	queue->next = current->queues;
+	current->queues = queue;
+	return queue;
+}
+
+static int64
+open_batch(int32 queue_id)
+{
+	OpenBatch  *batch;
+
+	for (batch = current->open; batch != NULL; batch = batch->next)
+	{
+		if (batch->queue_id == queue_id)
+			return batch->batch_id;
+	}
+	batch = MemoryContextAlloc(TopTransactionContext, sizeof(OpenBatch));
+	batch->queue_id = queue_id;
+	batch->batch_id = sqs_new_id();
+	batch->deliver_at = DT_NOBEGIN;
+	batch->next = current->open;
+	current->open = batch;
+	return batch->batch_id;
+}
+
+/* A message with a time of its own is a batch of one, and has its id. */
+static void
+open_timed_batch(int64 id, int32 queue_id, TimestampTz deliver_at)
+{
+	OpenBatch  *batch = MemoryContextAlloc(TopTransactionContext, sizeof(OpenBatch));
+
+	batch->queue_id = queue_id;
+	batch->batch_id = id;
+	batch->deliver_at = deliver_at;
+	batch->next = current->timed;
+	current->timed = batch;
+}
+
+static void
+insert_batches(SqsWriter *writer, const OpenBatch *batch)
+{
+	Datum		values[BATCH_NATTS];
+	bool		nulls[BATCH_NATTS] = {false};
+
+	for (; batch != NULL; batch = batch->next)
+	{
+		CHECK_FOR_INTERRUPTS();
+		values[BATCH_ID] = Int64GetDatum(batch->batch_id);
+		values[BATCH_XID] = FullTransactionIdGetDatum(GetTopFullTransactionId());
+		values[BATCH_QUEUE_ID] = Int32GetDatum(batch->queue_id);
+		values[BATCH_DELIVER_AT] = TimestampTzGetDatum(batch->deliver_at);
+		values[BATCH_POSITION] = Int64GetDatum(sqs_new_id());
+		sqs_writer_insert(writer, values, nulls);
+	}
+}
+
+bool
+sqs_batch_is_native(HeapTuple batch, TupleDesc desc)
+{
+	bool		isnull;
+	Datum		xid = heap_getattr(batch, BATCH_XID + 1, desc, &isnull);
+
+	/* raw: freezing keeps it */
+	return !isnull &&
+		HeapTupleHeaderGetRawXmin(batch->t_data) ==
+		XidFromFullTransactionId(DatumGetFullTransactionId(xid));
+}
+
+static Datum
+new_token(void)
+{
+	pg_uuid_t  *uuid = palloc(sizeof(pg_uuid_t));
+
+	if (!pg_strong_random(uuid->data, UUID_LEN))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate random values")));
+	/* version 4, of the variant of RFC 9562 */
+	uuid->data[6] = (uuid->data[6] & 0x0f) | 0x40;
+	uuid->data[8] = (uuid->data[8] & 0x3f) | 0x80;
+	return UUIDPGetDatum(uuid);
+}
+
+/* From a row's columns to a message; NULL if it is well, else what is wrong. */
+SqsDraftError *
+sqs_outbox_prepare(const Datum *values, const bool *nulls, bool fifo, SqsOutgoing *message)
+{
+	SqsDraft	draft;
+
+	draft.body = nulls[ROW_BODY] ? (Datum) 0 : values[ROW_BODY];
+	draft.attributes = nulls[ROW_ATTRIBUTES] ? (Datum) 0 : values[ROW_ATTRIBUTES];
+	draft.delay = (Datum) 0;
+	draft.group_id = nulls[ROW_GROUP_ID] ? (Datum) 0 : values[ROW_GROUP_ID];
+	draft.deduplication_id = nulls[ROW_DEDUPLICATION_ID] ? (Datum) 0 : values[ROW_DEDUPLICATION_ID];
+	draft.system_attributes = nulls[ROW_SYSTEM_ATTRIBUTES] ? (Datum) 0 : values[ROW_SYSTEM_ATTRIBUTES];
+	return sqs_outgoing_prepare(&draft, fifo, message);
+}
+
+/*
+ * Check a message and store it.  values and nulls are of a row, with what is
+ * of the message filled in; the rest is filled in here.  A token is given
+ * where the row is not new.  Returns the id.
+ */
+static int64
+store_row(const char *name, Datum *values, bool *nulls)
+{
+	EnqueuedQueue *queue;
+	SqsOutgoing message;
+	SqsDraftError *wrong;
+	TimestampTz now = GetCurrentTimestamp();
+	bool		timed = !nulls[ROW_DELIVER_AT] &&
+		DatumGetTimestampTz(values[ROW_DELIVER_AT]) > now;
+	SqsWriter  *writer;
+	int64		id;
+
+	begin_transaction();
+
+	/*
+	 * Locked before the queue is looked up: the database worker, which leaves
+	 * when there is neither a queue nor a row, sees that there may be one.  And
+	 * what is written at commit is locked now, so that nothing has to be waited
+	 * for then.
+	 */
+	writer = sqs_writer_open(SQS_TABLE_OUTBOX_ROWS);
+	LockRelationOid(sqs_table_oid(SQS_TABLE_OUTBOX_BATCHES), RowExclusiveLock);
+	queue = find_queue(name);
+
+	wrong = sqs_outbox_prepare(values, nulls, queue->fifo, &message);
+	if (wrong != NULL)
+		sqs_draft_error_raise(wrong, name);
+	if (timed && TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(values[ROW_DELIVER_AT])))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("cannot send to queue \"%s\": deliver_at is infinity", name),
+				 errhint("Leave it out to send the message at commit.")));
+
+	id = sqs_new_id();
+	values[ROW_BATCH_ID] = Int64GetDatum(timed ? id : open_batch(queue->queue_id));
+	values[ROW_ID] = Int64GetDatum(id);
+	values[ROW_QUEUE_ID] = Int32GetDatum(queue->queue_id);
+	values[ROW_QUEUE] = CStringGetTextDatum(queue->name);
+	values[ROW_SIZE] = Int32GetDatum((int32) sqs_outgoing_size(&message));
+	nulls[ROW_SIZE] = false;
+	if (nulls[ROW_TOKEN])
+	{
+		values[ROW_TOKEN] = new_token();
+		values[ROW_ENQUEUED_AT] = TimestampTzGetDatum(now);
+		values[ROW_ENQUEUED_BY_OID] = ObjectIdGetDatum(GetUserId());
+		values[ROW_ENQUEUED_BY] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+	}
+	nulls[ROW_BATCH_ID] = nulls[ROW_ID] = nulls[ROW_QUEUE_ID] = nulls[ROW_QUEUE] = false;
+	nulls[ROW_TOKEN] = nulls[ROW_ENQUEUED_AT] = false;
+	nulls[ROW_ENQUEUED_BY_OID] = nulls[ROW_ENQUEUED_BY] = false;
+
+	sqs_writer_insert(writer, values, nulls);
+	sqs_writer_close(writer);
+
+	if (timed)
+		open_timed_batch(id, queue->queue_id, DatumGetTimestampTz(values[ROW_DELIVER_AT]));
+	return id;
+}
+
+/* ---- the ways in ---- */
+
+static void
+queue_is_null(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 errmsg("the queue must not be null")));
+}
+
+/* Column of the view, by name. */
+static Datum
+view_column(HeapTuple tuple, TupleDesc desc, const char *name, bool *isnull)
+{
+	int			attnum = SPI_fnumber(desc, name);
+
+	if (attnum <= 0)
+		elog(ERROR, "view sqs_outbox has no column \"%s\"", name);
+	return heap_getattr(tuple, attnum, desc, isnull);
+}
+
+Datum
+sqs_outbox_insert(PG_FUNCTION_ARGS)
+{
+	static const struct
+	{
+		const char *name;
+		OutboxColumn column;
+	}			given[] = {
+		{"body", ROW_BODY},
+		{"attributes", ROW_ATTRIBUTES},
+		{"group_id", ROW_GROUP_ID},
+		{"deduplication_id", ROW_DEDUPLICATION_ID},
+		{"deliver_at", ROW_DELIVER_AT},
+		{"system_attributes", ROW_SYSTEM_ATTRIBUTES},
+	},			made[] = {
+		{"id", ROW_ID},
+		{"enqueued_at", ROW_ENQUEUED_AT},
+		{"enqueued_by", ROW_ENQUEUED_BY},
+	};
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	TupleDesc	desc;
+	HeapTuple	tuple;
+	Datum		values[ROW_NATTS];
+	bool		nulls[ROW_NATTS];
+	Datum		queue;
+	bool		isnull;
+	int			columns[lengthof(made)];
+	Datum		made_values[lengthof(made)];
+	bool		made_nulls[lengthof(made)];
+	NameData	enqueued_by;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_INSTEAD(trigger->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function sqs_outbox_insert() is the trigger of view sqs_outbox only")));
+
+	/* who made a view of their own chose its columns' types */
+	begin_transaction();
+	if (RelationGetRelid(trigger->tg_relation) != sqs_view_oid("sqs_outbox"))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function sqs_outbox_insert() is the trigger of view sqs_outbox only")));
+
+	desc = RelationGetDescr(trigger->tg_relation);
+	tuple = trigger->tg_trigtuple;
+	memset(values, 0, sizeof(values));
+	memset(nulls, true, sizeof(nulls));
+
+	queue = view_column(tuple, desc, "queue", &isnull);
+	if (isnull)
+		queue_is_null();
+	for (int i = 0; i < (int) lengthof(given); i++)
+		values[given[i].column] = view_column(tuple, desc, given[i].name,
+											  &nulls[given[i].column]);
+	for (int i = 0; i < (int) lengthof(made); i++)
+	{
+		(void) view_column(tuple, desc, made[i].name, &isnull);
+		if (!isnull)
+			ereport(ERROR,
+					(errcode(ERRCODE_GENERATED_ALWAYS),
+					 errmsg("cannot insert a value into column \"%s\" of sqs_outbox", made[i].name),
+					 errhint("Leave the column out, or insert NULL.")));
+	}
+
+	(void) store_row(TextDatumGetCString(queue), values, nulls);
+
+	/* for RETURNING */
+	for (int i = 0; i < (int) lengthof(made); i++)
+	{
+		columns[i] = SPI_fnumber(desc, made[i].name);
+		made_values[i] = values[made[i].column];
+		made_nulls[i] = false;
+		if (made[i].column == ROW_ENQUEUED_BY)
+		{
+			namestrcpy(&enqueued_by, TextDatumGetCString(made_values[i]));
+			made_values[i] = NameGetDatum(&enqueued_by);
+		}
+	}
+	return PointerGetDatum(heap_modify_tuple_by_cols(tuple, desc, lengthof(made), columns,
+													 made_values, made_nulls));
+}
+
+Datum
+sqs_enqueue(PG_FUNCTION_ARGS)
+{
+	static const struct
+	{
+		int			argument;
+		OutboxColumn column;
+	}			given[] = {
+		{1, ROW_BODY},
+		{2, ROW_ATTRIBUTES},
+		{4, ROW_GROUP_ID},
+		{5, ROW_DEDUPLICATION_ID},
+		{6, ROW_SYSTEM_ATTRIBUTES},
+		{7, ROW_DELIVER_AT},
+	};
+	char	   *queue;
+	Datum		values[ROW_NATTS];
+	bool		nulls[ROW_NATTS];
+
+	PreventCommandIfReadOnly("sqs_enqueue()");
+	if (PG_ARGISNULL(0))
+		queue_is_null();
+	queue = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	memset(values, 0, sizeof(values));
+	memset(nulls, true, sizeof(nulls));
+	for (int i = 0; i < (int) lengthof(given); i++)
+	{
+		nulls[given[i].column] = PG_ARGISNULL(given[i].argument);
+		if (!PG_ARGISNULL(given[i].argument))
+			values[given[i].column] = PG_GETARG_DATUM(given[i].argument);
+	}
+	if (!PG_ARGISNULL(3))
+	{
+		if (!nulls[ROW_DELIVER_AT])
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("cannot send to queue \"%s\": both delay and deliver_at are given", queue),
+					 errhint("Give one of them.")));
+		values[ROW_DELIVER_AT] =
+			DirectFunctionCall2(timestamptz_pl_interval,
+								TimestampTzGetDatum(GetCurrentTimestamp()),
+								PG_GETARG_DATUM(3));
+		nulls[ROW_DELIVER_AT] = false;
+	}
+	PG_RETURN_INT64(store_row(queue, values, nulls));
+}
+
+/*
+ * Find a failure that the current role may see, and lock nothing: NULL if
+ * there is none.  A role that may not see it learns no more than that.
+ */
+static HeapTuple
+find_failure(Relation rel, int64 id, Datum *values, bool *nulls)
+{
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, FAILURE_ID + 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	scan = systable_beginscan(rel, sqs_index_oid(SQS_INDEX_OUTBOX_FAILURES_PKEY), true,
+							  GetActiveSnapshot(), 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		tuple = heap_copytuple(tuple);
+		heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
+	}
+	systable_endscan(scan);
+	if (!HeapTupleIsValid(tuple) || !sqs_may_see_outbox_failure(values, nulls))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("there is no failed message with id %lld in the outbox", (long long) id),
+				 errhint("The failed messages are in sqs_outbox_failures.")));
+	return tuple;
+}
+
+/* Seeing a failure is one thing, taking it from where its owners see it another. */
+static void
+check_may_take_failure(int64 id, const char *verb, const Datum *values, const bool *nulls)
+{
+	if (!sqs_may_discard_outbox_failure(values, nulls))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to %s failed message %lld of the outbox",
+						verb, (long long) id),
+				 errdetail("Only the role that enqueued it and the owners of its queue and of that queue's server may do so.")));
+}
+
+/*
+ * A queue that was registered since under the same name may be somebody
+ * else's, who would get to see the message.
+ */
+static void
+check_same_queue(const char *name, int32 queue_id)
+{
+	SqsQueueConfig *queue = sqs_catalog_queue_by_name(name);
+
+	if (queue != NULL && queue->queue_id != queue_id &&
+		!sqs_has_privs_of(queue->bound_owner.oid, queue->bound_owner.name))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("queue \"%s\" is not the one that the message was meant for", name),
+				 errdetail("It was registered since, by another role.")));
+}
+
+/* Two that want to delete the same failure: the second finds none. */
+static void
+delete_failure(SqsWriter *writer, HeapTuple tuple, int64 id)
+{
+	if (sqs_writer_delete(writer, &tuple->t_self, true) != SQS_WRITTEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("there is no failed message with id %lld in the outbox", (long long) id),
+				 errdetail("It has just been dealt with by another transaction.")));
+}
+
+/*
+ * A failed row goes back into the outbox, with the token it had: where it was
+ * sent after all, it is recognized.
+ */
+Datum
+sqs_outbox_retry(PG_FUNCTION_ARGS)
+{
+	int64		id = PG_GETARG_INT64(0);
+	SqsWriter  *writer;
+	HeapTuple	tuple;
+	Datum		failure[FAILURE_NATTS];
+	bool		failure_nulls[FAILURE_NATTS];
+	Datum		values[ROW_NATTS];
+	bool		nulls[ROW_NATTS];
+	int64		new_id;
+
+	PreventCommandIfReadOnly("sqs_outbox_retry()");
+	sqs_require_preloaded();
+	writer = sqs_writer_open(SQS_TABLE_OUTBOX_FAILURES);
+	tuple = find_failure(sqs_writer_relation(writer), id, failure, failure_nulls);
+	check_may_take_failure(id, "retry", failure, failure_nulls);
+	check_same_queue(TextDatumGetCString(failure[FAILURE_QUEUE]),
+					 DatumGetInt32(failure[FAILURE_QUEUE_ID]));
+
+	memset(values, 0, sizeof(values));
+	memset(nulls, true, sizeof(nulls));
+	for (int i = 0; i < SQS_KEPT_COLUMNS; i++)
+	{
+		values[sqs_kept_columns[i].row] = failure[sqs_kept_columns[i].failure];
+		nulls[sqs_kept_columns[i].row] = failure_nulls[sqs_kept_columns[i].failure];
+	}
+
+	/* checks the privilege; makes a new id */
+	new_id = store_row(TextDatumGetCString(failure[FAILURE_QUEUE]), values, nulls);
+	delete_failure(writer, tuple, id);
+	sqs_writer_close(writer);
+	PG_RETURN_INT64(new_id);
+}
+
+Datum
+sqs_outbox_discard(PG_FUNCTION_ARGS)
+{
+	int64		id = PG_GETARG_INT64(0);
+	SqsWriter  *writer;
+	HeapTuple	tuple;
+	Datum		failure[FAILURE_NATTS];
+	bool		nulls[FAILURE_NATTS];
+
+	PreventCommandIfReadOnly("sqs_outbox_discard()");
+	sqs_require_preloaded();
+	writer = sqs_writer_open(SQS_TABLE_OUTBOX_FAILURES);
+	tuple = find_failure(sqs_writer_relation(writer), id, failure, nulls);
+	check_may_take_failure(id, "discard", failure, nulls);
+	delete_failure(writer, tuple, id);
+	sqs_writer_close(writer);
+	PG_RETURN_VOID();
+}
+
+/* ---- the transaction's end ---- */
+
+bool
+sqs_outbox_has_batches(void)
+{
+	return current != NULL && (current->open != NULL || current->timed != NULL);
+}
+
+/* Messages with a time of their own are due in the order of their making. */
+static OpenBatch *
+reversed(OpenBatch *batch)
+{
+	OpenBatch  *result = NULL;
+
+	while (batch != NULL)
+	{
+		OpenBatch  *next = batch->next;
+
+		batch->next = result;
+		result = batch;
+		batch = next;
+	}
+	return result;
+}
+
+/*
+ * Write the batch records.  Not earlier: see above for the order of commits,
+ * and outbox.h for what a batch's xmin tells.  A rolled-back savepoint may
+ * have taken the rows of a batch along; an empty batch does no harm.
+ */
+void
+sqs_outbox_pre_commit(void)
+{
+	bool		read_only = XactReadOnly;
+	SqsWriter  *writer;
+
+	if (current == NULL)
+		return;
+
+	if (current->open == NULL && current->timed == NULL)
+		return;
+
+	/* the extension may have been dropped since */
+	if (sqs_extension_oid() != current->extension)
+		return;
+
+	/* the transaction may have been made read only after it enqueued */
+	XactReadOnly = false;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	writer = sqs_writer_open(SQS_TABLE_OUTBOX_BATCHES);
+	insert_batches(writer, current->open);
+	insert_batches(writer, reversed(current->timed));
+	sqs_writer_close(writer);
+	PopActiveSnapshot();
+	XactReadOnly = read_only;
+}
+
+void
+sqs_outbox_xact_end(XactEvent event)
+{
+	wake_relay = current != NULL && event == XACT_EVENT_COMMIT;
+	current = NULL;
+}
+
+/* The queue may have been registered in the subtransaction. */
+void
+sqs_outbox_subxact_abort(void)
+{
+	sqs_outbox_config_changed();
+}
+
+void
+sqs_outbox_config_changed(void)
+{
+	if (current != NULL)
+		current->queues = NULL;
+}
+
+void
+sqs_outbox_wake(void)
+{
+	if (!wake_relay)
+		return;
+	wake_relay = false;
+	sqs_outbox_committed(MyDatabaseId);
+}

@@ -1,0 +1,676 @@
+/*-------------------------------------------------------------------------
+ *
+ * send.c
+ *	  sqs_send() and sqs_send_batch(): messages sent now, by the session.
+ *
+ * What is sent here is sent, whatever becomes of the transaction; who wants
+ * the transaction's fate for it uses the outbox.
+ *
+ * Everything that can be known without the network is checked before it is
+ * used.  While a reply is waited for, the session is as interruptible as in
+ * any other wait: it sleeps on its latch and the client's descriptor, and an
+ * interrupt abandons the calls, which does not block.
+ *
+ * Connections outlive the call, the transaction and an error.  They are kept
+ * by server and role, for the life of the session, and are made anew when
+ * what they were made from changes.  An abandoned call leaves nothing behind
+ * in them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "executor/executor.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/numeric.h"
+#include "utils/tuplestore.h"
+#include "utils/typcache.h"
+
+#include "base/compat.h"
+#include "base/settings.h"
+#include "base/shmem.h"
+#include "base/worker.h"
+#include "config/connect.h"
+#include "config/queues.h"
+#include "send/outgoing.h"
+#include "send/sender.h"
+
+PG_FUNCTION_INFO_V1(sqs_send);
+PG_FUNCTION_INFO_V1(sqs_send_batch);
+
+/*
+ * sqs_send() ends within this, with all its calls and their attempts; in
+ * sqs_send_batch() each call does.
+ */
+#define DEADLINE_MS		30000
+/* As many as AWS's own SDKs make. */
+#define MAX_ATTEMPTS	3
+/* Requests of a batch under way at once. */
+#define MAX_REQUESTS	16
+
+/* A queue URL that has been looked up. */
+typedef struct KnownQueue
+{
+	struct KnownQueue *next;
+	char	   *url;
+	char		name[FLEXIBLE_ARRAY_MEMBER];
+} KnownQueue;
+
+/* A connection that the session keeps. */
+typedef struct SessionConnection
+{
+	struct SessionConnection *next;
+	Oid			role;
+	Oid			server;
+	uint64		fingerprint;	/* of what the client was made from */
+	SqsSharedClient *shared;	/* NULL: not connected */
+	KnownQueue *queues;
+} SessionConnection;
+
+static SessionConnection *session_connections = NULL;
+
+/* ---- connections ---- */
+
+static void
+forget_queues(SessionConnection *session)
+{
+	while (session->queues != NULL)
+	{
+		KnownQueue *queue = session->queues;
+
+		session->queues = queue->next;
+		pfree(queue->url);
+		pfree(queue);
+	}
+}
+
+static SessionConnection *
+connect_to(const SqsQueueConfig *queue)
+{
+	SessionConnection *session;
+	SqsKeys		keys;
+	char	   *problem;
+	AwsError	error;
+	uint64		fingerprint;
+
+	for (session = session_connections; session != NULL; session = session->next)
+	{
+		if (session->role == GetUserId() && session->server == queue->server_oid)
+			break;
+	}
+	if (session == NULL)
+	{
+		session = MemoryContextAllocZero(TopMemoryContext, sizeof(SessionConnection));
+		session->role = GetUserId();
+		session->server = queue->server_oid;
+		session->next = session_connections;
+		session_connections = session;
+	}
+
+	problem = sqs_catalog_keys(GetUserId(), queue->server_oid, &keys);
+	if (problem != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("cannot send to queue \"%s\": %s", queue->name, problem),
+				 keys.ambient ? 0 :
+				 errhint("Run: CREATE USER MAPPING FOR %s SERVER %s OPTIONS (access_key_id '...', secret_access_key '...'); or, as a superuser, to lend the keys of the database server's environment: ALTER SERVER %s OPTIONS (ADD credentials 'environment');",
+						 quote_identifier(GetUserNameFromId(GetUserId(), false)),
+						 quote_identifier(queue->server), quote_identifier(queue->server))));
+	fingerprint = sqs_connection_fingerprint(queue, &keys);
+	if (session->shared == NULL || session->fingerprint != fingerprint)
+	{
+		if (session->shared != NULL)
+			sqs_shared_client_release(session->shared);
+		session->shared = NULL;
+		forget_queues(session);
+		session->fingerprint = fingerprint;
+		session->shared = sqs_shared_client_acquire(queue, &keys, &error);
+	}
+	sqs_wipe_keys(&keys);
+	if (session->shared == NULL)
+		ereport(ERROR,
+				(errcode(error.class == AWS_ERROR_RESOURCES ? ERRCODE_INSUFFICIENT_RESOURCES :
+						 ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot send to queue \"%s\": %s", queue->name, error.message)));
+	return session;
+}
+
+/*
+ * Wait for something to happen to calls, at most so long, and let it happen.
+ */
+static void
+wait_for_calls(long timeout)
+{
+	static uint32 wait_event = 0;
+
+	if (wait_event == 0)
+		wait_event = sqs_wait_event_new("SqsbridgeSend");
+	sqs_shared_clients_wait(timeout, wait_event);
+	CHECK_FOR_INTERRUPTS();
+	sqs_shared_clients_poll();
+}
+
+static void
+call_done(SqsCall *call, void *arg)
+{
+	*(bool *) arg = true;
+}
+
+static void
+wait_for_call(SqsCall *call, const bool *done, SqsQueueStats *stats)
+{
+	PG_TRY();
+	{
+		while (!*done)
+			wait_for_calls(1000);
+		sqs_count_call(call, stats);
+	}
+	PG_CATCH();
+	{
+		sqs_count_call(call, stats);
+		if (*done)
+			sqs_call_free(call);
+		else
+			sqs_call_abandon(call);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
+/* ---- errors ---- */
+
+static int
+sqlstate_of(AwsErrorClass class, int http_status, const char *code)
+{
+	switch (class)
+	{
+		case AWS_ERROR_THROTTLED:
+		case AWS_ERROR_OVER_LIMIT:
+			return ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
+		case AWS_ERROR_CREDENTIALS:
+		case AWS_ERROR_CLOCK:
+			return ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION;
+		case AWS_ERROR_NO_QUEUE:
+			return ERRCODE_UNDEFINED_OBJECT;
+		case AWS_ERROR_RESOURCES:
+			return ERRCODE_INSUFFICIENT_RESOURCES;
+		case AWS_ERROR_CONFIGURATION:
+			return ERRCODE_INSUFFICIENT_PRIVILEGE;
+		case AWS_ERROR_UNKNOWN:
+			return ERRCODE_FDW_ERROR;
+		case AWS_ERROR_REQUEST:
+			return ERRCODE_INVALID_PARAMETER_VALUE;
+		default:
+			if (strcmp(code, "ChecksumMismatch") == 0)
+				return ERRCODE_DATA_CORRUPTED;
+			return http_status >= 500 ? ERRCODE_SYSTEM_ERROR : ERRCODE_CONNECTION_FAILURE;
+	}
+}
+
+/* Copies what it needs, then frees the call and raises its error. */
+static void
+raise_call_error(SqsCall *call, const char *queue)
+{
+	AwsError	error = *sqs_call_error(call);
+	bool		sending = sqs_call_action(call) != SQS_GET_QUEUE_URL;
+	StringInfoData detail;
+
+	sqs_call_free(call);
+	initStringInfo(&detail);
+	appendStringInfo(&detail, "%s: %s", sending ? "SendMessage" : "GetQueueUrl", error.code);
+	if (error.http_status > 0)
+		appendStringInfo(&detail, ", HTTP status %d", error.http_status);
+	if (error.request_id[0] != '\0')
+		appendStringInfo(&detail, ", request id %s", error.request_id);
+	appendStringInfoString(&detail,
+						   sending && error.may_be_done ?
+						   ". The message may have been sent nevertheless." :
+						   ". The message has not been sent.");
+	ereport(ERROR,
+			(errcode(sqlstate_of(error.class, error.http_status, error.code)),
+			 errmsg("could not send to queue \"%s\": %s", queue, error.message),
+			 errdetail_internal("%s", detail.data),
+			 error.class == AWS_ERROR_NO_QUEUE ?
+			 errhint("The queue must exist at AWS, and the key's permissions must let it be seen.") : 0));
+}
+
+/* ---- the queue's URL ---- */
+
+static const char *
+find_url(SessionConnection *session, const SqsQueueConfig *queue, SqsQueueStats *stats)
+{
+	KnownQueue *known;
+	SqsCall    *call;
+	bool		done = false;
+
+	if (strstr(queue->queue_name, "://") != NULL)
+		return queue->queue_name;
+	for (known = session->queues; known != NULL; known = known->next)
+	{
+		if (strcmp(known->name, queue->queue_name) == 0)
+			return known->url;
+	}
+
+	call = sqs_start_get_queue_url(session->shared->client, queue->queue_name,
+								   DEADLINE_MS, MAX_ATTEMPTS, call_done, &done);
+	wait_for_call(call, &done, stats);
+	if (sqs_call_error(call) != NULL)
+		raise_call_error(call, queue->name);
+
+	known = MemoryContextAllocZero(TopMemoryContext,
+								   offsetof(KnownQueue, name) + strlen(queue->queue_name) + 1);
+	strcpy(known->name, queue->queue_name);
+	known->url = MemoryContextStrdup(TopMemoryContext, sqs_call_queue_url(call));
+	known->next = session->queues;
+	session->queues = known;
+	sqs_call_free(call);
+	return known->url;
+}
+
+/*
+ * The queue may be deleted and made anew, at another URL: ask for it again
+ * next time.
+ */
+static void
+forget_url(SessionConnection *session, const char *queue_name)
+{
+	for (KnownQueue **link = &session->queues; *link != NULL; link = &(*link)->next)
+	{
+		KnownQueue *known = *link;
+
+		if (strcmp(known->name, queue_name) != 0)
+			continue;
+		*link = known->next;
+		pfree(known->url);
+		pfree(known);
+		return;
+	}
+}
+
+/* ---- one message ---- */
+
+static char *
+queue_argument(FunctionCallInfo fcinfo)
+{
+	sqs_require_preloaded();
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the queue must not be null")));
+	return text_to_cstring(PG_GETARG_TEXT_PP(0));
+}
+
+Datum
+sqs_send(PG_FUNCTION_ARGS)
+{
+	char	   *name = queue_argument(fcinfo);
+	Datum	   *fields[] = {NULL, NULL, NULL, NULL, NULL, NULL};
+	SqsDraft	draft;
+	SqsOutgoing message;
+	SqsDraftError *wrong;
+	SqsQueueConfig *queue;
+	SqsQueueStats *stats;
+	SessionConnection *session;
+	const char *url;
+	SqsCall    *call;
+	SqsBatchEntry entry;
+	int64		end;
+	bool		done = false;
+
+	fields[0] = &draft.body;
+	fields[1] = &draft.attributes;
+	fields[2] = &draft.delay;
+	fields[3] = &draft.group_id;
+	fields[4] = &draft.deduplication_id;
+	fields[5] = &draft.system_attributes;
+	for (int i = 0; i < (int) lengthof(fields); i++)
+		*fields[i] = PG_ARGISNULL(i + 1) ? (Datum) 0 : PG_GETARG_DATUM(i + 1);
+
+	queue = sqs_catalog_queue_to_send(name, false);
+	stats = sqs_stats_get(MyDatabaseId, queue->queue_id);
+	wrong = sqs_outgoing_prepare(&draft, queue->fifo, &message);
+	if (wrong != NULL)
+	{
+		if (stats != NULL)
+			sqs_count(stats, SQS_SEND_FAILURES, 1);
+		sqs_draft_error_raise(wrong, name);
+	}
+	session = connect_to(queue);
+	end = sqs_now_ms() + DEADLINE_MS;
+	PG_TRY();
+	{
+		url = find_url(session, queue, stats);
+		call = sqs_start_send(session->shared->client, url, &message,
+							  Max(end - sqs_now_ms(), 1), MAX_ATTEMPTS, call_done, &done);
+		wait_for_call(call, &done, stats);
+		if (sqs_call_error(call) != NULL)
+		{
+			if (sqs_call_error(call)->class == AWS_ERROR_NO_QUEUE)
+				forget_url(session, queue->queue_name);
+			raise_call_error(call, name);
+		}
+		entry = *sqs_call_entry(call, 0);
+		sqs_call_free(call);
+		if (!entry.ok)
+			ereport(ERROR,
+					(errcode(sqlstate_of(entry.class, 0, entry.code)),
+					 errmsg("could not send to queue \"%s\": %s", name, entry.message),
+					 entry.may_be_done ?
+					 errdetail("Something has been sent nevertheless, as message %s.",
+							   entry.message_id) : 0));
+	}
+	PG_CATCH();
+	{
+		if (stats != NULL)
+			sqs_count(stats, SQS_SEND_FAILURES, 1);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+
+	if (stats != NULL)
+		sqs_count(stats, SQS_SENT, 1);
+	PG_RETURN_TEXT_P(cstring_to_text(entry.message_id));
+}
+
+/* ---- many messages ---- */
+
+typedef struct BatchItem
+{
+	SendItem	send;			/* must be first */
+	SqsOutgoing message;
+	bool		finished;
+	bool		ok;
+	bool		sender_fault;
+	bool		may_be_done;	/* by some attempt */
+	char	   *code;
+	char	   *text;
+	char	   *message_id;
+	char	   *sequence_number;	/* or NULL */
+} BatchItem;
+
+typedef struct BatchRun
+{
+	Sender	   *sender;
+	SqsQueueStats *stats;
+	int			unfinished;
+	AwsError	error;			/* of the last request that failed as a whole */
+} BatchRun;
+
+/* A request under way. */
+typedef struct BatchCall
+{
+	dlist_node	node;			/* in the list of those under way */
+	SqsCall    *call;
+	BatchRun   *run;
+	SendBatch	batch;
+} BatchCall;
+
+static void
+finish_with_error(BatchItem *item, const char *code, const char *text, bool sender_fault)
+{
+	item->finished = true;
+	item->code = pstrdup(code);
+	item->text = item->may_be_done ?
+		psprintf("%s (the message may have been sent nevertheless)", text) : pstrdup(text);
+	item->sender_fault = sender_fault;
+}
+
+/* The request has failed that the item was in, or was to be in. */
+static void
+finish_with_call(BatchItem *item, const AwsError *error, bool sender_fault)
+{
+	finish_with_error(item, error->code, error->request_id[0] == '\0' ? error->message :
+					  psprintf("%s, request id %s", error->message, error->request_id),
+					  sender_fault);
+}
+
+static void
+item_done(SendItem *send, SendOutcome outcome, const SqsBatchEntry *entry,
+		  const AwsError *error, void *arg)
+{
+	BatchItem  *item = (BatchItem *) send;
+	BatchRun   *run = arg;
+
+	/* what one attempt may have done, no later failure undoes */
+	if (entry != NULL ? entry->may_be_done : error->may_be_done)
+		item->may_be_done = true;
+	if (outcome == SEND_RETRY)
+		return;
+	run->unfinished--;
+	if (outcome == SEND_DONE)
+	{
+		item->finished = true;
+		item->ok = true;
+		item->message_id = pstrdup(entry->message_id);
+		if (entry->sequence_number[0] != '\0')
+			item->sequence_number = pstrdup(entry->sequence_number);
+		return;
+	}
+	if (entry != NULL)
+	{
+		finish_with_error(item, entry->code, entry->message, entry->sender_fault);
+		if (entry->may_be_done && entry->message_id[0] != '\0')
+			item->message_id = pstrdup(entry->message_id);
+	}
+	else
+		finish_with_call(item, error, error->class == AWS_ERROR_REQUEST);
+}
+
+static void
+batch_done(SqsCall *call, void *arg)
+{
+	BatchCall  *request = arg;
+	BatchRun   *run = request->run;
+
+	dlist_delete(&request->node);
+	if (sqs_call_error(call) != NULL)
+		run->error = *sqs_call_error(call);
+	sqs_count_call(call, run->stats);
+	sender_finish(run->sender, &request->batch, call, sqs_now_ms(),
+				  item_done, run);
+	sqs_call_free(call);
+	pfree(request);
+}
+
+/*
+ * Send what the sender holds.  Ends when every item has its result, or when
+ * the queue as a whole has failed MAX_ATTEMPTS times in a row.
+ */
+static pg_noinline void
+run_batches(BatchRun *run, SessionConnection *session, const char *url)
+{
+	SqsClient  *client = session->shared->client;
+	dlist_head	under_way;
+	dlist_mutable_iter iter;
+
+	dlist_init(&under_way);
+	PG_TRY();
+	{
+		while (run->unfinished > 0 &&
+			   (run->sender->failures < MAX_ATTEMPTS || !dlist_is_empty(&under_way)))
+		{
+			int64		now = sqs_now_ms();
+			int64		next;
+			SendBatch	batch;
+
+			while (run->sender->failures < MAX_ATTEMPTS &&
+				   sender_take(run->sender, now, &batch))
+			{
+				BatchCall  *request = palloc(sizeof(BatchCall));
+				const SqsOutgoing *messages[SQS_MAX_BATCH];
+
+				for (int i = 0; i < batch.n; i++)
+					messages[i] = &((BatchItem *) batch.items[i])->message;
+				request->run = run;
+				request->batch = batch;
+				request->call = sqs_start_send_batch(client, url, batch.n, messages,
+													 DEADLINE_MS, 1, batch_done, request);
+				dlist_push_tail(&under_way, &request->node);
+			}
+			next = sender_next_time(run->sender, now);
+			wait_for_calls(next == PG_INT64_MAX ? 1000 :
+						   Min(Max(next - now, dlist_is_empty(&under_way) ? 1 : 0), 1000));
+		}
+	}
+	PG_CATCH();
+	{
+		dlist_foreach_modify(iter, &under_way)
+		{
+			SqsCall    *call = dlist_container(BatchCall, node, iter.cur)->call;
+
+			sqs_count_call(call, run->stats);
+			sqs_call_abandon(call);
+		}
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
+/* Check the messages of the array; those that are well go to the sender. */
+static BatchItem *
+prepare_items(ArrayType *array, const SqsQueueConfig *queue, BatchRun *run, int *nitems)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	BatchItem  *items;
+	TupleDesc	desc = NULL;
+	int64		now = sqs_now_ms();
+
+	deconstruct_array(array, ARR_ELEMTYPE(array), -1, false, TYPALIGN_DOUBLE,
+					  &elements, &nulls, nitems);
+	items = palloc_extended(sizeof(BatchItem) * Max(*nitems, 1),
+							MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	for (int i = 0; i < *nitems; i++)
+	{
+		BatchItem  *item = &items[i];
+		HeapTupleHeader record;
+		HeapTupleData tuple;
+		Datum		values[6];
+		bool		isnull[6];
+		SqsDraft	draft;
+		SqsDraftError *wrong;
+
+		CHECK_FOR_INTERRUPTS();
+		if (nulls[i])
+		{
+			finish_with_error(item, "MissingParameter", "the message must not be null", true);
+			continue;
+		}
+		record = DatumGetHeapTupleHeader(elements[i]);
+		if (desc == NULL)
+		{
+			desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(record),
+										  HeapTupleHeaderGetTypMod(record));
+			if (desc->natts != lengthof(values))
+				elog(ERROR, "type sqs_outgoing has %d members, expected %d",
+					 desc->natts, (int) lengthof(values));
+		}
+		tuple.t_len = HeapTupleHeaderGetDatumLength(record);
+		ItemPointerSetInvalid(&tuple.t_self);
+		tuple.t_tableOid = InvalidOid;
+		tuple.t_data = record;
+		heap_deform_tuple(&tuple, desc, values, isnull);
+		draft.body = isnull[0] ? (Datum) 0 : values[0];
+		draft.attributes = isnull[1] ? (Datum) 0 : values[1];
+		draft.delay = isnull[2] ? (Datum) 0 : values[2];
+		draft.group_id = isnull[3] ? (Datum) 0 : values[3];
+		draft.deduplication_id = isnull[4] ? (Datum) 0 : values[4];
+		draft.system_attributes = isnull[5] ? (Datum) 0 : values[5];
+
+		wrong = sqs_outgoing_prepare(&draft, queue->fifo, &item->message);
+		if (wrong != NULL)
+		{
+			finish_with_error(item, wrong->code,
+							  wrong->detail == NULL ? wrong->message :
+							  psprintf("%s: %s", wrong->message, wrong->detail), true);
+			continue;
+		}
+		item->send.size = sqs_outgoing_size(&item->message);
+		sender_add(run->sender, &item->send,
+				   queue->fifo ? hash_bytes_extended((const unsigned char *) item->message.group_id.data,
+													 item->message.group_id.len, 0) : 0, now);
+		run->unfinished++;
+	}
+	if (desc != NULL)
+		ReleaseTupleDesc(desc);
+	return items;
+}
+
+Datum
+sqs_send_batch(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	char	   *name = queue_argument(fcinfo);
+	SqsQueueConfig *queue;
+	BatchRun	run;
+	BatchItem  *items;
+	int			nitems;
+	uint64		sent = 0;
+
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the array of messages must not be null")));
+	InitMaterializedSRF(fcinfo, 0);
+
+	queue = sqs_catalog_queue_to_send(name, false);
+	memset(&run, 0, sizeof(run));
+	run.stats = sqs_stats_get(MyDatabaseId, queue->queue_id);
+	run.sender = sender_create(CurrentMemoryContext, queue->fifo, MAX_REQUESTS, MAX_ATTEMPTS, 0);
+	items = prepare_items(PG_GETARG_ARRAYTYPE_P(1), queue, &run, &nitems);
+
+	if (run.unfinished > 0)
+	{
+		SessionConnection *session = connect_to(queue);
+
+		run_batches(&run, session, find_url(session, queue, run.stats));
+		if (run.error.class == AWS_ERROR_NO_QUEUE)
+			forget_url(session, queue->queue_name);
+	}
+
+	for (int i = 0; i < nitems; i++)
+	{
+		BatchItem  *item = &items[i];
+		Datum		values[6];
+		bool		isnull[6] = {false, true, true, true, true, true};
+
+		if (!item->finished)	/* the queue as a whole has failed */
+			finish_with_call(item, &run.error, false);
+		sent += item->ok;
+		values[0] = Int32GetDatum(i + 1);
+		if (item->message_id != NULL)
+		{
+			values[1] = CStringGetTextDatum(item->message_id);
+			isnull[1] = false;
+		}
+		if (item->sequence_number != NULL)
+		{
+			values[2] = DirectFunctionCall3(numeric_in, CStringGetDatum(item->sequence_number),
+											ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+			isnull[2] = false;
+		}
+		if (!item->ok)
+		{
+			values[3] = CStringGetTextDatum(item->code);
+			values[4] = CStringGetTextDatum(item->text);
+			values[5] = BoolGetDatum(item->sender_fault);
+			isnull[3] = isnull[4] = isnull[5] = false;
+		}
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, isnull);
+	}
+	if (run.stats != NULL)
+	{
+		sqs_count(run.stats, SQS_SENT, sent);
+		sqs_count(run.stats, SQS_SEND_FAILURES, nitems - sent);
+	}
+	return (Datum) 0;
+}
