@@ -53,9 +53,9 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "base/extension.h"
 #include "base/internal_tables.h"
 #include "base/settings.h"
-#include "config/queues.h"
 
 #define GUARD_TRIGGER	"sqsbridge_guard"
 

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * settings.h
- *	  What every file of the extension above the AWS layer shares.
+ *	  The settings named sqsbridge.*, and whether the library may use them.
  *
  *-------------------------------------------------------------------------
  */
@@ -12,7 +12,7 @@
 
 #define SQSBRIDGE_VERSION	"1.0"
 
-/* GUCs, defined in sqsbridge.c */
+/* GUCs, defined in settings.c */
 extern int	sqs_max_workers;
 extern int	sqs_max_queues;
 extern int	sqs_max_databases;
@@ -30,13 +30,6 @@ extern int	sqs_max_outbox_memory;	/* kB */
 /* ERROR with a hint unless the library was loaded by shared_preload_libraries. */
 extern void sqs_require_preloaded(void);
 
-/*
- * The configuration of this database changes with the current transaction:
- * at its commit, and only then, the workers are told.
- */
-extern void sqs_wake_at_commit(void);
-
-/* The same for roles and their settings, which concern all databases. */
-extern void sqs_roles_changed_at_commit(void);
+extern void sqs_settings_init(void);	/* from _PG_init */
 
 #endif							/* SQSBRIDGE_SETTINGS_H */

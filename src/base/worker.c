@@ -31,7 +31,9 @@
 #include "utils/timeout.h"
 
 #include "base/compat.h"
+#include "base/databases.h"
 #include "base/settings.h"
+#include "base/slots.h"
 #include "base/worker.h"
 
 #define NO_SLOT_WARN_MS 3600000

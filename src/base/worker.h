@@ -22,11 +22,6 @@ extern PGDLLEXPORT void sqs_database_worker_main(Datum arg);
 extern PGDLLEXPORT void sqs_queue_worker_main(Datum arg);
 extern PGDLLEXPORT void sqs_handler_worker_main(Datum arg);
 
-extern void sqs_launcher_register(void);
-
-/* Does sqsbridge.databases admit a database of this name? */
-extern bool sqs_database_admitted(const char *name);
-
 /* A worker as its supervisor knows it. */
 typedef struct SqsWorkerRef
 {

@@ -28,9 +28,11 @@
 #include "utils/memutils.h"
 
 #include "base/compat.h"
+#include "base/queue_stats.h"
 #include "base/settings.h"
 #include "base/worker.h"
 #include "config/connect.h"
+#include "config/fdw.h"
 
 #define BLIND_WAIT_MS	50		/* at most, when no descriptor can be waited on */
 #define WAIT_SET_RETRY_MS	1000

@@ -12,6 +12,8 @@
 
 #include "aws/sqs_client.h"
 #include "base/shmem.h"
+#include "config/fdw.h"
+#include "config/queues.h"
 #include "config/queues.h"
 
 /*

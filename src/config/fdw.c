@@ -49,6 +49,7 @@
 #include "aws/credentials.h"
 #include "aws/endpoint.h"
 #include "base/compat.h"
+#include "base/extension.h"
 #include "base/settings.h"
 #include "config/fdw.h"
 

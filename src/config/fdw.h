@@ -10,7 +10,14 @@
 
 #include "foreign/foreign.h"
 
-#include "config/queues.h"
+/* Keys to a server; wiped with sqs_wipe_keys(). */
+typedef struct SqsKeys
+{
+	char	   *access_key_id;	/* of a user mapping; all NULL: none */
+	char	   *secret_access_key;
+	char	   *session_token;
+	bool		ambient;		/* those of the database server's environment */
+} SqsKeys;
 
 /* Options of a server; NULL where not given. */
 typedef struct SqsServerOptions

@@ -21,8 +21,8 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "base/extension.h"
 #include "config/queue_row.h"
-#include "config/queues.h"
 
 /*
  * Rows are written by column name, and all columns must be known: one that a

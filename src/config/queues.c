@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * queues.c
- *	  Reading what is configured: queues, their servers, their keys.
+ *	  Reading what is configured: queues and their servers.
  *
  * Workers read the catalogs in short transactions and copy what they need.
  * Two things matter more here than brevity:
@@ -51,267 +51,14 @@
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
-#include "aws/credentials.h"
 #include "base/compat.h"
+#include "base/extension.h"
 #include "base/internal_tables.h"
+#include "base/privileges.h"
+#include "config/bindings.h"
 #include "config/fdw.h"
+#include "config/keys.h"
 #include "config/queues.h"
-
-/*
- * Schema and owner of the extension; InvalidOid where it is not installed.
- */
-static void
-find_extension(Oid *schema, Oid *owner)
-{
-	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
-	SysScanDesc scan;
-	ScanKeyData key;
-	HeapTuple	tuple;
-
-	*schema = InvalidOid;
-	*owner = InvalidOid;
-	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
-				CStringGetDatum("sqsbridge"));
-	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		Form_pg_extension form = (Form_pg_extension) GETSTRUCT(tuple);
-
-		*schema = form->extnamespace;
-		*owner = form->extowner;
-	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-}
-
-Oid
-sqs_extension_oid(void)
-{
-	return get_extension_oid("sqsbridge", true);
-}
-
-Oid
-sqs_extension_schema(void)
-{
-	Oid			schema;
-	Oid			owner;
-
-	find_extension(&schema, &owner);
-	return schema;
-}
-
-Oid
-sqs_extension_owner(void)
-{
-	Oid			schema;
-	Oid			owner;
-
-	find_extension(&schema, &owner);
-	return owner;
-}
-
-static void
-missing_object(const char *kind, const char *name)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("%s \"%s\" of extension sqsbridge does not exist", kind, name),
-			 OidIsValid(sqs_extension_oid()) ?
-			 errhint("Run ALTER EXTENSION sqsbridge UPDATE.") :
-			 errhint("Run CREATE EXTENSION sqsbridge in this database.")));
-}
-
-Oid
-sqs_view_oid(const char *relname)
-{
-	Oid			schema = sqs_extension_schema();
-	Oid			relid = OidIsValid(schema) ? get_relname_relid(relname, schema) : InvalidOid;
-
-	if (!OidIsValid(relid))
-		missing_object("view", relname);
-	return relid;
-}
-
-Oid
-sqs_message_type_oid(void)
-{
-	Oid			schema = sqs_extension_schema();
-	Oid			type = InvalidOid;
-
-	if (OidIsValid(schema))
-		type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
-							   CStringGetDatum("sqs_message"), ObjectIdGetDatum(schema));
-	if (!OidIsValid(type))
-		missing_object("type", "sqs_message");
-	return type;
-}
-
-char *
-sqs_home(void)
-{
-	return psprintf(UINT64_FORMAT "/%u/%u", GetSystemIdentifier(), MyDatabaseId,
-					sqs_extension_oid());
-}
-
-/*
- * Handlers
- */
-
-static char *
-role_name(Oid role)
-{
-	char	   *name = GetUserNameFromId(role, true);
-
-	return name != NULL ? name : psprintf("%u", role);
-}
-
-Oid
-sqs_resolve_handler(const char *handler, Oid role, char **why)
-{
-	Oid			message_type = sqs_message_type_oid();
-	List	   *names;
-	char	   *nspname;
-	char	   *proname;
-	Oid			nsp;
-	HeapTuple	tuple;
-	Form_pg_proc form;
-	Oid			funcid;
-	char		prokind;
-	bool		retset;
-
-	*why = NULL;
-	/* a session of the role's goes on without it; its rights must not */
-	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
-	{
-		*why = psprintf("its owner, the role with OID %u, does not exist", role);
-		return InvalidOid;
-	}
-	if (!SplitIdentifierString(pstrdup(handler), '.', &names) || list_length(names) != 2)
-	{
-		*why = psprintf("\"%s\" is not the name of a function with its schema", handler);
-		return InvalidOid;
-	}
-	nspname = linitial(names);
-	proname = lsecond(names);
-
-	nsp = get_namespace_oid(nspname, true);
-	if (!OidIsValid(nsp))
-	{
-		*why = psprintf("schema \"%s\" does not exist", nspname);
-		return InvalidOid;
-	}
-	if (isAnyTempNamespace(nsp))
-	{
-		*why = psprintf("function %s is temporary, and other sessions cannot call it", handler);
-		return InvalidOid;
-	}
-
-	tuple = SearchSysCache3(PROCNAMEARGSNSP, CStringGetDatum(proname),
-							PointerGetDatum(buildoidvector(&message_type, 1)),
-							ObjectIdGetDatum(nsp));
-	if (!HeapTupleIsValid(tuple))
-	{
-		*why = psprintf("function %s(sqs_message) does not exist", handler);
-		return InvalidOid;
-	}
-	form = (Form_pg_proc) GETSTRUCT(tuple);
-	funcid = form->oid;
-	prokind = form->prokind;
-	retset = form->proretset;
-	ReleaseSysCache(tuple);
-
-	if (prokind != PROKIND_FUNCTION)
-		*why = psprintf("%s(sqs_message) is %s, not a function", handler,
-						prokind == PROKIND_PROCEDURE ? "a procedure" :
-						prokind == PROKIND_AGGREGATE ? "an aggregate" : "a window function");
-	else if (retset)
-		*why = psprintf("function %s(sqs_message) returns a set", handler);
-	else if (object_aclcheck(NamespaceRelationId, nsp, role, ACL_USAGE) != ACLCHECK_OK)
-		*why = psprintf("role \"%s\" has no USAGE privilege on schema \"%s\"",
-						role_name(role), nspname);
-	else if (object_aclcheck(ProcedureRelationId, funcid, role, ACL_EXECUTE) != ACLCHECK_OK)
-		*why = psprintf("role \"%s\" has no EXECUTE privilege on function %s(sqs_message)",
-						role_name(role), handler);
-
-	return *why == NULL ? funcid : InvalidOid;
-}
-
-/*
- * What a queue refers to.  Something has become something else, which may be
- * right: a person has to say so.
- */
-#define CONFIRM "; if that is as it should be, confirm it with sqs_alter_queue()"
-#define SUPERUSER_CONFIRMS "; if that is as it should be, a superuser has to confirm it with sqs_alter_queue()"
-
-char *
-sqs_role_changed(const SqsBinding *role)
-{
-	char	   *name = GetUserNameFromId(role->oid, true);
-
-	if (name == NULL)
-		return OidIsValid(get_role_oid(role->name, true)) ?
-			psprintf("its owner was dropped, and another role \"%s\" created since" SUPERUSER_CONFIRMS, role->name) :
-			psprintf("its owner, role \"%s\", does not exist", role->name);
-	if (strcmp(name, role->name) != 0)
-		return psprintf("its owner was role \"%s\", and that is named \"%s\" now" SUPERUSER_CONFIRMS,
-						role->name, name);
-	return NULL;
-}
-
-char *
-sqs_server_changed(const SqsBinding *server)
-{
-	ForeignServer *bound = GetForeignServerExtended(server->oid, FSV_MISSING_OK);
-
-	if (bound == NULL)
-		return GetForeignServerByName(server->name, true) != NULL ?
-			psprintf("its server \"%s\" was dropped and another one created since" CONFIRM, server->name) :
-			psprintf("server \"%s\" does not exist", server->name);
-	if (strcmp(bound->servername, server->name) != 0)
-		return psprintf("its server \"%s\" is named \"%s\" now" CONFIRM, server->name, bound->servername);
-	if (bound->owner != server->owner_oid || strcmp(role_name(bound->owner), server->owner) != 0)
-		return psprintf("its server \"%s\" belonged to role \"%s\", and belongs to role \"%s\" now" CONFIRM,
-						server->name, server->owner, role_name(bound->owner));
-	return NULL;
-}
-
-/*
- * A function that its owner dropped and created again is as good as one that
- * was replaced, which leaves the OID as it was: the same role decides what it
- * does.
- */
-Oid
-sqs_bound_handler(const SqsBinding *handler, Oid role, char **why)
-{
-	Oid			found = sqs_resolve_handler(handler->name, role, why);
-	HeapTuple	tuple;
-	Oid			owner;
-
-	if (!OidIsValid(found))
-		return InvalidOid;
-	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(found));
-	if (!HeapTupleIsValid(tuple))
-	{
-		*why = psprintf("function %s(sqs_message) does not exist", handler->name);
-		return InvalidOid;
-	}
-	owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
-	ReleaseSysCache(tuple);
-	if (owner == handler->owner_oid && strcmp(role_name(owner), handler->owner) == 0)
-		return found;
-	if (found != handler->oid)
-		*why = psprintf("function %s(sqs_message) was dropped, and another one created by role \"%s\" since" CONFIRM,
-						handler->name, role_name(owner));
-	else
-		*why = psprintf("function %s(sqs_message) belonged to role \"%s\", and belongs to role \"%s\" now" CONFIRM,
-						handler->name, handler->owner, role_name(owner));
-	return InvalidOid;
-}
-
-/*
- * Queues
- */
 
 static void
 set_server(SqsQueueConfig *queue, ForeignServer *server)
@@ -365,7 +112,7 @@ resolve_queue(SqsQueueConfig *queue)
 		object_aclcheck(ForeignServerRelationId, server->serverid, queue->owner,
 						ACL_USAGE) != ACLCHECK_OK)
 		queue->problem = psprintf("its owner, role \"%s\", has no USAGE privilege on server \"%s\"",
-								  role_name(queue->owner), queue->server);
+								  sqs_role_name(queue->owner), queue->server);
 
 	if (queue->problem == NULL)
 	{
@@ -383,11 +130,11 @@ resolve_queue(SqsQueueConfig *queue)
 
 	if (SQS_OWNER_NEEDS_LOGIN && !can_login)
 		queue->problem = psprintf("its owner, role \"%s\", is not permitted to log in",
-								  role_name(queue->owner));
+								  sqs_role_name(queue->owner));
 	else if (object_aclcheck(DatabaseRelationId, MyDatabaseId, queue->owner,
 							 ACL_CONNECT) != ACLCHECK_OK)
 		queue->problem = psprintf("its owner, role \"%s\", has no CONNECT privilege on the database",
-								  role_name(queue->owner));
+								  sqs_role_name(queue->owner));
 	else
 		(void) sqs_bound_handler(&queue->bound_handler, queue->owner, &queue->problem);
 }
@@ -669,82 +416,24 @@ sqs_catalog_queue_to_send(const char *name, bool store)
 	return queue;
 }
 
-/*
- * Keys
- */
-
-/* Read the keys of the role's mapping, or of PUBLIC's.  False: no mapping. */
-static bool
-read_mapping(Oid role, Oid server, SqsKeys *keys)
+SqsQueueConfig *
+sqs_catalog_find(List *queues, int32 queue_id)
 {
-	HeapTuple	tuple;
-	Datum		options;
-	bool		isnull;
+	ListCell   *lc;
 
-	tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(role),
-							ObjectIdGetDatum(server));
-	if (!HeapTupleIsValid(tuple))
-		tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(InvalidOid),
-								ObjectIdGetDatum(server));
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	options = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple,
-							  Anum_pg_user_mapping_umoptions, &isnull);
-	if (!isnull)
-		sqs_mapping_keys(options, keys);
-	ReleaseSysCache(tuple);
-	return true;
-}
-
-char *
-sqs_catalog_keys(Oid role, Oid server_oid, SqsKeys *keys)
-{
-	ForeignServer *found = GetForeignServerExtended(server_oid, FSV_MISSING_OK);
-	const char *server;
-	SqsServerOptions options;
-	bool		has_mapping;
-	AwsError	error;
-
-	memset(keys, 0, sizeof(*keys));
-
-	/* the options of another wrapper's mappings are not for us to read */
-	if (found == NULL || !sqs_fdw_is_ours(found->fdwid))
-		return pstrdup("its server does not exist");
-	server = found->servername;
-
-	has_mapping = read_mapping(role, found->serverid, keys);
-	if (keys->access_key_id != NULL && keys->secret_access_key != NULL)
-		return NULL;
-	sqs_wipe_keys(keys);
-
-	sqs_server_options(found, &options);
-	if (!options.ambient)
-		return has_mapping ?
-			psprintf("the user mapping of role \"%s\" for server \"%s\" has no keys, and the server's option credentials is not environment",
-					 role_name(role), server) :
-			psprintf("role \"%s\" has no user mapping for server \"%s\", and the server's option credentials is not environment",
-					 role_name(role), server);
-	keys->ambient = true;
-	if (!aws_environment_has_keys(&error))
-		return psprintf("role \"%s\" has no keys in a user mapping for server \"%s\", and %s",
-						role_name(role), server, error.message);
+	foreach(lc, queues)
+	{
+		if (((SqsQueueConfig *) lfirst(lc))->queue_id == queue_id)
+			return lfirst(lc);
+	}
 	return NULL;
 }
 
-static void
-wipe(char **key)
+bool
+sqs_owns_queue(const SqsQueueConfig *queue)
 {
-	if (*key == NULL)
-		return;
-	explicit_bzero(*key, strlen(*key));
-	pfree(*key);
-	*key = NULL;
-}
-
-void
-sqs_wipe_keys(SqsKeys *keys)
-{
-	wipe(&keys->access_key_id);
-	wipe(&keys->secret_access_key);
-	wipe(&keys->session_token);
+	return !queue->is_copy &&
+		(sqs_has_privs_of(queue->bound_owner.oid, queue->bound_owner.name) ||
+		 (sqs_server_changed(&queue->bound_server) == NULL &&
+		  sqs_has_privs_of(queue->bound_server.owner_oid, queue->bound_server.owner)));
 }

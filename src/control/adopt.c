@@ -46,8 +46,10 @@
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
+#include "base/extension.h"
 #include "base/ids.h"
 #include "base/settings.h"
+#include "base/wake_at_commit.h"
 #include "config/database_mark.h"
 #include "config/fdw.h"
 #include "config/queue_row.h"

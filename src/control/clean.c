@@ -40,13 +40,15 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/extension.h"
+#include "base/queue_stats.h"
 #include "base/settings.h"
 #include "base/shmem.h"
 #include "base/table_writer.h"
 #include "base/worker.h"
 #include "config/queues.h"
 #include "control/clean.h"
-#include "receive/inbox.h"
+#include "receive/failures.h"
 #include "receive/inbox_marks.h"
 
 #define CLEAN_BATCH				5000	/* rows deleted in a transaction */

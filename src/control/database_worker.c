@@ -47,8 +47,15 @@
 #include "utils/snapmgr.h"
 
 #include "base/compat.h"
+#include "base/databases.h"
+#include "base/extension.h"
+#include "base/fair_shares.h"
 #include "base/internal_tables.h"
+#include "base/outbox_health.h"
+#include "base/queue_stats.h"
 #include "base/settings.h"
+#include "base/slots.h"
+#include "base/wakeup.h"
 #include "base/worker.h"
 #include "config/connect.h"
 #include "config/database_mark.h"
@@ -155,7 +162,7 @@ job_failed(DatabaseWorker *dw, SqsJob job)
 			EmitErrorReport();
 		}
 		if (job == SQS_JOB_RELAY)
-			sqs_outbox_relay_failed(MyDatabaseId, edata->message, delay);
+			sqs_outbox_health_relay_failed(MyDatabaseId, edata->message, delay);
 	}
 	recover(dw);
 	RESUME_INTERRUPTS();
@@ -548,7 +555,7 @@ relay(DatabaseWorker *dw)
 	dw->news = false;
 	if (scan)
 		dw->next_scan = now + SCAN_INTERVAL_MS;
-	sqs_outbox_relay_well(MyDatabaseId);
+	sqs_outbox_health_relay_well(MyDatabaseId);
 }
 
 /* What the relay has in memory is in doubt: everything is in the tables. */

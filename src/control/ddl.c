@@ -51,8 +51,11 @@
 #include "utils/syscache.h"
 
 #include "base/compat.h"
-#include "base/settings.h"
+#include "base/databases.h"
 #include "base/shmem.h"
+#include "base/slots.h"
+#include "base/wake_at_commit.h"
+#include "base/wakeup.h"
 #include "config/database_mark.h"
 #include "config/fdw.h"
 #include "control/ddl.h"
@@ -119,9 +122,11 @@ block_database(Oid dboid)
 	ConditionVariableCancelSleep();
 }
 
-void
-sqs_lifecycle_xact_end(void)
+static void
+at_transaction_end(XactEvent event, void *arg)
 {
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
+		return;
 	if (blocked != NIL)
 		unblock_all();
 }
@@ -364,10 +369,11 @@ sqs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 }
 
 void
-sqs_lifecycle_init(void)
+sqs_ddl_init(void)
 {
 	prev_ProcessUtility = ProcessUtility_hook;
 	ProcessUtility_hook = sqs_ProcessUtility;
 	prev_object_access = object_access_hook;
 	object_access_hook = sqs_object_access;
+	RegisterXactCallback(at_transaction_end, NULL);
 }

@@ -8,7 +8,6 @@
 #ifndef SQSBRIDGE_DDL_H
 #define SQSBRIDGE_DDL_H
 
-extern void sqs_lifecycle_init(void);
-extern void sqs_lifecycle_xact_end(void);
+extern void sqs_ddl_init(void); /* from _PG_init */
 
 #endif							/* SQSBRIDGE_DDL_H */

@@ -34,9 +34,13 @@
 #include "utils/varlena.h"
 
 #include "base/compat.h"
+#include "base/databases.h"
+#include "base/fair_shares.h"
 #include "base/settings.h"
+#include "base/slots.h"
 #include "base/worker.h"
 #include "config/database_mark.h"
+#include "control/launcher.h"
 
 #define RECONCILE_INTERVAL_MS	10000
 

@@ -25,11 +25,15 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
+#include "base/databases.h"
+#include "base/outbox_health.h"
+#include "base/privileges.h"
+#include "base/queue_stats.h"
 #include "base/settings.h"
 #include "base/shmem.h"
-#include "base/worker.h"
+#include "base/slots.h"
 #include "config/queues.h"
-#include "control/views.h"
+#include "control/launcher.h"
 #include "receive/queue_worker.h"
 
 PG_FUNCTION_INFO_V1(sqs_get_queue_stats);

@@ -34,63 +34,16 @@
 #include "utils/tuplestore.h"
 
 #include "base/internal_tables.h"
+#include "base/privileges.h"
 #include "base/settings.h"
 #include "config/queues.h"
-#include "control/views.h"
+#include "send/outbox_failures.h"
 
 PG_FUNCTION_INFO_V1(sqs_get_queues);
 PG_FUNCTION_INFO_V1(sqs_get_failures);
 PG_FUNCTION_INFO_V1(sqs_get_outbox);
 PG_FUNCTION_INFO_V1(sqs_get_outbox_counts);
 PG_FUNCTION_INFO_V1(sqs_get_outbox_failures);
-
-bool
-sqs_has_privs_of(Oid role, const char *name)
-{
-	char	   *present = GetUserNameFromId(role, true);
-	bool		agrees = present != NULL && strcmp(present, name) == 0;
-
-	if (present != NULL)
-		pfree(present);
-	return agrees && has_privs_of_role(GetUserId(), role);
-}
-
-bool
-sqs_may_see_stats_of(Oid role)
-{
-	return (OidIsValid(role) && has_privs_of_role(GetUserId(), role)) ||
-		has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
-}
-
-/* May the current role see all data, as those who dump the database may? */
-static bool
-reads_all_data(void)
-{
-	return has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_DATA);
-}
-
-/* Does the current role stand for the owner of the queue, or of its server? */
-static bool
-owns_queue(const SqsQueueConfig *queue)
-{
-	return !queue->is_copy &&
-		(sqs_has_privs_of(queue->bound_owner.oid, queue->bound_owner.name) ||
-		 (sqs_server_changed(&queue->bound_server) == NULL &&
-		  sqs_has_privs_of(queue->bound_server.owner_oid, queue->bound_server.owner)));
-}
-
-static SqsQueueConfig *
-find_config(List *queues, int32 queue_id)
-{
-	ListCell   *lc;
-
-	foreach(lc, queues)
-	{
-		if (((SqsQueueConfig *) lfirst(lc))->queue_id == queue_id)
-			return lfirst(lc);
-	}
-	return NULL;
-}
 
 /* ---- tables into rows ---- */
 
@@ -200,7 +153,7 @@ sqs_get_queues(PG_FUNCTION_ARGS)
 			nulls[i] = attnum <= 0 || row_nulls[attnum - 1];
 			values[i] = nulls[i] ? (Datum) 0 : row[attnum - 1];
 		}
-		queue = find_config(queues, DatumGetInt32(values[0]));
+		queue = sqs_catalog_find(queues, DatumGetInt32(values[0]));
 		if (queue == NULL)
 			continue;
 		values[COLUMN_OWNER] = text_to_name(values[COLUMN_OWNER]);
@@ -263,7 +216,7 @@ sqs_get_outbox(PG_FUNCTION_ARGS)
 		ROW_DELIVER_AT, ROW_SYSTEM_ATTRIBUTES, ROW_ID, ROW_ENQUEUED_AT, ROW_ENQUEUED_BY
 	};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	bool		sees_all = reads_all_data();
+	bool		sees_all = sqs_reads_all_data();
 	List	   *owned = NIL;
 	ListCell   *lc;
 	TableScan	scan;
@@ -278,7 +231,7 @@ sqs_get_outbox(PG_FUNCTION_ARGS)
 		{
 			SqsQueueConfig *queue = lfirst(lc);
 
-			if (owns_queue(queue))
+			if (sqs_owns_queue(queue))
 				owned = lappend_int(owned, queue->queue_id);
 		}
 	}
@@ -385,46 +338,6 @@ sqs_get_outbox_counts(PG_FUNCTION_ARGS)
 
 /* ---- failures of the outbox ---- */
 
-/*
- * May the current role take a failure away?  For who enqueued the message, and
- * for the owners of the queue and of the server that it had, if these are still
- * what they were.
- */
-static bool
-may_discard(const Datum *values, const bool *nulls, List *queues)
-{
-	SqsQueueConfig *queue;
-	ForeignServer *server;
-
-	if (superuser() ||
-		sqs_has_privs_of(DatumGetObjectId(values[FAILURE_ENQUEUED_BY_OID]),
-						 TextDatumGetCString(values[FAILURE_ENQUEUED_BY])))
-		return true;
-	if (nulls[FAILURE_SERVER_OID] || nulls[FAILURE_SERVER])
-		return false;
-	server = GetForeignServerExtended(DatumGetObjectId(values[FAILURE_SERVER_OID]),
-									  FSV_MISSING_OK);
-	if (server == NULL ||
-		strcmp(server->servername, TextDatumGetCString(values[FAILURE_SERVER])) != 0)
-		return false;
-	if (has_privs_of_role(GetUserId(), server->owner))
-		return true;
-	queue = find_config(queues, DatumGetInt32(values[FAILURE_QUEUE_ID]));
-	return queue != NULL && queue->server_oid == server->serverid && owns_queue(queue);
-}
-
-bool
-sqs_may_discard_outbox_failure(const Datum *values, const bool *nulls)
-{
-	return may_discard(values, nulls, sqs_catalog_queues());
-}
-
-bool
-sqs_may_see_outbox_failure(const Datum *values, const bool *nulls)
-{
-	return reads_all_data() || sqs_may_discard_outbox_failure(values, nulls);
-}
-
 Datum
 sqs_get_outbox_failures(PG_FUNCTION_ARGS)
 {
@@ -434,7 +347,7 @@ sqs_get_outbox_failures(PG_FUNCTION_ARGS)
 		FAILURE_SYSTEM_ATTRIBUTES, FAILURE_ENQUEUED_AT, FAILURE_ENQUEUED_BY, FAILURE_SERVER
 	};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	bool		sees_all = reads_all_data();
+	bool		sees_all = sqs_reads_all_data();
 	List	   *queues = NIL;
 	TableScan	scan;
 	Datum		row[FAILURE_NATTS];
@@ -450,7 +363,7 @@ sqs_get_outbox_failures(PG_FUNCTION_ARGS)
 		Datum		values[lengthof(columns)];
 		bool		nulls[lengthof(columns)];
 
-		if (!sees_all && !may_discard(row, row_nulls, queues))
+		if (!sees_all && !sqs_may_take_outbox_failure(row, row_nulls, queues))
 			continue;
 		for (int i = 0; i < (int) lengthof(columns); i++)
 		{

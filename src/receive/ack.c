@@ -32,6 +32,7 @@
 
 #include "access/xlog.h"
 
+#include "base/queue_stats.h"
 #include "receive/queue_worker.h"
 
 #define FLUSH_MESSAGES		10

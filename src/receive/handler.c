@@ -85,10 +85,11 @@
 #include "utils/timeout.h"
 
 #include "base/compat.h"
-#include "base/settings.h"
+#include "base/queue_stats.h"
 #include "base/worker.h"
-#include "config/queues.h"
+#include "config/bindings.h"
 #include "receive/channel.h"
+#include "receive/failures.h"
 #include "receive/inbox.h"
 #include "receive/message.h"
 

@@ -30,8 +30,12 @@
 #include "portability/instr_time.h"
 #include "storage/latch.h"
 
+#include "base/fair_shares.h"
+#include "base/queue_stats.h"
 #include "base/settings.h"
-#include "receive/inbox.h"
+#include "base/slots.h"
+#include "base/wakeup.h"
+#include "receive/failures.h"
 #include "receive/queue_worker.h"
 
 #define AHEAD_US			10000	/* work given ahead to a handler */

@@ -23,6 +23,7 @@
 
 #include "miscadmin.h"
 
+#include "base/queue_stats.h"
 #include "receive/queue_worker.h"
 
 /* SQS: 12 hours in all since the receive; a margin for clocks. */

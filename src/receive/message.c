@@ -31,9 +31,9 @@
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 
-#include "config/queues.h"
+#include "base/extension.h"
+#include "base/id_attribute.h"
 #include "receive/message.h"
-#include "send/outgoing.h"
 
 #define SQS_MESSAGE_NATTS	12
 

@@ -60,7 +60,12 @@
 #include "utils/memutils.h"
 
 #include "base/compat.h"
+#include "base/databases.h"
+#include "base/extension.h"
+#include "base/queue_stats.h"
 #include "base/settings.h"
+#include "config/fdw.h"
+#include "config/keys.h"
 #include "receive/queue_worker.h"
 
 #define POLL_BACKOFF_MIN_MS		500

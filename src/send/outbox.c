@@ -43,6 +43,7 @@
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
@@ -50,19 +51,18 @@
 #include "utils/xid8.h"
 
 #include "base/compat.h"
+#include "base/databases.h"
+#include "base/extension.h"
 #include "base/ids.h"
 #include "base/settings.h"
-#include "base/shmem.h"
 #include "base/table_writer.h"
+#include "base/wake_at_commit.h"
 #include "config/queues.h"
-#include "control/views.h"
 #include "send/outbox.h"
 #include "send/outgoing.h"
 
 PG_FUNCTION_INFO_V1(sqs_outbox_insert);
 PG_FUNCTION_INFO_V1(sqs_enqueue);
-PG_FUNCTION_INFO_V1(sqs_outbox_retry);
-PG_FUNCTION_INFO_V1(sqs_outbox_discard);
 
 /* A queue that the transaction has enqueued to, and may, as this role. */
 typedef struct EnqueuedQueue
@@ -88,24 +88,11 @@ typedef struct OpenBatch
 typedef struct OutboxTransaction
 {
 	Oid			extension;
-	EnqueuedQueue *queues;
+	EnqueuedQueue *queues;		/* known when ... */
+	uint64		config_changes; /* ... sqs_config_changes was this */
 	OpenBatch  *open;			/* one a queue */
 	OpenBatch  *timed;			/* newest first */
 } OutboxTransaction;
-
-const SqsKeptColumn sqs_kept_columns[SQS_KEPT_COLUMNS] = {
-	{ROW_ID, FAILURE_ID},
-	{ROW_QUEUE, FAILURE_QUEUE},
-	{ROW_BODY, FAILURE_BODY},
-	{ROW_ATTRIBUTES, FAILURE_ATTRIBUTES},
-	{ROW_GROUP_ID, FAILURE_GROUP_ID},
-	{ROW_DEDUPLICATION_ID, FAILURE_DEDUPLICATION_ID},
-	{ROW_SYSTEM_ATTRIBUTES, FAILURE_SYSTEM_ATTRIBUTES},
-	{ROW_ENQUEUED_AT, FAILURE_ENQUEUED_AT},
-	{ROW_ENQUEUED_BY_OID, FAILURE_ENQUEUED_BY_OID},
-	{ROW_ENQUEUED_BY, FAILURE_ENQUEUED_BY},
-	{ROW_TOKEN, FAILURE_TOKEN},
-};
 
 static OutboxTransaction *current = NULL;
 static bool wake_relay = false; /* committed */
@@ -135,6 +122,12 @@ find_queue(const char *name)
 	SqsQueueConfig *config;
 	Oid			role = GetUserId();
 
+	/* one may have been registered, dropped or altered in this transaction */
+	if (current->config_changes != sqs_config_changes)
+	{
+		current->queues = NULL;
+		current->config_changes = sqs_config_changes;
+	}
 	for (queue = current->queues; queue != NULL; queue = queue->next)
 	{
 		if (queue->role == role && strcmp(queue->name, name) == 0 &&
@@ -252,8 +245,8 @@ sqs_outbox_prepare(const Datum *values, const bool *nulls, bool fifo, SqsOutgoin
  * of the message filled in; the rest is filled in here.  A token is given
  * where the row is not new.  Returns the id.
  */
-static int64
-store_row(const char *name, Datum *values, bool *nulls)
+int64
+sqs_outbox_store(const char *name, Datum *values, bool *nulls)
 {
 	EnqueuedQueue *queue;
 	SqsOutgoing message;
@@ -398,7 +391,7 @@ sqs_outbox_insert(PG_FUNCTION_ARGS)
 					 errhint("Leave the column out, or insert NULL.")));
 	}
 
-	(void) store_row(TextDatumGetCString(queue), values, nulls);
+	(void) sqs_outbox_store(TextDatumGetCString(queue), values, nulls);
 
 	/* for RETURNING */
 	for (int i = 0; i < (int) lengthof(made); i++)
@@ -460,134 +453,7 @@ sqs_enqueue(PG_FUNCTION_ARGS)
 								PG_GETARG_DATUM(3));
 		nulls[ROW_DELIVER_AT] = false;
 	}
-	PG_RETURN_INT64(store_row(queue, values, nulls));
-}
-
-/*
- * Find a failure that the current role may see, and lock nothing: NULL if
- * there is none.  A role that may not see it learns no more than that.
- */
-static HeapTuple
-find_failure(Relation rel, int64 id, Datum *values, bool *nulls)
-{
-	SysScanDesc scan;
-	ScanKeyData key;
-	HeapTuple	tuple;
-
-	ScanKeyInit(&key, FAILURE_ID + 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
-	scan = systable_beginscan(rel, sqs_index_oid(SQS_INDEX_OUTBOX_FAILURES_PKEY), true,
-							  GetActiveSnapshot(), 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-	{
-		tuple = heap_copytuple(tuple);
-		heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
-	}
-	systable_endscan(scan);
-	if (!HeapTupleIsValid(tuple) || !sqs_may_see_outbox_failure(values, nulls))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("there is no failed message with id %lld in the outbox", (long long) id),
-				 errhint("The failed messages are in sqs_outbox_failures.")));
-	return tuple;
-}
-
-/* Seeing a failure is one thing, taking it from where its owners see it another. */
-static void
-check_may_take_failure(int64 id, const char *verb, const Datum *values, const bool *nulls)
-{
-	if (!sqs_may_discard_outbox_failure(values, nulls))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to %s failed message %lld of the outbox",
-						verb, (long long) id),
-				 errdetail("Only the role that enqueued it and the owners of its queue and of that queue's server may do so.")));
-}
-
-/*
- * A queue that was registered since under the same name may be somebody
- * else's, who would get to see the message.
- */
-static void
-check_same_queue(const char *name, int32 queue_id)
-{
-	SqsQueueConfig *queue = sqs_catalog_queue_by_name(name);
-
-	if (queue != NULL && queue->queue_id != queue_id &&
-		!sqs_has_privs_of(queue->bound_owner.oid, queue->bound_owner.name))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("queue \"%s\" is not the one that the message was meant for", name),
-				 errdetail("It was registered since, by another role.")));
-}
-
-/* Two that want to delete the same failure: the second finds none. */
-static void
-delete_failure(SqsWriter *writer, HeapTuple tuple, int64 id)
-{
-	if (sqs_writer_delete(writer, &tuple->t_self, true) != SQS_WRITTEN)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("there is no failed message with id %lld in the outbox", (long long) id),
-				 errdetail("It has just been dealt with by another transaction.")));
-}
-
-/*
- * A failed row goes back into the outbox, with the token it had: where it was
- * sent after all, it is recognized.
- */
-Datum
-sqs_outbox_retry(PG_FUNCTION_ARGS)
-{
-	int64		id = PG_GETARG_INT64(0);
-	SqsWriter  *writer;
-	HeapTuple	tuple;
-	Datum		failure[FAILURE_NATTS];
-	bool		failure_nulls[FAILURE_NATTS];
-	Datum		values[ROW_NATTS];
-	bool		nulls[ROW_NATTS];
-	int64		new_id;
-
-	PreventCommandIfReadOnly("sqs_outbox_retry()");
-	sqs_require_preloaded();
-	writer = sqs_writer_open(SQS_TABLE_OUTBOX_FAILURES);
-	tuple = find_failure(sqs_writer_relation(writer), id, failure, failure_nulls);
-	check_may_take_failure(id, "retry", failure, failure_nulls);
-	check_same_queue(TextDatumGetCString(failure[FAILURE_QUEUE]),
-					 DatumGetInt32(failure[FAILURE_QUEUE_ID]));
-
-	memset(values, 0, sizeof(values));
-	memset(nulls, true, sizeof(nulls));
-	for (int i = 0; i < SQS_KEPT_COLUMNS; i++)
-	{
-		values[sqs_kept_columns[i].row] = failure[sqs_kept_columns[i].failure];
-		nulls[sqs_kept_columns[i].row] = failure_nulls[sqs_kept_columns[i].failure];
-	}
-
-	/* checks the privilege; makes a new id */
-	new_id = store_row(TextDatumGetCString(failure[FAILURE_QUEUE]), values, nulls);
-	delete_failure(writer, tuple, id);
-	sqs_writer_close(writer);
-	PG_RETURN_INT64(new_id);
-}
-
-Datum
-sqs_outbox_discard(PG_FUNCTION_ARGS)
-{
-	int64		id = PG_GETARG_INT64(0);
-	SqsWriter  *writer;
-	HeapTuple	tuple;
-	Datum		failure[FAILURE_NATTS];
-	bool		nulls[FAILURE_NATTS];
-
-	PreventCommandIfReadOnly("sqs_outbox_discard()");
-	sqs_require_preloaded();
-	writer = sqs_writer_open(SQS_TABLE_OUTBOX_FAILURES);
-	tuple = find_failure(sqs_writer_relation(writer), id, failure, nulls);
-	check_may_take_failure(id, "discard", failure, nulls);
-	delete_failure(writer, tuple, id);
-	sqs_writer_close(writer);
-	PG_RETURN_VOID();
+	PG_RETURN_INT64(sqs_outbox_store(queue, values, nulls));
 }
 
 /* ---- the transaction's end ---- */
@@ -620,8 +486,8 @@ reversed(OpenBatch *batch)
  * and outbox.h for what a batch's xmin tells.  A rolled-back savepoint may
  * have taken the rows of a batch along; an empty batch does no harm.
  */
-void
-sqs_outbox_pre_commit(void)
+static void
+write_batches(void)
 {
 	bool		read_only = XactReadOnly;
 	SqsWriter  *writer;
@@ -647,32 +513,52 @@ sqs_outbox_pre_commit(void)
 	XactReadOnly = read_only;
 }
 
-void
-sqs_outbox_xact_end(XactEvent event)
+static void
+at_transaction_end(XactEvent event, void *arg)
 {
-	wake_relay = current != NULL && event == XACT_EVENT_COMMIT;
-	current = NULL;
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			write_batches();
+			break;
+		case XACT_EVENT_COMMIT:
+			wake_relay = current != NULL;
+			current = NULL;
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			wake_relay = false;
+			current = NULL;
+			break;
+		default:
+			break;
+	}
 }
 
 /* The queue may have been registered in the subtransaction. */
-void
-sqs_outbox_subxact_abort(void)
+static void
+at_subtransaction_end(SubXactEvent event, SubTransactionId mySubid,
+					  SubTransactionId parentSubid, void *arg)
 {
-	sqs_outbox_config_changed();
-}
-
-void
-sqs_outbox_config_changed(void)
-{
-	if (current != NULL)
+	if (event == SUBXACT_EVENT_ABORT_SUB && current != NULL)
 		current->queues = NULL;
 }
 
-void
-sqs_outbox_wake(void)
+/* The relay is told when the rows can be seen: see wake_at_commit.c. */
+static void
+after_commit(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg)
 {
-	if (!wake_relay)
+	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !isCommit || !isTopLevel || !wake_relay)
 		return;
 	wake_relay = false;
-	sqs_outbox_committed(MyDatabaseId);
+	sqs_database_outbox_committed(MyDatabaseId);
+}
+
+void
+sqs_outbox_init(void)
+{
+	RegisterXactCallback(at_transaction_end, NULL);
+	RegisterSubXactCallback(at_subtransaction_end, NULL);
+	RegisterResourceReleaseCallback(after_commit, NULL);
 }

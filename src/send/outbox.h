@@ -23,16 +23,6 @@
 #include "base/internal_tables.h"
 #include "send/outgoing.h"
 
-/* What a row keeps when it fails, and when it is retried. */
-typedef struct SqsKeptColumn
-{
-	OutboxColumn row;
-	OutboxFailureColumn failure;
-} SqsKeptColumn;
-
-#define SQS_KEPT_COLUMNS	11
-extern const SqsKeptColumn sqs_kept_columns[SQS_KEPT_COLUMNS];
-
 /*
  * Check a row and turn it into a message, as sqs_outgoing_prepare() does: a
  * row that is inserted, and once more one that is sent.
@@ -46,13 +36,15 @@ extern bool sqs_batch_is_native(HeapTuple batch, TupleDesc desc);
 /* Has this transaction enqueued anything, whose batches are still to come? */
 extern bool sqs_outbox_has_batches(void);
 
-/* Transaction callbacks, from sqsbridge.c. */
-extern void sqs_outbox_pre_commit(void);
-extern void sqs_outbox_xact_end(XactEvent event);
-extern void sqs_outbox_subxact_abort(void);
-extern void sqs_outbox_config_changed(void);
+/*
+ * Check a message and store it, to be sent when the current transaction
+ * commits.  values and nulls are of a row, with what is of the message filled
+ * in; the rest is filled in here.  A token is given where the row is not new.
+ * Errors: no such queue, no right to use it, a message that SQS would refuse.
+ * Returns the id.
+ */
+extern int64 sqs_outbox_store(const char *queue, Datum *values, bool *nulls);
 
-/* After the commit: tell the relay.  Does nothing if there was no row. */
-extern void sqs_outbox_wake(void);
+extern void sqs_outbox_init(void);	/* from _PG_init */
 
 #endif							/* SQSBRIDGE_OUTBOX_H */

@@ -24,6 +24,7 @@
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 
+#include "base/id_attribute.h"
 #include "send/outgoing.h"
 
 #define MAX_NUMBER_DIGITS	38

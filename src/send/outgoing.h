@@ -12,12 +12,6 @@
 
 #include "aws/sqs_protocol.h"
 
-/*
- * Name of the message attribute by which a receiving sqsbridge recognises a
- * message of an outbox that was sent twice.  Its value is a UUID.
- */
-#define SQS_ID_ATTRIBUTE	"sqsbridge-id"
-
 /* The members of type sqs_outgoing, in its order; NULL: not given. */
 typedef struct SqsDraft
 {

@@ -47,8 +47,12 @@
 #include "utils/memutils.h"
 
 #include "base/compat.h"
+#include "base/outbox_health.h"
+#include "base/queue_stats.h"
 #include "base/settings.h"
 #include "base/worker.h"
+#include "config/fdw.h"
+#include "config/keys.h"
 #include "send/outgoing.h"
 #include "send/relay.h"
 
@@ -305,7 +309,7 @@ queue_error(RelayQueue *queue, const char *text, bool announce)
 {
 	if (queue->stats == NULL)
 		return;
-	if (sqs_outbox_error(queue->stats, text, announce))
+	if (sqs_outbox_health_error(queue->stats, text, announce))
 		ereport(LOG,
 				(errmsg("sqsbridge cannot send from the outbox to queue \"%s\": %s",
 						queue->config->name, text)));
@@ -322,7 +326,7 @@ queue_well(Relay *relay, RelayQueue *queue)
 		relay->reading.failures > 0 ||
 		(relay->deleting.failures > 0 && queue->nconfirmed > 0) || queue->nheld > 0)
 		return;
-	if (sqs_outbox_well(queue->stats))
+	if (sqs_outbox_health_well(queue->stats))
 		ereport(LOG,
 				(errmsg("sqsbridge sends from the outbox to queue \"%s\" again",
 						queue->config->name)));
@@ -376,7 +380,7 @@ relay_trouble(Relay *relay, RelayQueue *queue, RelayTrouble *trouble, bool locke
 								 sqs_backoff_ms(trouble->failures, ERROR_MIN_MS, ERROR_MAX_MS));
 
 	if (queue != NULL && queue->stats != NULL)
-		(void) sqs_outbox_error(queue->stats, text, false);
+		(void) sqs_outbox_health_error(queue->stats, text, false);
 	else if (queue == NULL)
 	{
 		dlist_foreach(iter, &relay->queues)
@@ -384,7 +388,7 @@ relay_trouble(Relay *relay, RelayQueue *queue, RelayTrouble *trouble, bool locke
 			RelayQueue *other = dlist_container(RelayQueue, node, iter.cur);
 
 			if (other->stats != NULL && trouble_concerns(relay, other, trouble))
-				(void) sqs_outbox_error(other->stats, text, false);
+				(void) sqs_outbox_health_error(other->stats, text, false);
 		}
 	}
 	if (!trouble->announced && (!locked || now >= trouble->since + ANNOUNCE_MS))
@@ -445,7 +449,7 @@ note_shortage(Relay *relay, RelayQueue *queue, const AwsError *error, int64 now)
 {
 	relay->max_requests = Max(Min(relay->nrequests, relay->max_requests), MIN_ALL_REQUESTS);
 	if (queue->stats != NULL)
-		(void) sqs_outbox_error(queue->stats, error->message, false);
+		(void) sqs_outbox_health_error(queue->stats, error->message, false);
 	relay->shortage.last = now;
 	relay->shortage.not_before = now + SHORTAGE_MS;
 	if (relay->shortage.failures++ > 0)
@@ -628,7 +632,7 @@ configure_queue(Relay *relay, RelayQueue *queue, const SqsQueueConfig *config)
 	if (queue->stats != NULL && !has_work(queue))
 	{
 		pg_atomic_write_u32(&queue->stats->outbox_in_flight, 0);
-		sqs_outbox_set_state(queue->stats, SQS_OUTBOX_IDLE, 0);
+		sqs_outbox_health_set(queue->stats, SQS_OUTBOX_IDLE, 0);
 	}
 	queue->stats = NULL;
 	queue->stats_at = 0;
@@ -790,7 +794,7 @@ send_done(SqsCall *call, void *arg)
 	{
 		sqs_count(queue->stats, SQS_OUTBOX_SENT, report.done);
 		sqs_count(queue->stats, SQS_SENT, report.done);
-		sqs_outbox_sent(queue->stats);
+		sqs_outbox_health_sent(queue->stats);
 	}
 	if (error != NULL && error->class == AWS_ERROR_RESOURCES)
 		note_shortage(the_relay, queue, error, now);
@@ -1066,7 +1070,7 @@ report_state(Relay *relay, RelayQueue *queue, int64 now)
 		else
 			next = Max(sender->paused_until - now, 0);
 	}
-	sqs_outbox_set_state(queue->stats, state, next);
+	sqs_outbox_health_set(queue->stats, state, next);
 }
 
 /* ---- the turn ---- */

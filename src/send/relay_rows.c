@@ -65,9 +65,11 @@
 #include "utils/xid8.h"
 
 #include "base/compat.h"
+#include "base/extension.h"
 #include "base/settings.h"
 #include "base/table_writer.h"
 #include "base/worker.h"
+#include "send/outbox_failures.h"
 #include "send/relay.h"
 
 #define MAX_BATCHES			8192	/* of a stream, in memory */

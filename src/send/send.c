@@ -36,10 +36,13 @@
 #include "utils/typcache.h"
 
 #include "base/compat.h"
+#include "base/queue_stats.h"
 #include "base/settings.h"
 #include "base/shmem.h"
 #include "base/worker.h"
 #include "config/connect.h"
+#include "config/fdw.h"
+#include "config/keys.h"
 #include "config/queues.h"
 #include "send/outgoing.h"
 #include "send/sender.h"

@@ -1,0 +1,241 @@
+/*-------------------------------------------------------------------------
+ *
+ * databases.c
+ *	  The databases that have work, or that somebody blocks.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+
+#include "base/databases.h"
+#include "base/errors.h"
+#include "base/queue_stats.h"
+#include "base/wakeup.h"
+
+SqsDatabase *
+sqs_database_lookup(Oid dboid)
+{
+	for (int i = 0; i < sqs_shared->ndatabases; i++)
+		if (sqs_shared->databases[i].dboid == dboid)
+			return &sqs_shared->databases[i];
+	return NULL;
+}
+
+SqsDatabase *
+sqs_database_find(Oid dboid)
+{
+	SqsDatabase *database;
+
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	database = sqs_database_lookup(dboid);
+	LWLockRelease(sqs_shared->lock);
+	return database;
+}
+
+/* Under the exclusive lock. */
+static SqsDatabase *
+database_get(Oid dboid)
+{
+	SqsDatabase *database = sqs_database_lookup(dboid);
+
+	if (database == NULL)
+	{
+		/* "change" goes on counting: nobody compares it across occupants */
+		database = sqs_database_lookup(InvalidOid);
+		if (database != NULL)
+		{
+			database->dboid = dboid;
+			database->blockers = 0;
+			database->no_room = false;
+			memset(&database->starts, 0, sizeof(SqsStarts));
+			memset(database->jobs, 0, sizeof(database->jobs));
+		}
+	}
+	return database;
+}
+
+SqsDatabase *
+sqs_database_get(Oid dboid)
+{
+	SqsDatabase *database;
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	database = database_get(dboid);
+	LWLockRelease(sqs_shared->lock);
+	return database;
+}
+
+/*
+ * The database has no workers, and is to have none: give its entry back,
+ * unless somebody blocks it.  Its queues do not run; if the database is gone,
+ * so are they.
+ */
+void
+sqs_database_forget(Oid dboid, bool gone)
+{
+	SqsDatabase *database;
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	database = sqs_database_lookup(dboid);
+	if (database != NULL && database->blockers == 0)
+	{
+		int			senders = sqs_stats_count(false);
+
+		database->dboid = InvalidOid;
+		for (int i = 0; i < sqs_shared->nqueues; i++)
+		{
+			SqsQueueStats *stats = &sqs_shared->queues[i];
+
+			if (stats->dboid != dboid)
+				continue;
+			if (gone)
+				stats->dboid = InvalidOid;
+			else if (stats->runs && sqs_stats_stop_locked(stats, senders))
+				senders++;
+		}
+	}
+	LWLockRelease(sqs_shared->lock);
+}
+
+/*
+ * Forbid workers in a database; each call needs a sqs_database_unblock().
+ * In one go, because the launcher takes back entries that nobody needs.
+ * False if the table is full: then the database has no workers either.
+ */
+bool
+sqs_database_block(Oid dboid)
+{
+	SqsDatabase *database;
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	database = database_get(dboid);
+	if (database != NULL)
+		database->blockers++;
+	LWLockRelease(sqs_shared->lock);
+	return database != NULL;
+}
+
+void
+sqs_database_unblock(Oid dboid)
+{
+	SqsDatabase *database;
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	database = sqs_database_lookup(dboid);
+	Assert(database != NULL && database->blockers > 0);
+	if (database != NULL && database->blockers > 0 && --database->blockers == 0)
+	{
+		database->starts.next = 0;
+		database->starts.failures = 0;
+	}
+	LWLockRelease(sqs_shared->lock);
+}
+
+/*
+ * Rows for the outbox have been committed: tell the database worker.  A
+ * database with a queue has one, or will have; a new one looks for itself.
+ */
+void
+sqs_database_outbox_committed(Oid dboid)
+{
+	SqsDatabase *database;
+
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	database = sqs_database_lookup(dboid);
+	if (database != NULL)
+	{
+		pg_atomic_fetch_add_u64(&database->outbox, 1);
+		for (int i = 0; i < sqs_shared->nslots; i++)
+		{
+			SqsWorkerSlot *slot = &sqs_shared->slots[i];
+
+			if (slot->in_use && slot->kind == SQS_DATABASE_WORKER &&
+				slot->dboid == dboid && slot->proc != NULL)
+			{
+				SetLatch(&slot->proc->procLatch);
+				break;
+			}
+		}
+	}
+	LWLockRelease(sqs_shared->lock);
+}
+
+/*
+ * A configuration change of this database has been committed: tell the
+ * workers that it has, and the launcher, which sees to it that it gets some
+ * if it has its first mark.
+ */
+void
+sqs_database_changed(Oid dboid)
+{
+	SqsDatabase *database;
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	database = sqs_database_lookup(dboid);
+	if (database != NULL)
+	{
+		pg_atomic_fetch_add_u64(&database->change, 1);
+		/* the change may be the remedy */
+		database->starts.failures = 0;
+		database->starts.next = 0;
+		for (int i = 0; i < sqs_shared->nqueues; i++)
+			if (sqs_shared->queues[i].dboid == dboid)
+				sqs_shared->queues[i].starts.next = 0;
+	}
+	LWLockRelease(sqs_shared->lock);
+
+	sqs_wake_workers(dboid);
+	sqs_wake_launcher();
+}
+
+/* A role or its settings have been changed: handlers may have to start anew. */
+void
+sqs_roles_changed(void)
+{
+	pg_atomic_fetch_add_u64(&sqs_shared->role_changes, 1);
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	sqs_wake_database_workers();
+	LWLockRelease(sqs_shared->lock);
+}
+
+bool
+sqs_job_error(SqsDatabase *database, SqsJob job, const char *text)
+{
+	return sqs_errors_add(&database->jobs[job], &database->mutex, text, true);
+}
+
+/* Returns whether it was not. */
+bool
+sqs_job_well(SqsDatabase *database, SqsJob job)
+{
+	SqsErrors  *errors = &database->jobs[job];
+
+	/* the database worker alone writes it, and asks often */
+	if (errors->since == 0)
+		return false;
+	SpinLockAcquire(&database->mutex);
+	errors->since = 0;
+	errors->consecutive = 0;
+	SpinLockRelease(&database->mutex);
+	return true;
+}
+
+const char *
+sqs_job_name(SqsJob job)
+{
+	switch (job)
+	{
+		case SQS_JOB_SUPERVISION:
+			return "supervision";
+		case SQS_JOB_CLEANING:
+			return "cleaning";
+		case SQS_JOB_RELAY:
+			return "relay";
+		case SQS_NUM_JOBS:
+			break;
+	}
+	return NULL;
+}

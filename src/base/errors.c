@@ -1,0 +1,69 @@
+/*-------------------------------------------------------------------------
+ *
+ * errors.c
+ *	  Errors in a row: the last one, how many, and which of them the log has.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "storage/spin.h"
+
+#include "base/errors.h"
+
+/*
+ * What of an error text tells it from another: "Action: Code: message" up to
+ * the message, which may hold times and ids.
+ */
+static size_t
+significant_length(const char *text)
+{
+	const char *colon = strstr(text, ": ");
+
+	if (colon != NULL)
+		colon = strstr(colon + 2, ": ");
+	return colon != NULL ? colon - text : strlen(text);
+}
+
+/*
+ * Is an error of this kind one for the log?  The first of its kind in a row
+ * of errors is: in an outage polls, deletes and heartbeats fail in turn, each
+ * with a text of its own.
+ */
+static bool
+is_first_of_its_kind(SqsErrors *errors, uint32 kind)
+{
+	for (int i = 0; i < Min(errors->nannounced, SQS_ANNOUNCED_ERRORS); i++)
+	{
+		if (errors->announced[i] == kind)
+			return false;
+	}
+	errors->announced[errors->nannounced++ % SQS_ANNOUNCED_ERRORS] = kind;
+	return true;
+}
+
+bool
+sqs_errors_add(SqsErrors *errors, slock_t *mutex, const char *text, bool announce)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	char		clipped[SQS_ERROR_TEXT];
+	uint32		kind;
+	bool		news;
+
+	strlcpy(clipped, text, sizeof(clipped));
+	kind = hash_bytes((const unsigned char *) clipped, significant_length(clipped));
+
+	SpinLockAcquire(mutex);
+	if (errors->since == 0)
+	{
+		errors->since = now;
+		errors->nannounced = 0;
+	}
+	news = announce && is_first_of_its_kind(errors, kind);
+	memcpy(errors->last, clipped, sizeof(clipped));
+	errors->last_at = now;
+	errors->consecutive++;
+	SpinLockRelease(mutex);
+	return news;
+}

@@ -1,0 +1,134 @@
+/*-------------------------------------------------------------------------
+ *
+ * outbox_health.c
+ *	  How the sending of a queue's outbox rows is doing, for the views.
+ *
+ * It is written by the relay of the queue's database alone, which may
+ * therefore read it without the entry's spinlock.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "storage/spin.h"
+
+#include "base/errors.h"
+#include "base/outbox_health.h"
+
+/* next_attempt_ms: how long it will wait; 0: it does not */
+void
+sqs_outbox_health_set(SqsQueueStats *stats, SqsOutboxState state, long next_attempt_ms)
+{
+	SqsOutboxHealth *outbox = &stats->outbox;
+	TimestampTz now;
+
+	/* the relay alone writes it, and asks often */
+	if (outbox->state == state && (outbox->next_attempt_at != 0) == (next_attempt_ms > 0))
+		return;
+	now = GetCurrentTimestamp();
+	SpinLockAcquire(&stats->mutex);
+	if (outbox->state != state)
+	{
+		outbox->state = state;
+		outbox->state_since = now;
+	}
+	if (next_attempt_ms <= 0)
+		outbox->next_attempt_at = 0;
+	else if (outbox->next_attempt_at == 0)
+		outbox->next_attempt_at =
+			TimestampTzPlusMilliseconds(now, next_attempt_ms);
+	SpinLockRelease(&stats->mutex);
+}
+
+bool
+sqs_outbox_health_error(SqsQueueStats *stats, const char *text, bool announce)
+{
+	/* another time than before; the relay alone writes it */
+	SpinLockAcquire(&stats->mutex);
+	stats->outbox.next_attempt_at = 0;
+	stats->outbox.relay_failed = false;
+	SpinLockRelease(&stats->mutex);
+	return sqs_errors_add(&stats->outbox.errors, &stats->mutex, text, announce);
+}
+
+/* SQS has confirmed messages. */
+void
+sqs_outbox_health_sent(SqsQueueStats *stats)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	SpinLockAcquire(&stats->mutex);
+	stats->outbox.last_success_at = now;
+	SpinLockRelease(&stats->mutex);
+}
+
+/*
+ * Nothing is wrong any more.  Returns whether the log shall hear of it:
+ * whether it heard that something was.
+ */
+bool
+sqs_outbox_health_well(SqsQueueStats *stats)
+{
+	SqsOutboxHealth *outbox = &stats->outbox;
+	bool		news;
+
+	/* the relay alone writes it, and asks often */
+	if (outbox->errors.since == 0)
+		return false;
+	SpinLockAcquire(&stats->mutex);
+	news = outbox->errors.nannounced > 0;
+	outbox->errors.since = 0;
+	outbox->errors.consecutive = 0;
+	outbox->errors.nannounced = 0;
+	outbox->next_attempt_at = 0;
+	SpinLockRelease(&stats->mutex);
+	return news;
+}
+
+void
+sqs_outbox_health_relay_failed(Oid dboid, const char *text, long next_attempt_ms)
+{
+	for (int i = 0; i < sqs_shared->nqueues; i++)
+	{
+		SqsQueueStats *stats = &sqs_shared->queues[i];
+
+		if (stats->dboid != dboid ||
+			(stats->outbox.state != SQS_OUTBOX_SENDING &&
+			 stats->outbox.state != SQS_OUTBOX_BACKING_OFF))
+			continue;
+		(void) sqs_outbox_health_error(stats, text, false);
+		stats->outbox.relay_failed = true;
+		sqs_outbox_health_set(stats, SQS_OUTBOX_BACKING_OFF, next_attempt_ms);
+	}
+}
+
+void
+sqs_outbox_health_relay_well(Oid dboid)
+{
+	for (int i = 0; i < sqs_shared->nqueues; i++)
+	{
+		SqsQueueStats *stats = &sqs_shared->queues[i];
+
+		if (stats->dboid != dboid || !stats->outbox.relay_failed)
+			continue;
+		stats->outbox.relay_failed = false;
+		(void) sqs_outbox_health_well(stats);
+	}
+}
+
+const char *
+sqs_outbox_state_name(SqsOutboxState state)
+{
+	switch (state)
+	{
+		case SQS_OUTBOX_IDLE:
+			return "idle";
+		case SQS_OUTBOX_SENDING:
+			return "sending";
+		case SQS_OUTBOX_BACKING_OFF:
+			return "backing off";
+		case SQS_OUTBOX_DISABLED:
+			return "disabled";
+	}
+	return NULL;
+}

@@ -1,0 +1,394 @@
+/*-------------------------------------------------------------------------
+ *
+ * queue_stats.c
+ *	  What is counted and known of a queue, for the views.
+ *
+ * Half of the entries are for queues that run; these are the max_queues that
+ * may.  The others are for those that only send, of which the one that has not
+ * been used for longest gives way to the next.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/lwlock.h"
+
+#include "base/errors.h"
+#include "base/queue_stats.h"
+#include "base/settings.h"
+
+const double sqs_histogram_bounds[SQS_HISTOGRAM_BUCKETS - 1] = {
+	1, 2, 5, 10, 20, 50, 100, 200, 500,
+	1000, 2000, 5000, 10000, 30000, 60000, 300000
+};
+
+/* Unused for so long, an entry of a queue that does not run may be given away. */
+#define UNUSED_MS		600000
+
+/* Entries that run, or do not.  Under the control lock. */
+int
+sqs_stats_count(bool runs)
+{
+	int			n = 0;
+
+	for (int i = 0; i < sqs_shared->nqueues; i++)
+	{
+		SqsQueueStats *stats = &sqs_shared->queues[i];
+
+		if (OidIsValid(stats->dboid) && stats->runs == runs)
+			n++;
+	}
+	return n;
+}
+
+/*
+ * The queue does not run any more.  It keeps its entry and its counters if
+ * there is room among those that do not run, of which there are "senders":
+ * these never have more than half of the entries, so there is always one for
+ * each queue that may run.  Returns whether it has kept it.  Under the
+ * exclusive lock.
+ */
+bool
+sqs_stats_stop_locked(SqsQueueStats *stats, int senders)
+{
+	stats->runs = false;
+	if (senders >= sqs_shared->nqueues / 2)
+		stats->dboid = InvalidOid;
+	return OidIsValid(stats->dboid);
+}
+
+static SqsQueueStats *
+stats_lookup(Oid dboid, int32 queue_id)
+{
+	for (int i = 0; i < sqs_shared->nqueues; i++)
+		if (sqs_shared->queues[i].dboid == dboid &&
+			sqs_shared->queues[i].queue_id == queue_id)
+			return &sqs_shared->queues[i];
+	return NULL;
+}
+
+static void
+stats_reset(SqsQueueStats *stats, TimestampTz now)
+{
+	for (int j = 0; j < SQS_NUM_COUNTERS; j++)
+		pg_atomic_write_u64(&stats->counters[j], 0);
+	for (int j = 0; j < SQS_HISTOGRAM_BUCKETS; j++)
+		pg_atomic_write_u64(&stats->histogram[j], 0);
+
+	SpinLockAcquire(&stats->mutex);
+	stats->handler_max_micros = 0;
+	stats->last_receive_at = 0;
+	stats->last_success_at = 0;
+	memset(&stats->errors, 0, sizeof(SqsErrors));
+	stats->outbox.last_success_at = 0;
+	stats->outbox.next_attempt_at = 0;
+	memset(&stats->outbox.errors, 0, sizeof(SqsErrors));
+	stats->reset_at = now;
+	SpinLockRelease(&stats->mutex);
+}
+
+static void
+stats_touch(SqsQueueStats *stats, TimestampTz now)
+{
+	pg_atomic_write_u64(&stats->used_at, (uint64) now);
+}
+
+SqsQueueStats *
+sqs_stats_find(Oid dboid, int32 queue_id)
+{
+	SqsQueueStats *found;
+
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	found = stats_lookup(dboid, queue_id);
+	LWLockRelease(sqs_shared->lock);
+	return found;
+}
+
+int64
+sqs_failures_known(SqsQueueStats *stats)
+{
+	uint64		known = pg_atomic_read_u64(&stats->failures_known);
+
+	return known == SQS_FAILURES_UNKNOWN ? -1 : (int64) known;
+}
+
+TimestampTz
+sqs_failures_from(SqsQueueStats *stats)
+{
+	return (TimestampTz) pg_atomic_read_u64(&stats->failures_from);
+}
+
+void
+sqs_failures_set_known(SqsQueueStats *stats, int64 known)
+{
+	pg_atomic_write_u64(&stats->failures_known, (uint64) known);
+}
+
+void
+sqs_failures_set_unknown(SqsQueueStats *stats)
+{
+	pg_atomic_write_u64(&stats->failures_known, SQS_FAILURES_UNKNOWN);
+}
+
+void
+sqs_failures_forget(SqsQueueStats *stats)
+{
+	pg_atomic_write_u64(&stats->failures_known, SQS_FAILURES_UNKNOWN);
+	pg_atomic_write_u64(&stats->failures_from, (uint64) DT_NOBEGIN);
+}
+
+/* Change the number by so much, unless it is not known; it is never negative. */
+void
+sqs_failures_added(SqsQueueStats *stats, int64 n)
+{
+	uint64		known = pg_atomic_read_u64(&stats->failures_known);
+
+	while (known != SQS_FAILURES_UNKNOWN &&
+		   !pg_atomic_compare_exchange_u64(&stats->failures_known, &known,
+										   (uint64) Max((int64) known + n, 0)))
+		 /* somebody else changed it: again, with what it is now */ ;
+}
+
+void
+sqs_failures_deleted(SqsQueueStats *stats, int n, TimestampTz from)
+{
+	uint64		old = pg_atomic_read_u64(&stats->failures_from);
+
+	sqs_failures_added(stats, -n);
+	while ((TimestampTz) old < from &&
+		   !pg_atomic_compare_exchange_u64(&stats->failures_from, &old, (uint64) from))
+		 /* again */ ;
+}
+
+/* Under the exclusive lock, as the next two. */
+static void
+stats_make(SqsQueueStats *stats, Oid dboid, int32 queue_id, bool runs, TimestampTz now)
+{
+	memset(&stats->starts, 0, sizeof(SqsStarts));
+	pg_atomic_write_u32(&stats->in_flight, 0);
+	pg_atomic_write_u32(&stats->outbox_in_flight, 0);
+	pg_atomic_write_u64(&stats->waits_since, 0);
+	pg_atomic_write_u64(&stats->handler_settings, 0);
+	pg_atomic_write_u64(&stats->last_stamp, 0);
+	sqs_failures_forget(stats);
+	memset(&stats->outbox, 0, sizeof(stats->outbox));
+	stats->owner = InvalidOid;
+	stats_reset(stats, now);
+	stats->state = SQS_QUEUE_NONE;
+	stats->state_since = now;
+	stats->queue_id = queue_id;
+	stats->runs = runs;
+	stats_touch(stats, now);
+	stats->dboid = dboid;
+}
+
+/*
+ * An entry for a queue that only sends.  If as many have one as may, the one
+ * that has not been used for longest loses its own, if that is long enough:
+ * nobody has a pointer to it any more.
+ */
+static SqsQueueStats *
+stats_for_sender(TimestampTz now)
+{
+	SqsQueueStats *oldest = NULL;
+	SqsQueueStats *unused = NULL;
+	int			senders = 0;
+
+	for (int i = 0; i < sqs_shared->nqueues; i++)
+	{
+		SqsQueueStats *stats = &sqs_shared->queues[i];
+
+		if (!OidIsValid(stats->dboid))
+			unused = unused != NULL ? unused : stats;
+		else if (!stats->runs)
+		{
+			senders++;
+			if (oldest == NULL ||
+				pg_atomic_read_u64(&stats->used_at) < pg_atomic_read_u64(&oldest->used_at))
+				oldest = stats;
+		}
+	}
+	if (senders < sqs_shared->nqueues / 2)
+		return unused;
+	if (TimestampDifferenceExceeds((TimestampTz) pg_atomic_read_u64(&oldest->used_at), now,
+								   UNUSED_MS))
+		return oldest;
+	return NULL;
+}
+
+SqsQueueStats *
+sqs_stats_get(Oid dboid, int32 queue_id)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	SqsQueueStats *found = sqs_stats_find(dboid, queue_id);
+
+	if (found == NULL)
+	{
+		LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+		/* another process may have made it meanwhile */
+		found = stats_lookup(dboid, queue_id);
+		if (found == NULL)
+		{
+			found = stats_for_sender(now);
+			if (found != NULL)
+				stats_make(found, dboid, queue_id, false, now);
+		}
+		LWLockRelease(sqs_shared->lock);
+	}
+	if (found != NULL)
+		stats_touch(found, now);
+	return found;
+}
+
+SqsQueueStats *
+sqs_stats_run(Oid dboid, int32 queue_id, Oid owner, const char **why)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	SqsQueueStats *found;
+	int			others;
+	bool		room = true;
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	found = stats_lookup(dboid, queue_id);
+	if (found == NULL || !found->runs)
+		room = sqs_stats_count(true) < sqs_shared->nqueues / 2;
+	if (!room)
+		*why = "as many queues run as sqsbridge.max_queues allows";
+	else if (sqs_max_queues_per_role > 0)
+	{
+		/* of those that run too many, the ones that come last are too many */
+		others = 0;
+		for (int i = 0; i < sqs_shared->nqueues; i++)
+		{
+			SqsQueueStats *stats = &sqs_shared->queues[i];
+
+			if (OidIsValid(stats->dboid) && stats->runs && stats->owner == owner &&
+				stats != found &&
+				(found == NULL || !found->runs || stats->dboid < dboid ||
+				 (stats->dboid == dboid && stats->queue_id < queue_id)))
+				others++;
+		}
+		room = others < sqs_max_queues_per_role;
+		if (!room)
+			*why = "as many queues of its owner run as sqsbridge.max_queues_per_role allows";
+	}
+
+	if (!room)
+		found = NULL;
+	else
+	{
+		if (found == NULL)
+		{
+			/* there is one: see sqs_stats_stop_locked() */
+			for (int i = 0; i < sqs_shared->nqueues && found == NULL; i++)
+				if (!OidIsValid(sqs_shared->queues[i].dboid))
+					found = &sqs_shared->queues[i];
+			Assert(found != NULL);
+			if (found != NULL)
+				stats_make(found, dboid, queue_id, true, now);
+			else
+				*why = "there is no entry for its statistics";
+		}
+		if (found != NULL)
+		{
+			found->runs = true;
+			SpinLockAcquire(&found->mutex);
+			found->owner = owner;
+			SpinLockRelease(&found->mutex);
+			stats_touch(found, now);
+		}
+	}
+	LWLockRelease(sqs_shared->lock);
+	return found;
+}
+
+bool
+sqs_stats_stop(SqsQueueStats *stats)
+{
+	bool		kept;
+
+	pg_atomic_write_u64(&stats->waits_since, 0);
+	if (!stats->runs)
+		return true;
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	kept = sqs_stats_stop_locked(stats, sqs_stats_count(false));
+	LWLockRelease(sqs_shared->lock);
+	return kept;
+}
+
+void
+sqs_stats_forget(SqsQueueStats *stats)
+{
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	stats->dboid = InvalidOid;
+	LWLockRelease(sqs_shared->lock);
+}
+
+void
+sqs_stats_reset_entry(SqsQueueStats *stats)
+{
+	stats_reset(stats, GetCurrentTimestamp());
+}
+
+bool
+sqs_stats_set_state(SqsQueueStats *stats, SqsQueueState state)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		changed;
+
+	SpinLockAcquire(&stats->mutex);
+	changed = stats->state != state;
+	if (changed)
+	{
+		stats->state = state;
+		stats->state_since = now;
+	}
+	if (state != SQS_QUEUE_BACKING_OFF)
+		stats->next_poll_at = 0;
+	SpinLockRelease(&stats->mutex);
+	return changed;
+}
+
+bool
+sqs_stats_error(SqsQueueStats *stats, const char *text)
+{
+	return sqs_errors_add(&stats->errors, &stats->mutex, text, true);
+}
+
+/* Things are well again; the text of the last error stays to be read. */
+void
+sqs_stats_clear_error(SqsQueueStats *stats)
+{
+	SpinLockAcquire(&stats->mutex);
+	stats->errors.since = 0;
+	stats->errors.consecutive = 0;
+	SpinLockRelease(&stats->mutex);
+}
+
+const char *
+sqs_queue_state_name(SqsQueueState state)
+{
+	switch (state)
+	{
+		case SQS_QUEUE_NONE:
+			return NULL;
+		case SQS_QUEUE_STARTING:
+			return "starting";
+		case SQS_QUEUE_POLLING:
+			return "polling";
+		case SQS_QUEUE_BACKING_OFF:
+			return "backing off";
+		case SQS_QUEUE_NO_WORKER_SLOT:
+			return "waiting for worker slot";
+		case SQS_QUEUE_NO_ROOM:
+			return "waiting for room";
+		case SQS_QUEUE_ERROR:
+			return "error";
+		case SQS_QUEUE_STOPPING:
+			return "stopping";
+		case SQS_QUEUE_DISABLED:
+			return "disabled";
+	}
+	return NULL;
+}

@@ -1,0 +1,299 @@
+/*-------------------------------------------------------------------------
+ *
+ * slots.c
+ *	  Worker slots: which worker processes there are.
+ *
+ * A slot that is claimed stands for a process before there is one.  shmem.h says
+ * to whom it belongs, and when.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "miscadmin.h"
+#include "storage/proc.h"
+
+#include "base/databases.h"
+#include "base/fair_shares.h"
+#include "base/slots.h"
+#include "base/wakeup.h"
+
+/*
+ * A slot whose worker has not attached after this long has none: it died
+ * before it could say so, or its supervisor did before it was launched.
+ */
+#define SLOT_ATTACH_TIMEOUT_MS	60000
+
+int
+sqs_slot_claim(SqsWorkerKind kind, Oid dboid, int32 queue_id, Oid role,
+			   dsm_handle segment, uint16 *generation)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		may;
+	int			found = -1;
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	may = kind != SQS_HANDLER_WORKER || sqs_role_may_have_handler(role);
+	for (int i = 0; may && i < sqs_shared->nslots; i++)
+	{
+		SqsWorkerSlot *slot = &sqs_shared->slots[i];
+
+		if (slot->in_use && slot->proc == NULL &&
+			TimestampDifferenceExceeds(slot->launch_time, now,
+									   SLOT_ATTACH_TIMEOUT_MS))
+			slot->in_use = false;
+
+		if (!slot->in_use)
+		{
+			slot->in_use = true;
+			slot->generation++;
+			slot->kind = kind;
+			slot->dboid = dboid;
+			slot->queue_id = queue_id;
+			slot->role = role;
+			slot->proc = NULL;
+			slot->pid = 0;
+			slot->launch_time = now;
+			slot->start_time = 0;
+			slot->segment = segment;
+			pg_atomic_write_u32(&slot->state, SQS_WORKER_STARTING);
+			pg_atomic_write_u64(&slot->messages, 0);
+			pg_atomic_write_u32(&slot->handlers, 0);
+			*generation = slot->generation;
+			found = i;
+			break;
+		}
+	}
+	LWLockRelease(sqs_shared->lock);
+
+	return found;
+}
+
+/*
+ * The worker takes possession.  False if the slot is no longer meant for it,
+ * or if the database is blocked: then it has to leave at once.
+ */
+bool
+sqs_slot_attach(int i, uint16 generation)
+{
+	SqsWorkerSlot *slot = &sqs_shared->slots[i];
+	TimestampTz now = GetCurrentTimestamp();
+	bool		ok;
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	ok = slot->in_use && slot->generation == generation && slot->proc == NULL;
+	if (ok)
+	{
+		slot->proc = MyProc;
+		slot->pid = MyProcPid;
+		slot->start_time = now;
+		for (int d = 0; d < sqs_shared->ndatabases; d++)
+		{
+			SqsDatabase *database = &sqs_shared->databases[d];
+
+			if (OidIsValid(slot->dboid) && database->dboid == slot->dboid &&
+				database->blockers > 0)
+				ok = false;
+		}
+	}
+	LWLockRelease(sqs_shared->lock);
+
+	return ok;
+}
+
+/* A handler has left: whose queues wait for a slot may ask again at once. */
+static void
+wake_starved(TimestampTz now)
+{
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	if (sqs_somebody_waits(now) != 0)
+		sqs_wake_database_workers();
+	LWLockRelease(sqs_shared->lock);
+}
+
+void
+sqs_slot_release(int i, uint16 generation)
+{
+	SqsWorkerSlot *slot = &sqs_shared->slots[i];
+	bool		freed = false;
+	SqsWorkerKind kind = slot->kind;
+	Oid			dboid = slot->dboid;
+	TimestampTz now = GetCurrentTimestamp();
+	SqsDatabase *database;
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	if (slot->in_use && slot->generation == generation)
+	{
+		slot->in_use = false;
+		slot->proc = NULL;
+		slot->pid = 0;
+		slot->segment = DSM_HANDLE_INVALID;
+		freed = true;
+		database = sqs_database_lookup(dboid);
+		if (database != NULL)
+			pg_atomic_fetch_add_u64(&database->exits, 1);
+
+		/*
+		 * There is a slot for whoever waits for one.  Only a handler's counts.
+		 * A queue worker that leaves for want of a handler frees one too,
+		 * which is not enough for the next, and they would go on waking each
+		 * other.
+		 */
+		if (kind == SQS_HANDLER_WORKER)
+			pg_atomic_write_u64(&sqs_shared->handler_left_at, (uint64) now);
+	}
+	LWLockRelease(sqs_shared->lock);
+
+	if (!freed)
+		return;
+
+	/* its supervisor may have to replace it, a blocker may wait for it */
+	if (kind == SQS_DATABASE_WORKER)
+		sqs_wake_launcher();
+	else
+		sqs_wake_workers(dboid);
+	if (kind == SQS_HANDLER_WORKER)
+		wake_starved(now);
+	ConditionVariableBroadcast(&sqs_shared->slots_cv);
+}
+
+bool
+sqs_slot_is(int i, uint16 generation)
+{
+	SqsWorkerSlot *slot = &sqs_shared->slots[i];
+	bool		is;
+
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	is = slot->in_use && slot->generation == generation;
+	LWLockRelease(sqs_shared->lock);
+	return is;
+}
+
+int
+sqs_slot_find(SqsWorkerKind kind, Oid dboid, int32 queue_id)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			found = -1;
+
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	for (int i = 0; i < sqs_shared->nslots && found < 0; i++)
+	{
+		SqsWorkerSlot *slot = &sqs_shared->slots[i];
+
+		if (slot->in_use && slot->kind == kind && slot->dboid == dboid &&
+			slot->queue_id == queue_id &&
+			(slot->proc != NULL ||
+			 !TimestampDifferenceExceeds(slot->launch_time, now,
+										 SLOT_ATTACH_TIMEOUT_MS)))
+			found = i;
+	}
+	LWLockRelease(sqs_shared->lock);
+	return found;
+}
+
+bool
+sqs_start_under_way(SqsWorkerKind kind, Oid dboid)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		found = false;
+
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	for (int i = 0; i < sqs_shared->nslots && !found; i++)
+	{
+		SqsWorkerSlot *slot = &sqs_shared->slots[i];
+
+		found = slot->in_use && slot->kind == kind &&
+			(slot->dboid == dboid || !OidIsValid(dboid)) &&
+			pg_atomic_read_u32(&slot->state) == SQS_WORKER_STARTING &&
+			!TimestampDifferenceExceeds(slot->launch_time, now, SLOT_ATTACH_TIMEOUT_MS);
+	}
+	LWLockRelease(sqs_shared->lock);
+	return found;
+}
+
+int
+sqs_slots_of_database(Oid dboid)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			n = 0;
+
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	for (int i = 0; i < sqs_shared->nslots; i++)
+	{
+		SqsWorkerSlot *slot = &sqs_shared->slots[i];
+
+		if (slot->in_use && slot->dboid == dboid &&
+			(slot->proc != NULL ||
+			 !TimestampDifferenceExceeds(slot->launch_time, now,
+										 SLOT_ATTACH_TIMEOUT_MS)))
+			n++;
+	}
+	LWLockRelease(sqs_shared->lock);
+	return n;
+}
+
+static void
+terminate(Oid dboid, SqsWorkerKind kind, int32 queue_id)
+{
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	for (int i = 0; i < sqs_shared->nslots; i++)
+	{
+		SqsWorkerSlot *slot = &sqs_shared->slots[i];
+
+		/* attached, so the process is there until it has released the slot */
+		if (slot->in_use && slot->dboid == dboid && slot->kind == kind &&
+			slot->proc != NULL && (queue_id == 0 || slot->queue_id == queue_id))
+			kill(slot->pid, SIGTERM);
+	}
+	LWLockRelease(sqs_shared->lock);
+}
+
+void
+sqs_terminate_workers(Oid dboid)
+{
+	/* handler workers leave with their queue worker, which gives them time */
+	terminate(dboid, SQS_DATABASE_WORKER, 0);
+	terminate(dboid, SQS_QUEUE_WORKER, 0);
+}
+
+void
+sqs_terminate_queue_worker(Oid dboid, int32 queue_id)
+{
+	terminate(dboid, SQS_QUEUE_WORKER, queue_id);
+}
+
+const char *
+sqs_worker_state_name(SqsWorkerState state)
+{
+	switch (state)
+	{
+		case SQS_WORKER_STARTING:
+			return "starting";
+		case SQS_WORKER_IDLE:
+			return "idle";
+		case SQS_WORKER_RUNNING:
+			return "running";
+		case SQS_WORKER_STOPPING:
+			return "stopping";
+	}
+	return NULL;
+}
+
+const char *
+sqs_worker_kind_name(SqsWorkerKind kind)
+{
+	switch (kind)
+	{
+		case SQS_LAUNCHER:
+			return "launcher";
+		case SQS_DATABASE_WORKER:
+			return "database worker";
+		case SQS_QUEUE_WORKER:
+			return "queue worker";
+		case SQS_HANDLER_WORKER:
+			return "handler worker";
+	}
+	return NULL;
+}

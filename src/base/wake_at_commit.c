@@ -1,0 +1,87 @@
+/*-------------------------------------------------------------------------
+ *
+ * wake_at_commit.c
+ *	  Telling the workers what a transaction has changed, once it has committed.
+ *
+ * Workers are told at the very end of the commit.  In XACT_EVENT_COMMIT the
+ * invalidation messages of this transaction have not been sent yet, so a worker
+ * that looked then could see its own stale catalog cache, and would have no
+ * reason to look again.
+ *
+ * A transaction that is prepared tells nobody: its COMMIT PREPARED has no event
+ * of its own.  What it has changed is seen at the next look, 10 s later at most.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/resowner.h"
+
+#include "base/databases.h"
+#include "base/wake_at_commit.h"
+
+/* Set by the transaction, and by its commit. */
+static bool config_pending = false;
+static bool config_committed = false;
+static bool roles_pending = false;
+static bool roles_committed = false;
+
+uint64		sqs_config_changes = 0;
+
+static void
+at_transaction_end(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			config_committed = config_pending;
+			roles_committed = roles_pending;
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			break;
+		default:
+			return;
+	}
+	config_pending = false;
+	roles_pending = false;
+}
+
+static void
+after_commit(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg)
+{
+	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !isCommit || !isTopLevel)
+		return;
+	if (config_committed)
+	{
+		config_committed = false;
+		sqs_database_changed(MyDatabaseId);
+	}
+	if (roles_committed)
+	{
+		roles_committed = false;
+		sqs_roles_changed();
+	}
+}
+
+void
+sqs_wake_at_commit_init(void)
+{
+	RegisterXactCallback(at_transaction_end, NULL);
+	RegisterResourceReleaseCallback(after_commit, NULL);
+}
+
+void
+sqs_wake_at_commit(void)
+{
+	config_pending = true;
+	sqs_config_changes++;
+}
+
+void
+sqs_roles_changed_at_commit(void)
+{
+	roles_pending = true;
+}

@@ -1,0 +1,59 @@
+/*-------------------------------------------------------------------------
+ *
+ * wakeup.c
+ *	  Setting the latch of whoever there is.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "storage/latch.h"
+
+#include "base/wakeup.h"
+
+void
+sqs_wake_launcher(void)
+{
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	if (sqs_shared->launcher != NULL)
+		SetLatch(&sqs_shared->launcher->procLatch);
+	LWLockRelease(sqs_shared->lock);
+}
+
+/* Under the control lock. */
+void
+sqs_wake_database_workers(void)
+{
+	for (int i = 0; i < sqs_shared->nslots; i++)
+	{
+		SqsWorkerSlot *slot = &sqs_shared->slots[i];
+
+		if (slot->in_use && slot->kind == SQS_DATABASE_WORKER && slot->proc != NULL)
+			SetLatch(&slot->proc->procLatch);
+	}
+}
+
+void
+sqs_wake_workers(Oid dboid)
+{
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	for (int i = 0; i < sqs_shared->nslots; i++)
+	{
+		SqsWorkerSlot *slot = &sqs_shared->slots[i];
+
+		if (slot->in_use && slot->dboid == dboid && slot->proc != NULL)
+			SetLatch(&slot->proc->procLatch);
+	}
+	LWLockRelease(sqs_shared->lock);
+}
+
+void
+sqs_wake_slot(int i, uint16 generation)
+{
+	SqsWorkerSlot *slot = &sqs_shared->slots[i];
+
+	LWLockAcquire(sqs_shared->lock, LW_SHARED);
+	if (slot->in_use && slot->generation == generation && slot->proc != NULL)
+		SetLatch(&slot->proc->procLatch);
+	LWLockRelease(sqs_shared->lock);
+}

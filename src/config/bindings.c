@@ -1,0 +1,175 @@
+/*-------------------------------------------------------------------------
+ *
+ * bindings.c
+ *	  What a queue refers to, and whether it is still what was meant.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
+#include "foreign/foreign.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/syscache.h"
+#include "utils/varlena.h"
+
+#include "base/compat.h"
+#include "base/extension.h"
+#include "config/bindings.h"
+
+/*
+ * What a queue refers to.  Something has become something else, which may be
+ * right: a person has to say so.
+ */
+#define CONFIRM "; if that is as it should be, confirm it with sqs_alter_queue()"
+#define SUPERUSER_CONFIRMS "; if that is as it should be, a superuser has to confirm it with sqs_alter_queue()"
+
+char *
+sqs_role_name(Oid role)
+{
+	char	   *name = GetUserNameFromId(role, true);
+
+	return name != NULL ? name : psprintf("%u", role);
+}
+
+Oid
+sqs_resolve_handler(const char *handler, Oid role, char **why)
+{
+	Oid			message_type = sqs_message_type_oid();
+	List	   *names;
+	char	   *nspname;
+	char	   *proname;
+	Oid			nsp;
+	HeapTuple	tuple;
+	Form_pg_proc form;
+	Oid			funcid;
+	char		prokind;
+	bool		retset;
+
+	*why = NULL;
+	/* a session of the role's goes on without it; its rights must not */
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
+	{
+		*why = psprintf("its owner, the role with OID %u, does not exist", role);
+		return InvalidOid;
+	}
+	if (!SplitIdentifierString(pstrdup(handler), '.', &names) || list_length(names) != 2)
+	{
+		*why = psprintf("\"%s\" is not the name of a function with its schema", handler);
+		return InvalidOid;
+	}
+	nspname = linitial(names);
+	proname = lsecond(names);
+
+	nsp = get_namespace_oid(nspname, true);
+	if (!OidIsValid(nsp))
+	{
+		*why = psprintf("schema \"%s\" does not exist", nspname);
+		return InvalidOid;
+	}
+	if (isAnyTempNamespace(nsp))
+	{
+		*why = psprintf("function %s is temporary, and other sessions cannot call it", handler);
+		return InvalidOid;
+	}
+
+	tuple = SearchSysCache3(PROCNAMEARGSNSP, CStringGetDatum(proname),
+							PointerGetDatum(buildoidvector(&message_type, 1)),
+							ObjectIdGetDatum(nsp));
+	if (!HeapTupleIsValid(tuple))
+	{
+		*why = psprintf("function %s(sqs_message) does not exist", handler);
+		return InvalidOid;
+	}
+	form = (Form_pg_proc) GETSTRUCT(tuple);
+	funcid = form->oid;
+	prokind = form->prokind;
+	retset = form->proretset;
+	ReleaseSysCache(tuple);
+
+	if (prokind != PROKIND_FUNCTION)
+		*why = psprintf("%s(sqs_message) is %s, not a function", handler,
+						prokind == PROKIND_PROCEDURE ? "a procedure" :
+						prokind == PROKIND_AGGREGATE ? "an aggregate" : "a window function");
+	else if (retset)
+		*why = psprintf("function %s(sqs_message) returns a set", handler);
+	else if (object_aclcheck(NamespaceRelationId, nsp, role, ACL_USAGE) != ACLCHECK_OK)
+		*why = psprintf("role \"%s\" has no USAGE privilege on schema \"%s\"",
+						sqs_role_name(role), nspname);
+	else if (object_aclcheck(ProcedureRelationId, funcid, role, ACL_EXECUTE) != ACLCHECK_OK)
+		*why = psprintf("role \"%s\" has no EXECUTE privilege on function %s(sqs_message)",
+						sqs_role_name(role), handler);
+
+	return *why == NULL ? funcid : InvalidOid;
+}
+
+char *
+sqs_role_changed(const SqsBinding *role)
+{
+	char	   *name = GetUserNameFromId(role->oid, true);
+
+	if (name == NULL)
+		return OidIsValid(get_role_oid(role->name, true)) ?
+			psprintf("its owner was dropped, and another role \"%s\" created since" SUPERUSER_CONFIRMS, role->name) :
+			psprintf("its owner, role \"%s\", does not exist", role->name);
+	if (strcmp(name, role->name) != 0)
+		return psprintf("its owner was role \"%s\", and that is named \"%s\" now" SUPERUSER_CONFIRMS,
+						role->name, name);
+	return NULL;
+}
+
+char *
+sqs_server_changed(const SqsBinding *server)
+{
+	ForeignServer *bound = GetForeignServerExtended(server->oid, FSV_MISSING_OK);
+
+	if (bound == NULL)
+		return GetForeignServerByName(server->name, true) != NULL ?
+			psprintf("its server \"%s\" was dropped and another one created since" CONFIRM, server->name) :
+			psprintf("server \"%s\" does not exist", server->name);
+	if (strcmp(bound->servername, server->name) != 0)
+		return psprintf("its server \"%s\" is named \"%s\" now" CONFIRM, server->name, bound->servername);
+	if (bound->owner != server->owner_oid || strcmp(sqs_role_name(bound->owner), server->owner) != 0)
+		return psprintf("its server \"%s\" belonged to role \"%s\", and belongs to role \"%s\" now" CONFIRM,
+						server->name, server->owner, sqs_role_name(bound->owner));
+	return NULL;
+}
+
+/*
+ * A function that its owner dropped and created again is as good as one that
+ * was replaced, which leaves the OID as it was: the same role decides what it
+ * does.
+ */
+Oid
+sqs_bound_handler(const SqsBinding *handler, Oid role, char **why)
+{
+	Oid			found = sqs_resolve_handler(handler->name, role, why);
+	HeapTuple	tuple;
+	Oid			owner;
+
+	if (!OidIsValid(found))
+		return InvalidOid;
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(found));
+	if (!HeapTupleIsValid(tuple))
+	{
+		*why = psprintf("function %s(sqs_message) does not exist", handler->name);
+		return InvalidOid;
+	}
+	owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
+	ReleaseSysCache(tuple);
+	if (owner == handler->owner_oid && strcmp(sqs_role_name(owner), handler->owner) == 0)
+		return found;
+	if (found != handler->oid)
+		*why = psprintf("function %s(sqs_message) was dropped, and another one created by role \"%s\" since" CONFIRM,
+						handler->name, sqs_role_name(owner));
+	else
+		*why = psprintf("function %s(sqs_message) belonged to role \"%s\", and belongs to role \"%s\" now" CONFIRM,
+						handler->name, handler->owner, sqs_role_name(owner));
+	return InvalidOid;
+}

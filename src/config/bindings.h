@@ -1,0 +1,47 @@
+/*-------------------------------------------------------------------------
+ *
+ * bindings.h
+ *	  What a queue refers to, and whether it is still what was meant.
+ *
+ * All of these need a transaction with an active snapshot, and return memory in
+ * the caller's context.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SQSBRIDGE_BINDINGS_H
+#define SQSBRIDGE_BINDINGS_H
+
+/*
+ * Something that a queue refers to, as it was when the queue was registered,
+ * changed or confirmed.  An OID may be given to somebody else by a restore, a
+ * name be taken by who comes next: only both together say what was meant.
+ */
+typedef struct SqsBinding
+{
+	Oid			oid;
+	char	   *name;			/* a function's is qualified and quoted */
+	Oid			owner_oid;		/* not of a role */
+	char	   *owner;
+} SqsBinding;
+
+/*
+ * Resolve a handler "schema.name": the function that takes one sqs_message,
+ * executable by the role.  InvalidOid and *why (palloc'd) if it cannot be
+ * called.
+ */
+extern Oid	sqs_resolve_handler(const char *handler, Oid role, char **why);
+
+/* The same, but it must be the function that was bound, with its owner. */
+extern Oid	sqs_bound_handler(const SqsBinding *handler, Oid role, char **why);
+
+/*
+ * Is a role, server or function still what was bound?  NULL, or why not, as
+ * for SqsQueueConfig.problem.
+ */
+extern char *sqs_role_changed(const SqsBinding *role);
+extern char *sqs_server_changed(const SqsBinding *server);
+
+/* A role's name, palloc'd; its OID in digits if it does not exist. */
+extern char *sqs_role_name(Oid role);
+
+#endif							/* SQSBRIDGE_BINDINGS_H */

@@ -1,0 +1,190 @@
+/*-------------------------------------------------------------------------
+ *
+ * failures.c
+ *	  The rows of sqs_failures: attempts that failed, the newest of each queue.
+ *
+ * They are written by handler workers, which are connected as the queue's owner,
+ * and by queue workers; table_writer.c asks for no privilege.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/queue_stats.h"
+#include "base/settings.h"
+#include "base/table_writer.h"
+#include "receive/failures.h"
+
+/* No text of an error is kept beyond this many bytes. */
+#define FAILURE_TEXT_MAX	8192
+
+/* So many failures are deleted at once where there are too many. */
+#define DROP_MAX			1000
+
+static SysScanDesc
+scan_failures(Relation rel, Relation index, int32 queue_id, TimestampTz from)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], FAILED_QUEUE_ID + 1, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(queue_id));
+	ScanKeyInit(&keys[1], FAILED_AT + 1, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE,
+				TimestampTzGetDatum(from));
+	return systable_beginscan_ordered(rel, index, GetActiveSnapshot(), 2, keys);
+}
+
+int64
+sqs_failures_count(Relation rel, Relation index, int32 queue_id, TimestampTz from, int64 most)
+{
+	SysScanDesc scan = scan_failures(rel, index, queue_id, from);
+	int64		n = 0;
+
+	while (n < most && systable_getnext_ordered(scan, ForwardScanDirection) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		n++;
+	}
+	systable_endscan_ordered(scan);
+	return n;
+}
+
+/*
+ * There is one more; take it upon us to delete so many of the oldest, that no
+ * other process deletes as well.  A fiftieth more than has to go, so that not
+ * every failure deletes one.
+ */
+static int
+failures_to_drop(SqsQueueStats *stats)
+{
+	uint64		known = pg_atomic_read_u64(&stats->failures_known);
+
+	for (;;)
+	{
+		uint64		more = known + 1;
+		uint64		drop = 0;
+
+		if (known == SQS_FAILURES_UNKNOWN)
+			return 0;
+		if (more > (uint64) sqs_max_failures)
+			drop = Min(more - (sqs_max_failures - sqs_max_failures / 50), DROP_MAX);
+		if (pg_atomic_compare_exchange_u64(&stats->failures_known, &known, more - drop))
+			return (int) drop;
+	}
+}
+
+/* Delete so many of the oldest, but for those that somebody holds locked. */
+static int
+drop_failures(SqsWriter *writer, Relation index, SqsQueueStats *stats, int32 queue_id, int n)
+{
+	Relation	rel = sqs_writer_relation(writer);
+	SysScanDesc scan = scan_failures(rel, index, queue_id, sqs_failures_from(stats));
+	TimestampTz last = DT_NOBEGIN;
+	int			dropped = 0;
+	HeapTuple	tuple;
+	bool		isnull;
+
+	while (dropped < n &&
+		   (tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (sqs_writer_delete(writer, &tuple->t_self, false) != SQS_WRITTEN)
+			continue;
+		dropped++;
+		last = DatumGetTimestampTz(heap_getattr(tuple, FAILED_AT + 1,
+												RelationGetDescr(rel), &isnull));
+	}
+	systable_endscan_ordered(scan);
+
+	/* they were subtracted when we took it upon us */
+	sqs_failures_added(stats, n - dropped);
+	sqs_failures_deleted(stats, 0, last);
+	return dropped;
+}
+
+/* Keep the number of failures within bounds; there is about to be one more. */
+static void
+make_room_for_failure(SqsWriter *writer, SqsQueueStats *stats, int32 queue_id)
+{
+	Relation	index = index_open(sqs_index_oid(SQS_INDEX_FAILURES_TIME), AccessShareLock);
+	int			n;
+
+	/* after a start of the server; far too many are left to the cleaning */
+	if (sqs_failures_known(stats) < 0)
+	{
+		int64		most = (int64) sqs_max_failures + DROP_MAX;
+		int64		known = sqs_failures_count(sqs_writer_relation(writer), index, queue_id,
+											   sqs_failures_from(stats), most);
+
+		if (known < most)
+			sqs_failures_set_known(stats, known);
+	}
+	n = failures_to_drop(stats);
+	if (n > 0)
+		sqs_count(stats, SQS_FAILURES_DROPPED,
+				  drop_failures(writer, index, stats, queue_id, n));
+	index_close(index, AccessShareLock);
+}
+
+static void
+set_text(Datum *value, bool *null, const char *text)
+{
+	if (text == NULL)
+	{
+		*null = true;
+		return;
+	}
+	*value = PointerGetDatum(cstring_to_text_with_len(text,
+													  pg_mbcliplen(text, strlen(text), FAILURE_TEXT_MAX)));
+}
+
+void
+sqs_failure_insert(int32 queue_id, const char *queue, Oid owner, SqsSlice message_id,
+				   int receive_count, ErrorData *edata, int handler_pid)
+{
+	SqsWriter  *writer;
+	SqsQueueStats *stats = sqs_stats_find(MyDatabaseId, queue_id);
+	char	   *owner_name = GetUserNameFromId(owner, true);
+	Datum		values[FAILED_NATTS];
+	bool		nulls[FAILED_NATTS];
+
+	if (sqs_max_failures == 0)
+	{
+		if (stats != NULL)
+			sqs_count(stats, SQS_FAILURES_DROPPED, 1);
+		return;
+	}
+
+	memset(nulls, 0, sizeof(nulls));
+	values[FAILED_QUEUE_ID] = Int32GetDatum(queue_id);
+	values[FAILED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[FAILED_QUEUE] = CStringGetTextDatum(queue);
+	values[FAILED_OWNER_OID] = ObjectIdGetDatum(owner);
+	values[FAILED_OWNER] = CStringGetTextDatum(owner_name != NULL ? owner_name : "");
+	values[FAILED_MESSAGE_ID] =
+		PointerGetDatum(cstring_to_text_with_len(message_id.data, message_id.len));
+	values[FAILED_RECEIVE_COUNT] = Int32GetDatum(receive_count);
+	values[FAILED_SQLSTATE] = CStringGetTextDatum(unpack_sql_state(edata->sqlerrcode));
+	set_text(&values[FAILED_MESSAGE], &nulls[FAILED_MESSAGE], edata->message);
+	set_text(&values[FAILED_DETAIL], &nulls[FAILED_DETAIL], edata->detail);
+	set_text(&values[FAILED_HINT], &nulls[FAILED_HINT], edata->hint);
+	set_text(&values[FAILED_CONTEXT], &nulls[FAILED_CONTEXT], edata->context);
+	values[FAILED_HANDLER_PID] = Int32GetDatum(handler_pid);
+
+	writer = sqs_writer_open(SQS_TABLE_FAILURES);
+	if (stats != NULL)
+		make_room_for_failure(writer, stats, queue_id);
+	sqs_writer_insert(writer, values, nulls);
+	sqs_writer_close(writer);
+}
