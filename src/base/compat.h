@@ -10,8 +10,30 @@
 #ifndef SQSBRIDGE_COMPAT_H
 #define SQSBRIDGE_COMPAT_H
 
+#include "fmgr.h"
 #include "utils/acl.h"
 #include "utils/wait_event.h"
+
+/*
+ * 16 hides the symbols of an extension but for those that are marked, which in
+ * 15 are not marked.  The Makefile hides them there, too: 15 loads libraries so
+ * that a symbol of ours could be taken for another's.
+ */
+#if PG_VERSION_NUM < 160000
+#undef PGDLLEXPORT
+#define PGDLLEXPORT		__attribute__((visibility("default")))
+#undef PG_FUNCTION_INFO_V1
+#define PG_FUNCTION_INFO_V1(funcname) \
+extern PGDLLEXPORT Datum funcname(PG_FUNCTION_ARGS); \
+extern PGDLLEXPORT const Pg_finfo_record *CppConcat(pg_finfo_,funcname)(void); \
+const Pg_finfo_record * \
+CppConcat(pg_finfo_,funcname) (void) \
+{ \
+	static const Pg_finfo_record my_finfo = { 1 }; \
+	return &my_finfo; \
+} \
+extern int no_such_variable
+#endif
 
 /* 17 gave wait events of extensions names of their own. */
 #if PG_VERSION_NUM >= 170000

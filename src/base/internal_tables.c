@@ -53,6 +53,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "base/compat.h"
 #include "base/extension.h"
 #include "base/internal_tables.h"
 #include "base/settings.h"

@@ -46,6 +46,7 @@
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
+#include "base/compat.h"
 #include "base/extension.h"
 #include "base/ids.h"
 #include "base/settings.h"

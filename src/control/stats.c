@@ -25,6 +25,7 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
+#include "base/compat.h"
 #include "base/databases.h"
 #include "base/outbox_health.h"
 #include "base/privileges.h"

@@ -33,6 +33,7 @@
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
+#include "base/compat.h"
 #include "base/internal_tables.h"
 #include "base/privileges.h"
 #include "base/settings.h"

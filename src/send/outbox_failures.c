@@ -19,6 +19,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "base/compat.h"
 #include "base/privileges.h"
 #include "base/settings.h"
 #include "base/table_writer.h"
