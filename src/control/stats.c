@@ -35,7 +35,7 @@
 #include "base/slots.h"
 #include "config/queues.h"
 #include "control/launcher.h"
-#include "receive/queue_worker.h"
+#include "receive/queue_state.h"
 
 PG_FUNCTION_INFO_V1(sqs_get_queue_stats);
 PG_FUNCTION_INFO_V1(sqs_get_workers);

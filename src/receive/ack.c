@@ -33,7 +33,9 @@
 #include "access/xlog.h"
 
 #include "base/queue_stats.h"
-#include "receive/queue_worker.h"
+#include "receive/ack.h"
+#include "receive/lease.h"
+#include "receive/marks.h"
 
 #define FLUSH_MESSAGES		10
 #define FLUSH_DELAY_MS		20
@@ -52,8 +54,8 @@ sqs_ack_committed(QueueWorker *qw, Lease *lease, XLogRecPtr lsn)
 	sqs_lease_mirror(qw, lease);
 	lease->handler = NULL;
 	lease->group = NULL;
-	dlist_push_tail(&qw->committed, &lease->node);
-	qw->ncommitted++;
+	dlist_push_tail(&qw->ack.committed, &lease->node);
+	qw->ack.ncommitted++;
 }
 
 /*
@@ -68,11 +70,11 @@ sqs_ack_flush(QueueWorker *qw)
 	dlist_mutable_iter iter;
 	Lease	   *oldest;
 
-	if (qw->ncommitted == 0)
+	if (qw->ack.ncommitted == 0)
 		return;
 
-	oldest = dlist_head_element(Lease, node, &qw->committed);
-	if (qw->ncommitted < FLUSH_MESSAGES && qw->handed > 0 && !sqs_is_leaving(qw) &&
+	oldest = dlist_head_element(Lease, node, &qw->ack.committed);
+	if (qw->ack.ncommitted < FLUSH_MESSAGES && qw->handed > 0 && !sqs_is_leaving(qw) &&
 		qw->now < oldest->since + FLUSH_DELAY_MS)
 	{
 		sqs_wake_at(qw, oldest->since + FLUSH_DELAY_MS);
@@ -80,19 +82,19 @@ sqs_ack_flush(QueueWorker *qw)
 	}
 
 	/* not in order of LSN: several handlers report */
-	dlist_foreach_modify(iter, &qw->committed)
+	dlist_foreach_modify(iter, &qw->ack.committed)
 		last = Max(last, dlist_container(Lease, node, iter.cur)->lsn);
 	XLogFlush(last);
 
 	durable = sqs_standbys_flushed();
-	dlist_foreach_modify(iter, &qw->committed)
+	dlist_foreach_modify(iter, &qw->ack.committed)
 	{
 		Lease	   *lease = dlist_container(Lease, node, iter.cur);
 
 		if (lease->lsn > durable)
 			continue;
 		dlist_delete(&lease->node);
-		qw->ncommitted--;
+		qw->ack.ncommitted--;
 
 		/* out of the lease table before the delete is queued */
 		sqs_lease_stop_renewing(qw, lease);
@@ -100,10 +102,10 @@ sqs_ack_flush(QueueWorker *qw)
 		lease->since = qw->now;
 		lease->not_before = 0;
 		sqs_lease_mirror(qw, lease);
-		dlist_push_tail(&qw->deletes, &lease->node);
-		qw->ndeletes++;
+		dlist_push_tail(&qw->ack.deletes, &lease->node);
+		qw->ack.ndeletes++;
 	}
-	if (qw->ncommitted > 0)
+	if (qw->ack.ncommitted > 0)
 		sqs_wake_at(qw, qw->now + STANDBY_TICK_MS);
 }
 
@@ -125,17 +127,17 @@ delete_done(SqsCall *call, void *arg)
 	qw->calls_open--;
 	sqs_count_call(call, qw->stats);
 	/* a call from before the failure tells nothing that is new */
-	if (qw->delete_failures == 0 || batch->sent_at >= qw->delete_failed_at)
+	if (qw->ack.failures == 0 || batch->sent_at >= qw->ack.failed_at)
 	{
-		qw->delete_trial = false;
+		qw->ack.trial = false;
 		if (error == NULL)
-			qw->delete_failures = 0;
+			qw->ack.failures = 0;
 		else
 		{
-			qw->delete_failures++;
-			qw->delete_failed_at = qw->now;
-			qw->next_delete = qw->now +
-				sqs_backoff_ms(qw->delete_failures, DELETE_RETRY_MS, DELETE_RETRY_MAX_MS);
+			qw->ack.failures++;
+			qw->ack.failed_at = qw->now;
+			qw->ack.next = qw->now +
+				sqs_backoff_ms(qw->ack.failures, DELETE_RETRY_MS, DELETE_RETRY_MAX_MS);
 		}
 	}
 
@@ -173,8 +175,8 @@ delete_done(SqsCall *call, void *arg)
 				delay = sqs_backoff_ms(attempts, DELETE_RETRY_MS, DELETE_RETRY_MAX_MS);
 			}
 			lease->not_before = qw->now + delay;
-			dlist_push_tail(&qw->deletes, &lease->node);
-			qw->ndeletes++;
+			dlist_push_tail(&qw->ack.deletes, &lease->node);
+			qw->ack.ndeletes++;
 		}
 		else
 			sqs_lease_free(qw, lease);
@@ -195,7 +197,7 @@ delete_done(SqsCall *call, void *arg)
 			ereport(LOG,
 					(errmsg("sqsbridge queue \"%s\": %s", qw->config->name, text)));
 	}
-	else if (qw->poll_failures == 0 && qw->cannot_run == 0)
+	else if (qw->polling.failures == 0 && qw->cannot_run == 0)
 		sqs_stats_clear_error(qw->stats);
 	sqs_call_free(call);
 	pfree(batch);
@@ -214,18 +216,18 @@ sqs_ack_deletes(QueueWorker *qw, bool all)
 	int			ready = 0;
 	int64		oldest = PG_INT64_MAX;
 
-	if (qw->ndeletes == 0)
+	if (qw->ack.ndeletes == 0)
 		return;
 
-	dlist_foreach_modify(iter, &qw->deletes)
+	dlist_foreach_modify(iter, &qw->ack.deletes)
 	{
 		Lease	   *lease = dlist_container(Lease, node, iter.cur);
 
 		/* it comes back, and is known */
-		if (qw->delete_failures > 0 && lease->until <= qw->now)
+		if (qw->ack.failures > 0 && lease->until <= qw->now)
 		{
 			dlist_delete(&lease->node);
-			qw->ndeletes--;
+			qw->ack.ndeletes--;
 			sqs_lease_free(qw, lease);
 			continue;
 		}
@@ -238,13 +240,13 @@ sqs_ack_deletes(QueueWorker *qw, bool all)
 		oldest = Min(oldest, lease->since);
 	}
 
-	if (qw->delete_failures > 0 && !all && ready > 0)
+	if (qw->ack.failures > 0 && !all && ready > 0)
 	{
-		if (qw->delete_trial)
+		if (qw->ack.trial)
 			return;
-		if (qw->now < qw->next_delete)
+		if (qw->now < qw->ack.next)
 		{
-			sqs_wake_at(qw, qw->next_delete);
+			sqs_wake_at(qw, qw->ack.next);
 			return;
 		}
 	}
@@ -256,7 +258,7 @@ sqs_ack_deletes(QueueWorker *qw, bool all)
 		LeaseBatch *batch = MemoryContextAllocZero(qw->context, sizeof(LeaseBatch));
 
 		batch->qw = qw;
-		dlist_foreach_modify(iter, &qw->deletes)
+		dlist_foreach_modify(iter, &qw->ack.deletes)
 		{
 			Lease	   *lease = dlist_container(Lease, node, iter.cur);
 
@@ -275,11 +277,11 @@ sqs_ack_deletes(QueueWorker *qw, bool all)
 		qw->calls_open++;
 		for (int i = 0; i < batch->n; i++)
 			dlist_delete(&batch->leases[i]->node);
-		qw->ndeletes -= batch->n;
+		qw->ack.ndeletes -= batch->n;
 		ready -= batch->n;
-		if (qw->delete_failures > 0 && !all)
+		if (qw->ack.failures > 0 && !all)
 		{
-			qw->delete_trial = true;
+			qw->ack.trial = true;
 			return;
 		}
 	}

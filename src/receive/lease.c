@@ -24,7 +24,8 @@
 #include "miscadmin.h"
 
 #include "base/queue_stats.h"
-#include "receive/queue_worker.h"
+#include "receive/lease.h"
+#include "receive/marks.h"
 
 /* SQS: 12 hours in all since the receive; a margin for clocks. */
 #define LEASE_TOTAL_MS		((int64) (SQS_MAX_VISIBILITY - 5) * 1000)
@@ -44,26 +45,27 @@
 #define RENEW_RETRY_MAX_MS	500
 
 void
-sqs_leases_init(QueueWorker *qw)
+sqs_leases_init(QueueWorker *qw, const SqsLeaseEvents *events)
 {
-	dlist_init(&qw->renewals);
-	dlist_init(&qw->waiting);
-	dlist_init(&qw->committed);
-	dlist_init(&qw->deletes);
-	dlist_init(&qw->releases);
-	qw->nfree = SQS_MAX_LEASES;
+	qw->table.events = events;
+	dlist_init(&qw->table.renewals);
+	dlist_init(&qw->waiting.list);
+	dlist_init(&qw->ack.committed);
+	dlist_init(&qw->ack.deletes);
+	dlist_init(&qw->table.releases);
+	qw->table.nfree = SQS_MAX_LEASES;
 	for (int i = 0; i < SQS_MAX_LEASES; i++)
-		qw->free_leases[i] = SQS_MAX_LEASES - 1 - i;
+		qw->table.free[i] = SQS_MAX_LEASES - 1 - i;
 
-	qw->segment = dsm_create(sizeof(SharedLeases), 0);
-	dsm_pin_mapping(qw->segment);
-	qw->shared = dsm_segment_address(qw->segment);
-	memset(qw->shared, 0, sizeof(SharedLeases));
-	qw->shared->queue_id = qw->config->queue_id;
-	qw->shared->owner = qw->config->owner;
+	qw->table.segment = dsm_create(sizeof(SharedLeases), 0);
+	dsm_pin_mapping(qw->table.segment);
+	qw->table.shared = dsm_segment_address(qw->table.segment);
+	memset(qw->table.shared, 0, sizeof(SharedLeases));
+	qw->table.shared->queue_id = qw->config->queue_id;
+	qw->table.shared->owner = qw->config->owner;
 
 	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-	MySlot->segment = dsm_segment_handle(qw->segment);
+	MySlot->segment = dsm_segment_handle(qw->table.segment);
 	LWLockRelease(sqs_shared->lock);
 }
 
@@ -81,7 +83,7 @@ copy_slice(char *dst, size_t size, SqsSlice src)
 void
 sqs_lease_mirror(QueueWorker *qw, Lease *lease)
 {
-	SharedLease *shared = &qw->shared->leases[lease - qw->leases];
+	SharedLease *shared = &qw->table.shared->leases[lease - qw->table.leases];
 	bool		shown = lease->state >= LEASE_WAITING && lease->state <= LEASE_COMMITTED;
 
 	LWLockAcquire(sqs_slot_lock(sqs_my_slot), LW_EXCLUSIVE);
@@ -110,18 +112,18 @@ sqs_lease_mirror(QueueWorker *qw, Lease *lease)
 static void
 insert_renewal(QueueWorker *qw, Lease *lease)
 {
-	dlist_node *before = qw->renewals.head.prev;
+	dlist_node *before = qw->table.renewals.head.prev;
 
-	if (dlist_is_empty(&qw->renewals))
+	if (dlist_is_empty(&qw->table.renewals))
 	{
-		dlist_push_head(&qw->renewals, &lease->renewal_node);
+		dlist_push_head(&qw->table.renewals, &lease->renewal_node);
 		return;
 	}
-	while (before != &qw->renewals.head &&
+	while (before != &qw->table.renewals.head &&
 		   dlist_container(Lease, renewal_node, before)->renew_at > lease->renew_at)
 		before = before->prev;
-	if (before == &qw->renewals.head)
-		dlist_push_head(&qw->renewals, &lease->renewal_node);
+	if (before == &qw->table.renewals.head)
+		dlist_push_head(&qw->table.renewals, &lease->renewal_node);
 	else
 		dlist_insert_after(before, &lease->renewal_node);
 }
@@ -149,16 +151,16 @@ sqs_lease_add(QueueWorker *qw, Reply *reply, const SqsReceivedMessage *message,
 	uint32		generation;
 	int64		sent_at;
 
-	if (qw->nfree == 0)
+	if (qw->table.nfree == 0)
 		return NULL;
-	lease = &qw->leases[qw->free_leases[--qw->nfree]];
+	lease = &qw->table.leases[qw->table.free[--qw->table.nfree]];
 	generation = lease->generation + 1;
 	memset(lease, 0, sizeof(*lease));
 	lease->generation = generation;
 	lease->state = LEASE_WAITING;
 	lease->reply = reply;
 	lease->message = message;
-	lease->order = ++qw->order;
+	lease->order = ++qw->table.order;
 
 	/*
 	 * A long poll may have been open for long before SQS handed the message
@@ -170,10 +172,10 @@ sqs_lease_add(QueueWorker *qw, Reply *reply, const SqsReceivedMessage *message,
 	sent_at = qw->now - Min(sqs_call_elapsed_ms(reply->call), 1000);
 	lease->received_at = Max(sent_at, qw->now - (int64) visibility * 250) - qw->overslept;
 	reply->leases++;
-	qw->nleases++;
+	qw->table.n++;
 	schedule_renewal(qw, lease, lease->received_at,
 					 qw->wall - (qw->now - lease->received_at), visibility);
-	pg_atomic_write_u32(&qw->stats->in_flight, qw->nleases);
+	pg_atomic_write_u32(&qw->stats->in_flight, qw->table.n);
 	sqs_lease_mirror(qw, lease);
 	return lease;
 }
@@ -198,13 +200,13 @@ sqs_lease_free(QueueWorker *qw, Lease *lease)
 	lease->state = LEASE_FREE;
 	lease->generation++;
 	sqs_lease_mirror(qw, lease);
-	qw->free_leases[qw->nfree++] = lease - qw->leases;
-	qw->nleases--;
-	pg_atomic_write_u32(&qw->stats->in_flight, qw->nleases);
+	qw->table.free[qw->table.nfree++] = lease - qw->table.leases;
+	qw->table.n--;
+	pg_atomic_write_u32(&qw->stats->in_flight, qw->table.n);
 
 	if (--reply->leases == 0)
 	{
-		qw->memory -= reply->memory;
+		qw->polling.memory -= reply->memory;
 		sqs_call_free(reply->call);
 		pfree(reply);
 	}
@@ -225,8 +227,8 @@ sqs_lease_release(QueueWorker *qw, Lease *lease, int after)
 	lease->release_after = after;
 	lease->since = qw->now;
 	sqs_lease_mirror(qw, lease);
-	dlist_push_tail(&qw->releases, &lease->node);
-	qw->nreleases++;
+	dlist_push_tail(&qw->table.releases, &lease->node);
+	qw->table.nreleases++;
 	sqs_wake_at(qw, qw->now + RELEASE_LINGER_MS);
 }
 
@@ -263,7 +265,7 @@ note_outcome(QueueWorker *qw, SqsCall *call)
 
 	if (code == NULL)
 	{
-		if (qw->poll_failures == 0 && qw->delete_failures == 0 && qw->cannot_run == 0)
+		if (qw->polling.failures == 0 && qw->ack.failures == 0 && qw->cannot_run == 0)
 			sqs_stats_clear_error(qw->stats);
 		return;
 	}
@@ -322,18 +324,18 @@ sqs_leases_flush_releases(QueueWorker *qw, bool all)
 	int			timeouts[SQS_MAX_BATCH];
 	Lease	   *oldest;
 
-	if (qw->nreleases == 0)
+	if (qw->table.nreleases == 0)
 		return;
-	oldest = dlist_head_element(Lease, node, &qw->releases);
-	if (!all && qw->nreleases < SQS_MAX_BATCH &&
+	oldest = dlist_head_element(Lease, node, &qw->table.releases);
+	if (!all && qw->table.nreleases < SQS_MAX_BATCH &&
 		qw->now < oldest->since + RELEASE_LINGER_MS)
 	{
 		sqs_wake_at(qw, oldest->since + RELEASE_LINGER_MS);
 		return;
 	}
 
-	sorted = MemoryContextAlloc(qw->context, qw->nreleases * sizeof(Lease *));
-	dlist_foreach(iter, &qw->releases)
+	sorted = MemoryContextAlloc(qw->context, qw->table.nreleases * sizeof(Lease *));
+	dlist_foreach(iter, &qw->table.releases)
 		sorted[n++] = dlist_container(Lease, node, iter.cur);
 	qsort(sorted, n, sizeof(Lease *), later_first);
 
@@ -356,7 +358,7 @@ sqs_leases_flush_releases(QueueWorker *qw, bool all)
 		qw->calls_open++;
 		for (int i = 0; i < batch->n; i++)
 			dlist_delete(&batch->leases[i]->node);
-		qw->nreleases -= batch->n;
+		qw->table.nreleases -= batch->n;
 	}
 	pfree(sorted);
 }
@@ -388,11 +390,11 @@ renew_done(SqsCall *call, void *arg)
 			sqs_count(qw->stats, SQS_HEARTBEATS, 1);
 			schedule_renewal(qw, lease, batch->sent_at, batch->sent_wall,
 							 batch->visibility);
-			sqs_handout_lease_renewed(qw, lease);
+			qw->table.events->renewed(qw, lease);
 			sqs_lease_mirror(qw, lease);
 		}
 		else if (entry != NULL && entry->class == AWS_ERROR_LEASE_LOST)
-			sqs_handout_lease_lost(qw, lease);
+			qw->table.events->lost(qw, lease);
 		else
 		{
 			/* try again while there is time */
@@ -433,7 +435,7 @@ sqs_leases_renew(QueueWorker *qw)
 	int64		until = PG_INT64_MAX;
 	dlist_mutable_iter iter;
 
-	dlist_foreach_modify(iter, &qw->renewals)
+	dlist_foreach_modify(iter, &qw->table.renewals)
 	{
 		Lease	   *lease = dlist_container(Lease, renewal_node, iter.cur);
 		int64		left;
@@ -449,7 +451,7 @@ sqs_leases_renew(QueueWorker *qw)
 		{
 			/* may release others of its group, so not amid this walk */
 			if (batch == NULL)
-				sqs_handout_lease_lost(qw, lease);
+				qw->table.events->lost(qw, lease);
 			sqs_wake_at(qw, qw->now);
 			break;
 		}
@@ -484,9 +486,9 @@ sqs_leases_renew(QueueWorker *qw)
 	if (batch != NULL)
 		send_renewals(qw, batch, handles, timeouts, until);
 
-	if (!dlist_is_empty(&qw->renewals))
+	if (!dlist_is_empty(&qw->table.renewals))
 	{
-		Lease	   *next = dlist_head_element(Lease, renewal_node, &qw->renewals);
+		Lease	   *next = dlist_head_element(Lease, renewal_node, &qw->table.renewals);
 
 		sqs_wake_at(qw, Min(next->renew_at, next->until));
 	}

@@ -27,7 +27,6 @@
 
 #include "receive/inbox_marks.h"
 #include "receive/marks.h"
-#include "receive/queue_worker.h"
 
 #define WRITE_INTERVAL_MS	60000
 #define RETRY_MIN_MS		1000

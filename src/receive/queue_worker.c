@@ -45,7 +45,7 @@
  *
  * If it dies, its handlers see the channel abandoned and leave after their
  * current message; its leases run out; the messages come back, and those
- * that were committed are recognised by the inbox.
+ * that were committed are recognized by the inbox.
  *
  *-------------------------------------------------------------------------
  */
@@ -66,14 +66,17 @@
 #include "base/settings.h"
 #include "config/fdw.h"
 #include "config/keys.h"
-#include "receive/queue_worker.h"
+#include "receive/ack.h"
+#include "receive/dispatch.h"
+#include "receive/handler_pool.h"
+#include "receive/in_hand.h"
+#include "receive/lease.h"
+#include "receive/marks.h"
+#include "receive/polling.h"
+#include "receive/queue_state.h"
+#include "receive/results.h"
+#include "receive/waiting.h"
 
-#define POLL_BACKOFF_MIN_MS		500
-#define POLL_BACKOFF_MAX_MS		60000
-#define POLL_MARGIN_MS			10000	/* beyond the wait, the hard deadline */
-#define EMPTY_PAUSE_MS			500 /* between polls that bring nothing */
-#define SETUP_DEADLINE_MS		15000
-#define DEFAULT_VISIBILITY		30	/* SQS's own default, if it won't tell */
 #define IDLE_WAKE_MS			10000
 #define LOAD_RETRY_MIN_MS		1000
 #define LOAD_RETRY_MAX_MS		10000
@@ -83,54 +86,10 @@
 #define PART_RETRY_MIN_MS		100
 #define PART_RETRY_MAX_MS		1000	/* leases have to be renewed */
 
-TimestampTz
-sqs_ms_to_timestamp(QueueWorker *qw, int64 ms)
-{
-	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms - qw->now);
-}
-
-/* A new state with its reason; one log line when either changes. */
-void
-sqs_queue_error(QueueWorker *qw, SqsQueueState state, const char *text)
-{
-	bool		news = sqs_stats_error(qw->stats, text);
-
-	if (sqs_stats_set_state(qw->stats, state) || news)
-		ereport(LOG,
-				(errmsg("sqsbridge queue \"%s\": %s", qw->config->name, text),
-				 errdetail("The queue's state is \"%s\".", sqs_queue_state_name(state))));
-}
-
-void
-sqs_queue_is_well(QueueWorker *qw)
-{
-	sqs_stats_clear_error(qw->stats);
-	if (sqs_stats_set_state(qw->stats, SQS_QUEUE_POLLING))
-		ereport(LOG,
-				(errmsg("sqsbridge queue \"%s\" is polling", qw->config->name)));
-}
-
-/*
- * In a PG_CATCH(): get over the error, whose message is copied to "text".
- */
-void
-sqs_queue_catch(QueueWorker *qw, char *text, size_t size)
-{
-	ErrorData  *edata;
-
-	MemoryContextSwitchTo(qw->context);
-	edata = CopyErrorData();
-	strlcpy(text, edata->message, size);
-	FreeErrorData(edata);
-	HOLD_INTERRUPTS();
-	LWLockReleaseAll();
-	AbortOutOfAnyTransaction();
-	FlushErrorState();
-	QueryCancelPending = false;
-	RESUME_INTERRUPTS();
-	MemoryContextSwitchTo(qw->context);
-	sqs_own_resources();
-}
+static const SqsLeaseEvents lease_events = {
+	sqs_in_hand_lease_renewed,
+	sqs_in_hand_lease_lost
+};
 
 /* ---- configuration ---- */
 
@@ -148,11 +107,11 @@ typedef enum ConfigLoad
 static void
 config_unreadable(QueueWorker *qw, const char *why)
 {
-	if (qw->load_failures++ == 0)
+	if (qw->reload.failures++ == 0)
 		ereport(LOG,
 				(errmsg("sqsbridge queue \"%s\" cannot read its configuration and goes on with the one it has: %s",
 						qw->config->name, why)));
-	qw->next_load = qw->now + sqs_backoff_ms(qw->load_failures, LOAD_RETRY_MIN_MS, LOAD_RETRY_MAX_MS);
+	qw->reload.next = qw->now + sqs_backoff_ms(qw->reload.failures, LOAD_RETRY_MIN_MS, LOAD_RETRY_MAX_MS);
 }
 
 static bool
@@ -240,16 +199,16 @@ load_config(QueueWorker *qw)
 		config->problem != NULL ||
 		(!first && !same_place(config, qw->config)))
 	{
-		qw->has_problem = config != NULL && config->problem != NULL;
-		if (qw->has_problem)
+		qw->reload.has_problem = config != NULL && config->problem != NULL;
+		if (qw->reload.has_problem)
 		{
 			sqs_stats_set_state(qw->stats, SQS_QUEUE_ERROR);
 			sqs_stats_error(qw->stats, config->problem);
 		}
 		sqs_wipe_keys(&keys);
 		MemoryContextDelete(fresh);
-		qw->load_failures = 0;
-		qw->next_load = 0;
+		qw->reload.failures = 0;
+		qw->reload.next = 0;
 		return CONFIG_GONE;
 	}
 
@@ -268,9 +227,9 @@ load_config(QueueWorker *qw)
 		config_unreadable(qw, error.message);
 		return CONFIG_UNREADABLE;
 	}
-	qw->load_failures = 0;
-	qw->next_load = 0;
-	qw->has_problem = false;
+	qw->reload.failures = 0;
+	qw->reload.next = 0;
+	qw->reload.has_problem = false;
 
 	/* another function has another pace */
 	if (!first && strcmp(config->handler, qw->config->handler) != 0)
@@ -284,286 +243,7 @@ load_config(QueueWorker *qw)
 	return CONFIG_LOADED;
 }
 
-/* ---- finding the queue ---- */
-
-static void
-setup_failed(QueueWorker *qw, const char *action, const AwsError *error)
-{
-	char		text[SQS_ERROR_TEXT];
-	long		delay;
-	TimestampTz next_at;
-
-	snprintf(text, sizeof(text), "%s: %s: %s%s%s", action, error->code, error->message,
-			 error->request_id[0] ? " (request id " : "", error->request_id);
-	if (error->request_id[0])
-		strlcat(text, ")", sizeof(text));
-
-	sqs_count(qw->stats, SQS_POLL_FAILURES, 1);
-	if (qw->stopping)
-		return;
-	qw->poll_failures++;
-	qw->failed_at = qw->now;
-	delay = sqs_backoff_ms(qw->poll_failures, POLL_BACKOFF_MIN_MS, POLL_BACKOFF_MAX_MS);
-	qw->next_poll = qw->now + delay;
-	sqs_queue_error(qw, SQS_QUEUE_BACKING_OFF, text);
-	next_at = sqs_ms_to_timestamp(qw, qw->next_poll);
-	SpinLockAcquire(&qw->stats->mutex);
-	qw->stats->next_poll_at = next_at;
-	SpinLockRelease(&qw->stats->mutex);
-}
-
-static void
-url_done(SqsCall *call, void *arg)
-{
-	QueueWorker *qw = arg;
-	const AwsError *error = sqs_call_error(call);
-
-	qw->setup_call = NULL;
-	sqs_count_call(call, qw->stats);
-	if (error != NULL)
-		setup_failed(qw, "GetQueueUrl", error);
-	else
-	{
-		qw->queue_url = MemoryContextStrdup(qw->context, sqs_call_queue_url(call));
-		qw->poll_failures = 0;
-	}
-	sqs_call_free(call);
-}
-
-/* The queue's own visibility timeout is known, or will not be told: poll. */
-static void
-attributes_done(SqsCall *call, void *arg)
-{
-	QueueWorker *qw = arg;
-	const AwsError *error = sqs_call_error(call);
-	int			own = -1;
-
-	qw->setup_call = NULL;
-	sqs_count_call(call, qw->stats);
-	if (error != NULL)
-	{
-		/* the right to receive does not include the right to look */
-		if (error->class != AWS_ERROR_CONFIGURATION)
-		{
-			setup_failed(qw, "GetQueueAttributes", error);
-			sqs_call_free(call);
-			return;
-		}
-		ereport(LOG,
-				(errmsg("sqsbridge queue \"%s\" cannot read its attributes: %s: %s",
-						qw->config->name, error->code, error->message),
-				 errdetail("A visibility timeout of %d s is asked for unless the queue's option says otherwise.",
-						   DEFAULT_VISIBILITY)));
-	}
-	else
-		own = sqs_call_queue_attributes(call)->visibility_timeout;
-
-	/*
-	 * The length of the lease is named in every receive, so that it is
-	 * known.  A queue with a timeout of 0 s lends nothing; it gets 1 s.
-	 */
-	if (qw->config->visibility_timeout > 0)
-		qw->visibility = qw->config->visibility_timeout;
-	else
-		qw->visibility = own >= 0 ? Max(own, 1) : DEFAULT_VISIBILITY;
-	qw->attributes_known = true;
-	qw->poll_failures = 0;
-	sqs_queue_is_well(qw);
-	sqs_call_free(call);
-}
-
-static void
-find_queue(QueueWorker *qw)
-{
-	if (qw->setup_call != NULL)
-		return;
-	if (qw->now < qw->next_poll)
-	{
-		sqs_wake_at(qw, qw->next_poll);
-		return;
-	}
-	if (qw->queue_url == NULL && strstr(qw->config->queue_name, "://") != NULL)
-		qw->queue_url = MemoryContextStrdup(qw->context, qw->config->queue_name);
-
-	if (qw->queue_url == NULL)
-		qw->setup_call = sqs_start_get_queue_url(qw->client, qw->config->queue_name,
-												 SETUP_DEADLINE_MS, 1, url_done, qw);
-	else
-		qw->setup_call = sqs_start_get_queue_attributes(qw->client, qw->queue_url,
-														SETUP_DEADLINE_MS, 1,
-														attributes_done, qw);
-}
-
-/* ---- polling ---- */
-
-/* The one there is in this process: receives know only their poll. */
-static QueueWorker *the_worker = NULL;
-
-/*
- * A poll has ended.  What it brought goes into the table of leases, which own
- * the reply from then on; a failure begins or goes on with a back-off.
- */
-static void
-receive_done(SqsCall *call, void *arg)
-{
-	QueueWorker *qw = the_worker;
-	Poll	   *poll = arg;
-	const AwsError *error = sqs_call_error(call);
-	int			asked = poll->asked;
-	int			n;
-	Reply	   *reply;
-	TimestampTz received_at;
-
-	poll->call = NULL;
-	qw->npolls--;
-	qw->asked -= asked;
-	sqs_count_call(call, qw->stats);
-
-	if (error != NULL)
-	{
-		/*
-		 * Several polls that were open when the trouble began are one step
-		 * of the back-off, not one each.  Nor does the end of a poll that was
-		 * made with other keys, or while this worker leaves, say anything.
-		 */
-		if (qw->stopping || poll->client != qw->client ||
-			(qw->poll_failures > 0 && poll->started_at <= qw->failed_at))
-			sqs_count(qw->stats, SQS_POLL_FAILURES, 1);
-		else
-			setup_failed(qw, "ReceiveMessage", error);
-		qw->width = 1;
-		/* deleted, or made anew under another URL? */
-		if (error->class == AWS_ERROR_NO_QUEUE &&
-			strstr(qw->config->queue_name, "://") == NULL)
-			qw->queue_url = NULL;
-		sqs_call_free(call);
-		return;
-	}
-
-	n = sqs_call_nmessages(call);
-	/* a receive from before the failure does not say that it is over */
-	if (poll->started_at >= qw->failed_at &&
-		(qw->poll_failures > 0 || qw->stats->state != SQS_QUEUE_POLLING))
-	{
-		qw->poll_failures = 0;
-		if (!qw->stopping && qw->paused_until <= qw->now &&
-			(qw->nhandlers > 0 || qw->start_failures == 0))
-			sqs_queue_is_well(qw);
-	}
-	received_at = GetCurrentTimestamp();
-	SpinLockAcquire(&qw->stats->mutex);
-	qw->stats->last_receive_at = received_at;
-	SpinLockRelease(&qw->stats->mutex);
-
-	if (n == 0)
-	{
-		/* it need not have waited: with a wait_time of 0, or not SQS's own */
-		qw->width = 1;
-		qw->next_poll = Max(qw->next_poll, poll->started_at + EMPTY_PAUSE_MS);
-		sqs_call_free(call);
-		return;
-	}
-	if (n >= asked && qw->width < SQS_MAX_POLLS)
-		qw->width++;
-
-	sqs_count(qw->stats, SQS_RECEIVED, n);
-	pg_atomic_fetch_add_u64(&MySlot->messages, n);
-	reply = MemoryContextAlloc(qw->context, sizeof(Reply));
-	reply->call = call;
-	reply->leases = 1;			/* ours, until all are in */
-	reply->memory = sqs_call_memory(call);
-	qw->memory += reply->memory;
-	if (qw->mean_size == 0)
-		qw->mean_size = (double) reply->memory / n;
-	else
-		qw->mean_size += ((double) reply->memory / n - qw->mean_size) / 8;
-
-	for (int i = 0; i < n; i++)
-	{
-		Lease	   *lease = sqs_lease_add(qw, reply, sqs_call_message(call, i),
-										poll->visibility);
-
-		if (lease == NULL)
-			break;				/* more than was asked for: left to time out */
-		sqs_handout_accept(qw, lease);
-	}
-	if (--reply->leases == 0)
-	{
-		qw->memory -= reply->memory;
-		sqs_call_free(call);
-		pfree(reply);
-	}
-}
-
-/* Open as many receives as are wanted. */
-static void
-start_polls(QueueWorker *qw)
-{
-	int			want;
-	int			room;
-
-	if (qw->now < qw->next_poll || qw->now < qw->paused_until)
-	{
-		sqs_wake_at(qw, Max(qw->next_poll, qw->paused_until));
-		return;
-	}
-
-	want = sqs_handout_capacity(qw) - qw->asked;
-	room = qw->nfree - qw->asked;
-	want = Min(want, room);
-
-	while (qw->npolls < qw->width && want > 0)
-	{
-		Poll	   *poll = NULL;
-		int			n = Min(want, qw->config->batch_size);
-
-		/*
-		 * Beyond the first, a poll for less than a batch costs more than it
-		 * brings; wait until there is room for a whole one.
-		 */
-		if (qw->npolls > 0 && n < qw->config->batch_size)
-			break;
-		if (qw->memory + (qw->asked + n) * qw->mean_size >
-			(double) sqs_max_in_flight_memory * 1024 && qw->nleases > 0)
-			break;
-
-		for (int i = 0; i < SQS_MAX_POLLS && poll == NULL; i++)
-			if (qw->polls[i].call == NULL)
-				poll = &qw->polls[i];
-		if (poll == NULL)
-			break;
-		poll->asked = n;
-		poll->client = qw->client;
-		poll->visibility = qw->visibility;
-		poll->started_at = qw->now;
-		poll->call = sqs_start_receive(qw->client, qw->queue_url, n,
-									   qw->config->wait_time, qw->visibility,
-									   (long) qw->config->wait_time * 1000 + POLL_MARGIN_MS,
-									   receive_done, poll);
-		qw->npolls++;
-		qw->asked += n;
-		want -= n;
-	}
-}
-
 /* ---- leaving ---- */
-
-/* Polls are not waited for any more.  What they bring is lost to us. */
-static void
-abandon_polls(QueueWorker *qw)
-{
-	qw->hurry = true;
-	for (int i = 0; i < SQS_MAX_POLLS; i++)
-	{
-		if (qw->polls[i].call == NULL)
-			continue;
-		sqs_count_call(qw->polls[i].call, qw->stats);
-		sqs_call_abandon(qw->polls[i].call);
-		qw->polls[i].call = NULL;
-	}
-	qw->npolls = 0;
-	qw->asked = 0;
-}
 
 /*
  * Receive nothing any more, give running handlers shutdown_timeout.  Polls end
@@ -576,14 +256,17 @@ begin_stop(QueueWorker *qw, bool hurry)
 	if (!qw->stopping)
 	{
 		qw->stopping = true;
-		qw->stop_at = qw->now + sqs_shutdown_timeout;
+		qw->stop.at = qw->now + sqs_shutdown_timeout;
 		sqs_set_worker_state(SQS_WORKER_STOPPING);
-		if (!qw->no_slot && !qw->has_problem)
+		if (!qw->pool.no_slot && !qw->reload.has_problem)
 			sqs_stats_set_state(qw->stats, SQS_QUEUE_STOPPING);
-		sqs_handout_take_back(qw);
+		sqs_pool_take_back(qw);
 	}
-	if (hurry && !qw->hurry)
-		abandon_polls(qw);
+	if (hurry && !qw->stop.hurry)
+	{
+		qw->stop.hurry = true;
+		sqs_polling_abandon(qw);
+	}
 }
 
 /* The queue was enabled again before all its polls had ended. */
@@ -591,13 +274,21 @@ static void
 go_on(QueueWorker *qw)
 {
 	qw->stopping = false;
-	qw->canceled = false;
+	qw->stop.canceled = false;
 	sqs_set_worker_state(SQS_WORKER_RUNNING);
-	if (qw->attributes_known && qw->poll_failures == 0)
+	if (qw->attributes_known && qw->polling.failures == 0)
 		sqs_queue_is_well(qw);
 	else
-		sqs_stats_set_state(qw->stats, qw->poll_failures > 0 ?
+		sqs_stats_set_state(qw->stats, qw->polling.failures > 0 ?
 							SQS_QUEUE_BACKING_OFF : SQS_QUEUE_STARTING);
+}
+
+/* Release everything that does not run. */
+static void
+release_all(QueueWorker *qw)
+{
+	sqs_pool_take_back(qw);
+	sqs_waiting_release(qw);
 }
 
 /* One turn of leaving; true when there is nothing left to wait for. */
@@ -606,50 +297,50 @@ stop_turn(QueueWorker *qw)
 {
 	bool		busy;
 
-	if (qw->now >= qw->stop_at && !qw->canceled)
+	if (qw->now >= qw->stop.at && !qw->stop.canceled)
 	{
-		qw->canceled = true;
-		sqs_handout_cancel(qw, false);
+		qw->stop.canceled = true;
+		sqs_pool_cancel(qw, false);
 	}
-	if (qw->now >= qw->stop_at + STOP_HARD_MS)
-		sqs_handout_cancel(qw, true);
+	if (qw->now >= qw->stop.at + STOP_HARD_MS)
+		sqs_pool_cancel(qw, true);
 
-	if (qw->npolls > 0)
+	if (qw->polling.n > 0)
 	{
 		/* they have deadlines of their own */
 		if (qw->handed > 0)
-			sqs_wake_at(qw, qw->canceled ? qw->now + 100 : qw->stop_at);
+			sqs_wake_at(qw, qw->stop.canceled ? qw->now + 100 : qw->stop.at);
 		return false;
 	}
-	if (!qw->letting_go)
+	if (!qw->stop.letting_go)
 	{
-		qw->letting_go = true;
-		qw->last_at = Max(qw->stop_at, qw->now) + STOP_LAST_MS;
-		sqs_handout_release(qw);
+		qw->stop.letting_go = true;
+		qw->stop.last_at = Max(qw->stop.at, qw->now) + STOP_LAST_MS;
+		release_all(qw);
 		sqs_wake_at(qw, qw->now);
 		return false;
 	}
-	if (qw->nwaiting > 0)
-		sqs_handout_release(qw);	/* put back since then */
+	if (qw->waiting.n > 0)
+		release_all(qw);		/* put back since then */
 
 	/* a standby that stalls is not waited for: the inbox knows the message */
 	if (qw->handed == 0)
 	{
 		dlist_mutable_iter iter;
 
-		dlist_foreach_modify(iter, &qw->committed)
+		dlist_foreach_modify(iter, &qw->ack.committed)
 		{
 			dlist_delete(iter.cur);
-			qw->ncommitted--;
+			qw->ack.ncommitted--;
 			sqs_lease_release(qw, dlist_container(Lease, node, iter.cur), 0);
 		}
 	}
-	busy = qw->handed > 0 || qw->nreleases > 0 || qw->ndeletes > 0 ||
+	busy = qw->handed > 0 || qw->table.nreleases > 0 || qw->ack.ndeletes > 0 ||
 		qw->calls_open > 0;
-	if (!busy || qw->now >= qw->last_at)
+	if (!busy || qw->now >= qw->stop.last_at)
 		return true;
-	sqs_wake_at(qw, qw->canceled ? qw->now + 100 : qw->stop_at);
-	sqs_wake_at(qw, qw->last_at);
+	sqs_wake_at(qw, qw->stop.canceled ? qw->now + 100 : qw->stop.at);
+	sqs_wake_at(qw, qw->stop.last_at);
 	return false;
 }
 
@@ -695,19 +386,19 @@ look_around(QueueWorker *qw)
 	{
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
-		qw->look_again = true;	/* the client was made with some of it */
+		qw->reload.look_again = true;	/* the client was made with some of it */
 	}
 
-	if (ShutdownRequestPending || qw->no_slot || sqs_database_is_blocked(MyDatabaseId))
+	if (ShutdownRequestPending || qw->pool.no_slot || sqs_database_is_blocked(MyDatabaseId))
 	{
 		begin_stop(qw, true);
 		return;
 	}
-	if (qw->letting_go)
+	if (qw->stop.letting_go)
 		return;
-	if (qw->now < qw->next_load)
+	if (qw->now < qw->reload.next)
 	{
-		sqs_wake_at(qw, qw->next_load);
+		sqs_wake_at(qw, qw->reload.next);
 		return;
 	}
 
@@ -715,25 +406,25 @@ look_around(QueueWorker *qw)
 	if (qw->stopping)
 	{
 		/* nobody says when a problem goes away */
-		if (qw->now >= qw->last_load + RELENT_MS)
-			qw->look_again = true;
+		if (qw->now >= qw->reload.last + RELENT_MS)
+			qw->reload.look_again = true;
 		else
-			sqs_wake_at(qw, qw->last_load + RELENT_MS);
+			sqs_wake_at(qw, qw->reload.last + RELENT_MS);
 	}
-	if (newest != qw->change || qw->look_again || qw->load_failures > 0 ||
+	if (newest != qw->reload.change || qw->reload.look_again || qw->reload.failures > 0 ||
 		(qw->cannot_run > 0 && qw->paused_until > 0 && qw->now >= qw->paused_until))
 	{
 		ConfigLoad	load = load_config(qw);
 
-		qw->last_load = qw->now;
+		qw->reload.last = qw->now;
 		if (load == CONFIG_UNREADABLE)
 			return;
-		qw->change = newest;
-		qw->look_again = false;
+		qw->reload.change = newest;
+		qw->reload.look_again = false;
 		qw->paused_until = 0;
 		if (load == CONFIG_GONE)
 			begin_stop(qw, false);
-		else if (qw->stopping && !qw->hurry)
+		else if (qw->stopping && !qw->stop.hurry)
 			go_on(qw);
 	}
 }
@@ -762,24 +453,18 @@ receive(QueueWorker *qw)
 {
 	if (qw->stopping)
 		return;
-	if (qw->starved)
+	if (qw->pool.starved)
 	{
-		if (sqs_handout_prepare(qw))
+		if (sqs_pool_prepare(qw))
 		{
-			qw->starved = false;
+			qw->pool.starved = false;
 			sqs_set_worker_state(SQS_WORKER_RUNNING);
 			sqs_wake_at(qw, qw->now);
 		}
 	}
-	else if (!qw->attributes_known || qw->queue_url == NULL)
-		find_queue(qw);
-	else if (sqs_marks_begin(qw))
-		start_polls(qw);
-
-	/* a long poll is shown as soon as it has been sent */
-	for (int i = 0; i < SQS_MAX_POLLS; i++)
-		if (qw->polls[i].call != NULL)
-			sqs_count_call(qw->polls[i].call, qw->stats);
+	else
+		sqs_polling_turn(qw);
+	sqs_polling_count(qw);
 }
 
 /* A turn, in this order. */
@@ -794,10 +479,10 @@ typedef struct Part
 static Part parts[] = {
 	{look_around, "looking for changes"},
 	{call_clients, "talking to SQS"},
-	{sqs_handout_collect, "collecting results"},
-	{sqs_handout_supervise, "supervising handlers"},
+	{sqs_results_collect, "collecting results"},
+	{sqs_pool_supervise, "supervising handlers"},
 	{sqs_ack_flush, "making results durable"},
-	{sqs_handout_dispatch, "handing messages out"},
+	{sqs_dispatch, "handing messages out"},
 	{sqs_leases_renew, "renewing leases"},
 	{send_deletes, "deleting messages"},
 	{send_releases, "releasing messages"},
@@ -845,7 +530,7 @@ make_leases(QueueWorker *qw)
 {
 	PG_TRY();
 	{
-		sqs_leases_init(qw);
+		sqs_leases_init(qw, &lease_events);
 	}
 	PG_CATCH();
 	{
@@ -869,8 +554,7 @@ begin_work(void)
 	qw->context = AllocSetContextCreate(TopMemoryContext, "sqsbridge queue worker",
 										ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(qw->context);
-	qw->width = 1;
-	qw->visibility = DEFAULT_VISIBILITY;
+	sqs_polling_init(qw);
 	qw->now = sqs_now_ms();
 	qw->wall = sqs_wall_ms();
 	qw->database = sqs_database_get(MyDatabaseId);
@@ -878,7 +562,7 @@ begin_work(void)
 	if (qw->database == NULL || qw->stats == NULL)
 		proc_exit(1);
 
-	qw->change = pg_atomic_read_u64(&qw->database->change);
+	qw->reload.change = pg_atomic_read_u64(&qw->database->change);
 	if (load_config(qw) == CONFIG_GONE)
 		proc_exit(0);
 	/* from now on there are leases to renew meanwhile */
@@ -887,10 +571,10 @@ begin_work(void)
 	qw->stats->owner = qw->config->owner;
 	SpinLockRelease(&qw->stats->mutex);
 	make_leases(qw);
-	sqs_handout_init(qw);
+	sqs_waiting_init(qw);
 	/* "starting" until it has a handler, if it has been out of slots */
-	qw->starved = qw->stats->state == SQS_QUEUE_NO_WORKER_SLOT;
-	if (!qw->starved)
+	qw->pool.starved = qw->stats->state == SQS_QUEUE_NO_WORKER_SLOT;
+	if (!qw->pool.starved)
 		sqs_set_worker_state(SQS_WORKER_RUNNING);
 	return qw;
 }
@@ -925,7 +609,7 @@ sqs_queue_worker_main(Datum arg)
 	wait_event = sqs_wait_event_new("SqsbridgeQueueWorker");
 	override_settings();
 	sqs_own_resources();
-	the_worker = qw = begin_work();
+	qw = begin_work();
 
 	for (;;)
 	{
@@ -945,10 +629,10 @@ sqs_queue_worker_main(Datum arg)
 	}
 
 	sqs_marks_end(qw);
-	sqs_handout_end(qw);
+	sqs_pool_end(qw);
 	sqs_shared_client_release(qw->shared_client);
 	pg_atomic_write_u32(&qw->stats->in_flight, 0);
-	if (!qw->no_slot)
+	if (!qw->pool.no_slot)
 		forget_start(qw->stats);
 	proc_exit(0);
 }

@@ -1,22 +1,30 @@
 /*-------------------------------------------------------------------------
  *
- * queue_worker.h
+ * queue_state.h
  *	  The queue worker's state, shared by the files that make it up.
  *
- *		queue_worker.c	the process, its configuration, the event loop, polling
- *		lease.c		the table of messages in hand; renewing and releasing
- *		handout.c	handler workers, message groups, who gets what next
- *		ack.c		durability, then deletion
- *		marks.c		what has come to its end, for the inbox
+ *		queue_worker.c	the process, its configuration, the event loop
+ *		polling.c		finding the queue, receiving
+ *		lease.c			the table of messages in hand; renewing and releasing
+ *		waiting.c		what waits, and message groups
+ *		dispatch.c		who gets what next
+ *		handler_pool.c	starting, watching and ending handler workers
+ *		in_hand.c		what a handler has been handed
+ *		results.c		what handlers report
+ *		ack.c			durability, then deletion
+ *		marks.c			what has come to its end, for the inbox
+ *
+ * Of these each calls those below it only, but for polling.c, which is beside
+ * the handlers; lease.c tells what has become of a lease by SqsLeaseEvents.
  *
  * A lease goes through these states:
  *
  *		WAITING	  in a list of waiting leases: the queue's, its group's, or
  *				  the tail of a group that failed
  *		HANDED	  in the place of its seq in Handler.by_seq
- *		COMMITTED in QueueWorker.committed
- *		DELETING  in QueueWorker.deletes, or in the batch of an open call
- *		RELEASING in QueueWorker.releases, or in the batch of an open call
+ *		COMMITTED in Acks.committed
+ *		DELETING  in Acks.deletes, or in the batch of an open call
+ *		RELEASING in LeaseTable.releases, or in the batch of an open call
  *
  *		WAITING <-> HANDED -> COMMITTED -> DELETING -> free
  *		   |          |           |                     ^
@@ -29,13 +37,13 @@
  *
  * Errors.  Each part of a turn has an error boundary of its own (queue_worker.c), so
  * that one that fails is tried again while the others go on renewing and
- * releasing.  Hence a rule for all four files: what may raise an error
+ * releasing.  Hence a rule for all these files: what may raise an error
  * (allocations, the start of a call) comes before the lists are changed.
  *
  *-------------------------------------------------------------------------
  */
-#ifndef SQSBRIDGE_QUEUE_WORKER_H
-#define SQSBRIDGE_QUEUE_WORKER_H
+#ifndef SQSBRIDGE_QUEUE_STATE_H
+#define SQSBRIDGE_QUEUE_STATE_H
 
 #include "access/xlogdefs.h"
 #include "lib/ilist.h"
@@ -47,11 +55,13 @@
 #include "config/connect.h"
 #include "config/queues.h"
 #include "receive/channel.h"
-#include "receive/marks.h"
 
 /* Messages in hand at most, whatever the pace; sizes the shared table. */
 #define SQS_MAX_LEASES		1024
 #define SQS_MAX_POLLS		16
+
+/* SQS's own visibility timeout (s) of a queue that says nothing else. */
+#define SQS_DEFAULT_VISIBILITY	30
 
 typedef enum LeaseState
 {
@@ -72,11 +82,12 @@ typedef struct Reply
 
 struct Handler;
 struct MessageGroup;
+struct QueueWorker;
 
 typedef struct Lease
 {
 	dlist_node	node;			/* the list its state says */
-	dlist_node	renewal_node;	/* QueueWorker.renewals, while renewed */
+	dlist_node	renewal_node;	/* LeaseTable.renewals, while renewed */
 	LeaseState	state;
 	uint32		generation;		/* of this place in the table */
 	Reply	   *reply;
@@ -123,7 +134,7 @@ typedef struct MessageGroup
 {
 	char		id[132];		/* hash key */
 	dlist_head	waiting;
-	dlist_node	node;			/* QueueWorker.groups_ready */
+	dlist_node	node;			/* Waiting.groups_ready */
 	int			nwaiting;
 	int			handed;
 	bool		failed;			/* run nothing more, release what is left */
@@ -163,6 +174,107 @@ typedef struct Poll
 	int64		started_at;		/* ms */
 } Poll;
 
+typedef struct SqsLeaseEvents
+{
+	void		(*renewed) (struct QueueWorker *qw, Lease *lease);
+	void		(*lost) (struct QueueWorker *qw, Lease *lease);
+} SqsLeaseEvents;
+
+/* A batch call over leases: who they were when it was sent. */
+typedef struct LeaseBatch
+{
+	struct QueueWorker *qw;
+	int			n;
+	int64		sent_at;
+	int64		sent_wall;
+	int			visibility;
+	Lease	   *leases[SQS_MAX_BATCH];
+	uint32		generations[SQS_MAX_BATCH];
+} LeaseBatch;
+
+/* Each of these is written by one file; others read it. */
+
+typedef struct Reload			/* queue_worker.c: reading the configuration again */
+{
+	uint64		change;			/* SqsDatabase.change that it is of */
+	bool		look_again;		/* whatever that says */
+	int64		last;
+	bool		has_problem;	/* of the configuration's, as it was read last */
+	int			failures;
+	int64		next;
+} Reload;
+
+typedef struct Polling			/* polling.c */
+{
+	SqsCall    *setup_call;		/* finding the queue, before anything else */
+	Poll		polls[SQS_MAX_POLLS];
+	int			n;				/* that are open */
+	int			asked;			/* messages that they may bring */
+	int			width;			/* polls wanted in parallel */
+	int			failures;		/* in a row */
+	int64		failed_at;		/* the last of them */
+	int64		next;			/* not before */
+	size_t		memory;			/* of replies in hand; lease.c frees them */
+	double		mean_size;		/* bytes of memory per message */
+} Polling;
+
+typedef struct LeaseTable		/* lease.c */
+{
+	const SqsLeaseEvents *events;
+	Lease		leases[SQS_MAX_LEASES];
+	int			n;
+	int			nfree;
+	int			free[SQS_MAX_LEASES];
+	uint64		order;
+	dlist_head	renewals;		/* by renew_at */
+	dlist_head	releases;
+	int			nreleases;
+	dsm_segment *segment;
+	SharedLeases *shared;
+} LeaseTable;
+
+typedef struct Waiting			/* waiting.c, and dispatch.c takes from it */
+{
+	dlist_head	list;			/* standard queues */
+	int			n;
+	HTAB	   *groups;			/* FIFO queues */
+	dlist_head	groups_ready;
+} Waiting;
+
+typedef struct HandlerPool		/* handler_pool.c */
+{
+	Handler		handlers[SQS_CONCURRENCY_MAX];
+	int			n;
+	int			start_failures; /* in a row */
+	int64		next_start;		/* not before */
+	int64		last_alive_check;
+	int64		last_share_check;
+	uint64		exits;			/* SqsDatabase.exits then */
+	bool		starved;		/* out of slots before: first a handler */
+	bool		no_slot;		/* gives its own slot back for want of another */
+} HandlerPool;
+
+typedef struct Acks				/* ack.c */
+{
+	dlist_head	committed;
+	int			ncommitted;
+	dlist_head	deletes;
+	int			ndeletes;
+	int			failures;		/* calls that failed in a row */
+	int64		failed_at;		/* the last of them */
+	int64		next;			/* not before */
+	bool		trial;			/* the one call that may end them is open */
+} Acks;
+
+typedef struct Stop				/* queue_worker.c: leaving; see begin_stop() */
+{
+	bool		hurry;			/* open polls were abandoned */
+	bool		letting_go;		/* what waits has been released */
+	int64		at;				/* handlers are canceled then */
+	int64		last_at;		/* nothing is waited for from then on */
+	bool		canceled;
+} Stop;
+
 typedef struct QueueWorker
 {
 	MemoryContext context;
@@ -175,85 +287,29 @@ typedef struct QueueWorker
 	char	   *queue_url;
 	int			visibility;		/* s: lease asked for */
 	bool		attributes_known;
-	SqsCall    *setup_call;
+	bool		stopping;
 
 	int64		now;			/* sqs_now_ms() of this turn */
 	int64		wall;			/* sqs_wall_ms() of this turn */
 	int64		overslept;		/* ms by which the last wait was too long */
 	int64		wake_at;		/* earliest thing to do by time */
-
-	/* reading the configuration again */
-	uint64		change;			/* SqsDatabase.change that it is of */
-	bool		look_again;		/* whatever that says */
-	int64		last_load;
-	bool		has_problem;	/* of the configuration's, as it was read last */
-	int			load_failures;
-	int64		next_load;
-
-	/* polling */
-	Poll		polls[SQS_MAX_POLLS];
-	int			npolls;
-	int			asked;			/* messages that open polls may bring */
-	int			width;			/* polls wanted in parallel */
-	int			poll_failures;
-	int64		failed_at;		/* the last of them */
-	int64		next_poll;
-	size_t		memory;			/* of replies in hand */
-	double		mean_size;		/* bytes of memory per message */
-
-	/* leases */
-	Lease		leases[SQS_MAX_LEASES];
-	int			nleases;
-	int			nfree;
-	int			free_leases[SQS_MAX_LEASES];
-	uint64		order;
-	dlist_head	renewals;		/* by renew_at */
-	dlist_head	waiting;		/* standard queues */
-	int			nwaiting;
-	dlist_head	committed;
-	int			ncommitted;
-	dlist_head	deletes;
-	int			ndeletes;
-	int			delete_failures;	/* calls that failed in a row */
-	int64		delete_failed_at;	/* the last of them */
-	int64		next_delete;
-	bool		delete_trial;	/* the one call that may end them is open */
-	dlist_head	releases;
-	int			nreleases;
 	int			calls_open;		/* deletes, releases, renewals under way */
-	dsm_segment *segment;
-	SharedLeases *shared;
 
-	/* handing out */
-	Handler		handlers[SQS_CONCURRENCY_MAX];
-	int			nhandlers;
-	HTAB	   *groups;
-	dlist_head	groups_ready;
-	uint32		chains;
-	double		mean_us;		/* handler time; 0: not known yet */
+	/* what handlers have in hand, and how they get on with it */
 	int			handed;
-	int			start_failures;
-	int64		next_start;
-	int64		last_alive_check;
-	int64		last_share_check;
-	uint64		exits;			/* SqsDatabase.exits then */
-	bool		starved;		/* out of slots before: first a handler */
-	bool		no_slot;		/* gives its own slot back for want of another */
+	uint32		chains;			/* of FIFO queues, so far */
+	double		mean_us;		/* handler time; 0: not known yet */
+	int			cannot_run;		/* the handler cannot be run: times in a row */
+	int64		paused_until;	/* for that reason */
 
-	/* not being able to run the handler */
-	int			cannot_run;		/* times in a row */
-	int64		paused_until;
-
-	/* leaving; see begin_stop() */
-	bool		stopping;
-	bool		hurry;			/* open polls were abandoned */
-	bool		letting_go;		/* what waits has been released */
-	int64		stop_at;		/* handlers are canceled then */
-	int64		last_at;		/* nothing is waited for from then on */
-	bool		canceled;
+	Reload		reload;
+	Polling		polling;
+	LeaseTable	table;
+	Waiting		waiting;
+	HandlerPool pool;
+	Acks		ack;
+	Stop		stop;
 } QueueWorker;
-
-extern TimestampTz sqs_ms_to_timestamp(QueueWorker *qw, int64 ms);
 
 static inline void
 sqs_wake_at(QueueWorker *qw, int64 at)
@@ -269,56 +325,20 @@ sqs_wake_at(QueueWorker *qw, int64 at)
 static inline bool
 sqs_is_leaving(const QueueWorker *qw)
 {
-	return qw->stopping && qw->npolls == 0;
+	return qw->stopping && qw->polling.n == 0;
 }
 
-/* lease.c */
-extern void sqs_leases_init(QueueWorker *qw);
-extern Lease *sqs_lease_add(QueueWorker *qw, Reply *reply,
-							const SqsReceivedMessage *message,
-							int visibility);
-extern void sqs_lease_free(QueueWorker *qw, Lease *lease);
-extern void sqs_lease_stop_renewing(QueueWorker *qw, Lease *lease);
-extern void sqs_lease_mirror(QueueWorker *qw, Lease *lease);
-extern void sqs_lease_release(QueueWorker *qw, Lease *lease, int after);
-extern void sqs_leases_renew(QueueWorker *qw);
-extern void sqs_leases_flush_releases(QueueWorker *qw, bool all);
+extern TimestampTz sqs_ms_to_timestamp(QueueWorker *qw, int64 ms);
 
-/* A batch call over leases: who they were when it was sent. */
-typedef struct LeaseBatch
-{
-	QueueWorker *qw;
-	int			n;
-	int64		sent_at;
-	int64		sent_wall;
-	int			visibility;
-	Lease	   *leases[SQS_MAX_BATCH];
-	uint32		generations[SQS_MAX_BATCH];
-} LeaseBatch;
-
-/* handout.c */
-extern void sqs_handout_init(QueueWorker *qw);
-extern void sqs_handout_accept(QueueWorker *qw, Lease *lease);
-extern void sqs_handout_collect(QueueWorker *qw);
-extern bool sqs_handout_prepare(QueueWorker *qw);
-extern void sqs_handout_dispatch(QueueWorker *qw);
-extern void sqs_handout_supervise(QueueWorker *qw);
-extern void sqs_handout_lease_lost(QueueWorker *qw, Lease *lease);
-extern void sqs_handout_lease_renewed(QueueWorker *qw, Lease *lease);
-extern void sqs_handout_take_back(QueueWorker *qw);
-extern void sqs_handout_release(QueueWorker *qw);
-extern void sqs_handout_cancel(QueueWorker *qw, bool hard);
-extern void sqs_handout_end(QueueWorker *qw);
-extern int	sqs_handout_capacity(QueueWorker *qw);
-
-/* ack.c */
-extern void sqs_ack_committed(QueueWorker *qw, Lease *lease, XLogRecPtr lsn);
-extern void sqs_ack_flush(QueueWorker *qw);
-extern void sqs_ack_deletes(QueueWorker *qw, bool all);
-
-/* queue_worker.c */
+/* A new state with its reason; one log line when either changes. */
 extern void sqs_queue_error(QueueWorker *qw, SqsQueueState state, const char *text);
+
+/* It is polling, and nothing is wrong any more. */
 extern void sqs_queue_is_well(QueueWorker *qw);
+
+/*
+ * In a PG_CATCH(): get over the error, whose message is copied to "text".
+ */
 extern void sqs_queue_catch(QueueWorker *qw, char *text, size_t size);
 
-#endif							/* SQSBRIDGE_QUEUE_WORKER_H */
+#endif							/* SQSBRIDGE_QUEUE_STATE_H */

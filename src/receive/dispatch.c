@@ -1,0 +1,207 @@
+/*-------------------------------------------------------------------------
+ *
+ * dispatch.c
+ *	  Who gets which message next.
+ *
+ * Standard queues: a message goes to the handler with the least to do.
+ * FIFO: a message group is with one handler at a time, its messages
+ * sent in order; groups run in parallel.  A group's messages in one handler
+ * are a chain: when one fails the handler itself skips the rest of the
+ * chain, because the next may be in its ring already, and they are released.
+ *
+ * So that quick handlers never wait for this process, a handler is given
+ * about 10 ms of work ahead, by the measured time of a message.  If its
+ * current message takes longer than that promised, what waits behind it is
+ * taken back and goes to others (handler_pool.c).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "receive/dispatch.h"
+#include "receive/handler_pool.h"
+#include "receive/in_hand.h"
+#include "receive/lease.h"
+#include "receive/marks.h"
+#include "receive/waiting.h"
+
+#define AHEAD_US			10000	/* work given ahead to a handler */
+
+static int
+depth_ahead(QueueWorker *qw)
+{
+	if (qw->mean_us <= 0)
+		return 1;
+	return (int) Max(1, Min(AHEAD_US / qw->mean_us, SQS_CHANNEL_DEPTH));
+}
+
+/* The lowest seq outstanding bounds what the ring of results can take. */
+static bool
+has_room(Handler *handler)
+{
+	return handler->by_seq[(handler->last_seq + 1) % SQS_CHANNEL_DEPTH] == NULL;
+}
+
+static bool
+can_take(QueueWorker *qw, Handler *handler)
+{
+	return handler->used && handler->ready && !handler->stopping &&
+		!handler->giving_back && !handler->sending && handler->term_seen_at == 0 &&
+		handler->outstanding < depth_ahead(qw) && has_room(handler);
+}
+
+/* Go on with a frame; false if the handler cannot take more of it now. */
+static bool
+send_frame(QueueWorker *qw, Handler *handler)
+{
+	shm_mq_result res = shm_mq_sendv(handler->channel->messages, handler->iov, 2,
+									 true, true);
+
+	/* DETACHED: it is dying; supervision takes everything back from it */
+	handler->sending = res == SHM_MQ_WOULD_BLOCK;
+	return !handler->sending;
+}
+
+/* Before the lease leaves its list, because it can fail. */
+static void
+prepare_frame(QueueWorker *qw, Handler *handler, Lease *lease)
+{
+	sqs_frame_encode(&handler->frame, handler->last_seq + 1,
+					 lease->group != NULL ? lease->group->chain : 0,
+					 qw->config->exactly_once ? SQS_FRAME_EXACTLY_ONCE : 0,
+					 qw->config->handler_timeout,
+					 qw->config->exactly_once ? sqs_marks_stamp(qw, lease) : 0,
+					 qw->config->handler, qw->config->bound_handler.owner_oid,
+					 lease->message);
+}
+
+/* The frame is prepared, and the lease is in no list. */
+static void
+hand_out(QueueWorker *qw, Handler *handler, Lease *lease)
+{
+	lease->state = LEASE_HANDED;
+	lease->handler = handler;
+	lease->seq = ++handler->last_seq;
+	handler->by_seq[lease->seq % SQS_CHANNEL_DEPTH] = lease;
+	handler->outstanding++;
+	qw->handed++;
+	qw->waiting.n--;
+	sqs_lease_mirror(qw, lease);
+	sqs_in_hand_tell_lease_end(lease);
+
+	handler->iov[0].data = handler->frame.data;
+	handler->iov[0].len = handler->frame.len;
+	handler->iov[1].data = lease->message->body.data;
+	handler->iov[1].len = lease->message->body.len;
+	(void) send_frame(qw, handler);
+}
+
+/* The handler with the least to do among those that can take more. */
+static Handler *
+least_busy(QueueWorker *qw)
+{
+	Handler    *best = NULL;
+
+	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
+	{
+		Handler    *handler = &qw->pool.handlers[i];
+
+		if (can_take(qw, handler) &&
+			(best == NULL || handler->outstanding < best->outstanding))
+			best = handler;
+	}
+	return best;
+}
+
+/*
+ * Hand out what waits, to the handlers there are; start another if that is
+ * not enough.
+ */
+void
+sqs_dispatch(QueueWorker *qw)
+{
+	Handler    *handler;
+
+	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
+		if (qw->pool.handlers[i].used && qw->pool.handlers[i].sending)
+			(void) send_frame(qw, &qw->pool.handlers[i]);
+
+	if (qw->waiting.n == 0 || qw->stopping)
+		return;
+	if (qw->now < qw->paused_until)
+	{
+		sqs_wake_at(qw, qw->paused_until);
+		return;
+	}
+
+	if (!qw->config->fifo)
+	{
+		while (!dlist_is_empty(&qw->waiting.list) && (handler = least_busy(qw)) != NULL)
+		{
+			Lease	   *lease = dlist_head_element(Lease, node, &qw->waiting.list);
+
+			prepare_frame(qw, handler, lease);
+			dlist_delete(&lease->node);
+			hand_out(qw, handler, lease);
+		}
+	}
+	else
+	{
+		dlist_mutable_iter iter;
+
+		dlist_foreach_modify(iter, &qw->waiting.groups_ready)
+		{
+			MessageGroup *group = dlist_container(MessageGroup, node, iter.cur);
+
+			while (group->nwaiting > 0 && !group->failed)
+			{
+				Lease	   *lease = dlist_head_element(Lease, node, &group->waiting);
+
+				if (group->handed > 0)
+					handler = can_take(qw, group->handler) ? group->handler : NULL;
+				else
+					handler = least_busy(qw);
+				if (handler == NULL)
+					break;
+				if (group->handed == 0)
+				{
+					group->handler = handler;
+					group->chain = ++qw->chains;
+					if (group->chain == 0)
+						group->chain = ++qw->chains;
+				}
+				prepare_frame(qw, handler, lease);
+				group->handed++;
+				group->nwaiting--;
+				dlist_delete(&lease->node);
+				hand_out(qw, handler, lease);
+			}
+		}
+	}
+
+	if (qw->waiting.n > 0 && qw->pool.n < qw->config->concurrency)
+	{
+		if (qw->now >= qw->pool.next_start)
+			sqs_pool_start_handler(qw);
+		else
+			sqs_wake_at(qw, qw->pool.next_start);
+	}
+}
+
+/*
+ * How many messages more can be started soon: one per free handler, and what
+ * the handlers get through in half a second.
+ */
+int
+sqs_dispatch_capacity(QueueWorker *qw)
+{
+	double		ahead = 0;
+
+	/* without a handler and without the hope of one, none */
+	if (qw->pool.n == 0 && qw->pool.start_failures > 0 && qw->now < qw->pool.next_start)
+		return 0;
+	if (qw->mean_us > 0)
+		ahead = qw->config->concurrency * 500000.0 / qw->mean_us;
+	return qw->config->concurrency + (int) Min(ahead, SQS_MAX_LEASES) -
+		(qw->waiting.n - sqs_waiting_blocked(qw)) - qw->handed;
+}

@@ -1,0 +1,482 @@
+/*-------------------------------------------------------------------------
+ *
+ * handler_pool.c
+ *	  The handler workers of a queue: starting, watching and ending them.
+ *
+ * Handlers are started when there is work that the running ones cannot take,
+ * and leave after sqsbridge.handler_idle_timeout without any.  That one cannot
+ * be started, for want of a worker slot or of shared memory, is tried again
+ * with a growing delay, while leases are renewed as ever.  A handler may leave
+ * by itself at any time between two messages; what it had in hand is put back.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "miscadmin.h"
+#include "portability/instr_time.h"
+#include "storage/latch.h"
+
+#include "base/fair_shares.h"
+#include "base/queue_stats.h"
+#include "base/settings.h"
+#include "base/wakeup.h"
+#include "receive/failures.h"
+#include "receive/handler_pool.h"
+#include "receive/in_hand.h"
+#include "receive/results.h"
+#include "receive/waiting.h"
+
+#define STUCK_MS			50	/* then what is behind is taken back */
+#define ALIVE_CHECK_MS		50
+#define SHARE_CHECK_MS		500 /* whether to give a handler back */
+#define TERM_GRACE_MS		100 /* first SIGTERM without a shutdown */
+#define START_RETRY_MS		10000	/* without a slot or memory for a handler */
+#define CANCEL_GRACE_MS		2000	/* a handler that ignores a cancel is ended */
+#define OVERDUE_TIMES		4	/* handler_timeout, */
+#define OVERDUE_MS			5000	/* and so long more */
+
+/* What other queues compare themselves with (sqs_must_give_back()). */
+static void
+set_nhandlers(QueueWorker *qw, int n)
+{
+	qw->pool.n = n;
+	pg_atomic_write_u32(&MySlot->handlers, (uint32) n);
+}
+
+/*
+ * No handler could be started.  With one or more of them the queue goes on,
+ * only slower.
+ */
+static void
+start_failed(QueueWorker *qw, SqsQueueState state, const char *text)
+{
+	qw->pool.start_failures++;
+	qw->pool.next_start = qw->now + sqs_backoff_ms(qw->pool.start_failures, 1000, START_RETRY_MS);
+	sqs_wake_at(qw, qw->pool.next_start);
+	if (qw->pool.n == 0)
+		sqs_queue_error(qw, state, text);
+	else if (state != SQS_QUEUE_NO_WORKER_SLOT)
+		(void) sqs_stats_error(qw->stats, text);
+}
+
+/*
+ * Start one more handler, if that is possible.  Everything that it needs may
+ * be short: shared memory, a segment, a slot of ours, one of PostgreSQL's.
+ */
+void
+sqs_pool_start_handler(QueueWorker *qw)
+{
+	Handler    *handler = NULL;
+	const char *why = "out of background worker slots";
+	volatile bool may = false;
+	volatile bool launched = false;
+	volatile bool failed = false;
+	char		text[SQS_ERROR_TEXT];
+
+	for (int i = 0; i < SQS_CONCURRENCY_MAX && handler == NULL; i++)
+		if (!qw->pool.handlers[i].used)
+			handler = &qw->pool.handlers[i];
+	if (handler == NULL)
+		return;
+
+	memset(handler, 0, sizeof(*handler));
+	PG_TRY();
+	{
+		may = sqs_may_take_handler(qw->config->owner, qw->pool.n, &why);
+		if (may)
+		{
+			initStringInfo(&handler->frame);
+			handler->channel = sqs_channel_create(qw->config->queue_id, qw->config->name);
+			launched = sqs_worker_launch(SQS_HANDLER_WORKER, MyDatabaseId, qw->config->queue_id,
+										 qw->config->owner,
+										 dsm_segment_handle(handler->channel->segment),
+										 qw->config->name, &handler->ref) == SQS_LAUNCHED;
+		}
+	}
+	PG_CATCH();
+	{
+		char		reason[SQS_ERROR_TEXT - 64];
+
+		sqs_queue_catch(qw, reason, sizeof(reason));
+		snprintf(text, sizeof(text), "a handler worker could not be started: %s", reason);
+		failed = true;
+	}
+	PG_END_TRY();
+
+	if (launched)
+	{
+		if (qw->pool.n == 0)
+			sqs_slot_wanted(&qw->stats->waits_since, false);
+		handler->used = true;
+		handler->idle_since = qw->now;
+		set_nhandlers(qw, qw->pool.n + 1);
+		return;
+	}
+
+	if (handler->channel != NULL)
+		sqs_channel_destroy(handler->channel);
+	if (handler->frame.data != NULL)
+		pfree(handler->frame.data);
+	if (failed)
+	{
+		start_failed(qw, SQS_QUEUE_ERROR, text);
+		return;
+	}
+	/* another queue of its owner may have been faster */
+	may = may && sqs_may_take_handler(qw->config->owner, qw->pool.n, &why);
+	if (may)
+		sqs_warn_no_slot();
+	start_failed(qw, SQS_QUEUE_NO_WORKER_SLOT, why);
+	if (qw->pool.n > 0)
+		return;
+
+	/*
+	 * Without a handler this process only keeps a slot from others: were all
+	 * slots held by queue workers, no message would ever be handled.  What is
+	 * in hand goes back.
+	 */
+	sqs_slot_wanted(&qw->stats->waits_since, may);
+	if (qw->pool.starved || qw->pool.start_failures > 1)
+	{
+		qw->pool.no_slot = true;
+		sqs_wake_at(qw, qw->now);
+	}
+}
+
+/*
+ * A queue that has been out of slots has its first handler before it asks for
+ * messages: to receive what cannot be handled brings messages nearer to their
+ * dead-letter queue.  True when there is one.
+ */
+bool
+sqs_pool_prepare(QueueWorker *qw)
+{
+	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
+		if (qw->pool.handlers[i].used && qw->pool.handlers[i].ready)
+			return true;
+
+	if (qw->pool.n == 0)
+	{
+		if (qw->now >= qw->pool.next_start)
+			sqs_pool_start_handler(qw);
+		else
+			sqs_wake_at(qw, qw->pool.next_start);
+	}
+	return false;
+}
+
+/* The handler died with this message: nobody else can write it down. */
+static void
+record_death(QueueWorker *qw, Lease *lease, Handler *handler, const char *text)
+{
+	bool		overran = pg_atomic_read_u32(&handler->channel->shared->overran) != 0;
+
+	PG_TRY();
+	{
+		ErrorData  *edata;
+
+		sqs_begin();
+		edata = palloc0(sizeof(ErrorData));
+		edata->sqlerrcode = overran ? ERRCODE_QUERY_CANCELED : ERRCODE_ADMIN_SHUTDOWN;
+		edata->message = pstrdup(text);
+		if (!overran)
+			edata->hint = "The server log says why.";
+		sqs_failure_insert(qw->config->queue_id, qw->config->name, qw->config->owner,
+						   lease->message->message_id,
+						   lease->message->receive_count, edata, handler->pid);
+		sqs_commit();
+		MemoryContextSwitchTo(qw->context);
+	}
+	PG_CATCH();
+	{
+		char		reason[SQS_ERROR_TEXT - 64];
+
+		EmitErrorReport();
+		sqs_queue_catch(qw, reason, sizeof(reason));
+		sqs_results_not_recorded(qw, reason);
+	}
+	PG_END_TRY();
+}
+
+/*
+ * The handler's process is gone, and its results have been collected.  The
+ * message that it was at, if any, is charged with it; the rest is put back.
+ */
+static void
+handler_has_left(QueueWorker *qw, Handler *handler)
+{
+	SqsChannelShared *shared = handler->channel->shared;
+	uint64		current = shared->current;	/* nobody is left to change it */
+	uint64		taken = shared->taken;
+
+	for (uint64 seq = handler->last_seq; seq > 0 && handler->outstanding > 0; seq--)
+	{
+		Lease	   *lease = handler->by_seq[seq % SQS_CHANNEL_DEPTH];
+		SqsResult	result;
+
+		if (lease == NULL || lease->seq != seq)
+			continue;
+		sqs_in_hand_remove(qw, handler, lease);
+		if (seq > taken || (seq == taken && current == 0))
+		{
+			sqs_waiting_put_back(qw, lease);
+			continue;
+		}
+		memset(&result, 0, sizeof(result));
+		if (shared->cancel == SQS_CANCEL_SHUTDOWN || qw->stopping)
+			result.outcome = SQS_OUTCOME_STOPPED;
+		else if (shared->cancel == SQS_CANCEL_LEASE_LOST)
+			result.outcome = SQS_OUTCOME_LOST;
+		else
+		{
+			result.outcome = SQS_OUTCOME_FAILED;
+			if (pg_atomic_read_u32(&shared->overran) != 0)
+				snprintf(result.text, sizeof(result.text),
+						 "handler ran longer than its handler_timeout of %d ms and went on when it was canceled",
+						 qw->config->handler_timeout);
+			else
+				snprintf(result.text, sizeof(result.text),
+						 "handler worker (PID %d) exited while it handled the message",
+						 (int) handler->pid);
+			record_death(qw, lease, handler, result.text);
+		}
+		sqs_results_apply(qw, lease, &result);
+	}
+
+	if (!handler->ready && !handler->stopping && !qw->stopping)
+	{
+		qw->pool.start_failures++;
+		qw->pool.next_start = qw->now + sqs_backoff_ms(qw->pool.start_failures, 1000, 60000);
+		if (qw->pool.n == 1)
+			sqs_queue_error(qw, SQS_QUEUE_ERROR,
+							"handler worker could not start; the server log says why");
+	}
+	sqs_channel_destroy(handler->channel);
+	pfree(handler->frame.data);
+	handler->used = false;
+	set_nhandlers(qw, qw->pool.n - 1);
+}
+
+/*
+ * Another queue has no handler at all, and this one has more than any: one
+ * of ours leaves when it has finished its message.
+ */
+static void
+give_back(QueueWorker *qw)
+{
+	Handler    *least = NULL;
+
+	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
+	{
+		Handler    *handler = &qw->pool.handlers[i];
+
+		if (!handler->used)
+			continue;
+		if (handler->giving_back || handler->stopping)
+			return;				/* on its way */
+		if (handler->ready && (least == NULL || handler->outstanding < least->outstanding))
+			least = handler;
+	}
+	if (least == NULL || !sqs_must_give_back(MyDatabaseId, qw->config->queue_id, qw->pool.n))
+		return;
+	least->giving_back = true;
+	(void) sqs_in_hand_take_back(qw, least);
+}
+
+/*
+ * A handler ends itself when handler_timeout is over, or is ended soon after.
+ * One that is still there long after that does not react to signals.  (Its
+ * time begins anew when a serialization failure is retried.)
+ */
+static void
+note_overdue(QueueWorker *qw, Handler *handler, uint64 seq, int64 elapsed_ms)
+{
+	int64		limit = (int64) qw->config->handler_timeout * OVERDUE_TIMES + OVERDUE_MS;
+	char		text[SQS_ERROR_TEXT];
+
+	if (qw->config->handler_timeout <= 0 || handler->overdue_seq == seq)
+		return;
+	if (elapsed_ms < limit)
+	{
+		sqs_wake_at(qw, qw->now + limit - elapsed_ms);
+		return;
+	}
+	handler->overdue_seq = seq;
+	snprintf(text, sizeof(text),
+			 "handler worker (PID %d) does not react: it has been at a message for %d s, its handler_timeout is %d ms",
+			 (int) handler->pid, (int) (elapsed_ms / 1000), qw->config->handler_timeout);
+	if (sqs_stats_error(qw->stats, text))
+		ereport(LOG,
+				(errmsg("sqsbridge queue \"%s\": %s", qw->config->name, text)));
+}
+
+/*
+ * Look after the handlers: those that are gone, slow, or will not be canceled,
+ * those that somebody terminates, and those that have nothing to do.
+ */
+void
+sqs_pool_supervise(QueueWorker *qw)
+{
+	uint64		exits = pg_atomic_read_u64(&qw->database->exits);
+	bool		check_alive = exits != qw->pool.exits ||
+		qw->now >= qw->pool.last_alive_check + ALIVE_CHECK_MS;
+	int64		now_us;
+	instr_time	clock;
+
+	if (qw->pool.n == 0)
+		return;
+	if (check_alive)
+	{
+		qw->pool.last_alive_check = qw->now;
+		qw->pool.exits = exits;
+	}
+	if (qw->pool.n > 1 && !qw->stopping)
+	{
+		if (qw->now >= qw->pool.last_share_check + SHARE_CHECK_MS)
+		{
+			qw->pool.last_share_check = qw->now;
+			give_back(qw);
+		}
+		sqs_wake_at(qw, qw->pool.last_share_check + SHARE_CHECK_MS);
+	}
+	INSTR_TIME_SET_CURRENT(clock);
+	now_us = (int64) INSTR_TIME_GET_MICROSEC(clock);
+
+	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
+	{
+		Handler    *handler = &qw->pool.handlers[i];
+		SqsChannelShared *shared;
+
+		if (!handler->used)
+			continue;
+		shared = handler->channel->shared;
+
+		if (check_alive && !sqs_worker_alive(&handler->ref))
+		{
+			sqs_results_collect(qw);	/* what it still had to say */
+			handler_has_left(qw, handler);
+			continue;
+		}
+		if (!handler->ready)
+		{
+			sqs_wake_at(qw, qw->now + 100);
+			continue;
+		}
+
+		if (handler->outstanding > 0)
+		{
+			int64		since;
+			uint64		current;
+
+			SpinLockAcquire(&shared->mutex);
+			current = shared->current;
+			since = current != 0 ? shared->current_since : now_us;
+			SpinLockRelease(&shared->mutex);
+
+			/* a slow message does not hold up those behind it */
+			if (handler->outstanding > 1 && !handler->sending)
+			{
+				if (now_us - since > STUCK_MS * 1000)
+					(void) sqs_in_hand_take_back(qw, handler);
+				else
+					sqs_wake_at(qw, qw->now + STUCK_MS);
+			}
+			if (current != 0)
+				note_overdue(qw, handler, current, (now_us - since) / 1000);
+		}
+
+		/* it was told that its lease is lost, and caught that */
+		if (handler->canceled_seq != 0)
+		{
+			Lease	   *lease = handler->by_seq[handler->canceled_seq % SQS_CHANNEL_DEPTH];
+
+			if (lease == NULL || lease->seq != handler->canceled_seq)
+				handler->canceled_seq = 0;
+			else if (qw->now < handler->canceled_at + CANCEL_GRACE_MS)
+				sqs_wake_at(qw, handler->canceled_at + CANCEL_GRACE_MS);
+			else if (handler->term_seen_at == 0)
+			{
+				sqs_handler_signal(handler, SIGTERM);	/* it asks for the second */
+				sqs_wake_at(qw, qw->now + TERM_GRACE_MS);
+			}
+		}
+
+		/* somebody's SIGTERM, not ours and not a shutdown: pass it through */
+		if (handler->term_seen_at == 0 && pg_atomic_read_u32(&shared->term_requested) != 0)
+		{
+			handler->term_seen_at = qw->now;
+			(void) sqs_in_hand_take_back(qw, handler);
+		}
+		if (handler->term_seen_at != 0 && !qw->stopping)
+		{
+			if (qw->now >= handler->term_seen_at + TERM_GRACE_MS)
+				sqs_handler_signal(handler, SIGTERM);
+			sqs_wake_at(qw, qw->now + TERM_GRACE_MS);
+		}
+
+		if (handler->outstanding == 0 && !handler->stopping)
+		{
+			if (handler->giving_back ||
+				qw->now >= handler->idle_since + sqs_handler_idle_timeout ||
+				qw->pool.n > qw->config->concurrency)
+			{
+				handler->stopping = true;
+				pg_atomic_write_u32(&shared->stop, 1);
+				sqs_wake_slot(handler->ref.slot, handler->ref.generation);
+			}
+			else
+				sqs_wake_at(qw, handler->idle_since + sqs_handler_idle_timeout);
+		}
+		if (handler->stopping)
+			sqs_wake_at(qw, qw->now + ALIVE_CHECK_MS);
+	}
+}
+
+/* Take back from the handlers what they have not begun with. */
+void
+sqs_pool_take_back(QueueWorker *qw)
+{
+	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
+		if (qw->pool.handlers[i].used)
+			(void) sqs_in_hand_take_back(qw, &qw->pool.handlers[i]);
+}
+
+/* The time is up: cancel what runs; hard: end its process. */
+void
+sqs_pool_cancel(QueueWorker *qw, bool hard)
+{
+	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
+	{
+		Handler    *handler = &qw->pool.handlers[i];
+
+		if (!handler->used || !handler->ready || handler->outstanding == 0)
+			continue;
+		if (hard)
+			sqs_handler_signal(handler, SIGTERM);
+		else
+			for (int j = 0; j < SQS_CHANNEL_DEPTH; j++)
+				if (handler->by_seq[j] != NULL)
+					(void) sqs_in_hand_cancel(handler, handler->by_seq[j]->seq,
+										  SQS_CANCEL_SHUTDOWN);
+	}
+}
+
+/* Let go of all handlers: a detached channel is their order to leave. */
+void
+sqs_pool_end(QueueWorker *qw)
+{
+	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
+	{
+		Handler    *handler = &qw->pool.handlers[i];
+
+		if (!handler->used)
+			continue;
+		pg_atomic_write_u32(&handler->channel->shared->stop, 1);
+		sqs_channel_destroy(handler->channel);
+		handler->used = false;
+	}
+	set_nhandlers(qw, 0);
+}

@@ -1,0 +1,162 @@
+/*-------------------------------------------------------------------------
+ *
+ * in_hand.c
+ *	  What a handler worker has been handed, and how it is taken back or canceled.
+ *
+ * The handler may be just about to begin, or to end, whatever is decided here.
+ * Who has the message is settled under the channel's mutex (channel.h).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "base/queue_stats.h"
+#include "base/slots.h"
+#include "receive/in_hand.h"
+#include "receive/lease.h"
+#include "receive/marks.h"
+#include "receive/waiting.h"
+
+void
+sqs_in_hand_remove(QueueWorker *qw, Handler *handler, Lease *lease)
+{
+	Assert(handler->by_seq[lease->seq % SQS_CHANNEL_DEPTH] == lease);
+	handler->by_seq[lease->seq % SQS_CHANNEL_DEPTH] = NULL;
+	handler->outstanding--;
+	qw->handed--;
+	if (handler->outstanding == 0)
+		handler->idle_since = qw->now;
+}
+
+/*
+ * Take back what the handler has not begun with.  Returns the seq it is at.
+ * Not while a frame is half sent: the shm_mq wants the rest of it.
+ */
+uint64
+sqs_in_hand_take_back(QueueWorker *qw, Handler *handler)
+{
+	SqsChannelShared *shared = handler->channel->shared;
+	uint64		taken;
+
+	if (handler->sending)
+		return handler->last_seq;
+
+	SpinLockAcquire(&shared->mutex);
+	taken = shared->taken;
+	shared->revoked_to = handler->last_seq;
+	SpinLockRelease(&shared->mutex);
+
+	for (uint64 seq = handler->last_seq; seq > taken; seq--)
+	{
+		Lease	   *lease = handler->by_seq[seq % SQS_CHANNEL_DEPTH];
+
+		if (lease == NULL || lease->seq != seq)
+			continue;
+		sqs_in_hand_remove(qw, handler, lease);
+		sqs_waiting_put_back(qw, lease);
+	}
+	return taken;
+}
+
+/*
+ * Only to the process that we started: its slot is released before it is gone,
+ * and its PID may be another's soon after.
+ */
+void
+sqs_handler_signal(Handler *handler, int signal)
+{
+	if (sqs_slot_is(handler->ref.slot, handler->ref.generation))
+		kill(handler->pid, signal);
+}
+
+/*
+ * Cancel the message if it is being run.  The handler does not begin its next
+ * one as long as "signaling" is set, so the signal cannot hit that.
+ */
+bool
+sqs_in_hand_cancel(Handler *handler, uint64 seq, SqsCancel reason)
+{
+	SqsChannelShared *shared = handler->channel->shared;
+	bool		running;
+
+	SpinLockAcquire(&shared->mutex);
+	running = shared->current == seq;
+	if (running)
+	{
+		shared->cancel = reason;
+		pg_atomic_write_u32(&shared->signaling, 1);
+	}
+	SpinLockRelease(&shared->mutex);
+
+	if (running)
+	{
+		sqs_handler_signal(handler, SIGINT);
+		pg_write_barrier();
+		pg_atomic_write_u32(&shared->signaling, 0);
+	}
+	return running;
+}
+
+void
+sqs_in_hand_tell_lease_end(Lease *lease)
+{
+	SqsChannelShared *shared = lease->handler->channel->shared;
+
+	SpinLockAcquire(&shared->mutex);
+	shared->lease_ends[lease->seq % SQS_CHANNEL_DEPTH] = lease->fence;
+	SpinLockRelease(&shared->mutex);
+}
+
+void
+sqs_in_hand_lease_renewed(QueueWorker *qw, Lease *lease)
+{
+	if (lease->state == LEASE_HANDED)
+		sqs_in_hand_tell_lease_end(lease);
+}
+
+/*
+ * The lease is over: what waits is dropped, what runs is canceled and will say
+ * how it ended.
+ */
+void
+sqs_in_hand_lease_lost(QueueWorker *qw, Lease *lease)
+{
+	MessageGroup *group = lease->group;
+
+	sqs_lease_stop_renewing(qw, lease);
+	sqs_marks_lease_lost(qw, lease);
+
+	if (lease->state == LEASE_HANDED)
+	{
+		/* running: its result says how that ended */
+		if (sqs_in_hand_cancel(lease->handler, lease->seq, SQS_CANCEL_LEASE_LOST))
+		{
+			lease->handler->canceled_seq = lease->seq;
+			lease->handler->canceled_at = qw->now;
+			return;
+		}
+		/* not begun: taken back.  Or just finished: its result is on the way */
+		(void) sqs_in_hand_take_back(qw, lease->handler);
+	}
+
+	/* COMMITTED is done and waits for a standby: there is nothing to cancel */
+	if (lease->state != LEASE_WAITING)
+		return;
+
+	dlist_delete(&lease->node);
+	if (group == NULL || !group->failed)
+	{
+		qw->waiting.n--;
+		if (group != NULL)
+			group->nwaiting--;
+	}
+	sqs_count(qw->stats, SQS_LOST, 1);
+	sqs_lease_free(qw, lease);
+	if (group != NULL)
+	{
+		sqs_group_fail(qw, group);
+		sqs_group_settle(qw, group);
+	}
+}

@@ -1,0 +1,327 @@
+/*-------------------------------------------------------------------------
+ *
+ * polling.c
+ *	  Finding the queue at SQS, and receiving from it.
+ *
+ * One receive is open while the queue is idle; a full reply allows one more in
+ * parallel, up to what the handlers can take; an empty one goes back to one, and
+ * is not followed by another within half a second, should it not have waited.
+ * Nothing SQS or the network do ends this: a failed poll is repeated after 0.5 s
+ * .. 60 s, without end.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/queue_stats.h"
+#include "base/settings.h"
+#include "receive/dispatch.h"
+#include "receive/lease.h"
+#include "receive/marks.h"
+#include "receive/polling.h"
+#include "receive/waiting.h"
+
+#define POLL_BACKOFF_MIN_MS		500
+#define POLL_BACKOFF_MAX_MS		60000
+#define POLL_MARGIN_MS			10000	/* beyond the wait, the hard deadline */
+#define EMPTY_PAUSE_MS			500 /* between polls that bring nothing */
+#define SETUP_DEADLINE_MS		15000
+
+static void
+setup_failed(QueueWorker *qw, const char *action, const AwsError *error)
+{
+	char		text[SQS_ERROR_TEXT];
+	long		delay;
+	TimestampTz next_at;
+
+	snprintf(text, sizeof(text), "%s: %s: %s%s%s", action, error->code, error->message,
+			 error->request_id[0] ? " (request id " : "", error->request_id);
+	if (error->request_id[0])
+		strlcat(text, ")", sizeof(text));
+
+	sqs_count(qw->stats, SQS_POLL_FAILURES, 1);
+	if (qw->stopping)
+		return;
+	qw->polling.failures++;
+	qw->polling.failed_at = qw->now;
+	delay = sqs_backoff_ms(qw->polling.failures, POLL_BACKOFF_MIN_MS, POLL_BACKOFF_MAX_MS);
+	qw->polling.next = qw->now + delay;
+	sqs_queue_error(qw, SQS_QUEUE_BACKING_OFF, text);
+	next_at = sqs_ms_to_timestamp(qw, qw->polling.next);
+	SpinLockAcquire(&qw->stats->mutex);
+	qw->stats->next_poll_at = next_at;
+	SpinLockRelease(&qw->stats->mutex);
+}
+
+static void
+url_done(SqsCall *call, void *arg)
+{
+	QueueWorker *qw = arg;
+	const AwsError *error = sqs_call_error(call);
+
+	qw->polling.setup_call = NULL;
+	sqs_count_call(call, qw->stats);
+	if (error != NULL)
+		setup_failed(qw, "GetQueueUrl", error);
+	else
+	{
+		qw->queue_url = MemoryContextStrdup(qw->context, sqs_call_queue_url(call));
+		qw->polling.failures = 0;
+	}
+	sqs_call_free(call);
+}
+
+/* The queue's own visibility timeout is known, or will not be told: poll. */
+static void
+attributes_done(SqsCall *call, void *arg)
+{
+	QueueWorker *qw = arg;
+	const AwsError *error = sqs_call_error(call);
+	int			own = -1;
+
+	qw->polling.setup_call = NULL;
+	sqs_count_call(call, qw->stats);
+	if (error != NULL)
+	{
+		/* the right to receive does not include the right to look */
+		if (error->class != AWS_ERROR_CONFIGURATION)
+		{
+			setup_failed(qw, "GetQueueAttributes", error);
+			sqs_call_free(call);
+			return;
+		}
+		ereport(LOG,
+				(errmsg("sqsbridge queue \"%s\" cannot read its attributes: %s: %s",
+						qw->config->name, error->code, error->message),
+				 errdetail("A visibility timeout of %d s is asked for unless the queue's option says otherwise.",
+						   SQS_DEFAULT_VISIBILITY)));
+	}
+	else
+		own = sqs_call_queue_attributes(call)->visibility_timeout;
+
+	/*
+	 * The length of the lease is named in every receive, so that it is
+	 * known.  A queue with a timeout of 0 s lends nothing; it gets 1 s.
+	 */
+	if (qw->config->visibility_timeout > 0)
+		qw->visibility = qw->config->visibility_timeout;
+	else
+		qw->visibility = own >= 0 ? Max(own, 1) : SQS_DEFAULT_VISIBILITY;
+	qw->attributes_known = true;
+	qw->polling.failures = 0;
+	sqs_queue_is_well(qw);
+	sqs_call_free(call);
+}
+
+static void
+look_up_queue(QueueWorker *qw)
+{
+	if (qw->polling.setup_call != NULL)
+		return;
+	if (qw->now < qw->polling.next)
+	{
+		sqs_wake_at(qw, qw->polling.next);
+		return;
+	}
+	if (qw->queue_url == NULL && strstr(qw->config->queue_name, "://") != NULL)
+		qw->queue_url = MemoryContextStrdup(qw->context, qw->config->queue_name);
+
+	if (qw->queue_url == NULL)
+		qw->polling.setup_call = sqs_start_get_queue_url(qw->client, qw->config->queue_name,
+												 SETUP_DEADLINE_MS, 1, url_done, qw);
+	else
+		qw->polling.setup_call = sqs_start_get_queue_attributes(qw->client, qw->queue_url,
+														SETUP_DEADLINE_MS, 1,
+														attributes_done, qw);
+}
+
+/* The one there is in this process: receives know only their poll. */
+static QueueWorker *the_worker = NULL;
+
+/*
+ * A poll has ended.  What it brought goes into the table of leases, which own
+ * the reply from then on; a failure begins or goes on with a back-off.
+ */
+static void
+receive_done(SqsCall *call, void *arg)
+{
+	QueueWorker *qw = the_worker;
+	Poll	   *poll = arg;
+	const AwsError *error = sqs_call_error(call);
+	int			asked = poll->asked;
+	int			n;
+	Reply	   *reply;
+	TimestampTz received_at;
+
+	poll->call = NULL;
+	qw->polling.n--;
+	qw->polling.asked -= asked;
+	sqs_count_call(call, qw->stats);
+
+	if (error != NULL)
+	{
+		/*
+		 * Several polls that were open when the trouble began are one step
+		 * of the back-off, not one each.  Nor does the end of a poll that was
+		 * made with other keys, or while this worker leaves, say anything.
+		 */
+		if (qw->stopping || poll->client != qw->client ||
+			(qw->polling.failures > 0 && poll->started_at <= qw->polling.failed_at))
+			sqs_count(qw->stats, SQS_POLL_FAILURES, 1);
+		else
+			setup_failed(qw, "ReceiveMessage", error);
+		qw->polling.width = 1;
+		/* deleted, or made anew under another URL? */
+		if (error->class == AWS_ERROR_NO_QUEUE &&
+			strstr(qw->config->queue_name, "://") == NULL)
+			qw->queue_url = NULL;
+		sqs_call_free(call);
+		return;
+	}
+
+	n = sqs_call_nmessages(call);
+	/* a receive from before the failure does not say that it is over */
+	if (poll->started_at >= qw->polling.failed_at &&
+		(qw->polling.failures > 0 || qw->stats->state != SQS_QUEUE_POLLING))
+	{
+		qw->polling.failures = 0;
+		if (!qw->stopping && qw->paused_until <= qw->now &&
+			(qw->pool.n > 0 || qw->pool.start_failures == 0))
+			sqs_queue_is_well(qw);
+	}
+	received_at = GetCurrentTimestamp();
+	SpinLockAcquire(&qw->stats->mutex);
+	qw->stats->last_receive_at = received_at;
+	SpinLockRelease(&qw->stats->mutex);
+
+	if (n == 0)
+	{
+		/* it need not have waited: with a wait_time of 0, or not SQS's own */
+		qw->polling.width = 1;
+		qw->polling.next = Max(qw->polling.next, poll->started_at + EMPTY_PAUSE_MS);
+		sqs_call_free(call);
+		return;
+	}
+	if (n >= asked && qw->polling.width < SQS_MAX_POLLS)
+		qw->polling.width++;
+
+	sqs_count(qw->stats, SQS_RECEIVED, n);
+	pg_atomic_fetch_add_u64(&MySlot->messages, n);
+	reply = MemoryContextAlloc(qw->context, sizeof(Reply));
+	reply->call = call;
+	reply->leases = 1;			/* ours, until all are in */
+	reply->memory = sqs_call_memory(call);
+	qw->polling.memory += reply->memory;
+	if (qw->polling.mean_size == 0)
+		qw->polling.mean_size = (double) reply->memory / n;
+	else
+		qw->polling.mean_size += ((double) reply->memory / n - qw->polling.mean_size) / 8;
+
+	for (int i = 0; i < n; i++)
+	{
+		Lease	   *lease = sqs_lease_add(qw, reply, sqs_call_message(call, i),
+										poll->visibility);
+
+		if (lease == NULL)
+			break;				/* more than was asked for: left to time out */
+		sqs_waiting_add(qw, lease);
+	}
+	if (--reply->leases == 0)
+	{
+		qw->polling.memory -= reply->memory;
+		sqs_call_free(call);
+		pfree(reply);
+	}
+}
+
+/* Open as many receives as are wanted. */
+static void
+start_polls(QueueWorker *qw)
+{
+	int			want;
+	int			room;
+
+	if (qw->now < qw->polling.next || qw->now < qw->paused_until)
+	{
+		sqs_wake_at(qw, Max(qw->polling.next, qw->paused_until));
+		return;
+	}
+
+	want = sqs_dispatch_capacity(qw) - qw->polling.asked;
+	room = qw->table.nfree - qw->polling.asked;
+	want = Min(want, room);
+
+	while (qw->polling.n < qw->polling.width && want > 0)
+	{
+		Poll	   *poll = NULL;
+		int			n = Min(want, qw->config->batch_size);
+
+		/*
+		 * Beyond the first, a poll for less than a batch costs more than it
+		 * brings; wait until there is room for a whole one.
+		 */
+		if (qw->polling.n > 0 && n < qw->config->batch_size)
+			break;
+		if (qw->polling.memory + (qw->polling.asked + n) * qw->polling.mean_size >
+			(double) sqs_max_in_flight_memory * 1024 && qw->table.n > 0)
+			break;
+
+		for (int i = 0; i < SQS_MAX_POLLS && poll == NULL; i++)
+			if (qw->polling.polls[i].call == NULL)
+				poll = &qw->polling.polls[i];
+		if (poll == NULL)
+			break;
+		poll->asked = n;
+		poll->client = qw->client;
+		poll->visibility = qw->visibility;
+		poll->started_at = qw->now;
+		poll->call = sqs_start_receive(qw->client, qw->queue_url, n,
+									   qw->config->wait_time, qw->visibility,
+									   (long) qw->config->wait_time * 1000 + POLL_MARGIN_MS,
+									   receive_done, poll);
+		qw->polling.n++;
+		qw->polling.asked += n;
+		want -= n;
+	}
+}
+
+/* Polls are not waited for any more.  What they bring is lost to us. */
+void
+sqs_polling_abandon(QueueWorker *qw)
+{
+	for (int i = 0; i < SQS_MAX_POLLS; i++)
+	{
+		if (qw->polling.polls[i].call == NULL)
+			continue;
+		sqs_count_call(qw->polling.polls[i].call, qw->stats);
+		sqs_call_abandon(qw->polling.polls[i].call);
+		qw->polling.polls[i].call = NULL;
+	}
+	qw->polling.n = 0;
+	qw->polling.asked = 0;
+}
+
+void
+sqs_polling_init(QueueWorker *qw)
+{
+	the_worker = qw;
+	qw->polling.width = 1;
+	qw->visibility = SQS_DEFAULT_VISIBILITY;
+}
+
+void
+sqs_polling_turn(QueueWorker *qw)
+{
+	if (!qw->attributes_known || qw->queue_url == NULL)
+		look_up_queue(qw);
+	else if (sqs_marks_begin(qw))
+		start_polls(qw);
+}
+
+void
+sqs_polling_count(QueueWorker *qw)
+{
+	for (int i = 0; i < SQS_MAX_POLLS; i++)
+		if (qw->polling.polls[i].call != NULL)
+			sqs_count_call(qw->polling.polls[i].call, qw->stats);
+}

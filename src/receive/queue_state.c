@@ -1,0 +1,64 @@
+/*-------------------------------------------------------------------------
+ *
+ * queue_state.c
+ *	  What the parts of a queue worker share.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/lwlock.h"
+
+#include "base/queue_stats.h"
+#include "receive/queue_state.h"
+
+TimestampTz
+sqs_ms_to_timestamp(QueueWorker *qw, int64 ms)
+{
+	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms - qw->now);
+}
+
+/* A new state with its reason; one log line when either changes. */
+void
+sqs_queue_error(QueueWorker *qw, SqsQueueState state, const char *text)
+{
+	bool		news = sqs_stats_error(qw->stats, text);
+
+	if (sqs_stats_set_state(qw->stats, state) || news)
+		ereport(LOG,
+				(errmsg("sqsbridge queue \"%s\": %s", qw->config->name, text),
+				 errdetail("The queue's state is \"%s\".", sqs_queue_state_name(state))));
+}
+
+void
+sqs_queue_is_well(QueueWorker *qw)
+{
+	sqs_stats_clear_error(qw->stats);
+	if (sqs_stats_set_state(qw->stats, SQS_QUEUE_POLLING))
+		ereport(LOG,
+				(errmsg("sqsbridge queue \"%s\" is polling", qw->config->name)));
+}
+
+/*
+ * In a PG_CATCH(): get over the error, whose message is copied to "text".
+ */
+void
+sqs_queue_catch(QueueWorker *qw, char *text, size_t size)
+{
+	ErrorData  *edata;
+
+	MemoryContextSwitchTo(qw->context);
+	edata = CopyErrorData();
+	strlcpy(text, edata->message, size);
+	FreeErrorData(edata);
+	HOLD_INTERRUPTS();
+	LWLockReleaseAll();
+	AbortOutOfAnyTransaction();
+	FlushErrorState();
+	QueryCancelPending = false;
+	RESUME_INTERRUPTS();
+	MemoryContextSwitchTo(qw->context);
+	sqs_own_resources();
+}

@@ -1,0 +1,203 @@
+/*-------------------------------------------------------------------------
+ *
+ * results.c
+ *	  What handlers report, and what becomes of their messages.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "base/queue_stats.h"
+#include "receive/ack.h"
+#include "receive/in_hand.h"
+#include "receive/lease.h"
+#include "receive/marks.h"
+#include "receive/results.h"
+#include "receive/waiting.h"
+
+#define CANNOT_RUN_RETRY_MS	300000
+#define LOCKED_RETRY_MS		10000
+
+static void
+count_handler_time(QueueWorker *qw, uint32 micros)
+{
+	int			bucket = 0;
+
+	while (bucket < SQS_HISTOGRAM_BUCKETS - 1 &&
+		   micros > sqs_histogram_bounds[bucket] * 1000)
+		bucket++;
+	pg_atomic_fetch_add_u64(&qw->stats->histogram[bucket], 1);
+	sqs_count(qw->stats, SQS_HANDLER_MICROS, micros);
+	if (micros > qw->stats->handler_max_micros)
+	{
+		SpinLockAcquire(&qw->stats->mutex);
+		qw->stats->handler_max_micros = micros;
+		SpinLockRelease(&qw->stats->mutex);
+	}
+
+	if (qw->mean_us == 0)
+		qw->mean_us = Max(micros, 1);
+	else
+		qw->mean_us += (Max(micros, 1) - qw->mean_us) / 16;
+}
+
+/* The message is not going to be handled by us now. */
+static void
+end_failed(QueueWorker *qw, Lease *lease, int release_after)
+{
+	if (release_after >= 0)
+		sqs_lease_release(qw, lease, release_after);
+	else
+		sqs_lease_free(qw, lease);	/* its visibility timeout brings it back */
+}
+
+/*
+ * Failed attempts are shown in sqs_failures.  Those that are not are shown
+ * here; the log has the error already.
+ */
+void
+sqs_results_not_recorded(QueueWorker *qw, const char *why)
+{
+	char		text[SQS_ERROR_TEXT];
+
+	snprintf(text, sizeof(text), "a failed attempt could not be recorded in sqs_failures: %s", why);
+	(void) sqs_stats_error(qw->stats, text);
+}
+
+/*
+ * A handler is done with a message that it had in hand.
+ */
+void
+sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result)
+{
+	MessageGroup *group = lease->group;
+
+	if (result->outcome == SQS_OUTCOME_CANNOT_RUN ||
+		result->outcome == SQS_OUTCOME_LOCKED)
+	{
+		/*
+		 * No message's fault: they wait, leased, and nothing is received
+		 * until somebody has looked again.  A lock goes away by itself.
+		 */
+		if (qw->now >= qw->paused_until)
+		{
+			qw->cannot_run++;
+			qw->paused_until = qw->now +
+				sqs_backoff_ms(qw->cannot_run, 1000,
+							   result->outcome == SQS_OUTCOME_LOCKED ?
+							   LOCKED_RETRY_MS : CANNOT_RUN_RETRY_MS);
+		}
+		sqs_queue_error(qw, SQS_QUEUE_ERROR, result->text);
+		sqs_waiting_put_back(qw, lease);
+		return;
+	}
+
+	/* while polls are open, what is released would come by one of them */
+	if (result->outcome == SQS_OUTCOME_NOT_RUN ||
+		(result->outcome == SQS_OUTCOME_STOPPED && qw->polling.n > 0))
+	{
+		sqs_waiting_put_back(qw, lease);
+		return;
+	}
+
+	if (group != NULL)
+	{
+		group->handed--;
+		if (result->outcome != SQS_OUTCOME_DONE &&
+			result->outcome != SQS_OUTCOME_DUPLICATE)
+			sqs_group_fail(qw, group);
+	}
+
+	switch (result->outcome)
+	{
+		case SQS_OUTCOME_DONE:
+			count_handler_time(qw, result->micros);
+			qw->cannot_run = 0;
+			sqs_ack_committed(qw, lease, result->lsn);
+			break;
+
+		case SQS_OUTCOME_DUPLICATE:
+			sqs_count(qw->stats, SQS_DUPLICATES, 1);
+			sqs_ack_committed(qw, lease, result->lsn);
+			break;
+
+		case SQS_OUTCOME_FAILED:
+			count_handler_time(qw, result->micros);
+			/* what went wrong is in sqs_failures; last_error is the bridge's own */
+			sqs_count(qw->stats, SQS_FAILED, 1);
+			if (result->unrecorded)
+				sqs_results_not_recorded(qw, result->text);
+			end_failed(qw, lease, qw->config->retry_delay);
+			break;
+
+		case SQS_OUTCOME_LOST:
+			sqs_count(qw->stats, SQS_LOST, 1);
+			sqs_lease_free(qw, lease);
+			break;
+
+		case SQS_OUTCOME_STOPPED:
+			sqs_lease_release(qw, lease, 0);
+			break;
+
+		case SQS_OUTCOME_SKIPPED:
+			lease->state = LEASE_WAITING;
+			lease->handler = NULL;
+			dlist_push_tail(&group->tail, &lease->node);
+			break;
+
+		case SQS_OUTCOME_CANNOT_RUN:
+		case SQS_OUTCOME_LOCKED:
+		case SQS_OUTCOME_NOT_RUN:
+			break;				/* dealt with above */
+	}
+
+	if (group != NULL)
+		sqs_group_settle(qw, group);
+}
+
+/* Take the handlers' results off their rings, and notice those that are ready. */
+void
+sqs_results_collect(QueueWorker *qw)
+{
+	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
+	{
+		Handler    *handler = &qw->pool.handlers[i];
+		SqsChannelShared *shared;
+		uint64		read;
+		uint64		written;
+
+		if (!handler->used)
+			continue;
+		shared = handler->channel->shared;
+		if (!handler->ready && pg_atomic_read_u32(&shared->ready) != 0)
+		{
+			handler->ready = true;
+			handler->pid = sqs_shared->slots[handler->ref.slot].pid;
+			handler->idle_since = qw->now;
+			if (qw->pool.start_failures > 0)
+			{
+				qw->pool.start_failures = 0;
+				if (qw->attributes_known && qw->polling.failures == 0 &&
+					qw->cannot_run == 0 && !qw->stopping)
+					sqs_queue_is_well(qw);
+			}
+		}
+
+		read = pg_atomic_read_u64(&shared->results_read);
+		written = pg_atomic_read_u64(&shared->results_written);
+		pg_read_barrier();
+		for (; read < written; read++)
+		{
+			SqsResult	result = shared->results[read % SQS_CHANNEL_DEPTH];
+			Lease	   *lease = handler->by_seq[result.seq % SQS_CHANNEL_DEPTH];
+
+			pg_atomic_write_u64(&shared->results_read, read + 1);
+			if (lease == NULL || lease->seq != result.seq)
+				continue;
+			sqs_in_hand_remove(qw, handler, lease);
+			if (result.outcome != SQS_OUTCOME_DONE && result.outcome != SQS_OUTCOME_DUPLICATE)
+				sqs_marks_not_done(qw, lease);
+			sqs_results_apply(qw, lease, &result);
+		}
+	}
+}

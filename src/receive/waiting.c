@@ -1,0 +1,210 @@
+/*-------------------------------------------------------------------------
+ *
+ * waiting.c
+ *	  Messages that wait for a handler, and message groups.
+ *
+ * Standard queues have one list, in the order of receipt.  FIFO queues have one
+ * for each message group; of a group nothing runs after a failure, and what is
+ * left of it is released when nothing of it runs any more.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "receive/lease.h"
+#include "receive/marks.h"
+#include "receive/waiting.h"
+
+#define MAX_GROUP_ID		128 /* SQS's limit */
+
+void
+sqs_waiting_init(QueueWorker *qw)
+{
+	HASHCTL		ctl;
+
+	memset(&ctl, 0, sizeof(ctl));
+	ctl.keysize = sizeof(((MessageGroup *) NULL)->id);
+	ctl.entrysize = sizeof(MessageGroup);
+	ctl.hcxt = qw->context;
+	qw->waiting.groups = hash_create("sqsbridge message groups", 64, &ctl,
+							 HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	dlist_init(&qw->waiting.groups_ready);
+}
+
+/* The message's group, made if there is none; NULL: out of memory. */
+static MessageGroup *
+group_of(QueueWorker *qw, const SqsReceivedMessage *message)
+{
+	char		key[132];
+	size_t		len = Min(message->group_id.len, (size_t) MAX_GROUP_ID);
+	MessageGroup *group;
+	bool		found;
+
+	memset(key, 0, sizeof(key));
+	if (len > 0)
+		memcpy(key, message->group_id.data, len);
+	group = hash_search(qw->waiting.groups, key, HASH_ENTER_NULL, &found);
+	if (group != NULL && !found)
+	{
+		dlist_init(&group->waiting);
+		dlist_init(&group->tail);
+		group->nwaiting = 0;
+		group->handed = 0;
+		group->failed = false;
+		group->handler = NULL;
+		dlist_push_tail(&qw->waiting.groups_ready, &group->node);
+	}
+	return group;
+}
+
+/* A group without messages is forgotten; a failed one releases its rest. */
+void
+sqs_group_settle(QueueWorker *qw, MessageGroup *group)
+{
+	dlist_mutable_iter iter;
+
+	if (group->handed > 0)
+		return;
+	group->handler = NULL;
+	if (group->failed)
+	{
+		dlist_foreach_modify(iter, &group->tail)
+		{
+			dlist_delete(iter.cur);
+			sqs_lease_release(qw, dlist_container(Lease, node, iter.cur), 0);
+		}
+		group->failed = false;
+	}
+	if (group->nwaiting == 0)
+	{
+		dlist_delete(&group->node);
+		hash_search(qw->waiting.groups, group->id, HASH_REMOVE, NULL);
+	}
+}
+
+/* Of this group nothing in hand may run any more. */
+void
+sqs_group_fail(QueueWorker *qw, MessageGroup *group)
+{
+	dlist_mutable_iter iter;
+
+	group->failed = true;
+	dlist_foreach_modify(iter, &group->waiting)
+	{
+		dlist_delete(iter.cur);
+		dlist_push_tail(&group->tail, iter.cur);
+		group->nwaiting--;
+		qw->waiting.n--;
+	}
+}
+
+/* A message that was just received; its lease is in no list yet. */
+void
+sqs_waiting_add(QueueWorker *qw, Lease *lease)
+{
+	if (qw->config->fifo)
+	{
+		lease->group = group_of(qw, lease->message);
+		if (lease->group == NULL)
+		{
+			sqs_lease_release(qw, lease, 0);
+			return;
+		}
+		if (lease->group->failed)
+		{
+			dlist_push_tail(&lease->group->tail, &lease->node);
+			return;
+		}
+		dlist_push_tail(&lease->group->waiting, &lease->node);
+		lease->group->nwaiting++;
+	}
+	else
+		dlist_push_tail(&qw->waiting.list, &lease->node);
+	qw->waiting.n++;
+}
+
+/*
+ * Into a list of waiting leases, by order of receipt.  From the front: what is
+ * put back was received before nearly all that waits.
+ */
+static void
+insert_in_order(dlist_head *list, Lease *lease)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, list)
+	{
+		if (dlist_container(Lease, node, iter.cur)->order > lease->order)
+		{
+			dlist_insert_before(iter.cur, &lease->node);
+			return;
+		}
+	}
+	dlist_push_tail(list, &lease->node);
+}
+
+/* Back to where it came from. */
+void
+sqs_waiting_put_back(QueueWorker *qw, Lease *lease)
+{
+	MessageGroup *group = lease->group;
+
+	sqs_marks_not_done(qw, lease);
+	lease->state = LEASE_WAITING;
+	lease->handler = NULL;
+	if (group != NULL)
+		group->handed--;
+	if (group != NULL && group->failed)
+		dlist_push_tail(&group->tail, &lease->node);
+	else
+	{
+		insert_in_order(group != NULL ? &group->waiting : &qw->waiting.list, lease);
+		if (group != NULL)
+			group->nwaiting++;
+		qw->waiting.n++;
+	}
+	sqs_lease_mirror(qw, lease);
+}
+
+/*
+ * Messages that wait for their own group and no handler.  SQS holds the rest
+ * of such a group back, so what it would send instead are other groups.
+ */
+int
+sqs_waiting_blocked(QueueWorker *qw)
+{
+	dlist_iter	iter;
+	int			n = 0;
+
+	if (!qw->config->fifo || qw->waiting.n == 0)
+		return 0;
+	dlist_foreach(iter, &qw->waiting.groups_ready)
+	{
+		MessageGroup *group = dlist_container(MessageGroup, node, iter.cur);
+
+		if (group->handed > 0)
+			n += group->nwaiting;
+	}
+	return n;
+}
+
+/* Release everything that waits. */
+void
+sqs_waiting_release(QueueWorker *qw)
+{
+	for (int i = 0; i < SQS_MAX_LEASES; i++)
+	{
+		Lease	   *lease = &qw->table.leases[i];
+
+		if (lease->state != LEASE_WAITING)
+			continue;
+		dlist_delete(&lease->node);
+		if (lease->group == NULL || !lease->group->failed)
+		{
+			qw->waiting.n--;
+			if (lease->group != NULL)
+				lease->group->nwaiting--;
+		}
+		sqs_lease_release(qw, lease, 0);
+	}
+}
