@@ -356,6 +356,16 @@ sqs_stats_error(SqsQueueStats *stats, const char *text)
 	return sqs_errors_add(&stats->errors, &stats->mutex, text, true);
 }
 
+void
+sqs_report_problem(SqsQueueStats *stats, SqsQueueState state, const char *name,
+				   const char *problem)
+{
+	sqs_stats_set_state(stats, state);
+	if (sqs_stats_error(stats, problem))
+		ereport(LOG,
+				(errmsg("sqsbridge cannot work on queue \"%s\": %s", name, problem)));
+}
+
 /* Things are well again; the text of the last error stays to be read. */
 void
 sqs_stats_clear_error(SqsQueueStats *stats)

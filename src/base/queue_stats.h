@@ -37,6 +37,14 @@ extern bool sqs_stats_error(SqsQueueStats *stats, const char *text);
 extern void sqs_stats_clear_error(SqsQueueStats *stats);
 
 /*
+ * Something that is configured keeps a queue from running.  Whichever process
+ * of it meets it first says so in the log: the entry is the same for all, so
+ * there is one line when it appears or changes.
+ */
+extern void sqs_report_problem(SqsQueueStats *stats, SqsQueueState state,
+							   const char *name, const char *problem);
+
+/*
  * What is known of a queue's failures without looking: how many there are (-1:
  * not known) and that none of them is older than "from".  Rows that were
  * written or deleted by transactions that failed are miscounted until

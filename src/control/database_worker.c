@@ -218,19 +218,6 @@ is_due(DatabaseWorker *dw, SqsJob job, int64 at)
 /* ---- supervision ---- */
 
 /*
- * Record a problem that keeps a queue from running: one log line when it
- * appears or changes.
- */
-static void
-report_problem(SqsQueueStats *stats, SqsQueueState state, const char *name, const char *problem)
-{
-	sqs_stats_set_state(stats, state);
-	if (sqs_stats_error(stats, problem))
-		ereport(LOG,
-				(errmsg("sqsbridge cannot work on queue \"%s\": %s", name, problem)));
-}
-
-/*
  * A queue worker is told of changes to queues, servers and user mappings, but
  * not of a role or function that is gone or a privilege that was revoked.  It
  * leaves when it has seen the problem for itself.
@@ -275,7 +262,7 @@ report_no_room(DatabaseWorker *dw, const SqsQueueConfig *queue, const char *why)
 
 	if (stats != NULL)
 	{
-		report_problem(stats, SQS_QUEUE_NO_ROOM, queue->name, why);
+		sqs_report_problem(stats, SQS_QUEUE_NO_ROOM, queue->name, why);
 		return;
 	}
 	if (!dw->database->no_room)
@@ -375,7 +362,7 @@ reconcile(DatabaseWorker *dw, const uint64 *settings)
 			stats->owner = queue->owner;
 			SpinLockRelease(&stats->mutex);
 			if (wanted)
-				report_problem(stats, SQS_QUEUE_ERROR, queue->name, queue->problem);
+				sqs_report_problem(stats, SQS_QUEUE_ERROR, queue->name, queue->problem);
 			else
 				sqs_stats_set_state(stats, queue->handler == NULL ?
 									SQS_QUEUE_NONE : SQS_QUEUE_DISABLED);

@@ -201,10 +201,7 @@ load_config(QueueWorker *qw)
 	{
 		qw->reload.has_problem = config != NULL && config->problem != NULL;
 		if (qw->reload.has_problem)
-		{
-			sqs_stats_set_state(qw->stats, SQS_QUEUE_ERROR);
-			sqs_stats_error(qw->stats, config->problem);
-		}
+			sqs_report_problem(qw->stats, SQS_QUEUE_ERROR, config->name, config->problem);
 		sqs_wipe_keys(&keys);
 		MemoryContextDelete(fresh);
 		qw->reload.failures = 0;

@@ -107,8 +107,16 @@ my ($rc, $out, $err) = $node->psql('postgres', q{SELECT sqs_send('q', 'x')});
 like($err, qr/cannot send to queue "q": $refused/, 'sqs_send() refuses, too');
 like($err, qr/HINT:  Run: CREATE USER MAPPING FOR \w+ SERVER aws OPTIONS .*ALTER SERVER aws OPTIONS \(ADD credentials 'environment'\)/, 'and tells both ways out');
 
+last_outbox_error_like($node, $refused, 'and what waits in the outbox goes on to wait');
+
 $node->safe_psql('postgres', q{CREATE ROLE owner LOGIN; GRANT USAGE ON FOREIGN DATA WRAPPER sqsbridge TO owner; CREATE ROLE low LOGIN;
-	GRANT USAGE ON FOREIGN SERVER aws TO low; ALTER SERVER aws OWNER TO owner; SELECT sqs_alter_queue('q')});
+	GRANT USAGE ON FOREIGN SERVER aws TO low; ALTER SERVER aws OWNER TO owner});
+my $moved = qr/its server "aws" belonged to role "\w+", and belongs to role "owner" now; if that is as it should be, confirm it with sqs_alter_queue\(\)/;
+last_error_like($node, $moved, 'a server that is given away is confirmed first');
+last_outbox_error_like($node, $moved, 'for what is sent, too');
+$node->safe_psql('postgres', q{SELECT sqs_alter_queue('q')});
+last_error_like($node, $refused, 'when it is, what is still wrong is said again');
+last_outbox_error_like($node, $refused, 'of what is sent, too');
 sub as_role
 {
 	my ($role, $sql) = @_;
@@ -137,8 +145,17 @@ like($dump, qr/credentials=environment/, 'the option is where pg_dump finds it')
 is(as_role('owner', q{ALTER SERVER aws OPTIONS (DROP credentials)}), '', 'to take the option away is no privilege');
 query_is($node, 'SELECT state FROM sqs_stats', 'error', 'without it and without a mapping: error again');
 like(as_role('low', q{SELECT sqs_send('q', 'x')}), qr/role "low" has no user mapping/, 'also for a session');
-my @restarts = grep { /queue "q"/ } split /\n/, log_text($node, $log_from);
-cmp_ok(scalar(@restarts), '<=', 8, 'the log has a line for each change of state') or diag(join "\n", @restarts);
+
+# the queue and its outbox, in whichever order; by themselves, and no others
+my $change = qr/LOG:  sqsbridge (cannot work on queue|cannot send from the outbox to queue|sends from the outbox to queue|queue) "q"(?:: | )(.*)/;
+my $name_of = sub { my ($text) = @_; return $text =~ /^$refused$/ ? 'no mapping' : $text =~ /^$moved$/ ? 'moved' : $text };
+# the last is logged when it is found, which the view tells of a moment earlier
+poll_until(sub { 2 == (() = log_text($node, $log_from) =~ /LOG:  sqsbridge cannot work on queue "q": $refused/g) }, 'the log has it again');
+is( join("\n", sort map { /$change/ ? "$1: " . $name_of->($2) : () } split /\n/, log_text($node, $log_from)),
+	join("\n", sort('cannot work on queue: no mapping', 'cannot send from the outbox to queue: no mapping',
+			'cannot work on queue: moved', 'cannot send from the outbox to queue: moved',
+			'sends from the outbox to queue: again', 'queue: is polling', 'cannot work on queue: no mapping')),
+	'the log has a line for each change of state');
 
 # the keys are missing where the server is told to look
 $node->safe_psql('postgres', q{ALTER SERVER aws OPTIONS (ADD credentials 'environment'); ALTER SERVER aws OWNER TO CURRENT_USER; SELECT sqs_alter_queue('q')});
