@@ -235,12 +235,13 @@ is($sqs->counts('copies')->{visible}, 1, 'and not sent');
 
 $node->safe_psql('postgres', "SELECT sqs_enqueue('lost', 'm:' || i) FROM generate_series(1, 5) i; SELECT sqs_enqueue('lost', 'm:6')");
 $node->safe_psql('postgres', "DELETE FROM $tables.outbox_batches b USING $tables.queues q WHERE b.queue_id = q.queue_id AND q.name = 'lost'");
-$node->safe_psql('postgres', "SELECT sqs_enable_queue('lost')");
 
-# the successor looks at all rows
+# the worker has seen these batches with their rows, and would still send them;
+# its successor has not, and looks at all rows
 kill 'TERM', $worker;
 query_true($node, "(SELECT count(*) = 1 FROM sqs_stats_workers WHERE kind = 'database worker' AND pid <> $worker)", 'a new worker');
 $worker = worker();
+$node->safe_psql('postgres', "SELECT sqs_enable_queue('lost')");
 stat_is('lost', "state, waiting, last_error LIKE '2 transactions'' messages % sqs_adopt_queues(''send'')'", 'backing off|6|t', 'rows without a batch are found, and the view says what helps');
 stat_is('copies', "state, waiting, last_error LIKE '$copies transactions'' messages % sqs_adopt_queues(''send'')'", "backing off|$copies|t", 'copies are, too');
 is($node->safe_psql('postgres', "SELECT count(*) FROM sqs_outbox_failures WHERE queue = 'nobody'"), '0', 'copies of an unknown queue do not fail');
