@@ -54,8 +54,8 @@ is("$s->{received} $s->{deleted} $s->{redelivered} $s->{expired_leases} $s->{del
 cmp_ok($s->{calls}{ChangeMessageVisibilityBatch} + ($s->{calls}{ChangeMessageVisibility} || 0), '<=', 8,
 	'the lease is not renewed more often than twice in a visibility timeout');
 cmp_ok($s->{calls}{ChangeMessageVisibilityBatch}, '>=', 3, 'but renewed it is');
-is( $node->safe_psql('postgres', q{SELECT heartbeats = visibility_calls AND heartbeats >= 3, lost FROM sqs_stats
-	WHERE queue = 'long'}), 't|0', 'heartbeats are counted');
+query_is($node, q{SELECT heartbeats = visibility_calls AND heartbeats >= 3, lost FROM sqs_stats
+	WHERE queue = 'long'}, 't|0', 'heartbeats are counted');
 
 $sqs->is_empty('option');
 $s = $sqs->stats('option');
@@ -91,7 +91,7 @@ my $took = elapsed(
 cmp_ok($took, '<', 15, 'soon');
 is($node->safe_psql('postgres', 'SELECT last_value FROM lost_runs'), '2', 'the handler ran twice');
 $sqs->is_empty('lost');
-is( $node->safe_psql('postgres', q{SELECT lost, acked, in_flight FROM sqs_stats WHERE queue = 'lost'}), '1|1|0',
+query_is($node, q{SELECT lost, acked, in_flight FROM sqs_stats WHERE queue = 'lost'}, '1|1|0',
 	'the loss is counted');
 
 $node->stop;

@@ -199,7 +199,7 @@ $node->safe_psql('postgres', q{UPDATE sqsbridge_internal.inbox i SET stamp = sta
 $sqs->advance(3600);
 $node->safe_psql('postgres', q{SELECT sqs_enable_queue('hour')});
 once('hour', 5, 'an hour later');
-is( $node->safe_psql('postgres', q{SELECT duplicates, acked FROM sqs_stats WHERE queue = 'hour'}), '5|5',
+query_is($node, q{SELECT duplicates, acked FROM sqs_stats WHERE queue = 'hour'}, '5|5',
 	'an hour later: they are recognised');
 
 # ---- receipt handles of former deliveries: the delete succeeds, without effect
@@ -217,7 +217,7 @@ once('stale', 1, 'stale');
 $s = $sqs->stats('stale');
 # the stale one may come when the message is gone already
 is($s->{deleted} . ' ' . ($s->{delete_stale} + $s->{delete_unknown}) . " $s->{received}", '1 1 2', "stale: SQS's books: a stale handle deleted nothing, the new one did");
-is( $node->safe_psql('postgres', q{SELECT acked, duplicates, delete_failures FROM sqs_stats WHERE queue = 'stale'}), '2|1|0',
+query_is($node, q{SELECT acked, duplicates, delete_failures FROM sqs_stats WHERE queue = 'stale'}, '2|1|0',
 	'stale: which cannot be told from the answer');
 
 # ---- a duplicate is deleted only when what it duplicates is durable

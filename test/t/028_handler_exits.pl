@@ -163,7 +163,7 @@ EOQ
 }
 like(log_text($node, $offset), qr/FATAL:  terminating background worker "sqsbridge handler worker"/,
 	'at least one was ended as it cleaned up');
-is($node->safe_psql('postgres', q{SELECT acked, failed, duplicates FROM sqs_stats WHERE queue = 'litter'}), '3|0|0',
+query_is($node, q{SELECT acked, failed, duplicates FROM sqs_stats WHERE queue = 'litter'}, '3|0|0',
 	'none of them failed or came again');
 
 # ---- no shared memory
