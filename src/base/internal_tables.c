@@ -329,6 +329,17 @@ check_constraints(Relation rel)
 }
 
 /*
+ * The triggers of the table, or NULL, in the current memory context: a look at
+ * a catalog may rebuild the relation cache's entry, and that frees those it
+ * had, whether the relation is open or not.
+ */
+static TriggerDesc *
+copy_triggers(Relation rel)
+{
+	return CopyTriggerDesc(rel->trigdesc);
+}
+
+/*
  * Without the guard, whoever may write the table can forge rows.  Restoring
  * with --disable-triggers leaves it enabled for ordinary sessions only, which
  * is good enough: it takes a superuser to be another kind of session.
@@ -336,7 +347,7 @@ check_constraints(Relation rel)
 static void
 check_guard(Relation rel)
 {
-	TriggerDesc *triggers = rel->trigdesc;
+	TriggerDesc *triggers = copy_triggers(rel);
 
 	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 	{
@@ -348,7 +359,10 @@ check_guard(Relation rel)
 		{
 			if (trigger->tgenabled == TRIGGER_FIRES_ALWAYS ||
 				trigger->tgenabled == TRIGGER_FIRES_ON_ORIGIN)
+			{
+				FreeTriggerDesc(triggers);
 				return;
+			}
 			refuse(rel, psprintf("Run: ALTER TABLE %s.%s ENABLE ALWAYS TRIGGER %s;",
 								 SQS_INTERNAL_SCHEMA, RelationGetRelationName(rel),
 								 quote_identifier(trigger->tgname)),
@@ -540,18 +554,21 @@ sqs_tables_foreign_objects(void)
 	for (int t = 0; t < SQS_NUM_TABLES; t++)
 	{
 		Relation	rel;
+		TriggerDesc *triggers;
 
 		/* whether the table is fit for use is another question */
 		if (!ConditionalLockRelationOid(sqs_table_oid(t), AccessShareLock))
 			continue;
 		rel = table_open(sqs_table_oid(t), NoLock);
-		for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+		triggers = copy_triggers(rel);
+		for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
 		{
-			Trigger    *trigger = &rel->trigdesc->triggers[i];
+			Trigger    *trigger = &triggers->triggers[i];
 
 			if (getExtensionOfObject(ProcedureRelationId, trigger->tgfoid) != sqs_extension_oid())
 				append_object(&buf, "trigger", trigger->tgname, RelationGetRelationName(rel));
 		}
+		FreeTriggerDesc(triggers);
 		append_policies(&buf, rel);
 		if (rel->rd_rules != NULL)
 			append_object(&buf, "rules", NULL, RelationGetRelationName(rel));
