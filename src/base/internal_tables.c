@@ -305,7 +305,11 @@ check_indexes(Relation rel)
 			!index->rd_index->indimmediate)
 			refuse(rel, "Drop the constraint, or make it not deferrable.",
 				   "constraint \"%s\" is deferrable", RelationGetRelationName(index));
-		index_close(index, NoLock);
+		/*
+		 * Not kept: who closes the table before its transaction ends would
+		 * hold the index alone, and ask for the table again the next time.
+		 */
+		index_close(index, AccessShareLock);
 	}
 	list_free(indexes);
 }

@@ -344,6 +344,43 @@ DROP POLICY nothing ON $table;
 EOQ
 }
 
+# ... that come and go while somebody reads: in a crash of theirs all would end
+{
+	my $table = 'sqsbridge_internal.queues';
+	my @names = map { "lore_${_}_" . 'x' x 50 } 1 .. 5;
+	append_to_file("$tmp/come_and_go.sql", join(";\n",
+			(map { "CREATE TRIGGER $_ BEFORE TRUNCATE ON $table EXECUTE FUNCTION low.trigger()" } @names),
+			"ANALYZE $table", (map { "DROP TRIGGER $_ ON $table" } @names), ''));
+	append_to_file("$tmp/read.sql", "SELECT count(*) FROM sqs_queues;\nSELECT sqs_get_remark();\n");
+	my @to = ('-h', $node->host, '-p', $node->port, 'postgres');
+	my $writer = IPC::Run::start([ 'pgbench', '-n', '-c', '1', '-t', '1000000', '-f', "$tmp/come_and_go.sql", @to ],
+		'<', \undef, '>', "$tmp/writer.out", '2>', "$tmp/writer.err");
+	$node->command_ok([ 'pgbench', '-n', '-c', '4', '-T', '5', '-f', "$tmp/read.sql", @to ], 'triggers come and go while views are read');
+	ok($writer->pumpable, 'triggers come and go to the end') or diag(slurp_file("$tmp/writer.err"));
+	$writer->kill_kill(grace => 10);
+	poll_until(sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%lore_%' AND pid <> pg_backend_pid()}) == 0 },
+		'nobody changes triggers any more');
+	$node->safe_psql('postgres', join(';', map { "DROP TRIGGER IF EXISTS $_ ON $table" } @names));
+	workers_are_the_same('triggers come and go');
+}
+
+# ---- who has read a view keeps nobody from maintenance
+
+{
+	my $reader = $node->background_psql('postgres', on_error_stop => 1);
+	foreach my $table (@tables)
+	{
+		# so that it is looked at anew
+		$node->safe_psql('postgres', "ANALYZE $table");
+	}
+	$reader->query_safe('BEGIN; SELECT count(*) FROM sqs_queues, sqs_stats, sqs_stats_outbox; SELECT count(*) FROM sqs_failures;
+		SELECT count(*) FROM sqs_outbox; SELECT count(*) FROM sqs_outbox_failures; SELECT sqs_get_remark()');
+	my ($rc, undef, $stderr) = $node->psql('postgres', join('', "SET lock_timeout = '30 s';\n", map { "VACUUM FULL $_;\n" } @tables));
+	is($stderr, '', 'views are read in a transaction that lasts: tables can be rewritten meanwhile');
+	$reader->query_safe('COMMIT');
+	$reader->quit;
+}
+
 # ---- maintenance, all the time
 
 {
