@@ -17,7 +17,9 @@
 
 #include "miscadmin.h"
 #include "portability/instr_time.h"
+#include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/pmsignal.h"
 
 #include "base/fair_shares.h"
 #include "base/queue_stats.h"
@@ -356,6 +358,13 @@ sqs_pool_supervise(QueueWorker *qw)
 
 		if (check_alive && !sqs_worker_alive(&handler->ref))
 		{
+			/*
+			 * Handlers leave as soon as the postmaster is dead, which is no
+			 * failure of theirs to be written down.  So do we, as our next
+			 * wait would.
+			 */
+			if (!PostmasterIsAlive())
+				proc_exit(1);
 			sqs_results_collect(qw);	/* what it still had to say */
 			handler_has_left(qw, handler);
 			continue;
