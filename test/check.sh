@@ -1,38 +1,148 @@
 #!/usr/bin/env bash
-# check.sh [--long]: all tests.  Ends with one line "N passed, N failed".
+# check.sh [--long] [-j N] [WORD...]: all tests, or some.  Ends with one line
+# "N passed, N failed".
 #
 # As root or with sudo, on Debian.  Builds in a temporary copy with -Werror,
 # installs the extension, and runs: unit tests of the AWS layer, the inputs
 # kept from fuzzing, sqsd's own tests, pg_regress, the TAP tests against sqsd,
 # and those of them that need no faults once more against fauxqs, an emulator
 # written by others.
+#
+# Words choose parts: unit, fuzz, sqsd, regress, tap, fauxqs, or what is in the
+# name of a TAP file ("check.sh 013 fifo").  The parts run side by side, as
+# they mostly wait: N at a time (or $CHECK_JOBS; the default is three for each
+# processor).  They share nothing that one of them writes; each has
+# a directory of its own, and servers of its own that listen on a socket in a
+# directory of their own, or on a port that the system chose.  Nothing is left
+# when all is well, nor after ^C; of a part that failed, the output and the
+# servers' logs are kept.  KEEP_WORK=1 keeps everything.
 
 . "$(dirname "${BASH_SOURCE[0]}")/lib/setup.sh"
+WORK=$(cd "$WORK" && pwd -P)
 
 # files that also run against somebody else's SQS
 FAUXQS_TESTS="001_basic.pl 002_content.pl 005_fifo.pl 021_outbox.pl"
 FAUXQS_VERSION=1.9.2
 
+# what takes longest begins first
+LONGEST="033_attacker.pl 035_table_lore.pl 034_restore.pl 028_handler_exits.pl 015_stops.pl
+	022_outbox_faults.pl 036_relay_trust.pl 037_exactly_once.pl 023_outbox_kill.pl 038_shared_entries.pl
+	030_discovery.pl 020_send.pl 027_outbox_database.pl 031_fair_shares.pl 017_handlers.pl"
+
+usage="usage: check.sh [--long] [-j N] [unit|fuzz|sqsd|regress|tap|fauxqs|part of a TAP file's name]..."
 PASSED=0
 FAILED=0
 LONG=
-for arg in "$@"; do
-	case $arg in
+JOBS=${CHECK_JOBS:-$((3 * $(nproc)))}
+WORDS=()
+KEPT=
+while [ $# -gt 0 ]; do
+	case $1 in
 		--long) LONG=1 ;;
-		*) die "usage: check.sh [--long]" ;;
+		-j) shift; JOBS=${1:-} ;;
+		-j*) JOBS=${1#-j} ;;
+		-*) die "$usage" ;;
+		*) WORDS+=("$(basename "$1")") ;;
+	esac
+	shift
+done
+[[ $JOBS =~ ^[1-9][0-9]*$ ]] || die "$usage"
+
+# ---- which parts ----
+
+# chosen NAME...: whether a word is one of the names; so they are without words
+chosen() {
+	local word name
+	[ ${#WORDS[@]} -gt 0 ] || return 0
+	for word in "${WORDS[@]}"; do
+		for name in "$@"; do [ "$word" != "$name" ] || return 0; done
+	done
+	return 1
+}
+
+# chosen_file FILE: whether a word chooses this TAP file
+chosen_file() {
+	local word
+	! chosen tap || return 0
+	for word in "${WORDS[@]}"; do
+		case $word in
+			unit | fuzz | sqsd | regress | fauxqs) ;;
+			*) [[ $1 != *"$word"* ]] || return 0 ;;
+		esac
+	done
+	return 1
+}
+
+TAP_FILES=$(cd "$TOP/test/t" && for file in *.pl; do echo "$file"; done)
+for word in "${WORDS[@]}"; do
+	case $word in
+		unit | fuzz | sqsd | regress | tap | fauxqs) ;;
+		*) [[ $TAP_FILES == *"$word"* ]] || die "no test is called \"$word\"; $usage" ;;
 	esac
 done
 
+PARTS=()
+for file in $LONGEST $TAP_FILES; do
+	[[ " ${PARTS[*]:-} " == *" sqsd-$file "* ]] || ! chosen_file "$file" || PARTS+=("sqsd-$file")
+done
+for file in $FAUXQS_TESTS; do ! chosen fauxqs || PARTS+=("fauxqs-$file"); done
+for part in sqsd unit fuzz regress; do ! chosen $part || PARTS+=($part); done
+
+# ---- what a part leaves behind ----
+
+# Ends the processes that work below a directory, if they do not end within
+# $2 seconds; fails if there were such.  PostgreSQL stops immediately, which
+# leaves no shared memory behind.  Runs as the servers' user, since root may
+# not look into other users' processes in a container.
+end_processes_below() {
+	local tick pids pid patience=$((${2:-0} * 10))
+	for ((tick = 0; tick < patience + 150; tick++)); do
+		pids=$(find /proc -maxdepth 2 -name cwd \( -lname "$1" -o -lname "$1/*" \) -printf '%h\n' 2>/dev/null)
+		[ -n "$pids" ] || break
+		for pid in ${pids//\/proc\//}; do
+			if [ $tick -ge $((patience + 100)) ]; then
+				kill -KILL "$pid"
+			elif [ $tick -ge $patience ] && [ $((tick % 20)) = 0 ]; then
+				echo "$pid $(tr '\0' ' ' <"/proc/$pid/cmdline")"
+				if [ "$(cat "/proc/$pid/comm")" = postgres ]; then kill -QUIT "$pid"; else kill -TERM "$pid"; fi
+			fi
+		done 2>/dev/null
+		sleep 0.1
+	done
+	[ $tick -le $patience ]
+}
+
+end_processes() {
+	as_user "cd / && $(declare -f end_processes_below) && end_processes_below '$1' ${2:-0}"
+}
+
+# The output and the logs of a part that failed, no data.
+keep_logs() {
+	local file
+	[ -n "$KEPT" ] || KEPT=$(mktemp -d "${TMPDIR:-/tmp}/sqsbridge-failed.XXXXXX")
+	mkdir "$KEPT/$1"
+	(cd "$WORK/parts/$1" && find . -type f \( -name '*.tap' -o -name '*.log' -o -name '*.diffs' \
+		-o -name '*.out' -o -path '*/log/*' \)) | while read -r file; do
+		tail -c 20M "$WORK/parts/$1/$file" >"$KEPT/$1/$(tr / _ <<<"${file#./}")"
+	done
+	cp "$WORK/build.log" "$KEPT/$1/"
+	printf '   logs: %s\n' "$KEPT/$1"
+}
+
 finish() {
-	stop_cluster "$WORK/regress" immediate 2>/dev/null
+	trap '' INT TERM
+	kill "${!RUNNING[@]}" 2>/dev/null
+	end_processes "$WORK" >/dev/null
 	[ -n "${KEEP_WORK:-}" ] || as_root rm -rf "$WORK"
 }
+declare -A RUNNING=()
 trap finish EXIT
 trap 'exit 130' INT TERM
 
+# ---- the parts: each prints its result and leaves the numbers in a file ----
+
 count() {
-	PASSED=$((PASSED + $1))
-	FAILED=$((FAILED + $2))
+	echo "$1 $2" >>"$DIR/count"
 	printf '   %s: %d passed, %d failed\n' "$3" "$1" "$2"
 }
 
@@ -44,80 +154,110 @@ count_tap() {
 	[ "$3" = 0 ] || [ "$notok" -gt 0 ] || notok=1
 	[ $((ok + notok)) -gt 0 ] || notok=1
 	count "$ok" "$notok" "$2"
-	[ "$notok" = 0 ] || { grep -E -A 12 '^not ok |^#   |Dubious|Bailout' "$1" | head -n 60; }
+	[ "$notok" = 0 ] || { grep -E -A 12 '^not ok ' "$1" | head -n 60; echo ...; tail -n 5 "$1"; }
 }
+
+part_unit() {
+	as_user "cd '$WORK/src/test/unit' && make -s check PG_CONFIG='$PG_CONFIG' SQSD='$WORK/src/test/sqsd/sqsd'" >"$DIR/unit.tap" 2>&1
+	count_tap "$DIR/unit.tap" "unit tests" $?
+}
+
+part_fuzz() {
+	as_user "cd '$WORK/src/test/fuzz' && make -s replay PG_CONFIG='$PG_CONFIG'" >"$DIR/fuzz.tap" 2>&1
+	count_tap "$DIR/fuzz.tap" "fuzz inputs" $?
+}
+
+part_sqsd() {
+	local status line
+	as_user "make -C '$WORK/src/test/sqsd' -s check" >"$DIR/sqsd.log" 2>&1
+	status=$?
+	line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$DIR/sqsd.log" | tail -n 1)
+	set -- $(printf '%s' "${line:-0 passed, 1 failed}" | tr -cd '0-9 ')
+	[ $status = 0 ] || [ "$2" -gt 0 ] || set -- "$1" 1
+	count "$1" "$2" "sqsd"
+	[ "$2" = 0 ] || tail -n 30 "$DIR/sqsd.log"
+}
+
+part_regress() {
+	init_cluster "$DIR"
+	start_cluster "$DIR"
+	as_user "cd '$WORK/src' && PGHOST='$DIR/socket' PGUSER=postgres make -s installcheck TAP_TESTS= PG_CONFIG='$PG_CONFIG' with_llvm=no" >"$DIR/regress.log" 2>&1
+	stop_cluster "$DIR"
+	count "$(grep -cE '^(test .*\.\.\. ok|ok [0-9])' "$DIR/regress.log")" \
+		"$(grep -cE '^(test .*\.\.\. FAILED|not ok [0-9])' "$DIR/regress.log")" "pg_regress"
+	grep -qE '^(test .*\.\.\. ok|ok [0-9])' "$DIR/regress.log" || { tail -n 20 "$DIR/regress.log"; count 0 1 "pg_regress did not run"; }
+	[ ! -s "$WORK/src/regression.diffs" ] || { cp "$WORK/src/regression.diffs" "$DIR"; head -n 100 "$DIR/regression.diffs"; }
+}
+
+# part_tap KIND FILE
+part_tap() {
+	local status
+	as_user "cd '$DIR' && env PATH='$PGBIN':\$PATH TMPDIR='$WORK/tmp' PG_TEST_PORT_DIR='$WORK/tmp/ports' \
+		PG_REGRESS='$PGXS_DIR/src/test/regress/pg_regress' \
+		PERL5LIB='$PGXS_DIR/src/test/perl:$WORK/src/test/t' \
+		TESTDIR='$DIR' SQSD='$WORK/src/test/sqsd/sqsd' \
+		SQSBRIDGE_ENDPOINT_KIND=$1 FAUXQS_DIR='${FAUXQS_DIR:-}' SQSBRIDGE_LONG='$LONG' \
+		timeout --foreground -k 30 ${LONG:+1}1800 perl '$WORK/src/test/t/$2'" >"$DIR/$2.tap" 2>&1 </dev/null
+	status=$?
+	end_processes "$DIR" 10 >"$DIR/left.log" ||
+		{ echo "not ok - processes were left behind:" && sed 's/^/#   /' "$DIR/left.log"; } >>"$DIR/$2.tap"
+	count_tap "$DIR/$2.tap" "$2 ($1)" $status
+	[ -n "${KEEP_WORK:-}" ] || [ $status != 0 ] || as_user "rm -rf '$DIR/tmp_check'"
+}
+
+# run PART: prints all that the part has to say when it has ended
+run() {
+	DIR=$WORK/parts/$1
+	case $1 in
+		sqsd-* | fauxqs-*) part_tap "${1%%-*}" "${1#*-}" ;;
+		*) "part_$1" ;;
+	esac
+}
+
+# Waits until a part has ended, and shows its result.
+reap() {
+	local pid part passed failed before=$FAILED
+	wait -n -p pid "${!RUNNING[@]}"
+	part=${RUNNING[$pid]}
+	unset "RUNNING[$pid]"
+	cat "$WORK/parts/$part/result"
+	[ -s "$WORK/parts/$part/count" ] || (DIR=$WORK/parts/$part && count 0 1 "$part")
+	while read -r passed failed; do
+		PASSED=$((PASSED + passed))
+		FAILED=$((FAILED + failed))
+	done <"$WORK/parts/$part/count"
+	[ $FAILED = $before ] || keep_logs "$part"
+}
+
+# ---- everything ----
 
 install_packages libipc-run-perl libio-socket-ssl-perl openssl
 choose_user
-build
-
-if [ -f "$TOP/test/unit/Makefile" ]; then
-	say "unit tests of the AWS layer"
-	as_user "cd '$WORK/src/test/unit' && make -s check PG_CONFIG='$PG_CONFIG' SQSD='$WORK/src/test/sqsd/sqsd'" >"$WORK/unit.tap" 2>&1
-	count_tap "$WORK/unit.tap" "unit tests" $?
-fi
-
-if [ -f "$TOP/test/fuzz/Makefile" ]; then
-	say "inputs that fuzzing found, with sanitizers"
-	as_user "cd '$WORK/src/test/fuzz' && make -s replay PG_CONFIG='$PG_CONFIG'" >"$WORK/fuzz.tap" 2>&1
-	count_tap "$WORK/fuzz.tap" "fuzz inputs" $?
-fi
-
-say "test/sqsd"
-as_user "make -C '$WORK/src/test/sqsd' -s check" >"$WORK/sqsd.log" 2>&1
-status=$?
-line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$WORK/sqsd.log" | tail -n 1)
-set -- $(printf '%s' "${line:-0 passed, 1 failed}" | tr -cd '0-9 ')
-[ $status = 0 ] || [ "$2" -gt 0 ] || set -- "$1" 1
-count "$1" "$2" "sqsd"
-[ "$2" = 0 ] || tail -n 30 "$WORK/sqsd.log"
-
-say "pg_regress"
-init_cluster "$WORK/regress"
-start_cluster "$WORK/regress"
-as_user "cd '$WORK/src' && PGHOST='$WORK/regress/socket' PGUSER=postgres make -s installcheck PG_CONFIG='$PG_CONFIG' with_llvm=no" >"$WORK/regress.log" 2>&1
-count "$(grep -cE '^(test .*\.\.\. ok|ok [0-9])' "$WORK/regress.log")" \
-	"$(grep -cE '^(test .*\.\.\. FAILED|not ok [0-9])' "$WORK/regress.log")" "pg_regress"
-grep -qE '^(test .*\.\.\. ok|ok [0-9])' "$WORK/regress.log" || { tail -n 20 "$WORK/regress.log"; count 0 1 "pg_regress did not run"; }
-[ ! -s "$WORK/src/regression.diffs" ] || head -n 100 "$WORK/src/regression.diffs"
-stop_cluster "$WORK/regress"
-
-PGXS_DIR=$(dirname "$($PG_CONFIG --pgxs)")/../..
-# tap KIND FILE...
-tap() {
-	local kind=$1 file
-	shift
-	for file in "$@"; do
-		[ -f "$TOP/test/t/$file" ] || continue
-		as_user "mkdir -p '$WORK/tap-$kind-$file' && cd '$WORK/src' && env PATH='$PGBIN':\$PATH \
-			PG_REGRESS='$PGXS_DIR/src/test/regress/pg_regress' \
-			PERL5LIB='$PGXS_DIR/src/test/perl:$WORK/src/test/t' \
-			TESTDIR='$WORK/tap-$kind-$file' SQSD='$WORK/src/test/sqsd/sqsd' \
-			SQSBRIDGE_ENDPOINT_KIND=$kind FAUXQS_DIR='${FAUXQS_DIR:-}' SQSBRIDGE_LONG='$LONG' \
-			timeout ${LONG:+36}00 perl test/t/$file" >"$WORK/$kind-$file.tap" 2>&1 </dev/null
-		count_tap "$WORK/$kind-$file.tap" "$file ($kind)" $?
-	done
-}
-
-say "TAP tests against sqsd"
-tap sqsd $(cd "$TOP/test/t" && ls ./*.pl | sed 's,^\./,,' | sort)
-
-say "TAP tests against fauxqs"
-if ! command -v npm >/dev/null; then
+if chosen fauxqs && ! command -v npm >/dev/null; then
 	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nodejs npm >"$WORK/npm-apt.log" 2>&1
 fi
+build
+PGXS_DIR=$(dirname "$($PG_CONFIG --pgxs)")/../..
+
 FAUXQS_DIR=${FAUXQS_DIR:-${TMPDIR:-/tmp}/sqsbridge-fauxqs-$FAUXQS_VERSION}
-if [ ! -d "$FAUXQS_DIR/node_modules/fauxqs" ]; then
+if chosen fauxqs && [ ! -d "$FAUXQS_DIR/node_modules/fauxqs" ]; then
 	mkdir -p "$FAUXQS_DIR"
 	(cd "$FAUXQS_DIR" && npm install --no-audit --no-fund --silent "fauxqs@$FAUXQS_VERSION") >"$WORK/npm.log" 2>&1 </dev/null ||
-		tail -n 20 "$WORK/npm.log"
+		{ tail -n 20 "$WORK/npm.log"; echo "   fauxqs could not be installed"; }
 	chmod -R a+rX "$FAUXQS_DIR"
 fi
-if [ -d "$FAUXQS_DIR/node_modules/fauxqs" ]; then
-	tap fauxqs $FAUXQS_TESTS
-else
-	count 0 1 "fauxqs could not be installed"
-fi
+
+say "${#PARTS[@]} parts, $JOBS at a time"
+as_user "mkdir '$WORK/tmp' && cd '$WORK' && mkdir -p ${PARTS[*]/#/parts/}"
+for part in "${PARTS[@]}"; do
+	[ ${#RUNNING[@]} -lt "$JOBS" ] || reap
+	# in a process group of its own: ^C is for this script, which ends them all
+	set -m
+	run "$part" >"$WORK/parts/$part/result" 2>&1 &
+	set +m
+	RUNNING[$!]=$part
+done
+while [ ${#RUNNING[@]} -gt 0 ]; do reap; done
 
 printf '\n%d passed, %d failed\n' "$PASSED" "$FAILED"
 [ "$FAILED" = 0 ] && [ "$PASSED" -gt 0 ]
