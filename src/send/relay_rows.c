@@ -643,19 +643,26 @@ refill_stream(Relay *relay, OutboxTables *tables, RelayQueue *queue, BatchStream
 
 /* ---- rows ---- */
 
+/* The hash of the group id, which may be stored compressed. */
 static uint64
 group_key(Relay *relay, RelayQueue *queue, HeapTuple tuple)
 {
 	bool		isnull;
-	Datum		group;
+	Datum		value;
+	text	   *group;
+	uint64		key;
 
 	if (queue->config == NULL || !queue->config->fifo)
 		return 0;
-	group = heap_getattr(tuple, ROW_GROUP_ID + 1, relay->row_desc, &isnull);
+	value = heap_getattr(tuple, ROW_GROUP_ID + 1, relay->row_desc, &isnull);
 	if (isnull)
 		return 0;
-	return hash_bytes_extended((unsigned char *) VARDATA_ANY(DatumGetPointer(group)),
-							   VARSIZE_ANY_EXHDR(DatumGetPointer(group)), 0);
+	group = DatumGetTextPP(value);
+	key = hash_bytes_extended((unsigned char *) VARDATA_ANY(group),
+							  VARSIZE_ANY_EXHDR(group), 0);
+	if ((Pointer) group != DatumGetPointer(value))
+		pfree(group);
+	return key;
 }
 
 /* A row as an item in hand; the relay knows nothing of it yet. */

@@ -160,6 +160,27 @@ foreach my $case ([ 'groups.fifo', 30 ], [ 'large.fifo', $long ? 20_000 : 5_000 
 	is(scalar(@lines), 2, "$queue: two lines in the log") or diag(join "\n", @lines);
 }
 
+# ---- a group id that PostgreSQL has compressed names the same group ----
+
+# of the entries that SQS gets the second fails, which is the group's first
+$fault = $sqs->fault(kind => 'entry_fail', action => 'SendMessageBatch', queue => 'groups.fifo',
+	code => 'InternalError', message => 'not now', every => 2);
+$node->safe_psql('postgres', <<'EOQ');
+BEGIN;
+SELECT sqs_enqueue('groups.fifo', 'other:1', group_id => 'other');
+SELECT sqs_enqueue('groups.fifo', 'zip:1', group_id => repeat('a', 100));
+SELECT sqs_enqueue('groups.fifo', 'zip:2', group_id => repeat('a', 100), attributes => jsonb_build_object('random',
+	(SELECT string_agg(chr(33 + (random() * 90)::integer), '') FROM generate_series(1, 1900))));
+DO $$
+BEGIN
+	ASSERT (SELECT count(*) = 1 FROM sqsbridge_internal.outbox_rows WHERE pg_column_compression(group_id) IS NOT NULL);
+END $$;
+COMMIT;
+EOQ
+stat_is('groups.fifo', 'waiting', '0', 'messages of a group with a long id are sent');
+arrived_are('groups.fifo', 'zip', 2, 'in order');
+$sqs->clear_faults($fault);
+
 # ---- no such queue, for now ----
 
 register('aws', 'late', 'late.fifo');
