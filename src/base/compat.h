@@ -108,6 +108,18 @@ object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
 }
 #endif
 
+/* 16 took the permissions that are asked for out of the range table. */
+#if PG_VERSION_NUM >= 160000
+#include "nodes/parsenodes.h"
+#define sqs_permission_info			RTEPermissionInfo
+#define SQS_CHECK_PERMS_ARGS		List *range_table, List *permissions, bool ereport_on_violation
+#define SQS_PASS_CHECK_PERMS_ARGS	range_table, permissions, ereport_on_violation
+#else
+#define sqs_permission_info			RangeTblEntry
+#define SQS_CHECK_PERMS_ARGS		List *permissions, bool ereport_on_violation
+#define SQS_PASS_CHECK_PERMS_ARGS	permissions, ereport_on_violation
+#endif
+
 /* 16 unified the ownership checks. */
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"

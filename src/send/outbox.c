@@ -33,6 +33,7 @@
 #include "access/xact.h"
 #include "catalog/pg_foreign_server.h"
 #include "commands/trigger.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "foreign/foreign.h"
@@ -41,6 +42,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
@@ -306,6 +308,38 @@ sqs_outbox_store(const char *name, Datum *values, bool *nulls)
 
 /* ---- the ways in ---- */
 
+static ExecutorCheckPerms_hook_type prev_check_perms = NULL;
+
+/*
+ * In the role of a replica the view's trigger does not fire, and ENABLE ALWAYS
+ * is for tables only: the row would be gone without a word.  So whoever asks
+ * for the privilege to insert is told.
+ */
+static bool
+outbox_check_perms(SQS_CHECK_PERMS_ARGS)
+{
+	ListCell   *lc;
+
+	if (prev_check_perms != NULL && !prev_check_perms(SQS_PASS_CHECK_PERMS_ARGS))
+		return false;
+	if (SessionReplicationRole != SESSION_REPLICATION_ROLE_REPLICA)
+		return true;
+	foreach(lc, permissions)
+	{
+		sqs_permission_info *info = lfirst(lc);
+
+		if ((info->requiredPerms & ACL_INSERT) != 0 && OidIsValid(info->relid) &&
+			get_rel_relkind(info->relid) == RELKIND_VIEW &&
+			OidIsValid(sqs_extension_oid()) && info->relid == sqs_view_oid("sqs_outbox"))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("cannot insert into sqs_outbox while session_replication_role is \"replica\""),
+					 errdetail("The trigger that stores the row does not fire then."),
+					 errhint("Use sqs_enqueue().")));
+	}
+	return true;
+}
+
 static void
 queue_is_null(void)
 {
@@ -561,4 +595,6 @@ sqs_outbox_init(void)
 	RegisterXactCallback(at_transaction_end, NULL);
 	RegisterSubXactCallback(at_subtransaction_end, NULL);
 	RegisterResourceReleaseCallback(after_commit, NULL);
+	prev_check_perms = ExecutorCheckPerms_hook;
+	ExecutorCheckPerms_hook = outbox_check_perms;
 }
