@@ -759,7 +759,7 @@ CREATE TABLE sqsbridge_internal.outbox_batches (
 	queue_id integer NOT NULL,
 	deliver_at timestamp with time zone NOT NULL,
 	"position" bigint NOT NULL,
-	CONSTRAINT outbox_batches_pkey PRIMARY KEY (xid, batch_id)
+	CONSTRAINT outbox_batches_pkey PRIMARY KEY (xid, batch_id, queue_id)
 ) USING heap WITH (
 	autovacuum_vacuum_scale_factor = 0.05,
 	autovacuum_vacuum_threshold = 1000

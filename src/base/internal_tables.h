@@ -45,7 +45,7 @@ typedef enum SqsIndex
 	SQS_INDEX_INBOX_DOUBTS_PKEY,	/* (queue_id, from_stamp, to_stamp) */
 	SQS_INDEX_FAILURES_TIME,	/* (queue_id, failed_at) */
 	SQS_INDEX_OUTBOX_ROWS_PKEY, /* (batch_id, id) */
-	SQS_INDEX_OUTBOX_BATCHES_PKEY,	/* (xid, batch_id) */
+	SQS_INDEX_OUTBOX_BATCHES_PKEY,	/* (xid, batch_id, queue_id) */
 	SQS_INDEX_OUTBOX_BATCHES_ORDER, /* (queue_id, deliver_at, position) */
 	SQS_INDEX_OUTBOX_FAILURES_PKEY, /* (id) */
 	SQS_NUM_INDEXES

@@ -60,11 +60,20 @@
 
 PG_FUNCTION_INFO_V1(sqs_adopt_queues);
 
+/*
+ * A batch is known by its number and its queue.  Rows that were restored into
+ * a database in use may have the number of somebody else's batch.
+ */
+typedef struct BatchKey
+{
+	int64		batch_id;
+	int64		queue_id;		/* wide: a hash key has no padding */
+} BatchKey;
+
 /* A batch of the outbox, of which there are rows. */
 typedef struct CopiedBatch
 {
-	int64		batch_id;		/* hash key: must be first */
-	int32		queue_id;
+	BatchKey	key;			/* hash key: must be first */
 	TimestampTz deliver_at;		/* DT_NOBEGIN: at commit */
 	int64		position;		/* PG_INT64_MAX: there is no record of it */
 	bool		native;			/* there is a record that is not a copy */
@@ -109,12 +118,12 @@ adopt_queue(const SqsQueueConfig *queue, bool disable)
 static CopiedBatch *
 get_batch(HTAB *batches, int64 batch_id, int32 queue_id)
 {
+	BatchKey	key = {batch_id, queue_id};
 	bool		found;
-	CopiedBatch *batch = hash_search(batches, &batch_id, HASH_ENTER, &found);
+	CopiedBatch *batch = hash_search(batches, &key, HASH_ENTER, &found);
 
 	if (!found)
 	{
-		batch->queue_id = queue_id;
 		batch->deliver_at = DT_NOBEGIN;
 		batch->position = PG_INT64_MAX;
 		batch->native = false;
@@ -171,13 +180,14 @@ read_batches(SqsWriter *writer, HTAB *batches)
 	{
 		Datum		values[BATCH_NATTS];
 		bool		nulls[BATCH_NATTS];
-		int64		batch_id;
+		BatchKey	key;
 		CopiedBatch *batch;
 
 		CHECK_FOR_INTERRUPTS();
 		heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
-		batch_id = DatumGetInt64(values[BATCH_ID]);
-		batch = hash_search(batches, &batch_id, HASH_FIND, NULL);
+		key.batch_id = DatumGetInt64(values[BATCH_ID]);
+		key.queue_id = DatumGetInt32(values[BATCH_QUEUE_ID]);
+		batch = hash_search(batches, &key, HASH_FIND, NULL);
 		if (sqs_batch_is_native(tuple, RelationGetDescr(rel)))
 		{
 			if (batch != NULL)
@@ -199,7 +209,8 @@ compare_batches(const void *a, const void *b)
 
 	if (left->position != right->position)
 		return left->position < right->position ? -1 : 1;
-	return left->batch_id < right->batch_id ? -1 : left->batch_id > right->batch_id;
+	return left->key.batch_id < right->key.batch_id ? -1 :
+		left->key.batch_id > right->key.batch_id;
 }
 
 /* Records for batches that have none, in the order they had. */
@@ -224,9 +235,9 @@ make_batches(SqsWriter *writer, HTAB *batches)
 		bool		nulls[BATCH_NATTS] = {false};
 
 		CHECK_FOR_INTERRUPTS();
-		values[BATCH_ID] = Int64GetDatum(missing[i]->batch_id);
+		values[BATCH_ID] = Int64GetDatum(missing[i]->key.batch_id);
 		values[BATCH_XID] = FullTransactionIdGetDatum(GetTopFullTransactionId());
-		values[BATCH_QUEUE_ID] = Int32GetDatum(missing[i]->queue_id);
+		values[BATCH_QUEUE_ID] = Int32GetDatum((int32) missing[i]->key.queue_id);
 		values[BATCH_DELIVER_AT] = TimestampTzGetDatum(missing[i]->deliver_at);
 		values[BATCH_POSITION] = Int64GetDatum(sqs_new_id());
 		sqs_writer_insert(writer, values, nulls);
@@ -249,7 +260,7 @@ adopt_outbox(List *adopted, bool discard)
 
 	PushActiveSnapshot(GetLatestSnapshot());
 	writer = sqs_writer_on(batch_rel);
-	ctl.keysize = sizeof(int64);
+	ctl.keysize = sizeof(BatchKey);
 	ctl.entrysize = sizeof(CopiedBatch);
 	ctl.hcxt = CurrentMemoryContext;
 	batches = hash_create("sqsbridge copied batches", 1024, &ctl,
