@@ -102,6 +102,8 @@ static Relay *the_relay = NULL;
 static HTAB *confirmed_rows = NULL;
 static Oid	confirmed_rows_oid = InvalidOid;
 
+static void restart_queue(Relay *relay, RelayQueue *queue);
+
 /* ---- queues ---- */
 
 int
@@ -135,7 +137,7 @@ get_relay(void)
 	dlist_init(&relay->emptied);
 	relay->max_requests = SQS_RELAY_REQUESTS;
 	relay->stranded_at = sqs_now_ms();
-	ctl.keysize = sizeof(int64);
+	ctl.keysize = sizeof(RelayBatchKey);
 	ctl.entrysize = sizeof(RelayBatch);
 	ctl.hcxt = context;
 	relay->batches = hash_create("sqsbridge outbox batches", 256, &ctl,
@@ -177,7 +179,7 @@ relay_queue(Relay *relay, int32 queue_id)
 static bool
 has_work(const RelayQueue *queue)
 {
-	if (queue->nitems > 0 || queue->stranded > 0)
+	if (queue->nitems > 0 || queue->unloading || queue->stranded > 0)
 		return true;
 	for (BatchStreamId id = 0; id < NUM_STREAMS; id++)
 	{
@@ -187,6 +189,18 @@ has_work(const RelayQueue *queue)
 	return false;
 }
 
+/* Could the queue do anything with rows now? */
+static bool
+can_use_rows(const RelayQueue *queue, int64 now)
+{
+	if (now < queue->reading.not_before)
+		return false;
+	if (queue->gone)
+		return queue->sender == NULL && now >= queue->recording.not_before;
+	return queue->sender != NULL && queue->config->enabled && queue->config->can_send &&
+		queue->sender->fifo == queue->config->fifo && now >= queue->sender->paused_until;
+}
+
 /*
  * Whether rows of the queue may be read now: not of one that cannot send
  * them, be it for the moment.
@@ -194,12 +208,18 @@ has_work(const RelayQueue *queue)
 bool
 relay_may_read(const RelayQueue *queue, int64 now)
 {
-	if (queue->unloading || now < queue->reading.not_before)
-		return false;
-	if (queue->gone)
-		return queue->sender == NULL && now >= queue->recording.not_before;
-	return queue->sender != NULL && queue->config->enabled && queue->config->can_send &&
-		queue->sender->fifo == queue->config->fifo && now >= queue->sender->paused_until;
+	return !queue->unloading && can_use_rows(queue, now);
+}
+
+/*
+ * Is the queue, whose rows were put down, to be read anew?  What is confirmed
+ * or refused may still be in hand, because a row or a table is locked.  As
+ * long as the queue could do nothing with its rows there is time for that.
+ */
+static bool
+is_to_restart(const RelayQueue *queue, int64 now)
+{
+	return queue->unloading && (queue->nitems == 0 || can_use_rows(queue, now));
 }
 
 /*
@@ -237,7 +257,7 @@ relay_has_room(Relay *relay, const RelayQueue *queue)
 
 /*
  * Give up the rows in hand of a queue that has nothing under way: they are in
- * the table, and are read anew when all that is finished is settled.
+ * the table, and are read anew (restart_queue) when that makes sense.
  */
 void
 relay_unload(Relay *relay, RelayQueue *queue)
@@ -503,6 +523,17 @@ confirm_item(Relay *relay, RelayItem *item)
 }
 
 static void
+list_refused(RelayItem *item)
+{
+	RelayQueue *queue = item->batch->queue;
+
+	if (queue->nrefused++ == 0)
+		queue->refused_since = sqs_now_ms();
+	dlist_push_tail(&queue->refused, &item->node);
+}
+
+/* SQS does not take it.  An ERROR leaves it as it was. */
+static void
 refuse_item(Relay *relay, RelayItem *item, const char *error_code, const char *error_message)
 {
 	RelayQueue *queue = item->batch->queue;
@@ -510,34 +541,35 @@ refuse_item(Relay *relay, RelayItem *item, const char *error_code, const char *e
 
 	item->error_code = MemoryContextStrdup(relay->context, error_code);
 	item->error_message = message;
-	if (queue->nrefused++ == 0)
-		queue->refused_since = sqs_now_ms();
-	dlist_push_tail(&queue->refused, &item->node);
+	list_refused(item);
 	if (queue->stats != NULL)
 		sqs_count(queue->stats, SQS_OUTBOX_FAILED, 1);
 }
 
+/* Cannot fail: the item is in no other list. */
 static void
-fail_not_registered(Relay *relay, RelayItem *item)
+fail_not_registered(RelayItem *item)
 {
-	refuse_item(relay, item, "QueueNotRegistered", item->may_be_sent ?
-				"the queue was unregistered while the message was being sent, and may have it" :
-				"the queue is not registered any more");
+	item->not_registered = true;
+	list_refused(item);
 }
 
+/* An ERROR leaves the item with the caller, and everything else as it was. */
 void
 relay_add_item(Relay *relay, RelayQueue *queue, RelayItem *item, uint64 group_key, int64 now)
 {
+	bool		confirmed = relay_was_confirmed(relay, item->batch->key.batch_id, item->id);
+
+	if (!confirmed && !queue->gone)
+		sender_add(queue->sender, &item->send, group_key, now);
 	item->batch->rows++;
 	queue->nitems++;
 	queue->item_bytes += item->bytes;
 	relay->item_bytes += item->bytes;
-	if (relay_was_confirmed(relay, item->batch->batch_id, item->id))
+	if (confirmed)
 		confirm_item(relay, item);
 	else if (queue->gone)
-		fail_not_registered(relay, item);
-	else
-		sender_add(queue->sender, &item->send, group_key, now);
+		fail_not_registered(item);
 }
 
 /* ---- configuration ---- */
@@ -569,11 +601,34 @@ queue_is_gone(Relay *relay, RelayQueue *queue)
 	{
 		disconnect(queue);
 		while ((item = sender_remove(queue->sender)) != NULL)
-			fail_not_registered(relay, (RelayItem *) item);
+			fail_not_registered((RelayItem *) item);
 		sender_destroy(queue->sender);
 		queue->sender = NULL;
 	}
 	queue->config = NULL;
+	if (queue->config_context != NULL)
+		MemoryContextDelete(queue->config_context);
+	queue->config_context = NULL;
+}
+
+/* Forget a queue that is gone, when nothing of it is left. */
+static void
+forget_if_done(Relay *relay, RelayQueue *queue)
+{
+	dlist_iter	iter;
+
+	if (!queue->gone || queue->sender != NULL || has_work(queue) ||
+		queue->next_due != DT_NOEND || queue->told_stranded != 0)
+		return;
+	dlist_foreach(iter, &relay->emptied)
+	{
+		if (dlist_container(RelayBatch, node, iter.cur)->queue == queue)
+			return;
+	}
+	if (relay->refused == queue)
+		relay->refused = NULL;
+	dlist_delete(&queue->node);
+	pfree(queue);
 }
 
 /* Take over a queue's configuration. */
@@ -658,13 +713,13 @@ sqs_relay_configure(List *queues)
 	Relay	   *relay = get_relay();
 	int			n = list_length(queues);
 	SqsQueueConfig **sorted = palloc(sizeof(SqsQueueConfig *) * Max(n, 1));
-	dlist_iter	iter;
+	dlist_mutable_iter iter;
 
 	for (int i = 0; i < n; i++)
 		sorted[i] = list_nth(queues, i);
 	qsort(sorted, n, sizeof(SqsQueueConfig *), compare_ids);
 
-	dlist_foreach(iter, &relay->queues)
+	dlist_foreach_modify(iter, &relay->queues)
 	{
 		RelayQueue *queue = dlist_container(RelayQueue, node, iter.cur);
 		SqsQueueConfig key = {.queue_id = queue->queue_id};
@@ -674,7 +729,10 @@ sqs_relay_configure(List *queues)
 		if (config != NULL)
 			configure_queue(relay, queue, *config);
 		else
+		{
 			queue_is_gone(relay, queue);
+			forget_if_done(relay, queue);
+		}
 	}
 	relay->need_config = false;
 	pfree(sorted);
@@ -1085,7 +1143,11 @@ queue_timeout(Relay *relay, RelayQueue *queue, int64 now, bool stopping)
 	if (queue->nrefused > 0)
 		timeout = Min(timeout, Max(Max(queue->refused_since + DELETE_LINGER_MS,
 									   queue->recording.not_before) - now, 0));
-	if (stopping || queue->gone || sender == NULL)
+	if (stopping)
+		return timeout;
+	if (is_to_restart(queue, now))
+		return 0;
+	if (queue->gone || sender == NULL)
 		return timeout;
 
 	/* who waits for a request of somebody else's to end is woken by that */
@@ -1247,11 +1309,8 @@ do_jobs(Relay *relay, bool stopping, int64 now)
 			(idle || queue->nrefused >= DELETE_ROWS ||
 			 now >= queue->refused_since + DELETE_LINGER_MS))
 			try_job(relay, JOB_RECORD, queue, now);
-		if (queue->unloading && queue->nitems == 0)
-		{
-			queue->unloading = false;
-			relay_restart_queue(relay, queue);
-		}
+		if (is_to_restart(queue, now))
+			restart_queue(relay, queue);
 	}
 
 	if (!stopping && now >= relay->reading.not_before &&
@@ -1375,35 +1434,99 @@ sqs_relay_is_idle(void)
 
 /* ---- beginning anew ---- */
 
+/* If the extension was created anew, it may give the numbers again. */
+static void
+forget_rows_of_the_past(const Relay *relay)
+{
+	if (confirmed_rows == NULL || confirmed_rows_oid == relay->rows_oid)
+		return;
+	hash_destroy(confirmed_rows);
+	confirmed_rows = NULL;
+}
+
 bool
 relay_was_confirmed(Relay *relay, int64 batch_id, int64 id)
 {
 	ConfirmedRow row = {batch_id, id};
 
-	if (confirmed_rows == NULL)
-		return false;
-	if (confirmed_rows_oid != relay->rows_oid)
-	{
-		/* the extension was created anew, and gives the numbers again */
-		hash_destroy(confirmed_rows);
-		confirmed_rows = NULL;
-		return false;
-	}
-	return hash_search(confirmed_rows, &row, HASH_REMOVE, NULL) != NULL;
+	forget_rows_of_the_past(relay);
+	return confirmed_rows != NULL &&
+		hash_search(confirmed_rows, &row, HASH_REMOVE, NULL) != NULL;
 }
 
 static void
-remember_items(dlist_head *items)
+remember_item(Relay *relay, const RelayItem *item)
+{
+	ConfirmedRow row = {item->batch->key.batch_id, item->id};
+
+	forget_rows_of_the_past(relay);
+	if (confirmed_rows == NULL)
+	{
+		HASHCTL		ctl;
+
+		ctl.keysize = sizeof(ConfirmedRow);
+		ctl.entrysize = sizeof(ConfirmedRow);
+		ctl.hcxt = TopMemoryContext;
+		confirmed_rows = hash_create("sqsbridge confirmed rows", 256, &ctl,
+									 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		confirmed_rows_oid = relay->rows_oid;
+	}
+	(void) hash_search(confirmed_rows, &row, HASH_ENTER, NULL);
+}
+
+static void
+remember_items(Relay *relay, dlist_head *items)
 {
 	dlist_iter	iter;
 
 	dlist_foreach(iter, items)
+		remember_item(relay, dlist_container(RelayItem, node, iter.cur));
+}
+
+/*
+ * Read a queue anew whose rows were put down.  What of them is confirmed, and
+ * could not be deleted yet, keeps its batch from being read again as little as
+ * it keeps others: it is remembered, met again, and not sent again.  What was
+ * refused and could not be recorded yet is sent again, and refused again.
+ */
+static void
+restart_queue(Relay *relay, RelayQueue *queue)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &relay->confirmed)
 	{
 		RelayItem  *item = dlist_container(RelayItem, node, iter.cur);
-		ConfirmedRow row = {item->batch->batch_id, item->id};
 
-		(void) hash_search(confirmed_rows, &row, HASH_ENTER, NULL);
+		if (item->batch->queue != queue)
+			continue;
+		remember_item(relay, item);
+		dlist_delete(iter.cur);
+		relay->nconfirmed--;
+		queue->nconfirmed--;
+		relay_give_up_item(relay, item);
 	}
+	dlist_foreach_modify(iter, &relay->held)
+	{
+		RelayItem  *item = dlist_container(RelayItem, node, iter.cur);
+
+		if (item->batch->queue != queue)
+			continue;
+		remember_item(relay, item);
+		dlist_delete(iter.cur);
+		relay->nheld--;
+		queue->nheld--;
+		queue->nconfirmed--;
+		relay_give_up_item(relay, item);
+	}
+	while (!dlist_is_empty(&queue->refused))
+		relay_give_up_item(relay, dlist_container(RelayItem, node,
+												  dlist_pop_head_node(&queue->refused)));
+	queue->nrefused = 0;
+	queue->one_by_one = false;
+	memset(&queue->recording, 0, sizeof(queue->recording));
+	relay_forget_batches(relay, queue);
+	queue->unloading = false;
 }
 
 /*
@@ -1419,19 +1542,8 @@ remember_confirmed(Relay *relay)
 		return;
 	PG_TRY();
 	{
-		if (confirmed_rows == NULL)
-		{
-			HASHCTL		ctl;
-
-			ctl.keysize = sizeof(ConfirmedRow);
-			ctl.entrysize = sizeof(ConfirmedRow);
-			ctl.hcxt = TopMemoryContext;
-			confirmed_rows = hash_create("sqsbridge confirmed rows", 256, &ctl,
-										 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-		}
-		confirmed_rows_oid = relay->rows_oid;
-		remember_items(&relay->confirmed);
-		remember_items(&relay->held);
+		remember_items(relay, &relay->confirmed);
+		remember_items(relay, &relay->held);
 	}
 	PG_CATCH();
 	{

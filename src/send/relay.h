@@ -101,7 +101,7 @@ typedef struct RelayQueue
 	int			nheld;
 	int			nitems;			/* rows in hand, finished ones included */
 	size_t		item_bytes;
-	bool		unloading;		/* to be read anew once no row is in hand */
+	bool		unloading;		/* its rows were put down, to be read anew */
 	int64		stranded;		/* batches that only sqs_adopt_queues() mends */
 	int64		told_stranded;	/* how many the view and the log know of */
 	int64		idle_since;		/* ms */
@@ -120,13 +120,20 @@ typedef enum RelayOutcome
 	RELAY_BUSY					/* somebody has it locked, or is changing it */
 } RelayOutcome;
 
+/* Two queues may have batches of one number, after a restore. */
+typedef struct RelayBatchKey
+{
+	int64		batch_id;
+	int64		queue_id;		/* wide: a hash key has no padding */
+} RelayBatchKey;
+
 /*
  * A batch that is known: in a stream, or read to its end with rows in hand,
  * or waiting for its record to be deleted.
  */
 typedef struct RelayBatch
 {
-	int64		batch_id;		/* hash key: must be first */
+	RelayBatchKey key;			/* hash key: must be first */
 	dlist_node	node;
 	RelayQueue *queue;
 	OutboxPlace place;
@@ -153,9 +160,9 @@ typedef struct RelayItem
 	HeapTuple	tuple;			/* NULL: confirmed */
 	size_t		bytes;
 	bool		may_be_sent;	/* though it failed */
-	bool		not_registered; /* why it failed */
+	bool		not_registered; /* refused, because its queue is gone */
 	RelayOutcome outcome;
-	char	   *error_code;		/* refused, and why; NULL: sent */
+	char	   *error_code;		/* refused, and why; NULL: not by SQS */
 	char	   *error_message;
 } RelayItem;
 
@@ -228,8 +235,8 @@ extern void relay_find_stranded(Relay *relay, int64 now);
 /* Is there something for relay_read_rows() to read, and room for it? */
 extern bool relay_wants_rows(Relay *relay, int64 now);
 
-/* Forget the batches of a queue of which no row is in hand: begin anew. */
-extern void relay_restart_queue(Relay *relay, RelayQueue *queue);
+/* Forget the batches of a queue of which no row is in hand: read them anew. */
+extern void relay_forget_batches(Relay *relay, RelayQueue *queue);
 
 /* Forget a row in hand, which is in no list any more: it is read anew. */
 extern void relay_give_up_item(Relay *relay, RelayItem *item);

@@ -87,7 +87,7 @@ typedef struct OutboxTables
 	Relation	rows;
 	Relation	rows_index;		/* (batch_id, id) */
 	Relation	batches;
-	Relation	xid_index;		/* (xid, batch_id) */
+	Relation	xid_index;		/* (xid, batch_id, queue_id) */
 	Relation	order_index;	/* (queue_id, deliver_at, position) */
 	Snapshot	snapshot;
 	TimestampTz now;
@@ -319,8 +319,10 @@ batch_column(OutboxTables *tables, HeapTuple tuple, BatchColumn column)
 static RelayBatch *
 new_batch(Relay *relay, OutboxTables *tables, HeapTuple tuple, bool *copy)
 {
-	int64		batch_id = DatumGetInt64(batch_column(tables, tuple, BATCH_ID));
-	int32		queue_id = DatumGetInt32(batch_column(tables, tuple, BATCH_QUEUE_ID));
+	RelayBatchKey key = {
+		.batch_id = DatumGetInt64(batch_column(tables, tuple, BATCH_ID)),
+		.queue_id = DatumGetInt32(batch_column(tables, tuple, BATCH_QUEUE_ID))
+	};
 	TimestampTz deliver_at = DatumGetTimestampTz(batch_column(tables, tuple, BATCH_DELIVER_AT));
 	int64		position = DatumGetInt64(batch_column(tables, tuple, BATCH_POSITION));
 	RelayQueue *queue;
@@ -331,13 +333,12 @@ new_batch(Relay *relay, OutboxTables *tables, HeapTuple tuple, bool *copy)
 	*copy = !sqs_batch_is_native(tuple, RelationGetDescr(tables->batches));
 	if (*copy)
 		return NULL;
-	queue = relay_queue(relay, queue_id);
+	queue = relay_queue(relay, (int32) key.queue_id);
 	durable = durable_at(tuple);
-	batch = hash_search(relay->batches, &batch_id, HASH_ENTER, &found);
+	batch = hash_search(relay->batches, &key, HASH_ENTER, &found);
 	if (found)
 		return NULL;
-	memset((char *) batch + sizeof(batch->batch_id), 0,
-		   sizeof(RelayBatch) - sizeof(batch->batch_id));
+	memset((char *) batch + sizeof(batch->key), 0, sizeof(RelayBatch) - sizeof(batch->key));
 	batch->queue = queue;
 	batch->place.deliver_at = deliver_at;
 	batch->place.position = position;
@@ -365,7 +366,7 @@ max_batches(Relay *relay)
 static void
 forget_batch(Relay *relay, RelayBatch *batch)
 {
-	hash_search(relay->batches, &batch->batch_id, HASH_REMOVE, NULL);
+	hash_search(relay->batches, &batch->key, HASH_REMOVE, NULL);
 }
 
 /*
@@ -397,7 +398,7 @@ rewind_queue(RelayQueue *queue)
 }
 
 void
-relay_restart_queue(Relay *relay, RelayQueue *queue)
+relay_forget_batches(Relay *relay, RelayQueue *queue)
 {
 	Assert(queue->nitems == 0);
 	for (BatchStreamId id = 0; id < NUM_STREAMS; id++)
@@ -723,7 +724,7 @@ load_batch(Relay *relay, OutboxTables *tables, RelayBatch *batch, int64 now)
 	bool		room;
 
 	ScanKeyInit(&keys[0], ROW_BATCH_ID + 1, BTEqualStrategyNumber, F_INT8EQ,
-				Int64GetDatum(batch->batch_id));
+				Int64GetDatum(batch->key.batch_id));
 	ScanKeyInit(&keys[1], ROW_ID + 1, BTGreaterStrategyNumber, F_INT8GT,
 				Int64GetDatum(batch->last_id));
 	scan = systable_beginscan_ordered(tables->rows, tables->rows_index,
@@ -782,18 +783,27 @@ outcome_of(SqsWriteResult result)
 
 /*
  * A tuple that is not where it was read: it was updated, or the table was
- * rewritten.  Look for it.  Perhaps somebody who may has deleted it.
+ * rewritten.  Look for it along the index, among those with these keys for the
+ * one with this id.  Perhaps somebody who may has deleted it.
  */
 static RelayOutcome
-delete_moved(SqsWriter *writer, Relation index, Snapshot snapshot, int nkeys, ScanKey keys)
+delete_moved(SqsWriter *writer, Relation index, Snapshot snapshot, int nkeys, ScanKey keys,
+			 int column, int64 id)
 {
-	SysScanDesc scan = systable_beginscan_ordered(sqs_writer_relation(writer), index,
-												  snapshot, nkeys, keys);
-	HeapTuple	tuple = systable_getnext_ordered(scan, ForwardScanDirection);
+	Relation	rel = sqs_writer_relation(writer);
+	SysScanDesc scan = systable_beginscan_ordered(rel, index, snapshot, nkeys, keys);
+	HeapTuple	tuple;
 	RelayOutcome outcome = RELAY_GONE;
 
-	if (tuple != NULL)
+	while ((tuple = systable_getnext_ordered(scan, ForwardScanDirection)) != NULL)
+	{
+		bool		isnull;
+
+		if (DatumGetInt64(heap_getattr(tuple, column + 1, RelationGetDescr(rel), &isnull)) != id)
+			continue;
 		outcome = outcome_of(sqs_writer_delete(writer, &tuple->t_self, false));
+		break;
+	}
 	systable_endscan_ordered(scan);
 	return outcome;
 }
@@ -826,10 +836,11 @@ delete_row(OutboxTables *tables, RelayItem *item)
 					item->file, &item->tid, ROW_ID, item->id))
 		return outcome_of(sqs_writer_delete(tables->row_writer, &item->tid, false));
 	ScanKeyInit(&keys[0], ROW_BATCH_ID + 1, BTEqualStrategyNumber, F_INT8EQ,
-				Int64GetDatum(item->batch->batch_id));
+				Int64GetDatum(item->batch->key.batch_id));
 	ScanKeyInit(&keys[1], ROW_ID + 1, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(item->id));
-	return delete_moved(tables->row_writer, tables->rows_index, tables->snapshot, 2, keys);
+	return delete_moved(tables->row_writer, tables->rows_index, tables->snapshot, 2, keys,
+						ROW_ID, item->id);
 }
 
 /*
@@ -842,7 +853,7 @@ delete_batch(OutboxTables *tables, RelayBatch *batch)
 	ScanKeyData keys[3];
 
 	if (is_in_place(tables->batches, tables->batch_blocks, tables->batch_slot, tables->snapshot,
-					batch->file, &batch->tid, BATCH_ID, batch->batch_id))
+					batch->file, &batch->tid, BATCH_ID, batch->key.batch_id))
 		return outcome_of(sqs_writer_delete(tables->batch_writer, &batch->tid, false));
 	ScanKeyInit(&keys[0], BATCH_QUEUE_ID + 1, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(batch->queue->queue_id));
@@ -850,7 +861,8 @@ delete_batch(OutboxTables *tables, RelayBatch *batch)
 				TimestampTzGetDatum(batch->place.deliver_at));
 	ScanKeyInit(&keys[2], BATCH_POSITION + 1, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum(batch->place.position));
-	return delete_moved(tables->batch_writer, tables->order_index, tables->snapshot, 3, keys);
+	return delete_moved(tables->batch_writer, tables->order_index, tables->snapshot, 3, keys,
+						BATCH_ID, batch->key.batch_id);
 }
 
 static void
@@ -862,6 +874,7 @@ insert_failure(Relay *relay, OutboxTables *tables, RelayItem *item)
 	bool		row_nulls[ROW_NATTS];
 	Datum		values[FAILURE_NATTS];
 	bool		nulls[FAILURE_NATTS];
+	const char *message;
 
 	heap_deform_tuple(item->tuple, relay->row_desc, row, row_nulls);
 	for (int i = 0; i < SQS_KEPT_COLUMNS; i++)
@@ -869,9 +882,16 @@ insert_failure(Relay *relay, OutboxTables *tables, RelayItem *item)
 		values[sqs_kept_columns[i].failure] = row[sqs_kept_columns[i].row];
 		nulls[sqs_kept_columns[i].failure] = row_nulls[sqs_kept_columns[i].row];
 	}
-	values[FAILURE_ERROR_CODE] = CStringGetTextDatum(item->error_code);
+	values[FAILURE_ERROR_CODE] = CStringGetTextDatum(item->not_registered ?
+													 "QueueNotRegistered" : item->error_code);
 	nulls[FAILURE_ERROR_CODE] = false;
-	values[FAILURE_ERROR_MESSAGE] = CStringGetTextDatum(item->error_message);
+	if (!item->not_registered)
+		message = item->error_message;
+	else if (item->may_be_sent)
+		message = "the queue was unregistered while the message was being sent, and may have it";
+	else
+		message = "the queue is not registered any more";
+	values[FAILURE_ERROR_MESSAGE] = CStringGetTextDatum(message);
 	nulls[FAILURE_ERROR_MESSAGE] = false;
 	values[FAILURE_FAILED_AT] = TimestampTzGetDatum(tables->now);
 	nulls[FAILURE_FAILED_AT] = false;
@@ -1197,11 +1217,11 @@ relay_find_stranded(Relay *relay, int64 now)
 
 	sqs_begin();
 	MemoryContextSwitchTo(relay->scratch);
-	dlist_foreach(iter, &relay->queues)
-		dlist_container(RelayQueue, node, iter.cur)->stranded = 0;
 	if (OidIsValid(sqs_extension_oid()) &&
 		open_tables(relay, &tables, AccessShareLock, &locked))
 	{
+		dlist_foreach(iter, &relay->queues)
+			dlist_container(RelayQueue, node, iter.cur)->stranded = 0;
 		count_stranded(relay, &tables);
 		close_tables(&tables);
 	}

@@ -91,7 +91,6 @@ sender_add(Sender *sender, SendItem *item, uint64 group_key, int64 now)
 	item->alone = false;
 	item->since = now;
 	item->group = NULL;
-	sender->waiting++;
 	if (sender->fifo)
 	{
 		bool		found;
@@ -110,6 +109,7 @@ sender_add(Sender *sender, SendItem *item, uint64 group_key, int64 now)
 		dlist_push_tail(&sender->ready, &item->node);
 		sender->nready++;
 	}
+	sender->waiting++;
 }
 
 /*

@@ -89,7 +89,7 @@ typedef void (*SendItemDone) (SendItem *item, SendOutcome outcome,
 extern Sender *sender_create(MemoryContext context, bool fifo, int max_requests,
 							 int max_attempts, int linger);
 
-/* group_key: hash of the group id, on FIFO queues. */
+/* group_key: hash of the group id, on FIFO queues.  An ERROR changes nothing. */
 extern void sender_add(Sender *sender, SendItem *item, uint64 group_key, int64 now);
 
 /*

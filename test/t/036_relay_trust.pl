@@ -157,6 +157,25 @@ rows_are('held', 0, 'it is deleted when it can be');
 arrived_are('held', $_, 20, "$_: each was sent once") foreach ('m', 'n');
 stat_is('held', 'state, error_since IS NULL', 'idle|t', 'all is well again');
 
+# a queue that is disabled and enabled while one of its rows is held
+$node->safe_psql('postgres', "SELECT sqs_disable_queue('held')");
+enqueue('held', 'p', 1);
+$lock = session("SELECT id FROM $tables.outbox_rows WHERE body = 'p:1' FOR UPDATE");
+$node->safe_psql('postgres', "SELECT sqs_enable_queue('held')");
+poll_until(sub { arrived('held', 'p') == 1 }, 'a row that is held is sent');
+$fault = $sqs->fault(kind => 'error', status => 503, code => 'ServiceUnavailable', action => 'SendMessageBatch', queue => 'held');
+enqueue('held', 'q', 20);
+stat_is('held', "state, waiting, consecutive_errors > 1", 'backing off|21|t', 'others cannot be sent for now');
+$node->safe_psql('postgres', "SELECT sqs_disable_queue('held')");
+stat_is('held', 'state, waiting', 'disabled|21', 'they are put down');
+$sqs->clear_faults($fault);
+$node->safe_psql('postgres', "SELECT sqs_enable_queue('held')");
+rows_are('held', 1, 'they are taken up again, while the one is still held');
+end_session($lock);
+rows_are('held', 0, 'which is deleted when it can be');
+arrived_are('held', 'p', 1, 'it was sent once');
+arrived_are('held', 'q', 20, 'and so were they');
+
 # an update while it is under way: the new version is the one to delete
 $fault = $sqs->fault(kind => 'latency', ms => 3000, action => 'SendMessageBatch', queue => 'held');
 enqueue('held', 'u', 5);
@@ -253,6 +272,22 @@ arrived_are('lost', 'm', 6, 'once');
 stat_is('copies', 'waiting, sent - 1', "0|$copies", 'and so are the copies');
 query_is($node, "SELECT count(*), min(error_code) FROM sqs_outbox_failures WHERE queue = 'nobody'", '10|QueueNotRegistered', 'what nobody has registered fails then');
 
+# rows that were restored into a database in use, with the numbers of others' batches
+$node->safe_psql('postgres', "SELECT sqs_disable_queue(q) FROM unnest('{lost,copies,share}'::text[]) q; SELECT sqs_enqueue('lost', 'number:1')");
+$node->safe_psql('postgres', <<EOQ);
+INSERT INTO $tables.outbox_rows (batch_id, id, queue_id, queue, token, enqueued_at, enqueued_by_oid, enqueued_by, size, body)
+  SELECT r.batch_id, r.id + row_number() OVER (), q.queue_id, q.name, gen_random_uuid(), now(), 10, 'postgres', 10, 'number:1'
+  FROM $tables.outbox_rows r, $tables.queues q WHERE r.queue = 'lost' AND q.name IN ('copies', 'share');
+SELECT sqs_adopt_queues('send');
+SELECT sqs_enable_queue(q) FROM unnest('{copies,share}'::text[]) q;
+EOQ
+foreach my $queue ('copies', 'share', 'lost')
+{
+	rows_are($queue, 0, "$queue: rows with the number of another's batch are sent");
+	arrived_are($queue, 'number', 1, "$queue: once");
+	$node->safe_psql('postgres', "SELECT sqs_enable_queue('lost')");
+}
+
 # ---- a queue that is unregistered while rows are under way
 
 $fault = $sqs->fault(kind => 'latency', ms => 2000, action => 'SendMessageBatch', queue => 'gone');
@@ -320,6 +355,19 @@ SKIP:
 		$n++ if @{ $sqs->messages("many$i") } == 3;
 	}
 	is($n, $many, 'each message once');
+
+	# queues that are gone leave nothing behind
+	$node->safe_psql('postgres', "SELECT sqs_unregister_queue('many' || i) FROM generate_series(1, $many) i");
+	my $offset;
+	poll_until(sub {
+		my $text = defined $offset ? log_text($node, $offset) : 'Grand total';
+		return 0 if $text !~ /Grand total/;
+		my $contexts = () = $text =~ /sqsbridge outbox queue/g;
+		return 1 if $contexts > 0 && $contexts < 60;
+		$offset = -s $node->logfile;
+		$node->safe_psql('postgres', "SELECT pg_log_backend_memory_contexts($worker)");
+		return 0;
+	}, 'the relay has forgotten queues that are gone');
 }
 
 $node->stop;
