@@ -43,6 +43,7 @@ static const struct
 	[FAULT_BLACKHOLE] = {"blackhole", NULL, 0, NULL, true},
 	[FAULT_LOSE_REPLY] = {"lose_reply", NULL, 0, NULL, true},
 	[FAULT_BAD_MD5] = {"bad_md5", NULL, 0, NULL, false},
+	[FAULT_IDLE_CLOSE] = {"idle_close", "seconds", 1, NULL, false},
 };
 
 static bool
@@ -109,6 +110,9 @@ fault_plan(FaultPlan *plan, Action action, const char *queue_name)
 				plan->duplicate = true;
 				plan->duplicate_rule = rule->id;
 				plan->same_reply = rule->flag;
+				break;
+			case FAULT_IDLE_CLOSE:
+				plan->idle_seconds = rule->number;
 				break;
 			case FAULT_BAD_MD5:
 				plan->bad_md5 = true;
@@ -279,7 +283,7 @@ rule_fill(FaultRule *rule, const json_t *spec, char *problem, size_t size)
 		rule->status = (int) rule->number;
 	if ((rule->number < 0 && rule->kind != FAULT_CLOCK) ||
 		rule->number > MAX_NUMBER || rule->number < -MAX_NUMBER ||
-		(rule->number < 1 && rule->kind == FAULT_ENTRY_FAIL) ||
+		(rule->number < 1 && (rule->kind == FAULT_ENTRY_FAIL || rule->kind == FAULT_IDLE_CLOSE)) ||
 		(rule->status != 0 && (rule->status < 200 || rule->status > 599)))
 	{
 		snprintf(problem, size, "parameter \"%s\" is out of range", kinds[rule->kind].number);

@@ -368,6 +368,9 @@ send_reply(Request *req)
 	if (response == NULL)
 		return MHD_NO;
 	add_headers(req, response);
+	if (req->plan.idle_seconds > 0)
+		MHD_set_connection_option(req->connection, MHD_CONNECTION_OPTION_TIMEOUT,
+								  (unsigned) req->plan.idle_seconds);
 	result = MHD_queue_response(req->connection, (unsigned) req->status, response);
 	MHD_destroy_response(response);
 	return result;

@@ -121,6 +121,7 @@ typedef enum FaultKind
 	FAULT_BLACKHOLE,
 	FAULT_LOSE_REPLY,
 	FAULT_BAD_MD5,
+	FAULT_IDLE_CLOSE,
 	FAULT_KIND_COUNT
 } FaultKind;
 
@@ -166,6 +167,7 @@ typedef struct FaultPlan
 	int64_t		latency_ms;
 	int64_t		bytes;
 	int64_t		clock_shift;	/* seconds */
+	int64_t		idle_seconds;	/* until the connection is closed; 0: it is kept */
 	FaultRule  *error_rule;		/* these two only while the plan is fresh */
 	FaultRule  *entry_rule;
 } FaultPlan;
