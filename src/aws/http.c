@@ -25,10 +25,20 @@
  * fails with AWS_ERROR_RESOURCES, which says nothing about the server that it
  * was meant for.
  *
- * Beyond our control: on a kept-alive connection that dies before the first
- * byte of a reply libcurl repeats the request on a new one, POST or not.  For
- * everything but sends to standard queues that is harmless; where it matters
- * HttpReply.repeated tells.
+ * A request leaves this process once.  Left alone, libcurl sends it a second
+ * time, POST or not, if a kept-alive connection ends before the first byte of
+ * the reply (Curl_retry_request).  That may put a message into a standard
+ * queue twice, and callers neither count such a request nor back off before
+ * it.  Here libcurl may do so only while nothing of the request has left (see
+ * is_repeat()).  Otherwise the request fails, as one that may have been done,
+ * and it is for the caller to decide whether it is made again.
+ *
+ * A request must not fail merely because the server has closed an idle
+ * connection, as servers do.  libcurl looks for that before it uses one.  But
+ * before version 8.0 it takes a TLS connection for alive while there is
+ * anything to read on it, and a TLS server says goodbye before it closes.  So
+ * idle connections are watched here, and what precedes the end of one is
+ * thrown away: then the end is what libcurl finds (see drain_closed()).
  *
  *-------------------------------------------------------------------------
  */
@@ -55,6 +65,10 @@
 #define DEFAULT_CONNECTIONS	64	/* kept alive */
 #define POOL_FDS			4	/* the epoll set, and what a multi handle opens */
 #define RESOLVER_FDS		2	/* by which libcurl's thread tells that it is done */
+#define MAX_EVENTS			256 /* looked at in one go */
+
+/* How an idle connection is marked in the epoll set: its fd, less than 0. */
+#define IDLE_FD(fd)			(-1 - (fd))
 
 struct HttpRequest
 {
@@ -71,7 +85,9 @@ struct HttpRequest
 	size_t		size;			/* of reply.body */
 	size_t		max_reply;
 	int64		deadline;		/* ms */
-	bool		begun;			/* on some connection */
+	bool		begun;			/* there was a connection to send it on */
+	int64		written;		/* bytes_written() at that time */
+	bool		lost;			/* the connection ended before the reply */
 	bool		no_memory;
 	CURLcode	result;
 	char		curl_error[CURL_ERROR_SIZE];
@@ -158,6 +174,43 @@ release_resolver(HttpRequest *request)
 	request->resolver_fds = 0;
 }
 
+/* ---- requests that libcurl would repeat ---- */
+
+/* What has been written for the request, a proxy's CONNECT included. */
+static int64
+bytes_written(HttpRequest *request)
+{
+	long		with_headers = 0;
+	curl_off_t	body = 0;
+
+	/* in older versions the former lacks what did not go out in the first write */
+	curl_easy_getinfo(request->easy, CURLINFO_REQUEST_SIZE, &with_headers);
+	curl_easy_getinfo(request->easy, CURLINFO_SIZE_UPLOAD_T, &body);
+	return (int64) with_headers + (int64) body;
+}
+
+/* May the server have got anything of the request? */
+static bool
+has_left(HttpRequest *request)
+{
+	return request->begun && bytes_written(request) != request->written;
+}
+
+/*
+ * libcurl takes a step towards sending the request: is that for the second
+ * time?  Asked in each of the callbacks through which such a step may go, the
+ * first of which ends the request before anything is looked up or connected.
+ */
+static bool
+is_repeat(HttpRequest *request)
+{
+	if (has_left(request))
+		request->lost = true;
+	else
+		request->begun = false;
+	return request->lost;
+}
+
 /* ---- callbacks of libcurl: none may throw ---- */
 
 static curl_socket_t
@@ -168,6 +221,8 @@ open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 
 	(void) purpose;
 	release_resolver(request);
+	if (is_repeat(request))
+		return CURL_SOCKET_BAD;
 	if (!acquire_fds(1))
 	{
 		request->no_descriptor = true;
@@ -205,6 +260,8 @@ resolver_start(void *state, void *reserved, void *arg)
 	(void) state;
 	(void) reserved;
 	release_resolver(request);
+	if (is_repeat(request))
+		return 1;
 	if (!acquire_fds(RESOLVER_FDS))
 	{
 		request->no_descriptor = true;
@@ -223,12 +280,15 @@ socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *socketp
 	(void) easy;
 	(void) socketp;
 	memset(&event, 0, sizeof(event));
-	event.data.fd = fd;
 	if (what == CURL_POLL_REMOVE)
 	{
-		(void) epoll_ctl(pool->epoll, EPOLL_CTL_DEL, fd, &event);
+		/* idle, or about to be closed, which takes it out of the set */
+		event.data.fd = IDLE_FD(fd);
+		event.events = EPOLLRDHUP | EPOLLONESHOT;
+		(void) epoll_ctl(pool->epoll, EPOLL_CTL_MOD, fd, &event);
 		return 0;
 	}
+	event.data.fd = fd;
 	if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
 		event.events |= EPOLLIN;
 	if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
@@ -239,7 +299,20 @@ socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *socketp
 	return 0;
 }
 
-#if LIBCURL_VERSION_NUM >= 0x075000
+/*
+ * The server has closed an idle connection.  What it said before, a goodbye of
+ * TLS's at most, would hide that from libcurl; the connection is libcurl's to
+ * close.
+ */
+static void
+drain_closed(int fd)
+{
+	char		buf[1024];
+
+	while (recv(fd, buf, sizeof(buf), MSG_DONTWAIT) > 0)
+		;
+}
+
 /* There is a connection, and the request goes out next. */
 static int
 prereq_callback(void *arg, char *peer, char *local, int peer_port, int local_port)
@@ -250,11 +323,12 @@ prereq_callback(void *arg, char *peer, char *local, int peer_port, int local_por
 	(void) local;
 	(void) peer_port;
 	(void) local_port;
-	request->reply.repeated = request->begun;
+	if (is_repeat(request))
+		return CURL_PREREQFUNC_ABORT;
 	request->begun = true;
+	request->written = bytes_written(request);
 	return CURL_PREREQFUNC_OK;
 }
-#endif
 
 static int
 timer_callback(CURLM *multi, long timeout_ms, void *arg)
@@ -541,10 +615,8 @@ set_options(HttpRequest *request)
 	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
 	curl_easy_setopt(easy, CURLOPT_RESOLVER_START_FUNCTION, resolver_start);
 	curl_easy_setopt(easy, CURLOPT_RESOLVER_START_DATA, request);
-#if LIBCURL_VERSION_NUM >= 0x075000
 	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, prereq_callback);
 	curl_easy_setopt(easy, CURLOPT_PREREQDATA, request);
-#endif
 	curl_easy_setopt(easy, CURLOPT_POST, 1L);
 	return set_authorities(easy, request->ca_file);
 }
@@ -608,6 +680,7 @@ http_post(HttpPool *pool, const HttpTarget *target, const char *const *headers,
 	request->max_reply = max_reply;
 	request->deadline = now_ms() + Max(timeout_ms, 1);
 	request->begun = false;
+	request->lost = false;
 	request->no_memory = false;
 	request->no_descriptor = false;
 	request->curl_error[0] = '\0';
@@ -627,7 +700,6 @@ http_post(HttpPool *pool, const HttpTarget *target, const char *const *headers,
 		curl_easy_setopt(request->easy, CURLOPT_URL, target->url) == CURLE_OK &&
 		/* an empty proxy is none; NULL leaves it to the environment */
 		curl_easy_setopt(request->easy, CURLOPT_PROXY, target->direct ? "" : NULL) == CURLE_OK &&
-		curl_easy_setopt(request->easy, CURLOPT_FRESH_CONNECT, target->fresh ? 1L : 0L) == CURLE_OK &&
 		curl_easy_setopt(request->easy, CURLOPT_HTTPHEADER, request->headers) == CURLE_OK &&
 		curl_easy_setopt(request->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) body_len) == CURLE_OK &&
 		curl_easy_setopt(request->easy, CURLOPT_POSTFIELDS, body) == CURLE_OK &&
@@ -718,6 +790,9 @@ set_curl_error(HttpRequest *request)
 	AwsErrorClass class = AWS_ERROR_TRANSIENT;
 	char		code[32];
 
+	if (request->lost)
+		request->result = CURLE_GOT_NOTHING;	/* not how the repetition ended */
+
 	/* of several addresses the last one may have failed otherwise */
 	if (request->no_descriptor && !reply->sent)
 	{
@@ -754,6 +829,8 @@ set_curl_error(HttpRequest *request)
 					  request->max_reply);
 	else if (request->no_memory)
 		aws_error_set(&reply->error, class, code, "out of memory for the reply");
+	else if (request->result == CURLE_GOT_NOTHING || request->result == CURLE_SEND_ERROR)
+		aws_error_set(&reply->error, class, code, "the connection was closed before there was a reply");
 	else
 		aws_error_set(&reply->error, class, code, "%s",
 					  request->curl_error[0] ? request->curl_error :
@@ -763,7 +840,7 @@ set_curl_error(HttpRequest *request)
 void
 http_pool_poll(HttpPool *pool)
 {
-	struct epoll_event events[64];
+	struct epoll_event events[MAX_EVENTS];
 	sigset_t	saved;
 	int			running;
 	int			n;
@@ -772,11 +849,19 @@ http_pool_poll(HttpPool *pool)
 
 	block_signals(&saved);
 	n = epoll_wait(pool->epoll, events, lengthof(events), 0);
+	/* first, so that no request is begun on a connection that has ended */
+	for (int i = 0; i < n; i++)
+	{
+		if (events[i].data.fd < 0)
+			drain_closed(IDLE_FD(events[i].data.fd));
+	}
 	for (int i = 0; i < n; i++)
 	{
 		int			bits = 0;
 
-		if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLRDHUP))
+		if (events[i].data.fd < 0)
+			continue;
+		if (events[i].events & (EPOLLIN | EPOLLHUP))
 			bits |= CURL_CSELECT_IN;
 		if (events[i].events & EPOLLOUT)
 			bits |= CURL_CSELECT_OUT;
@@ -794,16 +879,15 @@ http_pool_poll(HttpPool *pool)
 	while ((message = curl_multi_info_read(pool->multi, &left)) != NULL)
 	{
 		HttpRequest *request;
-		long		value = 0;
+		long		status = 0;
 
 		if (message->msg != CURLMSG_DONE)
 			continue;
 		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &request);
 		request->result = message->data.result;
-		curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &value);
-		request->reply.status = request->result == CURLE_OK ? (int) value : 0;
-		curl_easy_getinfo(request->easy, CURLINFO_REQUEST_SIZE, &value);
-		request->reply.sent = value > 0;
+		curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
+		request->reply.status = request->result == CURLE_OK ? (int) status : 0;
+		request->reply.sent = has_left(request);
 		if (request->result != CURLE_OK)
 			set_curl_error(request);
 		curl_multi_remove_handle(pool->multi, request->easy);

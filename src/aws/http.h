@@ -23,7 +23,6 @@ typedef struct HttpReply
 	char		query_error[128];
 	char		error_type[128];
 	bool		sent;			/* the request may have reached the server */
-	bool		repeated;		/* by libcurl, after it may have reached it */
 	bool		too_large;		/* more than max_reply bytes */
 	AwsError	error;			/* class AWS_ERROR_NONE: there is a reply */
 } HttpReply;
@@ -34,7 +33,6 @@ typedef struct HttpTarget
 	const char *url;
 	const char *ca_file;		/* PEM bundle; NULL: libcurl's default */
 	bool		direct;			/* through no proxy, whatever the environment says */
-	bool		fresh;			/* on a connection of its own, not a kept one */
 } HttpTarget;
 
 /*

@@ -62,7 +62,6 @@ struct SqsCall
 	uint64		turn;			/* of the client's, when it was started */
 	int64		skew_ms;		/* correction of the clock it is signed with */
 	bool		extra_used;		/* the attempt after a clock or key correction */
-	bool		fresh;			/* on a connection of its own */
 	bool		may_repeat;		/* a receive that SQS would know again */
 	long		deadline_ms;	/* as it was asked for */
 	HttpRequest *request;
@@ -99,7 +98,6 @@ struct SqsClient
 	SqsClientStats stats;
 	SqsCall    *calls;
 	uint64		turn;			/* counts turns, see sqs_client_go_on() */
-	bool		fresh_next;		/* for the next call */
 };
 
 static int64
@@ -264,12 +262,6 @@ sqs_client_fd(const SqsClient *client)
 	return http_pool_fd(client->pool);
 }
 
-void
-sqs_client_fresh_next(SqsClient *client)
-{
-	client->fresh_next = true;
-}
-
 bool
 sqs_client_is_idle(const SqsClient *client)
 {
@@ -392,7 +384,7 @@ send_attempt(SqsCall *call)
 	char		authorization[1024];
 	struct timeval tv;
 	AwsCredentialsStatus status;
-	HttpTarget	where = {call->url, client->ca_file, client->direct, call->fresh};
+	HttpTarget	where = {call->url, client->ca_file, client->direct};
 	bool		ok = true;
 
 	free_headers(call);
@@ -607,7 +599,7 @@ reply_done(HttpReply *reply, void *arg)
 	}
 
 	/* what one attempt may have done, no later failure undoes */
-	call->may_be_done = call->may_be_done || call->error.may_be_done || reply->repeated;
+	call->may_be_done = call->may_be_done || call->error.may_be_done;
 
 	/* a refused signature may be our clock's fault; refused keys may be old */
 	if (call->error.class == AWS_ERROR_CREDENTIALS)
@@ -677,8 +669,6 @@ new_call(SqsClient *client, SqsAction action, long deadline_ms, int max_attempts
 	call->client = client;
 	call->action = action;
 	call->turn = client->turn;
-	call->fresh = client->fresh_next;
-	client->fresh_next = false;
 	call->started = now_ms();
 	call->deadline_ms = deadline_ms;
 	call->deadline = call->started + deadline_ms;

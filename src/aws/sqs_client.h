@@ -95,13 +95,6 @@ extern void sqs_client_poll(SqsClient *client);
 extern long sqs_client_next(const SqsClient *client);	/* ms; -1 = none */
 extern void sqs_client_go_on(SqsClient *client);
 
-/*
- * The next call that is started makes a connection of its own.  On a kept one
- * that breaks libcurl repeats the request by itself (see http.c), which is not
- * what a caller wants who tries whether something that has failed still does.
- */
-extern void sqs_client_fresh_next(SqsClient *client);
-
 /* No call is under way. */
 extern bool sqs_client_is_idle(const SqsClient *client);
 

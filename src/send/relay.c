@@ -948,8 +948,6 @@ send_taken(Relay *relay, RelayQueue *queue, int64 now)
 		request->queue = queue;
 		request->batch = *batch;
 		request->probe = queue->sender->failures > 0;
-		if (request->probe)
-			sqs_client_fresh_next(queue->shared->client);
 		request->call = sqs_start_send_batch(queue->shared->client, queue->url, batch->n,
 											 pointers, SEND_DEADLINE_MS, 1, send_done, request);
 		batch->n = 0;

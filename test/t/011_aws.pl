@@ -206,14 +206,13 @@ foreach my $case (@illness)
 		poll_until(sub { fired($fault) >= 2 }, "$name: SQS is unwell");
 	}
 	$sqs->clear_faults($fault);
-	# libcurl itself repeats a request whose connection it finds closed, and
 	# a damaged message is that message's failure, not the poll's
 	if ($name eq 'a wrong checksum')
 	{
 		query_true($node, q{(SELECT count(*) FROM sqs_failures WHERE message LIKE 'message is damaged: the MD5%') >= 1},
 			"$name: it is noticed");
 	}
-	elsif ($name !~ /^a reset/)
+	else
 	{
 		query_true($node, "(SELECT poll_failures FROM sqs_stats) > $poll_failures", "$name: it is noticed",
 			timeout => 60);

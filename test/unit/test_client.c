@@ -112,17 +112,38 @@ connect_to(int port)
 
 static char reply[16384];		/* to the last admin call */
 
+/* An admin call to a server with TLS: the curl program knows that. */
+static int
+admin_tls(const Server *server, const char *method, const char *path, const char *body)
+{
+	char		command[1024];
+	FILE	   *curl;
+	size_t		got;
+
+	snprintf(command, sizeof(command), "curl -sfk --noproxy '*' -X %s -d '%s' %s/_sqsd/%s",
+			 method, body, server->url, path);
+	curl = popen(command, "r");
+	if (curl == NULL)
+		return 0;
+	got = fread(reply, 1, sizeof(reply) - 1, curl);
+	reply[got] = '\0';
+	return pclose(curl) == 0 ? 200 : 0;
+}
+
 /* An admin call; its status. */
 static int
 admin(const Server *server, const char *method, const char *path, const char *body)
 {
 	char		request[1024];
-	int			fd = connect_to(server->port);
+	int			fd;
 	int			len;
 	int			got = 0;
 	int			n;
 	int			status = 0;
 
+	if (strncmp(server->url, "https", 5) == 0)
+		return admin_tls(server, method, path, body);
+	fd = connect_to(server->port);
 	if (fd < 0)
 		return 0;
 	len = snprintf(request, sizeof(request),
@@ -148,7 +169,10 @@ fault(const Server *server, const char *rule)
 		printf("# the server did not take the fault %s\n", rule);
 }
 
-/* A count of a queue, from the server's books; -1 if it is not there. */
+/*
+ * A count of a queue, or of "calls" to the server, from its books; -1 if it is
+ * not there.
+ */
 static int
 count(const Server *server, const char *queue, const char *name)
 {
@@ -565,8 +589,6 @@ sending(const Server *server, SqsClient *client, AwsCredentialsProvider *good_ke
 
 	renew(server, 0);
 	fault(server, "{\"kind\":\"lose_reply\",\"action\":\"SendMessage\"}");
-
-	/* on a new connection: on one that has been used libcurl itself repeats it */
 	other = new_client(server->url, good_keys, NULL);
 	call = send_messages(other, server->queue, 0, messages, 10000, 1);
 	ok(sqs_call_error(call) != NULL && sqs_call_error(call)->class == AWS_ERROR_TRANSIENT &&
@@ -621,6 +643,72 @@ sending(const Server *server, SqsClient *client, AwsCredentialsProvider *good_ke
 	sqs_start_send_batch(client, server->queue, SQS_MAX_BATCH, messages, 10000, 1, free_when_done, &n);
 	sqs_client_poll(client);
 	is_int(n, 0, "an abandoned call does not complete");
+}
+
+/*
+ * Connections that are kept alive and then end: while they are idle, which is
+ * nothing to anybody, or with a request on them, which is sent once.
+ */
+static void
+kept_connections(const Server *server, AwsCredentialsProvider *good, const char *cert)
+{
+	static const char *const kinds[] = {"reset_before", "reset_after", "lose_reply"};
+	SqsClient  *client = new_client(server->url, good, cert);
+	SqsOutgoing message;
+	const SqsOutgoing *messages[] = {&message};
+	SqsCall    *call;
+	const AwsError *error;
+	char		rule[128];
+	int			lost;
+	int			sent;
+
+	memset(&message, 0, sizeof(message));
+	message.delay = -1;
+	message.body = SLICE("x");
+
+	renew(server, 0);
+	fault(server, "{\"kind\":\"idle_close\",\"action\":\"SendMessage\"}");
+	for (int i = 0; i < 3; i++)
+	{
+		struct pollfd fd = {sqs_client_fd(client), POLLIN, 0};
+
+		call = send_messages(client, server->queue, 0, messages, 10000, 1);
+		ok(sqs_call_error(call) == NULL, "%s: a message is sent", server->url);
+		sqs_call_free(call);
+		is_int(poll(&fd, 1, 30000), 1, "the server closes the connection");
+	}
+	is_int(count(server, "calls", "SendMessage"), 3, "one request each");
+	is_int(count(server, "q", "sent"), 3, "which has its effect");
+
+	/* more often than libcurl itself would try */
+	for (size_t i = 0; i < lengthof(kinds); i++)
+	{
+		renew(server, 0);
+		lost = sent = 0;
+		snprintf(rule, sizeof(rule), "{\"kind\":\"%s\",\"action\":\"SendMessage\",\"count\":1}", kinds[i]);
+		for (int j = 0; j < 7; j++)
+		{
+			call = send_messages(client, server->queue, 0, messages, 10000, 1);
+			sent += sqs_call_error(call) == NULL;
+			sqs_call_free(call);
+			fault(server, rule);
+			call = send_messages(client, server->queue, 0, messages, 10000, 1);
+			error = sqs_call_error(call);
+			if (error != NULL && error->class == AWS_ERROR_TRANSIENT && error->may_be_done &&
+				strcmp(error->code, "Curl52") == 0)
+				lost++;
+			else if (error != NULL)
+				printf("# %s: %s\n", error->code, error->message);
+			sqs_call_free(call);
+		}
+		is_int(sent, 7, "%s: sent on a new connection", kinds[i]);
+		is_int(lost, 7, "%s on a kept one: it may have been sent", kinds[i]);
+		is_int(count(server, "calls", "SendMessage"), 14, "one request each");
+		is_int(count(server, "q", "sent"), i == 0 ? 7 : 14, "as many messages as had an effect");
+	}
+	is_int(sqs_client_stats(client)->calls[SQS_SEND_MESSAGE], 3 + 3 * 14, "our books have them all");
+	sqs_client_destroy(client);
+	renew(server, 0);
 }
 
 static void
@@ -962,6 +1050,7 @@ tls(AwsCredentialsProvider *good)
 		receive_ends(client, server.queue, 10000, AWS_ERROR_CONFIGURATION, NULL, "no CA file");
 		sqs_client_destroy(client);
 		shared_authorities(&server, good, cert);
+		kept_connections(&server, good, cert);
 	}
 	stop_server(&server);
 	unlink(cert);
@@ -1227,6 +1316,7 @@ test_client(void)
 		client = new_client(server.url, good, NULL);
 		bad_servers(&server, client, good);
 		sqs_client_destroy(client);
+		kept_connections(&server, good, NULL);
 		lost_receives(&server, good);
 		clock_skew(&server, good);
 		no_answer(good);
