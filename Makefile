@@ -22,3 +22,24 @@ include $(PGXS)
 
 # what the compiler does not tell make
 $(OBJS): $(wildcard src/*/*.h) Makefile
+
+# Types that the built objects name and the sources mention, for pgindent.
+# "text" is left out: it is the name of variables more often than a type.
+SOURCES = $(wildcard src/*.[ch] src/*/*.[ch])
+.PHONY: typedefs indent dist
+typedefs: $(OBJS)
+	{ objdump --dwarf=info $(OBJS) | awk '/DW_TAG_/ {t = /DW_TAG_typedef/} t && /DW_AT_name/ {print $$NF; t = 0}'; \
+	  sed -nE 's/^\} ([A-Za-z0-9_]+);$$/\1/p' $(SOURCES); } | grep -vx text | LC_ALL=C sort -u >typedefs.all
+	grep -ohE '[A-Za-z_][A-Za-z0-9_]*' $(SOURCES) | LC_ALL=C sort -u | \
+	  LC_ALL=C comm -12 - typedefs.all >typedefs.list
+	rm typedefs.all
+
+# PostgreSQL's layout; see CONTRIBUTING.md for where pgindent comes from.
+PGINDENT = pgindent
+indent:
+	$(PGINDENT) --typedefs=typedefs.list $(SOURCES)
+
+# What PGXN takes: the committed state, in a folder with its version.
+DISTVERSION = $(shell sed -n 's/^   "version": "\(.*\)",/\1/p' META.json)
+dist:
+	git archive --prefix=sqsbridge-$(DISTVERSION)/ -o sqsbridge-$(DISTVERSION).zip HEAD
