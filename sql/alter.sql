@@ -125,6 +125,14 @@ SELECT queue_id > :before AS new_id FROM sqs_queues;
 
 RESET ROLE;
 
+-- The owner that a superuser names is the role of that name, also where it is
+-- the same role by another name.
+ALTER ROLE regress_sqs_app RENAME TO regress_sqs_app2;
+SELECT last_error LIKE '%is named "regress_sqs_app2" now%' AS renamed FROM sqs_stats;
+SELECT sqs_alter_queue('orders', owner => 'regress_sqs_app2');
+SELECT owner, last_error LIKE '%is named%' AS renamed FROM sqs_stats;
+ALTER ROLE regress_sqs_app2 RENAME TO regress_sqs_app;
+
 DROP VIEW options;
 DROP FUNCTION handle;
 DROP EXTENSION sqsbridge CASCADE;

@@ -942,7 +942,8 @@ sqs_alter_queue(PG_FUNCTION_ARGS)
 	sqs_queue_row_open(&row);
 	if (!sqs_queue_row_read(&row, queue->queue_id))
 		queue_does_not_exist(name);
-	if (confirm || owner != queue->owner)
+	/* who names the owner means the role of that name, renamed or not */
+	if (confirm || owner != queue->owner || !PG_ARGISNULL(NUM_OPTIONS + 2))
 		sqs_queue_row_bind_owner(&row, owner);
 	if (new_server)
 		sqs_queue_row_bind_server(&row, server);
