@@ -51,7 +51,7 @@ DROP FUNCTION @extschema@.sqsbridge_check_preloaded();
 CREATE SCHEMA sqsbridge_internal;
 REVOKE ALL ON SCHEMA sqsbridge_internal FROM PUBLIC;
 COMMENT ON SCHEMA sqsbridge_internal IS
-'tables of the extension sqsbridge, which nobody else writes; read them through its views';
+'tables of the extension sqsbridge; use its views to read them and its functions to change them';
 
 CREATE FUNCTION sqsbridge_internal.guard()
 RETURNS trigger
@@ -59,7 +59,7 @@ AS 'MODULE_PATHNAME', 'sqs_guard'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION sqsbridge_internal.guard() FROM PUBLIC;
 COMMENT ON FUNCTION sqsbridge_internal.guard() IS
-'refuses to let anybody but a superuser write a table of the extension';
+'trigger function that lets only superusers write the tables of the extension';
 
 
 /* ------------------------------------------------------------------------
@@ -80,7 +80,7 @@ CREATE FOREIGN DATA WRAPPER sqsbridge
 	VALIDATOR @extschema@.sqsbridge_fdw_validator;
 REVOKE ALL ON FOREIGN DATA WRAPPER sqsbridge FROM PUBLIC;
 COMMENT ON FOREIGN DATA WRAPPER sqsbridge IS
-'holds where SQS is (servers: region, endpoint, allow_http, credentials) and the keys to it (user mappings: access_key_id, secret_access_key, session_token); it has no foreign tables. USAGE on it is the right to create servers, that is, to decide which hosts the database server talks to. USAGE on a server is the right to register queues on it and to send to them, with the keys of the role''s user mapping or PUBLIC''s; where there is neither, it is an error, unless a superuser has set the server''s option credentials to environment (default: mapping), which lends the keys of the database server''s own environment to every role with USAGE on it';
+'Amazon SQS: servers say where it is (options region, endpoint, allow_http, credentials), user mappings hold keys (options access_key_id, secret_access_key, session_token); there are no foreign tables. USAGE on it is the right to create servers, that is, to decide which hosts the database server connects to. USAGE on a server is the right to register queues on it and to send to them, with the keys of the user mapping of the role or of PUBLIC. It is an error if there are none, unless a superuser has set the server''s option credentials to environment (default: mapping): every role with USAGE on the server can then use the keys in the environment of the database server';
 
 
 /* ------------------------------------------------------------------------
@@ -114,21 +114,21 @@ COMMENT ON COLUMN @extschema@.sqs_message.body IS
 COMMENT ON COLUMN @extschema@.sqs_message.attributes IS
 'the message attributes, one key each: String as a JSON string, Number as a JSON number, anything else as {"DataType": ..., "BinaryValue" (base64) or "StringValue": ...}; {} if there are none. The attribute sqsbridge-id of messages from an outbox is left out';
 COMMENT ON COLUMN @extschema@.sqs_message.system_attributes IS
-'the attributes that SQS itself adds, such as SenderId or AWSTraceHeader, one key each, all values JSON strings';
+'attributes that SQS adds, such as SenderId or AWSTraceHeader, one key each; all values are JSON strings';
 COMMENT ON COLUMN @extschema@.sqs_message.receive_count IS
-'how often SQS has handed the message out, this time included: 1 or more; approximate';
+'how often SQS has delivered the message, including this time: 1 or more; approximate';
 COMMENT ON COLUMN @extschema@.sqs_message.sent_at IS
 'when the message was sent, by SQS''s clock';
 COMMENT ON COLUMN @extschema@.sqs_message.first_received_at IS
-'when the message was handed out for the first time, by SQS''s clock; approximate';
+'when the message was delivered for the first time, by SQS''s clock; approximate';
 COMMENT ON COLUMN @extschema@.sqs_message.group_id IS
 'message group, or NULL if it has none';
 COMMENT ON COLUMN @extschema@.sqs_message.deduplication_id IS
 'deduplication id, given or computed by SQS; NULL if the queue is not a FIFO queue';
 COMMENT ON COLUMN @extschema@.sqs_message.sequence_number IS
-'SQS''s sequence number, rising within a message group; NULL if the queue is not a FIFO queue';
+'SQS''s sequence number, which rises within a message group; NULL if the queue is not a FIFO queue';
 COMMENT ON COLUMN @extschema@.sqs_message.receipt_handle IS
-'SQS''s handle of this one delivery; the bridge deletes the message and extends its visibility timeout by it, a handler need not';
+'SQS''s handle of this delivery; sqsbridge itself deletes the message and extends its visibility timeout';
 
 
 /* ------------------------------------------------------------------------
@@ -219,11 +219,11 @@ CREATE UNIQUE INDEX queues_consumer_key
 SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.queues', '');
 
 COMMENT ON TABLE sqsbridge_internal.queues IS
-'the configured queues, one row each; changed by sqs_register_queue() and its siblings only; read it through the view sqs_queues. Dumped by pg_dump';
+'configured queues, one row each; changed only by sqs_register_queue(), sqs_alter_queue(), and so on; read it through the view sqs_queues. Dumped by pg_dump';
 COMMENT ON INDEX sqsbridge_internal.queues_pkey IS
 'a queue has one id';
 COMMENT ON INDEX sqsbridge_internal.queues_name_key IS
-'a name is given once in a database';
+'names are unique in a database';
 COMMENT ON INDEX sqsbridge_internal.queues_consumer_key IS
 'a queue at AWS has at most one handler in a database';
 COMMENT ON COLUMN sqsbridge_internal.queues.queue_id IS
@@ -231,27 +231,27 @@ COMMENT ON COLUMN sqsbridge_internal.queues.queue_id IS
 COMMENT ON COLUMN sqsbridge_internal.queues.name IS
 'as in the view sqs_queues';
 COMMENT ON COLUMN sqsbridge_internal.queues.home IS
-'to which the row belongs: identifier of the cluster, OIDs of the database and of the extension; in a copy the present ones differ, until sqs_adopt_queues() is called';
+'where the row belongs: identifier of the cluster, OIDs of the database and of the extension; if it differs from the current ones, this is a copy, for which sqs_adopt_queues() has to be called';
 COMMENT ON COLUMN sqsbridge_internal.queues.owner_oid IS
-'role that registered the queue, by OID and by name: if they do not agree, the queue stops';
+'owner of the queue, by OID and by name: if these do not agree, the queue stops';
 COMMENT ON COLUMN sqsbridge_internal.queues.owner IS
 'name of that role';
 COMMENT ON COLUMN sqsbridge_internal.queues.server_oid IS
-'foreign server, by OID and by name';
+'foreign server, by OID and by name: if these do not agree, the queue stops';
 COMMENT ON COLUMN sqsbridge_internal.queues.server IS
 'name of that server';
 COMMENT ON COLUMN sqsbridge_internal.queues.server_owner_oid IS
-'owner that the server had, by OID and by name';
+'owner that the server had when the queue was registered or last confirmed, by OID and by name';
 COMMENT ON COLUMN sqsbridge_internal.queues.server_owner IS
 'name of that role';
 COMMENT ON COLUMN sqsbridge_internal.queues.queue_name IS
 'as in the view sqs_queues';
 COMMENT ON COLUMN sqsbridge_internal.queues.handler IS
-'function that is called once per message, schema-qualified and quoted; NULL: nothing is received, the queue is for sending only';
+'function that is called once per message, schema-qualified and quoted as necessary; NULL: nothing is received, the queue is for sending only';
 COMMENT ON COLUMN sqsbridge_internal.queues.handler_oid IS
 'that function, by OID';
 COMMENT ON COLUMN sqsbridge_internal.queues.handler_owner_oid IS
-'owner that the function had, by OID and by name';
+'owner that the function had when the queue was registered or last confirmed, by OID and by name';
 COMMENT ON COLUMN sqsbridge_internal.queues.handler_owner IS
 'name of that role';
 COMMENT ON COLUMN sqsbridge_internal.queues.concurrency IS
@@ -303,7 +303,7 @@ LANGUAGE C STRICT STABLE PARALLEL RESTRICTED ROWS 10;
 REVOKE ALL ON FUNCTION @extschema@.sqs_get_queues() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_queues() TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_get_queues() IS
-'the configured queues; read them through the view sqs_queues, whose columns say what they mean. broken: something must be mended by a person; problem: what, for those who have the privileges of the queue''s owner or of pg_read_all_stats';
+'configured queues; use the view sqs_queues. broken: something has to be corrected; problem: what, for roles that have the privileges of the queue''s owner or of pg_read_all_stats';
 
 CREATE VIEW @extschema@.sqs_queues AS
 SELECT
@@ -328,41 +328,41 @@ FROM @extschema@.sqs_get_queues() q;
 REVOKE ALL ON TABLE @extschema@.sqs_queues FROM PUBLIC;
 GRANT SELECT ON TABLE @extschema@.sqs_queues TO PUBLIC;
 COMMENT ON VIEW @extschema@.sqs_queues IS
-'the configured queues, one row each; changed by sqs_register_queue() and its siblings only; dumped by pg_dump';
+'configured queues, one row each; changed only by sqs_register_queue(), sqs_alter_queue(), and so on. Dumped by pg_dump';
 COMMENT ON COLUMN @extschema@.sqs_queues.queue_id IS
-'id of the queue in this database; never used again';
+'id of the queue in this database; never reused';
 COMMENT ON COLUMN @extschema@.sqs_queues.name IS
 'name of the queue in this database: letters, digits, - and _, optionally followed by .fifo; at most 80 bytes';
 COMMENT ON COLUMN @extschema@.sqs_queues.owner IS
-'role that registered the queue; the handler runs as this role';
+'owner of the queue; the handler runs as this role';
 COMMENT ON COLUMN @extschema@.sqs_queues.server IS
 'foreign server of the foreign-data wrapper sqsbridge, by name';
 COMMENT ON COLUMN @extschema@.sqs_queues.queue_name IS
 'name of the queue at AWS, or its URL';
 COMMENT ON COLUMN @extschema@.sqs_queues.handler IS
-'function that is called once per message, schema-qualified and quoted; NULL: nothing is received, the queue is for sending only';
+'function that is called once per message, schema-qualified and quoted as necessary; NULL: nothing is received, the queue is for sending only';
 COMMENT ON COLUMN @extschema@.sqs_queues.concurrency IS
-'most handlers running at once: 1 to 64';
+'number of handlers that run at the same time: 1 to 64';
 COMMENT ON COLUMN @extschema@.sqs_queues.batch_size IS
-'most messages asked for per ReceiveMessage call: 1 to 10';
+'maximum number of messages per ReceiveMessage call: 1 to 10';
 COMMENT ON COLUMN @extschema@.sqs_queues.wait_time IS
-'how long SQS holds a receive call open while there is no message: 0 to 20 s, whole seconds';
+'how long SQS holds a ReceiveMessage call open while there is no message: 0 to 20 s, whole seconds';
 COMMENT ON COLUMN @extschema@.sqs_queues.visibility_timeout IS
-'lease on a message asked for at its receipt and at each heartbeat: 1 s to 12 h, whole seconds; NULL: the queue''s own';
+'lease on a message, requested at its receipt and at each renewal: 1 s to 12 h, whole seconds; NULL: the queue''s own visibility timeout';
 COMMENT ON COLUMN @extschema@.sqs_queues.handler_timeout IS
-'a handler that runs longer is cancelled: 1 ms to 12 h, whole milliseconds; NULL: never';
+'a handler that runs longer is canceled: 1 ms to 12 h, whole milliseconds; NULL: no limit';
 COMMENT ON COLUMN @extschema@.sqs_queues.retry_delay IS
-'how long after its failure a message becomes visible again: 0 to 12 h, whole seconds; NULL: when its visibility timeout is over';
+'how long after its failure a message becomes visible again: 0 to 12 h, whole seconds; NULL: when its lease ends';
 COMMENT ON COLUMN @extschema@.sqs_queues.exactly_once IS
-'whether message ids are recorded, in the handler''s transaction, so that a message that SQS delivers again is not handled again';
+'whether the ids of messages are recorded in the handler''s transaction, so that a message that SQS delivers again is not handled again';
 COMMENT ON COLUMN @extschema@.sqs_queues.dedup_retention IS
-'how long the ids of messages are kept after SQS has confirmed that they are deleted: 1 minute to 365 days; without that they are kept for as long as SQS can have the message';
+'how long the id of a message is kept after SQS has confirmed that the message is deleted: 1 minute to 365 days; until then, it is kept for as long as SQS can have the message';
 COMMENT ON COLUMN @extschema@.sqs_queues.enabled IS
 'false: paused, no message is received, and rows of the outbox wait';
 COMMENT ON COLUMN @extschema@.sqs_queues.created_at IS
 'when the queue was registered';
 COMMENT ON COLUMN @extschema@.sqs_queues.changed_at IS
-'when the row was changed last';
+'when the row was last changed';
 
 /*
  * The functions that change sqs_queues.  Everybody may call them: what it
@@ -394,7 +394,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, boolean) TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, boolean) IS
-'registers an SQS queue, owned by the current role; takes effect at commit. queue: its name here; server: foreign server, on which the role needs USAGE; handler: function that takes one sqs_message, NULL to send only; queue_name: name or URL at AWS, if it is not the same; the rest: see the columns of sqs_queues. NULL stands for the default. Errors: a name that is taken, a server or handler that is missing or not allowed, a value out of range';
+'registers an SQS queue, owned by the current role; takes effect at commit. queue: its name here; server: foreign server, on which the role needs USAGE; handler: function that takes one sqs_message, NULL to send only; queue_name: name or URL at AWS, if different; for the other arguments, see the columns of sqs_queues. NULL stands for the default. Errors: the name is in use, the server or handler does not exist or may not be used, a value is out of range';
 
 CREATE FUNCTION @extschema@.sqs_alter_queue(
 	queue text,
@@ -418,7 +418,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, boolean, text[], name) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, boolean, text[], name) TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, boolean, text[], name) IS
-'changes options of a registered queue; takes effect at commit. Options as in sqs_register_queue(); NULL leaves one as it is. reset: names of options to put back to their defaults, such as ARRAY[''visibility_timeout'']. owner: role that the handler is to run as, for superusers. Without any option it confirms what the queue''s owner, server and handler are by now, after a change of these has stopped the queue. Needs the privileges of the queue''s owner; of a superuser where that role is not what it was. Errors: no such queue, a server or handler that is missing or not allowed, a value out of range';
+'changes options of a registered queue; takes effect at commit. Options as in sqs_register_queue(); NULL leaves an option unchanged. reset: names of options to set to their defaults, such as ARRAY[''visibility_timeout'']. owner: role that the handler is to run as, for superusers. Without any option, the function confirms the current owner, server, and handler of a queue that has stopped because one of them has changed. Requires the privileges of the queue''s owner, or a superuser if that role has changed. Errors: the queue does not exist, the server or handler does not exist or may not be used, a value is out of range';
 
 CREATE FUNCTION @extschema@.sqs_unregister_queue(queue text)
 RETURNS void
@@ -427,7 +427,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION @extschema@.sqs_unregister_queue(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_unregister_queue(text) TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_unregister_queue(text) IS
-'forgets a registered queue; takes effect at commit. Messages in hand go back to SQS, the queue at AWS stays as it is, and so do its rows in sqs_failures. Needs the privileges of the queue''s owner. Error: no such queue';
+'removes a queue from the configuration; takes effect at commit. Messages that have been received and not handled are returned to SQS; the queue at AWS and the rows in sqs_failures stay. Requires the privileges of the queue''s owner. Error: the queue does not exist';
 
 CREATE FUNCTION @extschema@.sqs_disable_queue(queue text)
 RETURNS void
@@ -436,7 +436,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION @extschema@.sqs_disable_queue(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_disable_queue(text) TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_disable_queue(text) IS
-'pauses a queue from commit on, across restarts: no message is received, rows of the outbox wait, running handlers may finish. No effect if it is paused. Needs the privileges of the queue''s owner. Error: no such queue';
+'pauses a queue, also across restarts; takes effect at commit: no message is received, rows of the outbox wait, running handlers get sqsbridge.shutdown_timeout to finish. No effect if the queue is paused. Requires the privileges of the queue''s owner. Error: the queue does not exist';
 
 CREATE FUNCTION @extschema@.sqs_enable_queue(queue text)
 RETURNS void
@@ -445,7 +445,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION @extschema@.sqs_enable_queue(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_enable_queue(text) TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_enable_queue(text) IS
-'lets a paused queue go on from commit on. No effect if it is not paused. Needs the privileges of the queue''s owner. Error: no such queue';
+'resumes a paused queue; takes effect at commit. No effect if the queue is not paused. Requires the privileges of the queue''s owner. Error: the queue does not exist';
 
 
 /* ------------------------------------------------------------------------
@@ -491,33 +491,33 @@ SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.inbox_marks', '')
 SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.inbox_doubts', '');
 
 COMMENT ON TABLE sqsbridge_internal.inbox IS
-'messages that have been handled, recorded in the handler''s own transaction: a message that is found here is acknowledged without being handled again. Dumped by pg_dump, so that a restored database remembers';
+'messages that have been handled, recorded in the handler''s own transaction: a message found here is acknowledged without being handled again. Dumped by pg_dump';
 COMMENT ON INDEX sqsbridge_internal.inbox_pkey IS
 'a message of a queue is handled once';
 COMMENT ON INDEX sqsbridge_internal.inbox_stamp_idx IS
-'finds the rows whose retention is over';
+'finds the rows to be removed';
 COMMENT ON COLUMN sqsbridge_internal.inbox.queue_id IS
-'queue, as in queues; rows of a queue that was unregistered are cleared in time too';
+'queue, as in queues; rows of unregistered queues are removed when SQS can no longer have the message';
 COMMENT ON COLUMN sqsbridge_internal.inbox.message_key IS
-'what identifies the message: SQS''s id; for one that came from an outbox, the outbox''s id and a digest of what the message says and of who sent it';
+'what identifies the message: SQS''s id; for a message from an outbox, the id that the outbox gave it, and a digest of its content and sender';
 COMMENT ON COLUMN sqsbridge_internal.inbox.stamp IS
-'when the message was handed out, in an order that no clock can turn back';
+'when the message was given to a handler; rises even if the clock is set back';
 COMMENT ON TABLE sqsbridge_internal.inbox_marks IS
-'up to which stamp everything that was handed out has come to its end, as of several times';
+'up to which stamp all messages are done, at several points in time';
 COMMENT ON INDEX sqsbridge_internal.inbox_marks_pkey IS
-'finds the marks of a queue';
+'finds the rows of a queue';
 COMMENT ON COLUMN sqsbridge_internal.inbox_marks.queue_id IS
 'queue, as in queues';
 COMMENT ON COLUMN sqsbridge_internal.inbox_marks.at IS
 'when the mark was made';
 COMMENT ON COLUMN sqsbridge_internal.inbox_marks.low_water IS
-'all messages with a lower stamp were handled and deleted from SQS, or came back to it, or are in doubt';
+'all messages with a lower stamp have been handled and deleted from SQS, were returned to SQS, or are in inbox_doubts';
 COMMENT ON COLUMN sqsbridge_internal.inbox_marks.open IS
-'whether messages were being handled then';
+'whether messages were being handled at that time';
 COMMENT ON TABLE sqsbridge_internal.inbox_doubts IS
-'stamps of messages that may still come back, although they were handled: their deletion was not confirmed';
+'stamps of messages that may come back although they have been handled, because SQS has not confirmed their deletion';
 COMMENT ON INDEX sqsbridge_internal.inbox_doubts_pkey IS
-'finds the doubts of a queue';
+'finds the rows of a queue';
 COMMENT ON COLUMN sqsbridge_internal.inbox_doubts.queue_id IS
 'queue, as in queues';
 COMMENT ON COLUMN sqsbridge_internal.inbox_doubts.from_stamp IS
@@ -525,7 +525,7 @@ COMMENT ON COLUMN sqsbridge_internal.inbox_doubts.from_stamp IS
 COMMENT ON COLUMN sqsbridge_internal.inbox_doubts.to_stamp IS
 'last stamp';
 COMMENT ON COLUMN sqsbridge_internal.inbox_doubts.keep_until IS
-'SQS cannot have any of these messages after that time';
+'after this time, SQS cannot have any of these messages';
 
 CREATE TABLE sqsbridge_internal.failures (
 	queue_id integer NOT NULL,
@@ -557,9 +557,9 @@ CREATE INDEX failures_time_idx
 ALTER TABLE sqsbridge_internal.failures REPLICA IDENTITY FULL;
 
 COMMENT ON TABLE sqsbridge_internal.failures IS
-'the rows of sqs_failures; not dumped by pg_dump';
+'rows of sqs_failures. Not dumped by pg_dump';
 COMMENT ON INDEX sqsbridge_internal.failures_time_idx IS
-'finds the rows of a queue that are to be cleared';
+'finds the rows of a queue to be removed';
 COMMENT ON COLUMN sqsbridge_internal.failures.queue_id IS
 'queue, as in queues';
 COMMENT ON COLUMN sqsbridge_internal.failures.failed_at IS
@@ -605,7 +605,7 @@ LANGUAGE C STRICT STABLE PARALLEL RESTRICTED ROWS 1000;
 REVOKE ALL ON FUNCTION @extschema@.sqs_get_failures() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_failures() TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_get_failures() IS
-'failed attempts that the caller may see; read them through the view sqs_failures, whose columns say what they mean';
+'failed attempts that the caller may see; use the view sqs_failures';
 
 CREATE VIEW @extschema@.sqs_failures AS
 SELECT
@@ -624,7 +624,7 @@ FROM @extschema@.sqs_get_failures() f;
 REVOKE ALL ON TABLE @extschema@.sqs_failures FROM PUBLIC;
 GRANT SELECT ON TABLE @extschema@.sqs_failures TO PUBLIC;
 COMMENT ON VIEW @extschema@.sqs_failures IS
-'failed attempts to handle a message, one row each, without the message''s body; kept for sqsbridge.failure_retention, and at most sqsbridge.max_failures a queue, the newest. A role sees the failures of queues whose owner''s privileges it has; members of pg_read_all_stats see all. Not dumped by pg_dump';
+'failed attempts to handle a message, one row each, without the message''s body; kept for sqsbridge.failure_retention, and of each queue the newest sqsbridge.max_failures. A role sees the failures of queues whose owner''s privileges it has; members of pg_read_all_stats see all. Not dumped by pg_dump';
 COMMENT ON COLUMN @extschema@.sqs_failures.failed_at IS
 'when the attempt failed';
 COMMENT ON COLUMN @extschema@.sqs_failures.queue IS
@@ -667,7 +667,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION @extschema@.sqs_send(text, text, jsonb, interval, text, text, jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_send(text, text, jsonb, interval, text, text, jsonb) TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_send(text, text, jsonb, interval, text, text, jsonb) IS
-'sends a message now, whatever becomes of the transaction, and returns SQS''s message id. queue: name in sqs_queues, on whose server the role needs USAGE; body: 1 byte to 1 MiB, attributes included; attributes: a JSON object with at most 10 members, each a string, a number or {"DataType": ..., "StringValue" or "BinaryValue" (base64): ...}; delay: 0 to 15 minutes, whole seconds, not on FIFO queues; group_id: on FIFO queues; deduplication_id: on FIFO queues that do not compute it; system_attributes: {"AWSTraceHeader": ...}. Ends within 30 s, three attempts and the look for the queue included, and can be cancelled. The error says whether the message may have been sent nevertheless';
+'sends a message now, whatever becomes of the transaction, and returns SQS''s message id. queue: name in sqs_queues, on whose server the role needs USAGE; body: 1 byte to 1 MiB, attributes included; attributes: a JSON object with at most 10 members, each a string, a number, or {"DataType": ..., "StringValue" or "BinaryValue" (base64): ...}; delay: 0 to 15 minutes, whole seconds, not on FIFO queues; group_id: required on FIFO queues; deduplication_id: required on FIFO queues without content-based deduplication; system_attributes: {"AWSTraceHeader": ...}. Ends within 30 s, including up to three attempts, and can be canceled. The error says whether the message may have been sent nevertheless';
 
 CREATE TYPE @extschema@.sqs_outgoing AS (
 	body text,
@@ -680,7 +680,7 @@ CREATE TYPE @extschema@.sqs_outgoing AS (
 REVOKE ALL ON TYPE @extschema@.sqs_outgoing FROM PUBLIC;
 GRANT USAGE ON TYPE @extschema@.sqs_outgoing TO PUBLIC;
 COMMENT ON TYPE @extschema@.sqs_outgoing IS
-'a message to be sent by sqs_send_batch(); made by the function sqs_outgoing()';
+'a message for sqs_send_batch(); made by the function sqs_outgoing()';
 COMMENT ON COLUMN @extschema@.sqs_outgoing.body IS
 'the body: 1 byte to 1 MiB, attributes included';
 COMMENT ON COLUMN @extschema@.sqs_outgoing.attributes IS
@@ -688,9 +688,9 @@ COMMENT ON COLUMN @extschema@.sqs_outgoing.attributes IS
 COMMENT ON COLUMN @extschema@.sqs_outgoing.delay IS
 '0 to 15 minutes, whole seconds; not on FIFO queues; NULL: the queue''s own';
 COMMENT ON COLUMN @extschema@.sqs_outgoing.group_id IS
-'message group: must be given on FIFO queues';
+'message group; required on FIFO queues';
 COMMENT ON COLUMN @extschema@.sqs_outgoing.deduplication_id IS
-'deduplication id: on FIFO queues that do not compute it';
+'deduplication id; required on FIFO queues without content-based deduplication';
 COMMENT ON COLUMN @extschema@.sqs_outgoing.system_attributes IS
 '{"AWSTraceHeader": ...} or NULL';
 
@@ -707,7 +707,7 @@ RETURN ROW(body, attributes, delay, group_id, deduplication_id, system_attribute
 REVOKE ALL ON FUNCTION @extschema@.sqs_outgoing(text, jsonb, interval, text, text, jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_outgoing(text, jsonb, interval, text, text, jsonb) TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_outgoing(text, jsonb, interval, text, text, jsonb) IS
-'a message for sqs_send_batch(), with names and defaults: sqs_send_batch(''queue'', ARRAY[sqs_outgoing(''one''), sqs_outgoing(''two'', delay => ''5 s'')])';
+'makes a message for sqs_send_batch(), for example sqs_send_batch(''queue'', ARRAY[sqs_outgoing(''one''), sqs_outgoing(''two'', delay => ''5 s'')])';
 
 CREATE FUNCTION @extschema@.sqs_send_batch(
 	queue text,
@@ -724,7 +724,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100;
 REVOKE ALL ON FUNCTION @extschema@.sqs_send_batch(text, @extschema@.sqs_outgoing[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_send_batch(text, @extschema@.sqs_outgoing[]) TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_send_batch(text, @extschema@.sqs_outgoing[]) IS
-'sends any number of messages now, whatever becomes of the transaction, in requests of up to 10 messages and 1 MiB, several of them at once; messages of one group one after the other. Returns a row per message: ordinal, its place in the array, from 1; message_id, SQS''s; sequence_number, on FIFO queues; and if it was not sent error_code, error_message and sender_fault, true where another attempt would fail too. What is not the sender''s fault is tried three times. Errors: no such queue, no USAGE on its server, a queue that cannot be found at AWS';
+'sends any number of messages now, whatever becomes of the transaction, in requests of up to 10 messages and 1 MiB, several of them in parallel; messages of one group are sent one after the other. Returns one row per message: ordinal, its position in the array, from 1; message_id; sequence_number, on FIFO queues; for messages that were not sent error_code, error_message, and sender_fault, which is true if another attempt would fail, too. What is not the sender''s fault is tried three times. Errors: the queue does not exist, here or at AWS; no USAGE on its server';
 
 
 /* ------------------------------------------------------------------------
@@ -772,7 +772,7 @@ SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.outbox_rows', '')
 SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.outbox_batches', '');
 
 COMMENT ON TABLE sqsbridge_internal.outbox_rows IS
-'the rows of sqs_outbox; dumped by pg_dump, so that a restored database can send what was not sent';
+'rows of sqs_outbox. Dumped by pg_dump';
 COMMENT ON INDEX sqsbridge_internal.outbox_rows_pkey IS
 'finds the messages of a batch, in the order in which they were enqueued';
 COMMENT ON COLUMN sqsbridge_internal.outbox_rows.batch_id IS
@@ -784,7 +784,7 @@ COMMENT ON COLUMN sqsbridge_internal.outbox_rows.queue_id IS
 COMMENT ON COLUMN sqsbridge_internal.outbox_rows.queue IS
 'name that the queue had';
 COMMENT ON COLUMN sqsbridge_internal.outbox_rows.token IS
-'travels with the message, so that a second copy of it is recognized: as its deduplication id where none is given, and as attribute sqsbridge-id';
+'sent with the message, so that a second copy is recognized: as its deduplication id if none is given, and as the attribute sqsbridge-id';
 COMMENT ON COLUMN sqsbridge_internal.outbox_rows.enqueued_at IS
 'when the message was enqueued';
 COMMENT ON COLUMN sqsbridge_internal.outbox_rows.enqueued_by_oid IS
@@ -792,9 +792,9 @@ COMMENT ON COLUMN sqsbridge_internal.outbox_rows.enqueued_by_oid IS
 COMMENT ON COLUMN sqsbridge_internal.outbox_rows.enqueued_by IS
 'name of that role';
 COMMENT ON COLUMN sqsbridge_internal.outbox_rows.deliver_at IS
-'not to be sent before; NULL: at commit';
+'the message is not sent before this time; NULL: at commit';
 COMMENT ON COLUMN sqsbridge_internal.outbox_rows.size IS
-'bytes, as SQS counts them: body, and names, types and values of attributes';
+'size in bytes, as SQS counts: body, and names, types, and values of attributes';
 COMMENT ON COLUMN sqsbridge_internal.outbox_rows.body IS
 'as in sqs_send()';
 COMMENT ON COLUMN sqsbridge_internal.outbox_rows.attributes IS
@@ -807,7 +807,7 @@ COMMENT ON COLUMN sqsbridge_internal.outbox_rows.system_attributes IS
 'as in sqs_send()';
 
 COMMENT ON TABLE sqsbridge_internal.outbox_batches IS
-'when and in what order the rows of outbox_rows are sent: a row per transaction and queue, and one per message with a time of its own; dumped by pg_dump';
+'when and in what order the rows of outbox_rows are sent: one row per transaction and queue, and one per message with a deliver_at. Dumped by pg_dump';
 COMMENT ON INDEX sqsbridge_internal.outbox_batches_pkey IS
 'finds what a transaction has enqueued';
 COMMENT ON INDEX sqsbridge_internal.outbox_batches_order_idx IS
@@ -819,9 +819,9 @@ COMMENT ON COLUMN sqsbridge_internal.outbox_batches.xid IS
 COMMENT ON COLUMN sqsbridge_internal.outbox_batches.queue_id IS
 'queue, as in queues';
 COMMENT ON COLUMN sqsbridge_internal.outbox_batches.deliver_at IS
-'not to be sent before; -infinity: at commit';
+'the batch is not sent before this time; -infinity: at commit';
 COMMENT ON COLUMN sqsbridge_internal.outbox_batches."position" IS
-'rises in the order of commits';
+'order of the commits';
 
 CREATE FUNCTION @extschema@.sqs_get_outbox(
 	OUT queue text,
@@ -840,7 +840,7 @@ LANGUAGE C STRICT STABLE PARALLEL RESTRICTED ROWS 1000;
 REVOKE ALL ON FUNCTION @extschema@.sqs_get_outbox() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_outbox() TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_get_outbox() IS
-'messages that wait to be sent and that the caller may see; read them through the view sqs_outbox, whose columns say what they mean';
+'messages that wait to be sent and that the caller may see; use the view sqs_outbox';
 
 CREATE VIEW @extschema@.sqs_outbox AS
 SELECT
@@ -865,28 +865,28 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION @extschema@.sqs_outbox_insert() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_outbox_insert() TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_outbox_insert() IS
-'checks and stores a row that is inserted into sqs_outbox; its trigger calls it';
+'trigger function of sqs_outbox: checks and stores a row that is inserted';
 
 CREATE TRIGGER sqs_outbox_insert
 	INSTEAD OF INSERT ON @extschema@.sqs_outbox
 	FOR EACH ROW EXECUTE FUNCTION @extschema@.sqs_outbox_insert();
 COMMENT ON TRIGGER sqs_outbox_insert ON @extschema@.sqs_outbox IS
-'a row of the outbox is checked as it is inserted';
+'checks and stores a row that is inserted';
 
 COMMENT ON VIEW @extschema@.sqs_outbox IS
-'the transactional outbox: a row inserted here is sent once the transaction has committed, and leaves the outbox when SQS has confirmed it. INSERT INTO sqs_outbox (queue, body) is enough; INSERT ... SELECT and COPY work. A role inserts rows for queues on whose servers it has USAGE. It sees rows that it enqueued itself, and those of queues whose owner''s, or whose server''s owner''s, privileges it has; members of pg_read_all_data see all. Rows cannot be updated or deleted';
+'transactional outbox: a row inserted here is sent after its transaction has committed, and leaves the outbox when SQS has confirmed it. Only queue and body are required; INSERT ... SELECT and COPY work. A role can insert rows for queues on whose servers it has USAGE. It sees the rows that it enqueued itself, and those of queues if it has the privileges of the owner of the queue or of its server; members of pg_read_all_data see all. Rows cannot be updated or deleted';
 COMMENT ON COLUMN @extschema@.sqs_outbox.queue IS
-'name of the queue, as in sqs_queues; must be given';
+'name of the queue, as in sqs_queues; required';
 COMMENT ON COLUMN @extschema@.sqs_outbox.body IS
-'the body: 1 byte to 1 MiB, attributes included; must be given';
+'the body: 1 byte to 1 MiB, attributes included; required';
 COMMENT ON COLUMN @extschema@.sqs_outbox.attributes IS
-'message attributes, as in sqs_send(). With fewer than 10 of them, sqsbridge adds one, sqsbridge-id';
+'message attributes, as in sqs_send(). If there are fewer than 10, sqsbridge adds the attribute sqsbridge-id';
 COMMENT ON COLUMN @extschema@.sqs_outbox.group_id IS
-'message group: must be given on FIFO queues. Messages of a group are sent in the order in which their transactions committed';
+'message group; required on FIFO queues. Messages of a group are sent in the order in which their transactions commit';
 COMMENT ON COLUMN @extschema@.sqs_outbox.deduplication_id IS
-'deduplication id: on FIFO queues; NULL: one of its own';
+'deduplication id, on FIFO queues; NULL: a unique one';
 COMMENT ON COLUMN @extschema@.sqs_outbox.deliver_at IS
-'the message is not sent before; any time; NULL: it is sent at commit';
+'the message is not sent before this time; NULL: at commit';
 COMMENT ON COLUMN @extschema@.sqs_outbox.system_attributes IS
 '{"AWSTraceHeader": ...} or NULL';
 COMMENT ON COLUMN @extschema@.sqs_outbox.id IS
@@ -911,7 +911,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION @extschema@.sqs_enqueue(text, text, jsonb, interval, text, text, jsonb, timestamp with time zone) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_enqueue(text, text, jsonb, interval, text, text, jsonb, timestamp with time zone) TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_enqueue(text, text, jsonb, interval, text, text, jsonb, timestamp with time zone) IS
-'inserts a row into sqs_outbox and returns its id: the message is sent once the transaction has committed. Arguments as in sqs_send(), but the delay may be of any length, on FIFO queues too, and is counted from now; deliver_at says the same as a time';
+'inserts a row into sqs_outbox and returns its id: the message is sent after the transaction has committed. Arguments as in sqs_send(), but the delay can be of any length, also on FIFO queues, and is counted from now; deliver_at says the same as a time';
 
 CREATE TABLE sqsbridge_internal.outbox_failures (
 	id bigint NOT NULL,
@@ -937,7 +937,7 @@ CREATE TABLE sqsbridge_internal.outbox_failures (
 SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.outbox_failures', '');
 
 COMMENT ON TABLE sqsbridge_internal.outbox_failures IS
-'the rows of sqs_outbox_failures; dumped by pg_dump';
+'rows of sqs_outbox_failures. Dumped by pg_dump';
 COMMENT ON INDEX sqsbridge_internal.outbox_failures_pkey IS
 'a message fails once';
 COMMENT ON COLUMN sqsbridge_internal.outbox_failures.id IS
@@ -967,11 +967,11 @@ COMMENT ON COLUMN sqsbridge_internal.outbox_failures.enqueued_by_oid IS
 COMMENT ON COLUMN sqsbridge_internal.outbox_failures.enqueued_by IS
 'name of that role';
 COMMENT ON COLUMN sqsbridge_internal.outbox_failures.token IS
-'by which a second copy of the message is recognized; kept by sqs_outbox_retry()';
+'as in outbox_rows; sqs_outbox_retry() keeps it';
 COMMENT ON COLUMN sqsbridge_internal.outbox_failures.queue_id IS
 'queue that it was for, as in queues';
 COMMENT ON COLUMN sqsbridge_internal.outbox_failures.server_oid IS
-'foreign server of the queue, by OID and by name; NULL: the queue was not registered any more';
+'foreign server of the queue, by OID and by name; NULL: the queue was no longer registered';
 COMMENT ON COLUMN sqsbridge_internal.outbox_failures.server IS
 'name of that server';
 
@@ -995,7 +995,7 @@ LANGUAGE C STRICT STABLE PARALLEL RESTRICTED ROWS 100;
 REVOKE ALL ON FUNCTION @extschema@.sqs_get_outbox_failures() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_outbox_failures() TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_get_outbox_failures() IS
-'messages of the outbox that could not be sent and that the caller may see; read them through the view sqs_outbox_failures, whose columns say what they mean';
+'messages of the outbox that cannot be sent and that the caller may see; use the view sqs_outbox_failures';
 
 CREATE VIEW @extschema@.sqs_outbox_failures AS
 SELECT
@@ -1016,17 +1016,17 @@ FROM @extschema@.sqs_get_outbox_failures() f;
 REVOKE ALL ON TABLE @extschema@.sqs_outbox_failures FROM PUBLIC;
 GRANT SELECT ON TABLE @extschema@.sqs_outbox_failures TO PUBLIC;
 COMMENT ON VIEW @extschema@.sqs_outbox_failures IS
-'messages of the outbox that could not be sent and never will be, one row each, until somebody calls sqs_outbox_retry(id) or sqs_outbox_discard(id). A role sees those that it enqueued itself, and those of queues whose owner''s, or whose server''s owner''s, privileges it has; members of pg_read_all_data see all. Dumped by pg_dump';
+'messages of the outbox that cannot be sent, one row each; sqs_outbox_retry(id) moves a row back into the outbox, sqs_outbox_discard(id) deletes it. A role sees the rows that it enqueued itself, and those of queues if it has the privileges of the owner of the queue or of its server; members of pg_read_all_data see all. Dumped by pg_dump';
 COMMENT ON COLUMN @extschema@.sqs_outbox_failures.id IS
 'id that the row had in sqs_outbox';
 COMMENT ON COLUMN @extschema@.sqs_outbox_failures.queue IS
 'name of the queue';
 COMMENT ON COLUMN @extschema@.sqs_outbox_failures.error_code IS
-'SQS''s error code, or the code that SQS would have answered with';
+'error code of SQS, or the one that SQS would have returned';
 COMMENT ON COLUMN @extschema@.sqs_outbox_failures.error_message IS
 'why the message cannot be sent';
 COMMENT ON COLUMN @extschema@.sqs_outbox_failures.failed_at IS
-'when that was found out';
+'when the message was moved here';
 COMMENT ON COLUMN @extschema@.sqs_outbox_failures.body IS
 'as in sqs_outbox';
 COMMENT ON COLUMN @extschema@.sqs_outbox_failures.attributes IS
@@ -1042,7 +1042,7 @@ COMMENT ON COLUMN @extschema@.sqs_outbox_failures.enqueued_at IS
 COMMENT ON COLUMN @extschema@.sqs_outbox_failures.enqueued_by IS
 'as in sqs_outbox';
 COMMENT ON COLUMN @extschema@.sqs_outbox_failures.server IS
-'foreign server of the queue; NULL: the queue was not registered any more';
+'foreign server of the queue; NULL: the queue was no longer registered';
 
 CREATE FUNCTION @extschema@.sqs_outbox_retry(id bigint)
 RETURNS bigint
@@ -1051,7 +1051,7 @@ LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION @extschema@.sqs_outbox_retry(bigint) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_outbox_retry(bigint) TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_outbox_retry(bigint) IS
-'puts a row of sqs_outbox_failures back into sqs_outbox, to be sent once the transaction has committed, and returns its new id. Needs USAGE on the queue''s server. Errors: no such failure, a queue that is not registered, a message that cannot be sent as it is';
+'moves a row of sqs_outbox_failures back into sqs_outbox, to be sent after the transaction has committed, and returns its new id. Requires USAGE on the queue''s server; for the role that enqueued the message, and roles that have the privileges of the owner of the queue or of its server. Errors: no such row, the queue is not registered, the message cannot be sent as it is';
 
 CREATE FUNCTION @extschema@.sqs_outbox_discard(id bigint)
 RETURNS void
@@ -1060,7 +1060,7 @@ LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION @extschema@.sqs_outbox_discard(bigint) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_outbox_discard(bigint) TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_outbox_discard(bigint) IS
-'deletes a row of sqs_outbox_failures, for good. For the role that enqueued the message, and for who has the privileges of the owner of the queue or of its server. Error: no such failure';
+'deletes a row of sqs_outbox_failures; for the role that enqueued the message, and roles that have the privileges of the owner of the queue or of its server. Error: no such row';
 
 CREATE FUNCTION @extschema@.sqs_adopt_queues(waiting text)
 RETURNS integer
@@ -1068,7 +1068,7 @@ AS 'MODULE_PATHNAME', 'sqs_adopt_queues'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION @extschema@.sqs_adopt_queues(text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_adopt_queues(text) IS
-'makes the queues of a copy of a database (a restored dump, CREATE DATABASE ... TEMPLATE, pg_upgrade) work here, and returns how many it adopted; takes effect at commit. Until then nothing is received and nothing sent. waiting says what becomes of the messages that wait in the copied outbox: ''send'' sends them, as is right after pg_upgrade or where the original is gone; ''discard'' deletes them, also those that were put in since, and disables the queues, as is right where the original still runs and sends them itself. For superusers';
+'makes the queues of a copy of a database (a restored dump, CREATE DATABASE ... TEMPLATE, pg_upgrade) work in it, and returns their number; takes effect at commit. Until then, nothing is received and nothing is sent. waiting says what becomes of the messages that wait in the copied outbox: ''send'' sends them, which is right after pg_upgrade or if the original is gone; ''discard'' deletes them, including those inserted since, and disables the queues, which is right if the original still runs and sends them itself. For superusers';
 
 
 /* ------------------------------------------------------------------------
@@ -1129,7 +1129,7 @@ LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 10;
 REVOKE ALL ON FUNCTION @extschema@.sqs_get_queue_stats() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_queue_stats() TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_get_queue_stats() IS
-'statistics of the queues of this database; read them through the view sqs_stats, whose columns say what they mean';
+'statistics of the queues of this database; use the views sqs_stats and sqs_stats_outbox';
 
 CREATE FUNCTION @extschema@.sqs_get_workers(
 	OUT kind text,
@@ -1150,7 +1150,7 @@ LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 10;
 REVOKE ALL ON FUNCTION @extschema@.sqs_get_workers() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_workers() TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_get_workers() IS
-'processes of the bridge, in the whole cluster; read them through the view sqs_stats_workers, whose columns say what they mean';
+'processes of sqsbridge in the whole cluster; use the view sqs_stats_workers';
 
 CREATE FUNCTION @extschema@.sqs_get_hindrance()
 RETURNS text
@@ -1159,7 +1159,7 @@ LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
 REVOKE ALL ON FUNCTION @extschema@.sqs_get_hindrance() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_hindrance() TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_get_hindrance() IS
-'what keeps queues of this database from running, where it is not about one of them alone; read it through the view sqs_stats';
+'what keeps the queues of this database as a whole from running; use the view sqs_stats';
 
 CREATE FUNCTION @extschema@.sqs_get_in_flight(
 	OUT queue_id integer,
@@ -1176,7 +1176,7 @@ LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 100;
 REVOKE ALL ON FUNCTION @extschema@.sqs_get_in_flight() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_in_flight() TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_get_in_flight() IS
-'messages that the queues of this database hold; read them through the view sqs_stats_in_flight, whose columns say what they mean';
+'messages in flight of the queues of this database; use the view sqs_stats_in_flight';
 
 CREATE FUNCTION @extschema@.sqs_stats_reset(queue text DEFAULT NULL)
 RETURNS void
@@ -1184,7 +1184,7 @@ AS 'MODULE_PATHNAME', 'sqs_stats_reset'
 LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 REVOKE ALL ON FUNCTION @extschema@.sqs_stats_reset(text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_stats_reset(text) IS
-'sets the counters and times of a queue, or with NULL of all queues of this database, back to nothing, at once; for superusers and whom they grant EXECUTE. Error: no such queue';
+'resets the counters and times of a queue, or with NULL of all queues of this database, at once; for superusers and roles that they grant EXECUTE to. Error: the queue does not exist';
 
 CREATE VIEW @extschema@.sqs_stats AS
 SELECT
@@ -1249,7 +1249,7 @@ FROM @extschema@.sqs_get_queues() q
 REVOKE ALL ON TABLE @extschema@.sqs_stats FROM PUBLIC;
 GRANT SELECT ON TABLE @extschema@.sqs_stats TO PUBLIC;
 COMMENT ON VIEW @extschema@.sqs_stats IS
-'what the queues of this database do, one row per configured queue. Counters are kept in memory: they survive the workers but not a restart of the server. They are NULL while there are none for the queue';
+'state and statistics of the queues of this database, one row per configured queue. Counters are kept in shared memory: they survive the restart of a worker, but not of the server. They are NULL as long as nothing has been counted for the queue';
 COMMENT ON COLUMN @extschema@.sqs_stats.queue IS
 'name of the queue';
 COMMENT ON COLUMN @extschema@.sqs_stats.queue_id IS
@@ -1257,31 +1257,31 @@ COMMENT ON COLUMN @extschema@.sqs_stats.queue_id IS
 COMMENT ON COLUMN @extschema@.sqs_stats.owner IS
 'owner of the queue';
 COMMENT ON COLUMN @extschema@.sqs_stats.state IS
-'what the queue is at: "polling" is as it should be; "send only" and "disabled" are as configured; otherwise see last_error';
+'state of the queue: polling is normal; send only and disabled are as configured; starting and stopping pass; for backing off, error, waiting for worker slot, waiting for room, and not admitted, see last_error';
 COMMENT ON COLUMN @extschema@.sqs_stats.state_since IS
-'when the state became what it is';
+'when the state last changed';
 COMMENT ON COLUMN @extschema@.sqs_stats.in_flight IS
-'messages in hand: received and neither acknowledged nor given back';
+'messages received and neither acknowledged nor returned';
 COMMENT ON COLUMN @extschema@.sqs_stats.received IS
 'messages received';
 COMMENT ON COLUMN @extschema@.sqs_stats.acked IS
-'messages deleted from SQS because they are handled, by this delivery or an earlier one';
+'messages deleted from SQS because they have been handled, at this delivery or an earlier one';
 COMMENT ON COLUMN @extschema@.sqs_stats.failed IS
 'attempts that failed; see sqs_failures';
 COMMENT ON COLUMN @extschema@.sqs_stats.duplicates IS
-'messages that were found to have been handled before, and not handled again; those that are deleted count as acked too';
+'messages that had been handled before and were not handled again; those that are then deleted count as acked, too';
 COMMENT ON COLUMN @extschema@.sqs_stats.released IS
-'messages made visible again: not handled, as at a shutdown, or failed and with a retry_delay';
+'messages made visible again: not handled, as at a shutdown, or failed with a retry_delay';
 COMMENT ON COLUMN @extschema@.sqs_stats.lost IS
-'messages whose lease ended while they were in hand: SQS may have handed them to somebody else';
+'messages whose lease ended before they were done: SQS may have delivered them to somebody else';
 COMMENT ON COLUMN @extschema@.sqs_stats.heartbeats IS
-'extensions of a message''s lease';
+'renewals of a lease';
 COMMENT ON COLUMN @extschema@.sqs_stats.poll_failures IS
-'receive calls that failed';
+'ReceiveMessage calls, and calls that look up the queue, that failed';
 COMMENT ON COLUMN @extschema@.sqs_stats.failures_dropped IS
-'rows of sqs_failures for which sqsbridge.max_failures left no room: deleted before their time, the oldest first, or never written';
+'rows of sqs_failures that were deleted early, the oldest first, or never written, because of sqsbridge.max_failures';
 COMMENT ON COLUMN @extschema@.sqs_stats.delete_failures IS
-'deletions of a message that failed; they are tried again while the lease lasts';
+'deletions that failed; they are tried again until the lease ends';
 COMMENT ON COLUMN @extschema@.sqs_stats.sent IS
 'messages sent, by sqs_send(), by sqs_send_batch() and from the outbox';
 COMMENT ON COLUMN @extschema@.sqs_stats.send_failures IS
@@ -1297,7 +1297,7 @@ COMMENT ON COLUMN @extschema@.sqs_stats.send_calls IS
 COMMENT ON COLUMN @extschema@.sqs_stats.other_calls IS
 'other calls to SQS, such as GetQueueUrl';
 COMMENT ON COLUMN @extschema@.sqs_stats.bytes_received IS
-'bytes of SQS''s answers';
+'bytes of SQS''s replies';
 COMMENT ON COLUMN @extschema@.sqs_stats.bytes_sent IS
 'bytes of the requests to SQS';
 COMMENT ON COLUMN @extschema@.sqs_stats.handler_time_total IS
@@ -1305,23 +1305,23 @@ COMMENT ON COLUMN @extschema@.sqs_stats.handler_time_total IS
 COMMENT ON COLUMN @extschema@.sqs_stats.handler_time_max IS
 'longest run of a handler, in milliseconds';
 COMMENT ON COLUMN @extschema@.sqs_stats.handler_time_histogram IS
-'number of handler runs by duration, 17 buckets, each with the runs that took at most 1, 2, 5, 10, 20, 50, 100, 200, 500 ms, 1, 2, 5, 10, 30, 60, 300 s and longer, and more than the one before';
+'number of handler runs by run time, in 17 buckets: up to 1, 2, 5, 10, 20, 50, 100, 200, 500 ms, 1, 2, 5, 10, 30, 60, 300 s, and longer';
 COMMENT ON COLUMN @extschema@.sqs_stats.last_receive_at IS
-'when SQS last answered a receive call well, be it with no message: the sign of life of the queue';
+'when a ReceiveMessage call last succeeded, with or without messages';
 COMMENT ON COLUMN @extschema@.sqs_stats.last_success_at IS
 'when a message was last acknowledged';
 COMMENT ON COLUMN @extschema@.sqs_stats.last_error_at IS
-'when the last error of the bridge itself happened; errors of handlers are in sqs_failures';
+'when sqsbridge last had an error with this queue; errors of handlers are in sqs_failures';
 COMMENT ON COLUMN @extschema@.sqs_stats.last_error IS
 'text of that error';
 COMMENT ON COLUMN @extschema@.sqs_stats.error_since IS
-'when the first of the present row of errors happened; NULL: all is well';
+'when the current series of errors began; NULL: there is none';
 COMMENT ON COLUMN @extschema@.sqs_stats.consecutive_errors IS
-'errors in a row; 0: all is well';
+'length of the current series of errors; 0: there is none';
 COMMENT ON COLUMN @extschema@.sqs_stats.next_poll_at IS
-'after errors: when SQS will be asked again; NULL: there is no waiting';
+'when SQS will be called again after errors; NULL: there is no delay';
 COMMENT ON COLUMN @extschema@.sqs_stats.stats_reset IS
-'since when is counted';
+'when counting started';
 
 CREATE FUNCTION @extschema@.sqs_get_outbox_counts(
 	OUT queue_id integer,
@@ -1335,7 +1335,7 @@ LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 10;
 REVOKE ALL ON FUNCTION @extschema@.sqs_get_outbox_counts() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_outbox_counts() TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_get_outbox_counts() IS
-'how many messages of which queue wait in the outbox; read it through the view sqs_stats_outbox, whose columns say what they mean';
+'number of messages in the outbox by queue; use the view sqs_stats_outbox';
 
 CREATE VIEW @extschema@.sqs_stats_outbox AS
 SELECT
@@ -1371,41 +1371,41 @@ FROM @extschema@.sqs_get_queues() q
 REVOKE ALL ON TABLE @extschema@.sqs_stats_outbox FROM PUBLIC;
 GRANT SELECT ON TABLE @extschema@.sqs_stats_outbox TO PUBLIC;
 COMMENT ON VIEW @extschema@.sqs_stats_outbox IS
-'the outbox, one row per configured queue. Counts the rows of the outbox, and so takes the longer the more there are; counters are kept in memory and do not survive a restart of the server';
+'state and statistics of the outbox, one row per configured queue. The view counts the rows of the outbox, so it takes longer the more there are; counters are kept in shared memory and do not survive a restart of the server';
 COMMENT ON COLUMN @extschema@.sqs_stats_outbox.queue IS
 'name of the queue';
 COMMENT ON COLUMN @extschema@.sqs_stats_outbox.queue_id IS
 'id of the queue, as in sqs_queues';
 COMMENT ON COLUMN @extschema@.sqs_stats_outbox.state IS
-'what the relay is at: idle, sending, backing off (see last_error), error (see last_error), disabled, as the queue is, or not admitted: sqsbridge.databases does not name the database';
+'state of sending: idle, sending, backing off (see last_error), error (see last_error), disabled (as the queue), or not admitted (sqsbridge.databases does not name the database)';
 COMMENT ON COLUMN @extschema@.sqs_stats_outbox.state_since IS
-'when the state became what it is';
+'when the state last changed';
 COMMENT ON COLUMN @extschema@.sqs_stats_outbox.waiting IS
-'messages that could be sent and that SQS has not confirmed';
+'messages that are to be sent now and that SQS has not confirmed';
 COMMENT ON COLUMN @extschema@.sqs_stats_outbox.oldest_at IS
-'when the oldest of these was enqueued; NULL: there is none';
+'when the oldest of them was enqueued; NULL: there are none';
 COMMENT ON COLUMN @extschema@.sqs_stats_outbox.scheduled IS
-'messages whose time has not come';
+'messages whose deliver_at has not come';
 COMMENT ON COLUMN @extschema@.sqs_stats_outbox.next_deliver_at IS
-'when the time of the first of these comes';
+'when the first of them is due';
 COMMENT ON COLUMN @extschema@.sqs_stats_outbox.in_flight IS
-'messages in requests under way';
+'messages in requests that SQS has not answered yet';
 COMMENT ON COLUMN @extschema@.sqs_stats_outbox.sent IS
 'messages of the outbox that SQS has confirmed';
 COMMENT ON COLUMN @extschema@.sqs_stats_outbox.failed IS
-'messages that were moved to sqs_outbox_failures';
+'messages moved to sqs_outbox_failures';
 COMMENT ON COLUMN @extschema@.sqs_stats_outbox.last_success_at IS
 'when SQS last confirmed messages';
 COMMENT ON COLUMN @extschema@.sqs_stats_outbox.last_error_at IS
 'when sending last failed';
 COMMENT ON COLUMN @extschema@.sqs_stats_outbox.last_error IS
-'how it failed';
+'text of that error';
 COMMENT ON COLUMN @extschema@.sqs_stats_outbox.error_since IS
-'when the first of the present row of errors happened; NULL: all is well';
+'when the current series of errors began; NULL: there is none';
 COMMENT ON COLUMN @extschema@.sqs_stats_outbox.consecutive_errors IS
-'errors in a row; 0: all is well';
+'length of the current series of errors; 0: there is none';
 COMMENT ON COLUMN @extschema@.sqs_stats_outbox.next_attempt_at IS
-'after errors: when sending will be tried again; NULL: there is no waiting';
+'when sending will be tried again after errors; NULL: there is no delay';
 
 CREATE FUNCTION @extschema@.sqs_get_remark()
 RETURNS text
@@ -1414,7 +1414,7 @@ LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
 REVOKE ALL ON FUNCTION @extschema@.sqs_get_remark() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_remark() TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_get_remark() IS
-'triggers, policies and rules that somebody has put on the internal tables of this database, where they have no effect; read it through the view sqs_stats_workers';
+'triggers, policies, and rules that somebody has put on the internal tables of this database, where they have no effect; use the view sqs_stats_workers';
 
 CREATE VIEW @extschema@.sqs_stats_workers AS
 SELECT
@@ -1444,33 +1444,33 @@ FROM @extschema@.sqs_get_workers() w
 REVOKE ALL ON TABLE @extschema@.sqs_stats_workers FROM PUBLIC;
 GRANT SELECT ON TABLE @extschema@.sqs_stats_workers TO PUBLIC;
 COMMENT ON VIEW @extschema@.sqs_stats_workers IS
-'the processes of the bridge in the whole cluster, one row each';
+'processes of sqsbridge in the whole cluster, one row each';
 COMMENT ON COLUMN @extschema@.sqs_stats_workers.kind IS
-'launcher, database worker, queue worker or handler worker';
+'launcher, database worker, queue worker, or handler worker';
 COMMENT ON COLUMN @extschema@.sqs_stats_workers.pid IS
 'process id, as in pg_stat_activity';
 COMMENT ON COLUMN @extschema@.sqs_stats_workers.database IS
-'database that it works in; NULL: none';
+'database that the process works in; NULL: none';
 COMMENT ON COLUMN @extschema@.sqs_stats_workers.queue IS
-'queue that it works for; NULL: none, or one of another database';
+'queue that the process works for; NULL: none, or a queue of another database';
 COMMENT ON COLUMN @extschema@.sqs_stats_workers.role IS
-'handler workers: role that it is connected as';
+'handler workers: role that the process is connected as';
 COMMENT ON COLUMN @extschema@.sqs_stats_workers.state IS
-'starting, idle, running or stopping';
+'starting, idle, running, or stopping';
 COMMENT ON COLUMN @extschema@.sqs_stats_workers.started_at IS
-'when it started';
+'when the process started';
 COMMENT ON COLUMN @extschema@.sqs_stats_workers.messages IS
 'messages that this process has received (queue workers) or handled (handler workers)';
 COMMENT ON COLUMN @extschema@.sqs_stats_workers.last_error_at IS
 'database workers: when one of their jobs last failed; NULL: none has';
 COMMENT ON COLUMN @extschema@.sqs_stats_workers.last_error IS
-'database workers: which job that was (supervision of the queues, cleaning of old rows, or the relay of the outbox), and how it failed; for pg_read_all_stats';
+'database workers: which job failed (supervision of the queues, cleaning of old rows, or the relay of the outbox), and how; for members of pg_read_all_stats';
 COMMENT ON COLUMN @extschema@.sqs_stats_workers.error_since IS
-'database workers: when the first of the present row of errors of that job happened; NULL: all is well';
+'database workers: when the current series of errors of that job began; NULL: there is none';
 COMMENT ON COLUMN @extschema@.sqs_stats_workers.consecutive_errors IS
-'database workers: errors of that job in a row; 0: all is well';
+'database workers: length of that series; 0: there is none';
 COMMENT ON COLUMN @extschema@.sqs_stats_workers.remark IS
-'database worker of this database: triggers, policies and rules that somebody has put on the tables of schema sqsbridge_internal, where they have no effect; for pg_read_all_stats';
+'database worker of this database: triggers, policies, and rules that somebody has put on the tables in schema sqsbridge_internal, where they have no effect; for members of pg_read_all_stats';
 
 CREATE VIEW @extschema@.sqs_stats_in_flight AS
 SELECT
@@ -1488,7 +1488,7 @@ FROM @extschema@.sqs_get_in_flight() f
 REVOKE ALL ON TABLE @extschema@.sqs_stats_in_flight FROM PUBLIC;
 GRANT SELECT ON TABLE @extschema@.sqs_stats_in_flight TO PUBLIC;
 COMMENT ON VIEW @extschema@.sqs_stats_in_flight IS
-'the messages that the queues of this database have in hand, one row each. A role sees those of queues whose owner''s privileges it has; members of pg_read_all_stats see all';
+'messages that the queues of this database have received and that are not done, one row each. A role sees those of queues whose owner''s privileges it has; members of pg_read_all_stats see all';
 COMMENT ON COLUMN @extschema@.sqs_stats_in_flight.queue IS
 'name of the queue';
 COMMENT ON COLUMN @extschema@.sqs_stats_in_flight.message_id IS
@@ -1498,13 +1498,13 @@ COMMENT ON COLUMN @extschema@.sqs_stats_in_flight.group_id IS
 COMMENT ON COLUMN @extschema@.sqs_stats_in_flight.receive_count IS
 'which delivery of the message this is: 1 or more; approximate';
 COMMENT ON COLUMN @extschema@.sqs_stats_in_flight.status IS
-'how far it is: waiting (for a handler), running (with a handler, or next in its turn) or finished (committed, until that is durable)';
+'waiting (for a handler), running (with a handler, or next in its turn), or finished (committed, and waiting to become durable)';
 COMMENT ON COLUMN @extschema@.sqs_stats_in_flight.handler_pid IS
-'process id of the handler worker that has it; NULL: none has';
+'process id of the handler worker that has the message; NULL: none';
 COMMENT ON COLUMN @extschema@.sqs_stats_in_flight.received_at IS
-'when it was received';
+'when the message was received';
 COMMENT ON COLUMN @extschema@.sqs_stats_in_flight.lease_until IS
-'until when SQS shows it to nobody else; extended while it is in hand';
+'until when SQS delivers the message to nobody else; extended until the message is done';
 
 
 /* ------------------------------------------------------------------------
