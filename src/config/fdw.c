@@ -43,8 +43,10 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/inval.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "aws/credentials.h"
 #include "aws/endpoint.h"
@@ -252,13 +254,37 @@ sqsbridge_fdw_validator(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* Our wrapper as it was last found; InvalidOid: not yet, or it has changed. */
+static Oid	our_fdw = InvalidOid;
+
+static void
+forget_fdw(Datum arg, int cacheid, uint32 hashvalue)
+{
+	our_fdw = InvalidOid;
+}
+
+/*
+ * This is asked for each queue whenever the queues are read, and the answer is
+ * in no cache of PostgreSQL's.
+ */
 bool
 sqs_fdw_is_ours(Oid fdwid)
 {
-	Oid			extension = sqs_extension_oid();
+	static bool registered = false;
+	Oid			extension;
 
-	return OidIsValid(extension) &&
-		getExtensionOfObject(ForeignDataWrapperRelationId, fdwid) == extension;
+	if (OidIsValid(our_fdw) && fdwid == our_fdw)
+		return true;
+	if (!registered)
+		CacheRegisterSyscacheCallback(FOREIGNDATAWRAPPEROID, forget_fdw, (Datum) 0);
+	registered = true;
+
+	extension = sqs_extension_oid();
+	if (!OidIsValid(extension) ||
+		getExtensionOfObject(ForeignDataWrapperRelationId, fdwid) != extension)
+		return false;
+	our_fdw = fdwid;
+	return true;
 }
 
 /* An OID that a row of a catalog refers to; InvalidOid: there is no such row. */

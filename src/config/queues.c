@@ -297,18 +297,19 @@ read_queues(int32 queue_id)
 	Relation	rel = sqs_table_open(SQS_TABLE_QUEUES, AccessShareLock);
 	const char *home = sqs_home();
 	SysScanDesc scan;
+	ScanKeyData key;
 	HeapTuple	tuple;
 	List	   *queues = NIL;
 	ListCell   *lc;
 
-	/* the table is small: no index is of use */
-	scan = systable_beginscan(rel, InvalidOid, false, GetActiveSnapshot(), 0, NULL);
+	if (queue_id != 0)
+		ScanKeyInit(&key, SPI_fnumber(RelationGetDescr(rel), "queue_id"), BTEqualStrategyNumber,
+					F_INT4EQ, Int32GetDatum(queue_id));
+	scan = systable_beginscan(rel,
+							  queue_id != 0 ? sqs_index_oid(SQS_INDEX_QUEUES_PKEY) : InvalidOid,
+							  queue_id != 0, GetActiveSnapshot(), queue_id != 0 ? 1 : 0, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		if (queue_id == 0 ||
-			get_int(tuple, RelationGetDescr(rel), "queue_id", 0) == queue_id)
-			queues = lappend(queues, read_queue(tuple, RelationGetDescr(rel), home));
-	}
+		queues = lappend(queues, read_queue(tuple, RelationGetDescr(rel), home));
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 
@@ -419,12 +420,20 @@ sqs_catalog_queue_to_send(const char *name, bool store)
 SqsQueueConfig *
 sqs_catalog_find(List *queues, int32 queue_id)
 {
-	ListCell   *lc;
+	int			from = 0;
+	int			to = list_length(queues);
 
-	foreach(lc, queues)
+	while (from < to)
 	{
-		if (((SqsQueueConfig *) lfirst(lc))->queue_id == queue_id)
-			return lfirst(lc);
+		int			middle = from + (to - from) / 2;
+		SqsQueueConfig *queue = list_nth(queues, middle);
+
+		if (queue->queue_id == queue_id)
+			return queue;
+		if (queue->queue_id < queue_id)
+			from = middle + 1;
+		else
+			to = middle;
 	}
 	return NULL;
 }

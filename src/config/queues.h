@@ -86,7 +86,7 @@ extern SqsQueueConfig *sqs_catalog_queue_by_name(const char *name);
  */
 extern SqsQueueConfig *sqs_catalog_queue_to_send(const char *name, bool store);
 
-/* The one with this id among those; NULL: none. */
+/* The one with this id in such a list; NULL: none. */
 extern SqsQueueConfig *sqs_catalog_find(List *queues, int32 queue_id);
 
 /* Does the current role stand for the owner of the queue, or of its server? */
