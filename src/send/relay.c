@@ -1374,7 +1374,7 @@ sqs_relay_turn(bool news, bool scan, bool stopping, long *timeout)
 		dlist_push_tail(&relay->queues, dlist_pop_head_node(&relay->queues));
 	if (!stopping && relay->scanned && now >= relay->reading.not_before)
 	{
-		int64		due = Max(relay->stranded_at, relay->scan_not_before);
+		int64		due = Max(relay->stranded_at, relay->stranded_not_before);
 
 		if (now >= due &&
 			(relay->nrequests == 0 || now >= relay->stranded_at + STRANDED_WAIT_MS))

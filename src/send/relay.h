@@ -185,6 +185,7 @@ typedef struct Relay
 	int64		scan_not_before;	/* ms */
 	int64		standby_at;		/* ms: look again how far it is; 0: not */
 	int64		stranded_at;	/* ms: look for rows that nothing leads to */
+	int64		stranded_not_before;	/* ms */
 	bool		any_stranded;
 	bool		out_of_room;	/* rows were not read for want of memory */
 	Oid			rows_oid;		/* the table the rows are of */

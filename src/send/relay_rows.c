@@ -78,6 +78,7 @@
 #define MAX_RECORDED		500 /* refused rows in one transaction */
 #define SCAN_COST			100 /* a scan is made after so many times its duration */
 #define STRANDED_MS			86400000	/* how often stranded rows are looked for */
+#define STRANDED_COST		10	/* as SCAN_COST: a person waits for what it finds */
 #define ROW_IS_LOCKED \
 	"a row of table " SQS_INTERNAL_SCHEMA ".outbox_rows or outbox_batches is locked"
 
@@ -1232,7 +1233,7 @@ relay_find_stranded(Relay *relay, int64 now)
 
 	took = sqs_now_ms() - now;
 	relay->stranded_at = now + (locked != NULL ? 60000 : STRANDED_MS);
-	relay->scan_not_before = Max(relay->scan_not_before, now + took * SCAN_COST);
+	relay->stranded_not_before = now + took * STRANDED_COST;
 }
 
 /* ---- a turn ---- */
