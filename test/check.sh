@@ -3,13 +3,13 @@
 # "N passed, N failed".
 #
 # As root or with sudo, on Debian.  Builds in a temporary copy with -Werror,
-# installs the extension, and runs: unit tests of the AWS layer, the inputs
-# kept from fuzzing, sqsd's own tests, pg_regress, the TAP tests against sqsd,
-# and those of them that need no faults once more against fauxqs, an emulator
-# written by others.
+# installs the extension, and runs: a look at the layout, every other compiler
+# there is, unit tests of the AWS layer, the inputs kept from fuzzing, sqsd's
+# own tests, pg_regress, the TAP tests against sqsd, and those of them that need
+# no faults once more against fauxqs, an emulator written by others.
 #
-# Words choose parts: unit, fuzz, sqsd, regress, tap, fauxqs, or what is in the
-# name of a TAP file ("check.sh 013 fifo").  The parts run side by side, as
+# Words choose parts: layout, compile, unit, fuzz, sqsd, regress, tap, fauxqs, or
+# what is in the name of a TAP file ("check.sh 013 fifo").  The parts run side by side, as
 # they mostly wait: N at a time (or $CHECK_JOBS; the default is three for each
 # processor).  They share nothing that one of them writes; each has
 # a directory of its own, and servers of its own that listen on a socket in a
@@ -29,7 +29,7 @@ LONGEST="033_attacker.pl 035_table_lore.pl 034_restore.pl 028_handler_exits.pl 0
 	022_outbox_faults.pl 036_relay_trust.pl 037_exactly_once.pl 023_outbox_kill.pl 038_shared_entries.pl
 	030_discovery.pl 020_send.pl 027_outbox_database.pl 031_fair_shares.pl 017_handlers.pl"
 
-usage="usage: check.sh [--long] [-j N] [unit|fuzz|sqsd|regress|tap|fauxqs|part of a TAP file's name]..."
+usage="usage: check.sh [--long] [-j N] [layout|compile|unit|fuzz|sqsd|regress|tap|fauxqs|part of a TAP file's name]..."
 PASSED=0
 FAILED=0
 LONG=
@@ -66,7 +66,7 @@ chosen_file() {
 	! chosen tap || return 0
 	for word in "${WORDS[@]}"; do
 		case $word in
-			unit | fuzz | sqsd | regress | fauxqs) ;;
+			layout | compile | unit | fuzz | sqsd | regress | fauxqs) ;;
 			*) [[ $1 != *"$word"* ]] || return 0 ;;
 		esac
 	done
@@ -76,7 +76,7 @@ chosen_file() {
 TAP_FILES=$(cd "$TOP/test/t" && for file in *.pl; do echo "$file"; done)
 for word in "${WORDS[@]}"; do
 	case $word in
-		unit | fuzz | sqsd | regress | tap | fauxqs) ;;
+		layout | compile | unit | fuzz | sqsd | regress | tap | fauxqs) ;;
 		*) [[ $TAP_FILES == *"$word"* ]] || die "no test is called \"$word\"; $usage" ;;
 	esac
 done
@@ -86,7 +86,7 @@ for file in $LONGEST $TAP_FILES; do
 	[[ " ${PARTS[*]:-} " == *" sqsd-$file "* ]] || ! chosen_file "$file" || PARTS+=("sqsd-$file")
 done
 for file in $FAUXQS_TESTS; do ! chosen fauxqs || PARTS+=("fauxqs-$file"); done
-for part in sqsd unit fuzz regress; do ! chosen $part || PARTS+=($part); done
+for part in sqsd unit fuzz regress compile layout; do ! chosen $part || PARTS+=($part); done
 
 # ---- what a part leaves behind ----
 
@@ -155,6 +155,51 @@ count_tap() {
 	[ $((ok + notok)) -gt 0 ] || notok=1
 	count "$ok" "$notok" "$2"
 	[ "$notok" = 0 ] || { grep -E -A 12 '^not ok ' "$1" | head -n 60; echo ...; tail -n 5 "$1"; }
+}
+
+# Includes point down only, and not to and fro; see src/README.
+part_layout() {
+	local up
+	up=$(cd "$TOP/src" && grep -nE '^#include "' -r base aws config receive send control | awk -F'[:/"]' '
+		BEGIN { rank["base"] = rank["aws"] = 1; rank["config"] = 2; rank["receive"] = rank["send"] = 3; rank["control"] = 4 }
+		{ from = $1; to = $5 }
+		to in rank && from != to && rank[to] >= rank[from]')
+	if [ -z "$up" ]; then count 1 0 "includes point down"; else count 0 1 "includes point down"; echo "$up"; fi
+	up=$(cd "$TOP/src" && grep -oE '^#include "[a-z]+/[a-z0-9_]+' -r base aws config receive send control |
+		sed -E 's/\.[ch]:#include "/ /' | awk '$1 != $2' | sort -u | tsort 2>&1 >/dev/null)
+	if [ -z "$up" ]; then count 1 0 "no circle of includes"; else count 0 1 "no circle of includes"; echo "$up"; fi
+}
+
+# compile NAME DIRECTORIES MAKE-ARGUMENTS: nothing may be said.
+compile() {
+	as_user "cd '$WORK/compile' && for dir in $2; do
+			make -s -C \$dir clean PG_CONFIG='$PG_CONFIG' && make -s -j2 -C \$dir all PG_CONFIG='$PG_CONFIG' $3 || exit 1
+		done" >"$DIR/compile.log" 2>&1
+	if [ $? = 0 ] && [ ! -s "$DIR/compile.log" ]; then
+		count 1 0 "$1"
+	else
+		count 0 1 "$1"
+		head -n 40 "$DIR/compile.log"
+	fi
+}
+
+# Every other compiler there is, and none has a warning.
+part_compile() {
+	local cc path quiet makefile seen
+	as_user "cp -r '$WORK/src' '$WORK/compile'"
+	seen=$(readlink -f "$(command -v cc)")
+	for cc in gcc gcc-{9..20} clang clang-{11..25}; do
+		path=$(command -v "$cc") && path=$(readlink -f "$path") && [[ " $seen " != *" $path "* ]] || continue
+		seen="$seen $path"
+		# flags and printf attributes are those of the compiler that PostgreSQL was built with
+		[[ $cc = clang* ]] && quiet="-Wno-unknown-warning-option -Wno-ignored-attributes" || quiet=
+		compile "$("$cc" --version | head -n 1)" ". test/sqsd test/unit" "CC='$cc' COPT='-Werror $quiet' with_llvm=no"
+	done
+	makefile=$(dirname "$($PG_CONFIG --pgxs)")/../Makefile.global
+	if grep -q '^with_llvm.*yes' "$makefile" && [ -x "$(sed -n 's/^CLANG *= *//p' "$makefile")" ]; then
+		compile "bitcode for JIT" . with_llvm=yes
+	fi
+	[ -s "$DIR/count" ] || count 0 0 "no other compiler"
 }
 
 part_unit() {
@@ -231,20 +276,15 @@ reap() {
 
 # ---- everything ----
 
-install_packages libipc-run-perl libio-socket-ssl-perl openssl
+export COPT=-Werror
+install_packages libipc-run-perl libio-socket-ssl-perl openssl python3
 choose_user
-if chosen fauxqs && ! command -v npm >/dev/null; then
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nodejs npm >"$WORK/npm-apt.log" 2>&1
-fi
 build
 PGXS_DIR=$(dirname "$($PG_CONFIG --pgxs)")/../..
 
 FAUXQS_DIR=${FAUXQS_DIR:-${TMPDIR:-/tmp}/sqsbridge-fauxqs-$FAUXQS_VERSION}
-if chosen fauxqs && [ ! -d "$FAUXQS_DIR/node_modules/fauxqs" ]; then
-	mkdir -p "$FAUXQS_DIR"
-	(cd "$FAUXQS_DIR" && npm install --no-audit --no-fund --silent "fauxqs@$FAUXQS_VERSION") >"$WORK/npm.log" 2>&1 </dev/null ||
-		{ tail -n 20 "$WORK/npm.log"; echo "   fauxqs could not be installed"; }
-	chmod -R a+rX "$FAUXQS_DIR"
+if chosen fauxqs; then
+	install_fauxqs "$FAUXQS_DIR" "$FAUXQS_VERSION" || echo "   fauxqs could not be installed"
 fi
 
 say "${#PARTS[@]} parts, $JOBS at a time"

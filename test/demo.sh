@@ -31,7 +31,7 @@ SQSD_PID=
 finish() {
 	[ -n "$KEEP" ] && [ -n "${PROVED:-}" ] && return
 	stop_cluster "$WORK/pg" fast
-	[ -n "$SQSD_PID" ] && as_root kill "$SQSD_PID" 2>/dev/null
+	[ -n "$SQSD_PID" ] && as_user "kill $SQSD_PID" 2>/dev/null
 	as_root rm -rf "$WORK"
 }
 trap finish EXIT
@@ -110,34 +110,54 @@ INSERT INTO sqs_outbox (queue, body) SELECT 'outgoing', json_build_object('id', 
 COMMIT;
 SQL
 
+# The state of a process (R, S, ...; Z is a zombie) and its parent.
+processes() { cat /proc/[0-9]*/stat 2>/dev/null | sed -nE 's/^([0-9]+) \(.*\) ([A-Z]) ([0-9]+) .*/\1 \2 \3/p'; }
+
+# Kill the server and all its processes, and wait until they are dead.
+kill_server() {
+	local postmaster all left
+	postmaster=$(head -n 1 "$WORK/pg/data/postmaster.pid")
+	all="$postmaster $(processes | awk -v p="$postmaster" '$3 == p { print $1 }' | tr '\n' ' ')"
+	as_user "kill -9 $all"
+	for _ in $(seq 300); do
+		left=$(processes | awk -v all=" $all " '$2 != "Z" && index(all, " " $1 " ")')
+		[ -n "$left" ] || break
+		sleep 0.1
+	done
+	[ -z "$left" ] || die "killed processes are still there after 30 s: $left"
+	# where nobody reaps it, PostgreSQL would take it for a running server
+	if [ -e "/proc/$postmaster" ]; then
+		as_user "rm -f '$WORK/pg/data/postmaster.pid' '$WORK'/pg/socket/.s.PGSQL.*.lock"
+	fi
+}
+
 say "outbox -> SQS -> handler; at one third the whole server is killed with SIGKILL"
 killed=
 start=$(date +%s)
+moved=$start
 last=-1
 while :; do
 	n=$(value "SELECT count(*) FROM orders" 2>/dev/null) || n=$last
 	if [ "$n" != "$last" ]; then
 		printf '   %5d of %d after %d s\n' "$n" "$MESSAGES" $(($(date +%s) - start))
 		last=$n
+		moved=$(date +%s)
 	fi
 	if [ -z "$killed" ] && [ "$n" -ge $((MESSAGES / 3)) ]; then
-		postmaster=$(head -n 1 "$WORK/pg/data/postmaster.pid")
-		as_root kill -9 "$postmaster" $(pgrep -P "$postmaster")
-		printf '   *** SIGKILL to the server and all its processes\n'
+		kill_server
 		killed=1
-		while pgrep -g "$postmaster" >/dev/null 2>&1; do sleep 0.1; done
-		as_root rm -f "$WORK"/pg/socket/.s.PGSQL.*.lock
+		printf '   *** SIGKILL to the server and all its processes\n'
 		start_cluster "$WORK/pg"
 		printf '   *** started again; what was in flight comes back after 5 s\n'
 	fi
 	acked=$(value "SELECT count(*) FROM sqs_stats_in_flight" 2>/dev/null || echo 1)
 	[ -n "$killed" ] && [ "$n" -ge "$MESSAGES" ] && [ "$acked" = 0 ] && break
-	[ $(($(date +%s) - start)) -gt 300 ] && break
+	[ $(($(date +%s) - moved)) -gt 120 ] && break
 	sleep 0.05
 done
-# messages that were handled but not deleted come back and are recognised
+# messages that were handled but not deleted come back and are recognized
 if [ -n "$ADMIN" ]; then
-	for _ in $(seq 150); do
+	for _ in $(seq 600); do
 		# what the relay had under way was sent twice, and is recognised too
 		book() { curl -sS "$ADMIN/_sqsd/stats" | grep -o "\"$1\":[0-9]*" | head -n 1 | tr -cd 0-9; }
 		deleted=$(book deleted)

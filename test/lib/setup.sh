@@ -14,7 +14,13 @@ say() { printf '\n== %s\n' "$*"; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 as_root() {
-	if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@" || sudo "$@"; fi
+	if [ "$(id -u)" = 0 ]; then
+		"$@"
+	elif command -v sudo >/dev/null; then
+		sudo "$@"
+	else
+		die "this needs root or sudo, to run: $*"
+	fi
 }
 
 # Debian packages that are not installed yet.
@@ -26,41 +32,96 @@ missing() {
 	done
 }
 
-install_packages() {
-	local wanted
-	command -v apt-get >/dev/null || die "this needs Debian's apt-get"
+# apt_update, apt_install PACKAGE...: with waiting for another apt to finish,
+# and without restarting any service of this machine.
+apt_update() {
+	as_root apt-get -o DPkg::Lock::Timeout=300 update -qq >"$WORK/apt.log" 2>&1 ||
+		{ tail -n 20 "$WORK/apt.log"; die "apt-get update failed"; }
+}
+
+apt_install() {
+	say "installing: $*"
+	as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
+		apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "$@" \
+		>"$WORK/apt.log" 2>&1 </dev/null ||
+		{ tail -n 20 "$WORK/apt.log"; die "installing packages failed"; }
+}
+
+# Has this pg_config a PostgreSQL that we can build for and run?  Clients and
+# development files of libpq alone bring a pg_config, too.
+usable() {
+	local major
+	major=$("$1" --version 2>/dev/null | sed -nE 's/^PostgreSQL ([0-9]+).*/\1/p')
+	[ "${major:-0}" -ge 15 ] && [ -x "$("$1" --bindir)/initdb" ] && [ -x "$("$1" --bindir)/psql" ] &&
+		[ -e "$("$1" --pgxs)" ] && [ -e "$("$1" --includedir-server)/postgres.h" ]
+}
+
+# Sets PG_CONFIG: the one asked for, or the first that will do.
+find_postgresql() {
+	local candidate
+	if [ -n "${PG_CONFIG:-}" ]; then
+		usable "$PG_CONFIG" ||
+			die "PG_CONFIG=$PG_CONFIG: no PostgreSQL 15 or later with server, clients and server headers"
+		return
+	fi
+	for candidate in pg_config $(ls -d /usr/lib/postgresql/*/bin/pg_config 2>/dev/null | sort -rV); do
+		usable "$candidate" && PG_CONFIG=$candidate && return
+	done
+	return 1
+}
+
+# Headers for the newest server that is there; if none is, a server as well.
+install_postgresql() {
+	local major=
+	local default=/usr/share/postgresql-common/createcluster.conf
+	local conf=/etc/postgresql-common/createcluster.conf
+	local quiet=
+
+	major=$(ls -d /usr/lib/postgresql/*/bin/initdb 2>/dev/null | tr -cd '0-9\n' | sort -n | tail -n 1)
+	[ -n "$major" ] || major=$(apt-cache depends postgresql | sed -nE 's/.*Depends: postgresql-([0-9]+)$/\1/p' | head -n 1)
+	[ "${major:-0}" -ge 15 ] ||
+		die "no PostgreSQL 15 or later: this machine has packages of ${major:-none}; https://apt.postgresql.org has newer ones"
 
 	# A fresh PostgreSQL would make a cluster and start it: not here.
-	if [ -z "$(ls /usr/lib/postgresql 2>/dev/null)" ] && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
-		as_root mkdir -p /etc/postgresql-common
-		echo "create_main_cluster = false" | as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
+	if [ -z "$(ls -d /usr/lib/postgresql/*/bin/initdb 2>/dev/null)" ] && [ ! -e $conf ]; then
+		quiet=1
+		as_root mkdir -p "$(dirname $conf)"
+		echo "create_main_cluster = false" | as_root tee $conf >/dev/null
 	fi
+	apt_install "postgresql-$major" "postgresql-client-$major" "postgresql-server-dev-$major"
+	if [ -n "$quiet" ] && [ -e $default ]; then
+		as_root cp $default $conf
+	fi
+}
 
-	wanted=$(missing gcc make curl perl ca-certificates pkg-config libcurl4-openssl-dev \
-		libssl-dev libmicrohttpd-dev libjansson-dev postgresql-server-dev-all postgresql "$@")
-	# any one server with its headers will do
-	if command -v pg_config >/dev/null && [ -e "$(pg_config --pgxs)" ] && [ -x "$(pg_config --bindir)/initdb" ]; then
-		wanted=$(printf '%s ' $wanted | sed 's/postgresql-server-dev-all //; s/postgresql //')
-	fi
-	if [ -n "${wanted// /}" ]; then
-		say "installing: $wanted"
-		as_root apt-get update -qq || die "apt-get update failed"
-		# postgresql-server-dev-all brings a compiler for JIT nobody needs
-		# here: take the headers of the default version
-		if [[ " $wanted " == *" postgresql-server-dev-all "* ]]; then
-			local major
-			major=$(apt-cache depends postgresql | sed -n 's/.*Depends: postgresql-\([0-9]*\)$/\1/p' | head -n 1)
-			[ -n "$(ls /usr/lib/postgresql 2>/dev/null)" ] && major=$(ls /usr/lib/postgresql | sort -n | tail -n 1)
-			wanted=${wanted/postgresql-server-dev-all/postgresql-server-dev-$major}
-		fi
-		as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $wanted >"$WORK/apt.log" 2>&1 ||
-			{ tail -n 20 "$WORK/apt.log"; die "installing packages failed"; }
-	fi
+# install_packages PACKAGE...: these and what both scripts need.
+install_packages() {
+	local wanted updated=
+	command -v apt-get >/dev/null || die "this needs Debian's apt-get"
 
-	PG_CONFIG=${PG_CONFIG:-pg_config}
-	[ -e "$($PG_CONFIG --pgxs)" ] || for PG_CONFIG in /usr/lib/postgresql/*/bin/pg_config; do :; done
-	[ -e "$($PG_CONFIG --pgxs)" ] || die "no PostgreSQL server headers found (postgresql-server-dev-NN)"
+	wanted=$(missing gcc libc6-dev make ca-certificates curl perl pkg-config libcurl4-openssl-dev \
+		libssl-dev libmicrohttpd-dev libjansson-dev "$@")
+	if [ -n "$wanted" ]; then
+		apt_update
+		updated=1
+		apt_install $wanted
+	fi
+	if ! find_postgresql; then
+		[ -n "$updated" ] || apt_update
+		install_postgresql
+		find_postgresql || die "no PostgreSQL with server, clients and server headers, though they were installed"
+	fi
 	PGBIN=$($PG_CONFIG --bindir)
+}
+
+# install_fauxqs DIR VERSION: somebody else's SQS emulator, from npm.
+install_fauxqs() {
+	[ ! -d "$1/node_modules/fauxqs" ] || return 0
+	command -v npm >/dev/null || { apt_update; apt_install nodejs npm; }
+	mkdir -p "$1"
+	(cd "$1" && npm install --no-audit --no-fund --loglevel=error "fauxqs@$2") >"$WORK/npm.log" 2>&1 </dev/null ||
+		{ tail -n 20 "$WORK/npm.log"; return 1; }
+	chmod -R a+rX "$1"
 }
 
 # Servers refuse to run as root.
@@ -73,16 +134,20 @@ choose_user() {
 	fi
 }
 
+# as_user COMMAND: under reap, once it is built, as process 1 of a container
+# may not reap, and PostgreSQL takes a zombie for a server that is running.
 as_user() {
+	local reap=
+	[ ! -x "$WORK/reap" ] || reap=$WORK/reap
 	if [ "$(id -un)" = "$RUN_USER" ]; then
-		bash -c "$1"
+		$reap bash -c "$1"
 	else
 		setpriv --reuid="$RUN_USER" --regid="$(id -g "$RUN_USER")" --clear-groups \
-			env HOME="$WORK" bash -c "$1"
+			env HOME="$WORK" $reap bash -c "$1"
 	fi
 }
 
-# Build and install from a copy, with -Wall -Wextra -Werror.
+# Build and install from a copy.  COPT in the environment adds to the flags.
 build() {
 	say "building sqsbridge for $($PG_CONFIG --version)"
 	mkdir "$WORK/src"
@@ -91,6 +156,8 @@ build() {
 		{ tail -n 40 "$WORK/build.log"; die "the build failed"; }
 	as_root make -C "$WORK/src" -s PG_CONFIG="$PG_CONFIG" with_llvm=no install >>"$WORK/build.log" 2>&1 ||
 		{ tail -n 20 "$WORK/build.log"; die "make install failed"; }
+	cc -O -Wall -o "$WORK/reap" "$TOP/test/lib/reap.c" >>"$WORK/build.log" 2>&1 ||
+		{ tail -n 20 "$WORK/build.log"; die "building test/lib/reap.c failed"; }
 	make -C "$WORK/src/test/sqsd" -s >>"$WORK/build.log" 2>&1 ||
 		{ tail -n 40 "$WORK/build.log"; die "building test/sqsd failed"; }
 	as_root chown -R "$RUN_USER" "$WORK"

@@ -184,7 +184,8 @@ sub new_node
 	my ($name, %o) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
 
-	$node->init(@{ $o{init} || [] });
+	# whatever locale the tests are run in
+	$node->init(@{ $o{init} || [] }, extra => [ '-E', 'UTF8', '--locale=C.UTF-8' ]);
 	$node->append_conf('postgresql.conf', <<EOC);
 shared_preload_libraries = 'sqsbridge'
 max_worker_processes = 32
