@@ -292,8 +292,9 @@ foreach my $queue (@idle, @bases)
 is("@early", '', 'an idle queue makes a call in 20 seconds and no other: 180 an hour');
 is(scalar(grep { $sqs->stats($_)->{max_open_polls} > 1 } @idle, @bases), 0, 'and has no more than one open at a time');
 is(join("\n", @held), '', "idle processes hold no transaction, snapshot or transaction id ($samples looks)");
-query_is($node, q{SELECT count(*), count(backend_xmin), count(backend_xid), count(xact_start) FROM pg_stat_activity
-	JOIN sqs_stats_workers USING (pid) WHERE queue = 'busy'}, '2|0|0|0', 'nor do those of the busy queue when it is done');
+# (its handler may have left by now)
+query_is($node, q{SELECT count(*) > 0, count(backend_xmin), count(backend_xid), count(xact_start) FROM pg_stat_activity
+	JOIN sqs_stats_workers USING (pid) WHERE queue = 'busy'}, 't|0|0|0', 'nor do those of the busy queue when it is done');
 
 # ---- secrets, when things go wrong
 
