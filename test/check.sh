@@ -192,7 +192,7 @@ part_compile() {
 		path=$(command -v "$cc") && path=$(readlink -f "$path") && [[ " $seen " != *" $path "* ]] || continue
 		seen="$seen $path"
 		# flags and printf attributes are those of the compiler that PostgreSQL was built with
-		[[ $cc = clang* ]] && quiet="-Wno-unknown-warning-option -Wno-ignored-attributes" || quiet=
+		[[ $cc = clang* ]] && quiet="-Wno-unknown-warning-option -Wno-ignored-attributes -Wno-ignored-optimization-argument" || quiet=
 		compile "$("$cc" --version | head -n 1)" ". test/sqsd test/unit" "CC='$cc' COPT='-Werror $quiet' with_llvm=no"
 	done
 	makefile=$(dirname "$($PG_CONFIG --pgxs)")/../Makefile.global

@@ -352,6 +352,39 @@ query_is($node, "SELECT sent, waiting FROM sqs_stats_outbox WHERE queue = 'in'",
 	'its workers can do their work', dbname => 'last');
 $node->safe_psql('postgres', 'DROP DATABASE last');
 
+# ---- a session that replays what happened elsewhere, as a subscription's does
+
+$node->safe_psql('postgres', <<'EOQ');
+CREATE TABLE replayed (body text);
+CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF NEW.body LIKE '%insert' THEN
+    INSERT INTO sqs_outbox (queue, body) VALUES ('out', NEW.body);
+  ELSE
+    PERFORM sqs_enqueue('out', NEW.body);
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER tell AFTER INSERT ON replayed FOR EACH ROW EXECUTE FUNCTION tell();
+ALTER TABLE replayed ENABLE ALWAYS TRIGGER tell;
+EOQ
+foreach my $insert ("INSERT INTO sqs_outbox (queue, body) VALUES ('out', 'replayed insert')",
+	"COPY sqs_outbox (queue, body) FROM stdin;\nout\treplayed copy\n\\.\n", "INSERT INTO replayed VALUES ('replayed insert')")
+{
+	my (undef, undef, $stderr) = $node->psql('postgres', "SET session_replication_role = replica; $insert");
+	like($stderr, qr/ERROR:  cannot insert into view sqs_outbox.*HINT:  Call sqs_enqueue/s, 'what would be lost without a word is refused');
+}
+$node->safe_psql('postgres', <<'EOQ');
+SET session_replication_role = replica;
+SELECT count(*) FROM sqs_outbox;
+INSERT INTO replayed VALUES ('replayed');
+RESET session_replication_role;
+DROP TABLE replayed;
+DROP FUNCTION tell;
+EOQ
+waiting_is('out', '0', 'what sqs_enqueue() stores');
+is(join(', ', grep { /^replayed/ } map { $_->{body} } @{ $sqs->messages('out') }), 'replayed', 'is sent') if $sqsd;
+
 # ---- somebody throws rows away, and others take their place ----
 
 SKIP:
