@@ -13,7 +13,6 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "postmaster/bgworker.h"
 
 #include "base/fair_shares.h"
 #include "base/settings.h"

@@ -13,10 +13,8 @@
 
 #include <signal.h>
 
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
-#include "storage/latch.h"
 #include "storage/shmem.h"
 
 #include "base/settings.h"

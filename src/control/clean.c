@@ -35,7 +35,6 @@
 #include "postmaster/interrupt.h"
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"

@@ -23,7 +23,6 @@
  */
 #include "postgres.h"
 
-#include "utils/memutils.h"
 
 #include "receive/inbox_marks.h"
 #include "receive/marks.h"

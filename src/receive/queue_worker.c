@@ -51,11 +51,9 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
-#include "storage/lwlock.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 

@@ -1,0 +1,282 @@
+/*-------------------------------------------------------------------------
+ *
+ * queue_options.c
+ *	  The options of a queue: their ranges, defaults and values.
+ *
+ * An option is an argument of sqs_register_queue() and sqs_alter_queue(), and a
+ * column of the table of queues, by the same name.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "common/int.h"
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "aws/endpoint.h"
+#include "config/queue_options.h"
+#include "config/queues.h"
+
+typedef struct QueueOption
+{
+	const char *name;			/* of the argument and of the column */
+	Oid			type;
+	int64		min;			/* intervals: in microseconds */
+	int64		max;
+	int64		unit;			/* must be a multiple of this; 0: no range */
+	const char *legal;			/* completes "must be ..." */
+	bool		has_default;	/* can be reset */
+	const char *default_value;	/* NULL: null */
+} QueueOption;
+
+static const QueueOption queue_options[NUM_OPTIONS] = {
+	[OPT_SERVER] = {"server", NAMEOID, 0, 0, 0, NULL, false},
+	[OPT_HANDLER] = {"handler", TEXTOID, 0, 0, 0, NULL, true},
+	[OPT_QUEUE_NAME] = {"queue_name", TEXTOID, 0, 0, 0, NULL, true},
+	[OPT_CONCURRENCY] = {"concurrency", INT4OID, 1, SQS_CONCURRENCY_MAX, 1,
+	"1 to 64", true, "1"},
+	[OPT_BATCH_SIZE] = {"batch_size", INT4OID, 1, 10, 1,
+	"1 to 10", true, "10"},
+	[OPT_WAIT_TIME] = {"wait_time", INTERVALOID, 0, 20 * USECS_PER_SEC, USECS_PER_SEC,
+	"0 to 20 seconds, in whole seconds", true, "20 s"},
+	[OPT_VISIBILITY_TIMEOUT] = {"visibility_timeout", INTERVALOID,
+		USECS_PER_SEC, 12 * USECS_PER_HOUR, USECS_PER_SEC,
+	"1 second to 12 hours, in whole seconds", true},
+	[OPT_HANDLER_TIMEOUT] = {"handler_timeout", INTERVALOID, 1000, 12 * USECS_PER_HOUR, 1000,
+	"1 millisecond to 12 hours, in whole milliseconds", true},
+	[OPT_RETRY_DELAY] = {"retry_delay", INTERVALOID, 0, 12 * USECS_PER_HOUR, USECS_PER_SEC,
+	"0 to 12 hours, in whole seconds", true},
+	[OPT_EXACTLY_ONCE] = {"exactly_once", BOOLOID, 0, 0, 0, NULL, true, "true"},
+	[OPT_DEDUP_RETENTION] = {"dedup_retention", INTERVALOID,
+		USECS_PER_MINUTE, 365 * USECS_PER_DAY, 1,
+	"1 minute to 365 days, without months and years", true, "1 day"},
+	[OPT_ENABLED] = {"enabled", BOOLOID, 0, 0, 0, NULL, false, "true"},
+};
+
+void
+sqs_option_refuse(SqsOptionId id, const char *value, const char *must)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid value for option \"%s\": %s", queue_options[id].name, value),
+			 errdetail("Option \"%s\" %s.", queue_options[id].name, must)));
+}
+
+char *
+sqs_option_quoted(const char *value)
+{
+	return psprintf("\"%s\"", value);
+}
+
+/* Ranges of numbers and intervals. */
+static void
+sqs_option_check_range(SqsOptionId id, Datum value)
+{
+	const QueueOption *option = &queue_options[id];
+	int64		number = 0;
+	bool		legal = true;
+
+	if (option->unit == 0)
+		return;
+
+	if (option->type == INTERVALOID)
+	{
+		Interval   *interval = DatumGetIntervalP(value);
+		int64		days;
+
+		/* months have no length; what is infinite has months, too */
+		legal = interval->month == 0 &&
+			!pg_mul_s64_overflow(interval->day, USECS_PER_DAY, &days) &&
+			!pg_add_s64_overflow(days, interval->time, &number);
+	}
+	else
+		number = DatumGetInt32(value);
+
+	if (!legal || number < option->min || number > option->max ||
+		number % option->unit != 0)
+		sqs_option_refuse(id,
+					 option->type == INTERVALOID ?
+					 sqs_option_quoted(DatumGetCString(DirectFunctionCall1(interval_out, value))) :
+					 psprintf("%d", DatumGetInt32(value)),
+					 psprintf("must be %s", option->legal));
+}
+
+/*
+ * The region that requests of the server go to, if it is known: an endpoint of
+ * one's own tells none.
+ */
+static bool
+region_of_server(const SqsServerOptions *options, char *buf, size_t size)
+{
+	AwsUrl		url;
+	const char *why;
+
+	if (options->endpoint != NULL)
+		return aws_url_parse(options->endpoint, &url, &why) &&
+			aws_region_of_host(url.host, buf, size);
+	if (options->region == NULL)
+		return false;
+	strlcpy(buf, options->region, size);
+	return true;
+}
+
+/*
+ * A queue's URL does not decide where requests go, the server does.  One that
+ * names another region would lead to a queue that is not there, or to another
+ * of the same name.
+ */
+static void
+check_url_region(const char *value, const SqsServerOptions *options)
+{
+	AwsUrl		url;
+	const char *why;
+	char		server_region[64];
+	char		url_region[64];
+
+	if (aws_url_parse(value, &url, &why) &&
+		aws_region_of_host(url.host, url_region, sizeof(url_region)) &&
+		region_of_server(options, server_region, sizeof(server_region)) &&
+		strcmp(url_region, server_region) != 0)
+		sqs_option_refuse(OPT_QUEUE_NAME, sqs_option_quoted(value),
+					 psprintf("names a queue in region %s, but its server is in %s",
+							  url_region, server_region));
+}
+
+/* The name or the URL of a queue at AWS. */
+void
+sqs_option_check_queue_name(const char *value, const SqsServerOptions *options)
+{
+	bool		is_url = strpbrk(value, ":/") != NULL;
+	const char *why;
+
+	if (!(is_url ? sqs_queue_url_is_valid(value, options->allow_http, &why) :
+		  sqs_queue_name_is_valid(value, &why)))
+	{
+		/* a URL with a password in it is not repeated, not even in the log */
+		if (strchr(value, '@') != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("invalid value for option \"queue_name\""),
+					 errdetail("Option \"queue_name\" %s.", why),
+					 errhidestmt(true)));
+		sqs_option_refuse(OPT_QUEUE_NAME, sqs_option_quoted(value), why);
+	}
+	if (is_url)
+		check_url_region(value, options);
+}
+
+/* The options among the arguments, values checked for themselves. */
+void
+sqs_options_read(FunctionCallInfo fcinfo, SqsOptionChange *changes)
+{
+	memset(changes, 0, sizeof(SqsOptionChange) * NUM_OPTIONS);
+	for (int id = 0; id < NUM_OPTIONS; id++)
+	{
+		if (PG_ARGISNULL(id + 1))
+			continue;
+		changes[id].is_set = true;
+		changes[id].value = PG_GETARG_DATUM(id + 1);
+		sqs_option_check_range(id, changes[id].value);
+	}
+}
+
+static char *
+resettable_options(void)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int id = 0; id < NUM_OPTIONS; id++)
+	{
+		if (queue_options[id].has_default)
+			appendStringInfo(&buf, "%s%s", buf.len > 0 ? ", " : "", queue_options[id].name);
+	}
+	return buf.data;
+}
+
+/* The names of options to put back to their defaults. */
+void
+sqs_options_read_resets(ArrayType *array, SqsOptionChange *changes)
+{
+	ArrayIterator iterator = array_create_iterator(array, 0, NULL);
+	Datum		element;
+	bool		isnull;
+
+	while (array_iterate(iterator, &element, &isnull))
+	{
+		char	   *name = isnull ? NULL : TextDatumGetCString(element);
+		int			id;
+
+		for (id = 0; id < NUM_OPTIONS; id++)
+		{
+			if (name != NULL && queue_options[id].has_default &&
+				strcmp(queue_options[id].name, name) == 0)
+				break;
+		}
+		if (id == NUM_OPTIONS)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("invalid element of \"reset\": %s",
+							name != NULL ? sqs_option_quoted(name) : "NULL"),
+					 errdetail("Options that can be reset are: %s.", resettable_options())));
+		if (changes[id].is_set)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("option \"%s\" is both set and reset", name)));
+		changes[id].is_reset = true;
+	}
+	array_free_iterator(iterator);
+}
+
+/* The default of an option, as the column has it; false: null. */
+static bool
+sqs_option_default(SqsOptionId id, Datum *value)
+{
+	const QueueOption *option = &queue_options[id];
+
+	if (option->default_value == NULL)
+		return false;
+	switch (option->type)
+	{
+		case INT4OID:
+			*value = DirectFunctionCall1(int4in, CStringGetDatum(option->default_value));
+			break;
+		case BOOLOID:
+			*value = DirectFunctionCall1(boolin, CStringGetDatum(option->default_value));
+			break;
+		default:
+			Assert(option->type == INTERVALOID);
+			*value = DirectFunctionCall3(interval_in, CStringGetDatum(option->default_value),
+										 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	}
+	return true;
+}
+
+/* The options that are plain values; the rest is for the callers. */
+void
+sqs_options_store(SqsQueueRow *row, const SqsOptionChange *changes, bool all)
+{
+	for (int id = OPT_CONCURRENCY; id < NUM_OPTIONS; id++)
+	{
+		const char *name = queue_options[id].name;
+		Datum		value;
+
+		if (changes[id].is_set)
+			sqs_queue_row_set(row, name, changes[id].value);
+		else if (!changes[id].is_reset && !all)
+			continue;
+		else if (sqs_option_default(id, &value))
+			sqs_queue_row_set(row, name, value);
+		else
+			sqs_queue_row_set_null(row, name);
+	}
+}

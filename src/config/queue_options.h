@@ -1,0 +1,67 @@
+/*-------------------------------------------------------------------------
+ *
+ * queue_options.h
+ *	  The options of a queue: their ranges, defaults and values.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SQSBRIDGE_QUEUE_OPTIONS_H
+#define SQSBRIDGE_QUEUE_OPTIONS_H
+
+#include "fmgr.h"
+#include "utils/array.h"
+
+#include "config/fdw.h"
+#include "config/queue_row.h"
+
+/* In the order of the arguments of sqs_register_queue, after the first. */
+typedef enum SqsOptionId
+{
+	OPT_SERVER,
+	OPT_HANDLER,
+	OPT_QUEUE_NAME,
+	OPT_CONCURRENCY,
+	OPT_BATCH_SIZE,
+	OPT_WAIT_TIME,
+	OPT_VISIBILITY_TIMEOUT,
+	OPT_HANDLER_TIMEOUT,
+	OPT_RETRY_DELAY,
+	OPT_EXACTLY_ONCE,
+	OPT_DEDUP_RETENTION,
+	OPT_ENABLED,
+	NUM_OPTIONS
+} SqsOptionId;
+
+/* What a call asks for an option; neither: leave it. */
+typedef struct SqsOptionChange
+{
+	bool		is_set;			/* to this value */
+	bool		is_reset;		/* to its default */
+	Datum		value;
+} SqsOptionChange;
+
+/*
+ * The options among the arguments of a call, from its second on; an ERROR if
+ * one is out of its range.  "changes" has NUM_OPTIONS elements.
+ */
+extern void sqs_options_read(FunctionCallInfo fcinfo, SqsOptionChange *changes);
+
+/* The names of options that are to be put back to their defaults. */
+extern void sqs_options_read_resets(ArrayType *array, SqsOptionChange *changes);
+
+/*
+ * Store those that are plain values (from OPT_CONCURRENCY on): what is set,
+ * the default of what is reset, or of what is not set either if "all".
+ */
+extern void sqs_options_store(SqsQueueRow *row, const SqsOptionChange *changes, bool all);
+
+/* The name or the URL of a queue at AWS; an ERROR if it is none. */
+extern void sqs_option_check_queue_name(const char *value, const SqsServerOptions *options);
+
+/*
+ * ERROR: this option has the value (as it is to be shown), but "must ...".
+ */
+extern void sqs_option_refuse(SqsOptionId id, const char *value, const char *must);
+extern char *sqs_option_quoted(const char *value);
+
+#endif							/* SQSBRIDGE_QUEUE_OPTIONS_H */
