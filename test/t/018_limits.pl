@@ -4,6 +4,7 @@
 use strict;
 use warnings;
 
+use List::Util qw(max);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -230,40 +231,57 @@ sub handle_burst
 	return;
 }
 
-handle_burst() while $done < $from;
-my $before = measure();
-while ($done < $to - $burst)
+# How much more a process has, and what its additional connections account for.
+sub growth
 {
-	my $left = $to - $burst - $done;
-	my $more = $left > 100_000 ? 100_000 : $left;
-	$sqs->fill('busy', $more, body => '{i}', start => $done + 1);
-	$done += $more;
-	handled($done, "$done messages");
-	my $now = measure()->{'queue worker'};
-	note("queue worker: $now->{memory} kB, $now->{files} files");
-}
-handle_burst();
-my $after = measure();
-is(join(',', sort keys %$before), 'database worker,handler worker,launcher,queue worker', 'there is one process of each kind');
-foreach my $kind (sort keys %$before)
-{
+	my ($kind, $before, $after) = @_;
 	my ($b, $a) = ($before->{$kind}, $after->{$kind});
-	is($a->{pid}, $b->{pid}, "$kind: the same process after $to messages as after $from");
-	my $connections = 0;
+	my $more = $kind eq 'queue worker' ? max(0, $a->{files} - $b->{files}) * $connection : 0;
+	return $a->{memory} - $b->{memory} - $more;
+}
 
+handle_burst() while $done < $from;
+my $first = measure();
+my ($before, $after) = (undef, $first);
+
+# On a slow machine a burst may meet more calls at a time than any before it.
+# That comes once; what leaks does so each time.
+foreach my $try (1 .. 3)
+{
+	my $end = $done + $to - $from;
+
+	$before = $after;
+	while ($done < $end - $burst)
+	{
+		my $left = $end - $burst - $done;
+		my $more = $left > 100_000 ? 100_000 : $left;
+		$sqs->fill('busy', $more, body => '{i}', start => $done + 1);
+		$done += $more;
+		handled($done, "$done messages");
+		my $now = measure()->{'queue worker'};
+		note("queue worker: $now->{memory} kB, $now->{files} files");
+	}
+	handle_burst();
+	$after = measure();
+	last unless grep { !$after->{$_} || growth($_, $before, $after) > $growth_limit } keys %$before;
+}
+is(join(',', sort keys %$after), 'database worker,handler worker,launcher,queue worker', 'there is one process of each kind');
+foreach my $kind (sort keys %$first)
+{
+	my ($f, $b, $a) = ($first->{$kind}, $before->{$kind}, $after->{$kind});
+	is($a->{pid}, $f->{pid}, "$kind: the same process after $done messages as after $from");
 	if ($kind eq 'queue worker')
 	{
-		$connections = $a->{files} - $b->{files} if $a->{files} > $b->{files};
-		cmp_ok($a->{files}, '<=', $files_limit, "$kind: its open files are bounded ($b->{files}, $a->{files})");
+		cmp_ok($a->{files}, '<=', $files_limit, "$kind: its open files are bounded ($f->{files}, $a->{files})");
 	}
 	else
 	{
-		cmp_ok($a->{files} - $b->{files}, '<=', 4, "$kind: its open files are flat ($b->{files}, $a->{files})");
+		cmp_ok($a->{files} - $f->{files}, '<=', 4, "$kind: its open files are flat ($f->{files}, $a->{files})");
 	}
-	cmp_ok($a->{memory} - $b->{memory}, '<=', $growth_limit + $connections * $connection,
+	cmp_ok(growth($kind, $before, $after), '<=', $growth_limit,
 		sprintf('%s: so is its memory (%d, %d kB)', $kind, $b->{memory}, $a->{memory}));
 }
-is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT body) FROM got'), "$to|$to", 'each message had its effect once');
+is($node->safe_psql('postgres', 'SELECT count(*), count(DISTINCT body) FROM got'), "$done|$done", 'each message had its effect once');
 
 # ---- an idle queue makes at most 180 calls an hour
 
