@@ -30,13 +30,20 @@ CREATE FUNCTION store(m sqs_message) RETURNS void LANGUAGE sql AS $$
 SELECT sqs_register_queue('brief', server => 'aws', handler => 'store', concurrency => 8);
 EOQ
 
-# Processes of the server's whose title contains the text.
+# Processes of the server's whose title contains the text.  They do not live
+# long: where the kernel tells the postmaster's children, no others are looked at.
 sub pids
 {
 	my ($title) = @_;
-	my @pids;
+	my $postmaster = (split /\n/, slurp_file($node->data_dir . '/postmaster.pid'))[0];
+	my (@all, @pids);
 
-	foreach my $pid (SqsTest::server_processes($node))
+	if (open(my $file, '<', "/proc/$postmaster/task/$postmaster/children"))
+	{
+		@all = split ' ', <$file> // '';
+		close($file);
+	}
+	foreach my $pid (@all ? @all : SqsTest::server_processes($node))
 	{
 		open(my $file, '<', "/proc/$pid/cmdline") or next;
 		my $line = <$file>;
@@ -57,16 +64,23 @@ my $queue_worker = q{SELECT pid FROM sqs_stats_workers WHERE kind = 'queue worke
 # ---- SIGTERM at random moments to handlers that come and go
 
 my $sent = 0;
+
+# More messages, so that handlers come, if there are none.
+sub keep_busy
+{
+	my ($n) = @_;
+	return if grep { $_ } @{ $sqs->counts('brief') }{qw(visible in_flight)};
+	$sqs->fill('brief', $n, body => 'brief {i}', start => $sent + 1);
+	$sent += $n;
+	return;
+}
+
 my $signals = 0;
 my $goal = $long ? 3000 : 300;
-my $until = time() + 300;
+my $until = time() + 600;
 while ($signals < $goal && time() < $until)
 {
-	if (!grep { $_ } @{ $sqs->counts('brief') }{qw(visible in_flight)})
-	{
-		$sqs->fill('brief', 4, body => 'brief {i}', start => $sent + 1);
-		$sent += 4;
-	}
+	keep_busy(4);
 	foreach my $pid (pids('sqsbridge handler worker'))
 	{
 		usleep(rand(2000));
@@ -88,9 +102,8 @@ $node->append_conf('postgresql.conf', 'sqsbridge.handler_idle_timeout = 50ms');
 $node->reload;
 foreach my $round (1 .. $long ? 200 : 8)
 {
-	$sqs->fill('brief', 24, body => 'brief {i}', start => $sent + 1);
-	$sent += 24;
-	poll_until(sub { pids('sqsbridge handler worker') >= 2 }, "stop $round: handlers are there")
+	# they may have come and gone between two looks
+	poll_until(sub { keep_busy(24); pids('sqsbridge handler worker') >= 2 }, "stop $round: handlers are there")
 	  or last;
 	usleep(rand(120_000));
 	$node->stop('fast');
