@@ -12,7 +12,7 @@ need_sqsd();
 my $sqs = start_sqs(
 	queues => [
 		'ticker',
-		'slow,VisibilityTimeout=4', 'quick,VisibilityTimeout=60', 'deferred,VisibilityTimeout=60',
+		'slow,VisibilityTimeout=8', 'quick,VisibilityTimeout=60', 'deferred,VisibilityTimeout=60',
 		'serial,VisibilityTimeout=60', 'tired,VisibilityTimeout=60', 'timeout,VisibilityTimeout=60',
 		'stubborn,VisibilityTimeout=60', 'dead', 'poison,VisibilityTimeout=60,dlq=dead:3',
 		'gone,VisibilityTimeout=2', 'wal,VisibilityTimeout=60'
@@ -56,7 +56,7 @@ is("$c->{visible} $c->{in_flight}", '0 1', 'SQS keeps the message back for its v
 $node->safe_psql('postgres', 'UPDATE switch SET bad = false');
 query_is($node, q{SELECT body, receive_count FROM got}, 'one|2', 'then it is delivered again');
 $sqs->is_empty('slow');
-is( $node->safe_psql('postgres', q{SELECT g.at - f.failed_at > interval '3 s' FROM got g, sqs_failures f}), 't',
+is( $node->safe_psql('postgres', q{SELECT g.at - f.failed_at > interval '6 s' FROM got g, sqs_failures f}), 't',
 	'after its visibility timeout, not before');
 is($sqs->stats('slow')->{visibility_zero}, 0, 'its visibility was not touched');
 
@@ -68,8 +68,8 @@ $sqs->send_messages('quick', 'two {not json');
 query_is($node, q{SELECT message FROM sqs_failures WHERE queue = 'quick' LIMIT 1}, 'no good: two {not json',
 	'another failure');
 $node->safe_psql('postgres', 'UPDATE switch SET bad = false');
-query_is($node, 'SELECT body FROM got', 'two {not json', 'with retry_delay the message comes soon', timeout => 15);
-is( $node->safe_psql('postgres', q{SELECT g.at - f.failed_at BETWEEN interval '0.8 s' AND interval '10 s'
+query_is($node, 'SELECT body FROM got', 'two {not json', 'with retry_delay the message comes soon', timeout => 40);
+is( $node->safe_psql('postgres', q{SELECT g.at - f.failed_at BETWEEN interval '0.8 s' AND interval '40 s'
 	FROM got g, (SELECT max(failed_at) AS failed_at FROM sqs_failures WHERE queue = 'quick') f}), 't',
 	'after that delay');
 $sqs->is_empty('quick');
@@ -108,7 +108,7 @@ SELECT sqs_register_queue('serial', server => 'aws', handler => 'serialize');
 EOQ
 $sqs->send_messages('serial', '3');
 query_is($node, q{SELECT body, receive_count FROM got}, '3|1',
-	'three serialization failures are overcome within one delivery', timeout => 10);
+	'three serialization failures are overcome within one delivery', timeout => 40);
 is($node->safe_psql('postgres', 'SELECT last_value FROM attempts'), '4', 'at the fourth attempt');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM sqs_failures WHERE queue = 'serial'}), '0',
 	'and are not failures');
@@ -154,12 +154,12 @@ SELECT sqs_register_queue('stubborn', server => 'aws', handler => 'stubborn',
 EOQ
 $sqs->send_messages('timeout', 'x');
 query_is($node, q{SELECT sqlstate FROM sqs_failures WHERE queue = 'timeout'}, '57014',
-	'a handler that runs too long is cancelled', timeout => 10);
+	'a handler that runs too long is cancelled', timeout => 25);
 query_is($node, q{SELECT body, receive_count FROM got WHERE queue = 'timeout'}, 'x|2',
 	'and its message comes again');
 $sqs->send_messages('stubborn', 'y');
 query_is($node, q{SELECT count(*) FROM sqs_failures WHERE queue = 'stubborn'}, '1',
-	'a handler that ignores being cancelled fails all the same', timeout => 10);
+	'a handler that ignores being cancelled fails all the same', timeout => 25);
 query_is($node, q{SELECT body, receive_count FROM got WHERE queue = 'stubborn'}, 'y|2',
 	'and does not commit');
 is($node->safe_psql('postgres', q{SELECT sqlstate FROM sqs_failures WHERE queue = 'stubborn'}), '57014',

@@ -140,7 +140,7 @@ $sqs->send_messages('stuck.fifo',
 	map { +{ MessageBody => $_, MessageGroupId => $_ > 12 ? 'quick' : 'slow', MessageDeduplicationId => "$_" } } 1 .. 13);
 $node->safe_psql('postgres', q{SELECT sqs_register_queue('stuck.fifo', server => 'aws', handler => 'stuck', concurrency => 2)});
 query_is($node, q{SELECT body FROM got WHERE queue = 'stuck.fifo'}, '13',
-	'a group with many waiting messages does not keep a free handler from another group', timeout => 12);
+	'a group with many waiting messages does not keep a free handler from another group', timeout => 18);
 $node->safe_psql('postgres', q{SELECT sqs_unregister_queue('stuck.fifo')});
 
 $node->stop;

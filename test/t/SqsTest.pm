@@ -43,7 +43,7 @@ use Time::HiRes qw(time usleep);
 our @EXPORT = qw(
   start_sqs new_node setup_database poll_until query_is query_true
   check_log need_sqsd endpoint_kind elapsed backs_off sql_literal log_text
-  private_memory open_files seconds_pass
+  private_memory open_files seconds_pass slowness
 );
 
 my $account = '000000000000';
@@ -161,6 +161,15 @@ sub elapsed
 	my $start = time();
 	$sub->();
 	return time() - $start;
+}
+
+# What a time that is promised is exceeded by because the machine is busy with
+# something else: the seconds that ten sessions take now.  Next to nothing on
+# an idle machine.
+sub slowness
+{
+	my ($node) = @_;
+	return elapsed(sub { $node->psql('postgres', 'SELECT 1') foreach 1 .. 10 });
 }
 
 sub sql_literal
