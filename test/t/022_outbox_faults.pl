@@ -252,8 +252,8 @@ sub lasts
 sub ends
 {
 	my ($queue) = @_;
-	$sqs->clear_faults($rule{$queue}) if $rule{$queue};
 	my @lines = lines_of($queue, $offset);
+	$sqs->clear_faults($rule{$queue}) if $rule{$queue};
 	is(scalar(@lines), 1, "$queue: one line in the log") or diag(join "\n", @lines);
 	like($lines[0] || '', qr/cannot send from the outbox to queue "[^"]+": SendMessageBatch/, "$queue: that says what happens");
 	return;
