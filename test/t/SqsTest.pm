@@ -245,6 +245,10 @@ sub check_log
 	# PostgreSQL's own launchers leave this way at every stop, and so does ours.
 	push @allow, qr/background worker "[a-z ]+ launcher" \(PID \d+\) exited with exit code 1$/;
 
+	# So does autovacuum, which also makes way for whoever needs a lock.
+	push @allow, qr/FATAL:  terminating autovacuum process due to administrator command$/,
+	  qr/ERROR:  canceling autovacuum task$/;
+
 	# A session of the test's own, whose psql has ended, may not have noticed yet
 	# when the server is stopped next.
 	push @allow, qr/\] \S+\.pl FATAL:  terminating connection due to administrator command$/;
