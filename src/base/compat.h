@@ -10,6 +10,7 @@
 #ifndef SQSBRIDGE_COMPAT_H
 #define SQSBRIDGE_COMPAT_H
 
+#include "access/htup_details.h"
 #include "fmgr.h"
 #include "utils/acl.h"
 #include "utils/wait_event.h"
@@ -214,5 +215,21 @@ object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
 	table_tuple_update(rel, tid, slot, cid, snapshot, InvalidSnapshot, wait, failure, \
 					   lock_mode, indexes)
 #endif
+
+/*
+ * heap_getattr() for a user column of a relation's row.  The inline function
+ * of 15.20, 17.12 and their contemporaries calls heap_datum_check(), so that a
+ * library with it does not load into older minor releases.  What that checks
+ * are composite values, whose type may have changed meanwhile; rows of
+ * relations are none.  test/lib/late_symbols.txt lists what to keep away from.
+ */
+static inline Datum
+sqs_getattr(HeapTuple tuple, int attnum, TupleDesc desc, bool *isnull)
+{
+	Assert(attnum > 0 && attnum <= desc->natts);
+	if (attnum > HeapTupleHeaderGetNatts(tuple->t_data))
+		return getmissingattr(desc, attnum, isnull);
+	return fastgetattr(tuple, attnum, desc, isnull);
+}
 
 #endif							/* SQSBRIDGE_COMPAT_H */

@@ -30,6 +30,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/compat.h"
 #include "base/ids.h"
 #include "base/internal_tables.h"
 #include "base/shmem.h"
@@ -56,7 +57,7 @@ greatest(SqsTable table, SqsIndex index, bool is_bigint, int column)
 	tuple = systable_getnext_ordered(scan, BackwardScanDirection);
 	if (tuple != NULL)
 	{
-		Datum		value = heap_getattr(tuple, column + 1, RelationGetDescr(rel), &isnull);
+		Datum		value = sqs_getattr(tuple, column + 1, RelationGetDescr(rel), &isnull);
 
 		result = is_bigint ? DatumGetInt64(value) : DatumGetInt32(value);
 	}
@@ -90,8 +91,8 @@ greatest_position(void)
 		tuple = systable_getnext_ordered(scan, BackwardScanDirection);
 		any = tuple != NULL;
 		if (any)
-			queue_id = DatumGetInt32(heap_getattr(tuple, BATCH_QUEUE_ID + 1,
-												  RelationGetDescr(rel), &isnull));
+			queue_id = DatumGetInt32(sqs_getattr(tuple, BATCH_QUEUE_ID + 1,
+												 RelationGetDescr(rel), &isnull));
 		systable_endscan_ordered(scan);
 		if (!any)
 			break;
@@ -104,8 +105,8 @@ greatest_position(void)
 		tuple = systable_getnext_ordered(scan, BackwardScanDirection);
 		if (tuple != NULL)
 			result = Max(result,
-						 DatumGetInt64(heap_getattr(tuple, BATCH_POSITION + 1,
-													RelationGetDescr(rel), &isnull)));
+						 DatumGetInt64(sqs_getattr(tuple, BATCH_POSITION + 1,
+												   RelationGetDescr(rel), &isnull)));
 		systable_endscan_ordered(scan);
 	}
 	index_close(index, NoLock);

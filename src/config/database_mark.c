@@ -68,7 +68,7 @@ static bool
 is_mark(HeapTuple tuple, TupleDesc desc)
 {
 	bool		isnull;
-	Datum		provider = heap_getattr(tuple, Anum_pg_shseclabel_provider, desc, &isnull);
+	Datum		provider = sqs_getattr(tuple, Anum_pg_shseclabel_provider, desc, &isnull);
 
 	return !isnull && strncmp(TextDatumGetCString(provider), MARK_PROVIDER,
 							  strlen(MARK_PROVIDER)) == 0;

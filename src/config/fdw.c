@@ -305,7 +305,7 @@ read_reference(Oid catalog, Oid index, AttrNumber key, Oid object, AttrNumber re
 	{
 		bool		isnull;
 
-		result = DatumGetObjectId(heap_getattr(tuple, reference, RelationGetDescr(rel), &isnull));
+		result = DatumGetObjectId(sqs_getattr(tuple, reference, RelationGetDescr(rel), &isnull));
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);

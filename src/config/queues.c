@@ -150,7 +150,7 @@ get_column(HeapTuple tuple, TupleDesc desc, const char *name, Oid type, Datum *v
 						SQS_INTERNAL_SCHEMA, sqs_table_name(SQS_TABLE_QUEUES), name,
 						format_type_be(TupleDescAttr(desc, attnum - 1)->atttypid),
 						format_type_be(type))));
-	*value = heap_getattr(tuple, attnum, desc, &isnull);
+	*value = sqs_getattr(tuple, attnum, desc, &isnull);
 	return !isnull;
 }
 

@@ -66,8 +66,8 @@ read_settings(void)
 		setting = palloc(sizeof(Setting));
 		setting->role = form->setrole;
 		setting->hash = hash_more(form->setdatabase, &form->setrole, sizeof(Oid));
-		config = heap_getattr(tuple, Anum_pg_db_role_setting_setconfig,
-							  RelationGetDescr(rel), &isnull);
+		config = sqs_getattr(tuple, Anum_pg_db_role_setting_setconfig,
+							 RelationGetDescr(rel), &isnull);
 		if (!isnull)
 		{
 			struct varlena *array = PG_DETOAST_DATUM_PACKED(config);

@@ -39,6 +39,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/compat.h"
 #include "base/extension.h"
 #include "base/queue_stats.h"
 #include "base/settings.h"
@@ -102,7 +103,7 @@ next_queue(Relation rel, Relation index, int32 *queue_id)
 	scan = systable_beginscan_ordered(rel, index, GetActiveSnapshot(), 1, &key);
 	tuple = systable_getnext_ordered(scan, ForwardScanDirection);
 	if (tuple != NULL)
-		*queue_id = DatumGetInt32(heap_getattr(tuple, 1, RelationGetDescr(rel), &isnull));
+		*queue_id = DatumGetInt32(sqs_getattr(tuple, 1, RelationGetDescr(rel), &isnull));
 	systable_endscan_ordered(scan);
 	return tuple != NULL;
 }
@@ -267,9 +268,9 @@ delete_range(Cleaning *cleaning, int32 queue_id, TimestampTz from, TimestampTz t
 		CHECK_FOR_INTERRUPTS();
 		if (sqs_writer_delete(cleaning->writer, &tuple->t_self, false) != SQS_WRITTEN)
 			continue;
-		cleaning->last = DatumGetTimestampTz(heap_getattr(tuple, cleaning->at,
-														  RelationGetDescr(cleaning->rel),
-														  &isnull));
+		cleaning->last = DatumGetTimestampTz(sqs_getattr(tuple, cleaning->at,
+														 RelationGetDescr(cleaning->rel),
+														 &isnull));
 		cleaning->deleted++;
 		cleaning->left--;
 		most--;

@@ -20,6 +20,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/compat.h"
 #include "base/queue_stats.h"
 #include "base/settings.h"
 #include "base/table_writer.h"
@@ -100,8 +101,8 @@ drop_failures(SqsWriter *writer, Relation index, SqsQueueStats *stats, int32 que
 		if (sqs_writer_delete(writer, &tuple->t_self, false) != SQS_WRITTEN)
 			continue;
 		dropped++;
-		last = DatumGetTimestampTz(heap_getattr(tuple, FAILED_AT + 1,
-												RelationGetDescr(rel), &isnull));
+		last = DatumGetTimestampTz(sqs_getattr(tuple, FAILED_AT + 1,
+											   RelationGetDescr(rel), &isnull));
 	}
 	systable_endscan_ordered(scan);
 

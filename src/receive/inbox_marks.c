@@ -35,6 +35,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "base/compat.h"
 #include "base/table_writer.h"
 #include "receive/inbox_marks.h"
 
@@ -332,8 +333,8 @@ greatest_stamp(int32 queue_id)
 	scan = systable_beginscan_ordered(rel, index, GetActiveSnapshot(), 1, &key);
 	tuple = systable_getnext_ordered(scan, BackwardScanDirection);
 	if (HeapTupleIsValid(tuple))
-		stamp = DatumGetTimestampTz(heap_getattr(tuple, INBOX_STAMP + 1,
-												 RelationGetDescr(rel), &isnull));
+		stamp = DatumGetTimestampTz(sqs_getattr(tuple, INBOX_STAMP + 1,
+												RelationGetDescr(rel), &isnull));
 	systable_endscan_ordered(scan);
 	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);

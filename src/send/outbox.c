@@ -205,7 +205,7 @@ bool
 sqs_batch_is_native(HeapTuple batch, TupleDesc desc)
 {
 	bool		isnull;
-	Datum		xid = heap_getattr(batch, BATCH_XID + 1, desc, &isnull);
+	Datum		xid = sqs_getattr(batch, BATCH_XID + 1, desc, &isnull);
 
 	/* raw: freezing keeps it */
 	return !isnull &&
@@ -357,7 +357,7 @@ view_column(HeapTuple tuple, TupleDesc desc, const char *name, bool *isnull)
 
 	if (attnum <= 0)
 		elog(ERROR, "view sqs_outbox has no column \"%s\"", name);
-	return heap_getattr(tuple, attnum, desc, isnull);
+	return sqs_getattr(tuple, attnum, desc, isnull);
 }
 
 Datum

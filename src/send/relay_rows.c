@@ -307,7 +307,7 @@ static Datum
 batch_column(OutboxTables *tables, HeapTuple tuple, BatchColumn column)
 {
 	bool		isnull;
-	Datum		value = heap_getattr(tuple, column + 1, RelationGetDescr(tables->batches), &isnull);
+	Datum		value = sqs_getattr(tuple, column + 1, RelationGetDescr(tables->batches), &isnull);
 
 	if (isnull)
 		elog(ERROR, "unexpected null in sqs_outbox_batches");
@@ -656,7 +656,7 @@ group_key(Relay *relay, RelayQueue *queue, HeapTuple tuple)
 
 	if (queue->config == NULL || !queue->config->fifo)
 		return 0;
-	value = heap_getattr(tuple, ROW_GROUP_ID + 1, relay->row_desc, &isnull);
+	value = sqs_getattr(tuple, ROW_GROUP_ID + 1, relay->row_desc, &isnull);
 	if (isnull)
 		return 0;
 	group = DatumGetTextPP(value);
@@ -701,9 +701,9 @@ make_item(Relay *relay, OutboxTables *tables, RelayBatch *batch, HeapTuple tuple
 	if (flat != tuple)
 		pfree(flat);
 
-	item->id = DatumGetInt64(heap_getattr(item->tuple, ROW_ID + 1, relay->row_desc, &isnull));
-	item->send.size = DatumGetInt32(heap_getattr(item->tuple, ROW_SIZE + 1,
-												 relay->row_desc, &isnull));
+	item->id = DatumGetInt64(sqs_getattr(item->tuple, ROW_ID + 1, relay->row_desc, &isnull));
+	item->send.size = DatumGetInt32(sqs_getattr(item->tuple, ROW_SIZE + 1,
+												relay->row_desc, &isnull));
 
 	/* it is there twice while a request is under way */
 	item->bytes = GetMemoryChunkSpace(item->tuple) + GetMemoryChunkSpace(item) +
@@ -736,8 +736,8 @@ load_batch(Relay *relay, OutboxTables *tables, RelayBatch *batch, int64 now)
 		RelayItem  *item;
 		bool		isnull;
 
-		if (DatumGetInt32(heap_getattr(tuple, ROW_QUEUE_ID + 1, relay->row_desc,
-									   &isnull)) != batch->queue->queue_id)
+		if (DatumGetInt32(sqs_getattr(tuple, ROW_QUEUE_ID + 1, relay->row_desc,
+									  &isnull)) != batch->queue->queue_id)
 			continue;
 		item = make_item(relay, tables, batch, tuple);
 		relay_add_item(relay, batch->queue, item,
@@ -800,7 +800,7 @@ delete_moved(SqsWriter *writer, Relation index, Snapshot snapshot, int nkeys, Sc
 	{
 		bool		isnull;
 
-		if (DatumGetInt64(heap_getattr(tuple, column + 1, RelationGetDescr(rel), &isnull)) != id)
+		if (DatumGetInt64(sqs_getattr(tuple, column + 1, RelationGetDescr(rel), &isnull)) != id)
 			continue;
 		outcome = outcome_of(sqs_writer_delete(writer, &tuple->t_self, false));
 		break;
@@ -1194,8 +1194,8 @@ count_stranded(Relay *relay, OutboxTables *tables)
 		tuple = systable_getnext_ordered(scan, ForwardScanDirection);
 		if (tuple != NULL)
 		{
-			last = DatumGetInt64(heap_getattr(tuple, ROW_BATCH_ID + 1, relay->row_desc, &isnull));
-			queue_id = DatumGetInt32(heap_getattr(tuple, ROW_QUEUE_ID + 1, relay->row_desc, &isnull));
+			last = DatumGetInt64(sqs_getattr(tuple, ROW_BATCH_ID + 1, relay->row_desc, &isnull));
+			queue_id = DatumGetInt32(sqs_getattr(tuple, ROW_QUEUE_ID + 1, relay->row_desc, &isnull));
 		}
 		systable_endscan_ordered(scan);
 		if (tuple == NULL)

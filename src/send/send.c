@@ -567,7 +567,11 @@ prepare_items(ArrayType *array, const SqsQueueConfig *queue, BatchRun *run, int 
 			finish_with_error(item, "MissingParameter", "the message must not be null", true);
 			continue;
 		}
-		record = DatumGetHeapTupleHeader(elements[i]);
+		/*
+		 * Not DatumGetHeapTupleHeader(), a function that older minor releases
+		 * lack: it is for types that others than superusers can alter.
+		 */
+		record = (HeapTupleHeader) PG_DETOAST_DATUM(elements[i]);
 		if (desc == NULL)
 		{
 			desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(record),
