@@ -151,9 +151,7 @@ while [ $# -gt 0 ]; do
 done
 
 install_packages git bison flex zlib1g-dev libipc-run-perl libio-socket-ssl-perl openssl
-if ! command -v npm >/dev/null; then
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nodejs npm >"$WORK/npm-apt.log" 2>&1
-fi
+command -v npm >/dev/null || { apt_update; apt_install nodejs npm; }
 mkdir -p "$CACHE" || die "cannot make the directory \"$CACHE\""
 CACHE=$(cd "$CACHE" && pwd)
 
