@@ -186,6 +186,9 @@ sub sql_literal
 
 # ---- PostgreSQL ----
 
+# the superuser is not called as the user who runs the tests
+$ENV{PGUSER} = 'postgres';
+
 # new_node(name [, conf => text, env => {}, init => [], start => 0]): a server
 # with the extension loaded.
 sub new_node
@@ -193,8 +196,8 @@ sub new_node
 	my ($name, %o) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
 
-	# whatever locale the tests are run in
-	$node->init(@{ $o{init} || [] }, extra => [ '-E', 'UTF8', '--locale=C.UTF-8' ]);
+	# whoever runs the tests, and in whatever locale; PGUSER is set above
+	$node->init(@{ $o{init} || [] }, extra => [ '-U', 'postgres', '-E', 'UTF8', '--locale=C.UTF-8' ]);
 	$node->append_conf('postgresql.conf', <<EOC);
 shared_preload_libraries = 'sqsbridge'
 max_worker_processes = 32
