@@ -372,7 +372,7 @@ foreach my $insert ("INSERT INTO sqs_outbox (queue, body) VALUES ('out', 'replay
 	"COPY sqs_outbox (queue, body) FROM stdin;\nout\treplayed copy\n\\.\n", "INSERT INTO replayed VALUES ('replayed insert')")
 {
 	my (undef, undef, $stderr) = $node->psql('postgres', "SET session_replication_role = replica; $insert");
-	like($stderr, qr/ERROR:  cannot insert into view sqs_outbox.*HINT:  Call sqs_enqueue/s, 'what would be lost without a word is refused');
+	like($stderr, qr/ERROR:  cannot insert into sqs_outbox.*HINT:  Use sqs_enqueue/s, 'what would be lost without a word is refused');
 }
 $node->safe_psql('postgres', <<'EOQ');
 SET session_replication_role = replica;
@@ -433,6 +433,7 @@ query_is($node, "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE '
 $node->stop;
 check_log($node,
 	qr/ERROR:  queue "other" does not exist/,
-	qr/ERROR:  cannot send to queue/);
+	qr/ERROR:  cannot send to queue/,
+	qr/ERROR:  cannot insert into sqs_outbox while session_replication_role is "replica"/);
 $sqs->stop_sqs;
 done_testing();
