@@ -8,9 +8,9 @@
  * rebuilds a table, restores one by hand.  What is added and does no harm is
  * left alone (table_writer.c fires no trigger and maintains every index).
  * Where going on would not be safe, the table is refused: columns of other
- * types, another access method, inheritance, a missing, deferrable or invalid
- * key, a guard trigger that is switched off, expressions that call functions
- * of users.  A role that can write none of these tables must not be able to
+ * types, or that may be null, another access method, inheritance, a missing,
+ * deferrable or invalid key, a guard trigger that is switched off, expressions
+ * that call functions of users.  A role that can write none of these tables must not be able to
  * stop the bridge, so nothing that takes less than ownership of a table
  * counts among them.
  *
@@ -66,6 +66,7 @@ typedef struct TableSpec
 	const char *name;
 	int			natts;			/* 0: columns are read by name */
 	const Oid  *types;
+	uint32		nullable;		/* a bit for each column that may be null */
 } TableSpec;
 
 typedef struct IndexSpec
@@ -102,15 +103,23 @@ StaticAssertDecl(lengthof(row_types) == ROW_NATTS, "columns of outbox_rows");
 StaticAssertDecl(lengthof(batch_types) == BATCH_NATTS, "columns of outbox_batches");
 StaticAssertDecl(lengthof(outbox_failure_types) == FAILURE_NATTS, "columns of outbox_failures");
 
+#define BIT(column)	((uint32) 1 << (column))
+
 static const TableSpec table_specs[SQS_NUM_TABLES] = {
-	[SQS_TABLE_QUEUES] = {"queues", 0, NULL},
-	[SQS_TABLE_INBOX] = {"inbox", INBOX_NATTS, inbox_types},
-	[SQS_TABLE_INBOX_MARKS] = {"inbox_marks", MARK_NATTS, mark_types},
-	[SQS_TABLE_INBOX_DOUBTS] = {"inbox_doubts", DOUBT_NATTS, doubt_types},
-	[SQS_TABLE_FAILURES] = {"failures", FAILED_NATTS, failure_types},
-	[SQS_TABLE_OUTBOX_ROWS] = {"outbox_rows", ROW_NATTS, row_types},
-	[SQS_TABLE_OUTBOX_BATCHES] = {"outbox_batches", BATCH_NATTS, batch_types},
-	[SQS_TABLE_OUTBOX_FAILURES] = {"outbox_failures", FAILURE_NATTS, outbox_failure_types},
+	[SQS_TABLE_QUEUES] = {"queues", 0, NULL, 0},
+	[SQS_TABLE_INBOX] = {"inbox", INBOX_NATTS, inbox_types, 0},
+	[SQS_TABLE_INBOX_MARKS] = {"inbox_marks", MARK_NATTS, mark_types, 0},
+	[SQS_TABLE_INBOX_DOUBTS] = {"inbox_doubts", DOUBT_NATTS, doubt_types, 0},
+	[SQS_TABLE_FAILURES] = {"failures", FAILED_NATTS, failure_types,
+		BIT(FAILED_RECEIVE_COUNT) | BIT(FAILED_SQLSTATE) | BIT(FAILED_MESSAGE) | BIT(FAILED_DETAIL) |
+	BIT(FAILED_HINT) | BIT(FAILED_CONTEXT) | BIT(FAILED_HANDLER_PID)},
+	[SQS_TABLE_OUTBOX_ROWS] = {"outbox_rows", ROW_NATTS, row_types,
+		BIT(ROW_DELIVER_AT) | BIT(ROW_ATTRIBUTES) | BIT(ROW_GROUP_ID) | BIT(ROW_DEDUPLICATION_ID) |
+	BIT(ROW_SYSTEM_ATTRIBUTES)},
+	[SQS_TABLE_OUTBOX_BATCHES] = {"outbox_batches", BATCH_NATTS, batch_types, 0},
+	[SQS_TABLE_OUTBOX_FAILURES] = {"outbox_failures", FAILURE_NATTS, outbox_failure_types,
+		BIT(FAILURE_ATTRIBUTES) | BIT(FAILURE_GROUP_ID) | BIT(FAILURE_DEDUPLICATION_ID) |
+	BIT(FAILURE_SYSTEM_ATTRIBUTES) | BIT(FAILURE_SERVER_OID) | BIT(FAILURE_SERVER)},
 };
 
 static const IndexSpec index_specs[SQS_NUM_INDEXES] = {
@@ -388,6 +397,13 @@ check_columns(Relation rel, const TableSpec *spec)
 			TupleDescAttr(desc, i)->atttypid != spec->types[i])
 			refuse(rel, "If the library is newer than the extension, run ALTER EXTENSION sqsbridge UPDATE.",
 				   "it does not have the columns that this version of sqsbridge expects");
+
+		/* such a column is read without a look whether it is */
+		if (!TupleDescAttr(desc, i)->attnotnull && (spec->nullable & BIT(i)) == 0)
+			refuse(rel, psprintf("Run: ALTER TABLE %s.%s ALTER COLUMN %s SET NOT NULL;",
+								 SQS_INTERNAL_SCHEMA, spec->name,
+								 NameStr(TupleDescAttr(desc, i)->attname)),
+				   "its column \"%s\" may be null", NameStr(TupleDescAttr(desc, i)->attname));
 	}
 }
 

@@ -465,6 +465,7 @@ workers_are_the_same('locks');
 
 foreach my $case (
 	[ 'queues', 'DISABLE TRIGGER USER', 'ENABLE TRIGGER USER' ],
+	[ 'outbox_rows', 'ALTER COLUMN token DROP NOT NULL', 'ALTER COLUMN token SET NOT NULL' ],
 	[ 'inbox', 'SET ACCESS METHOD heap2', 'SET ACCESS METHOD heap' ])
 {
 	my ($table, $doing, $undoing) = @$case;
