@@ -274,11 +274,16 @@ check_role_limits(Oid owner, bool is_new, const SqsOptionChange *changes)
 				 errhint("The limit is the setting sqsbridge.max_handlers_per_role.")));
 	if (!is_new || sqs_max_queues_per_role == 0)
 		return;
+
+	/* what other sessions of the role are about to commit counts, too */
+	LockDatabaseObject(sqs_table_oid(SQS_TABLE_QUEUES), owner, 1, ExclusiveLock);
+	PushActiveSnapshot(GetLatestSnapshot());
 	foreach(lc, sqs_catalog_queues())
 	{
 		if (((SqsQueueConfig *) lfirst(lc))->owner == owner)
 			queues++;
 	}
+	PopActiveSnapshot();
 	if (queues >= sqs_max_queues_per_role)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),

@@ -116,6 +116,15 @@ SELECT sqs_register_queue('role2', server => 'aws', handler => 'nap', concurrenc
 EOQ
 my (undef, undef, $stderr) = $node->psql('postgres', q{SET ROLE app; SELECT sqs_register_queue('role3', server => 'aws')});
 like($stderr, qr/ERROR:  role "app" has 2 queues registered.*\nHINT:.*sqsbridge\.max_queues_per_role/, 'one queue too many is refused');
+# ... nor are there two at the same time, each of which would be the last
+$node->safe_psql('postgres', q{SELECT sqs_unregister_queue('role2')});
+my $other = $node->background_psql('postgres');
+$other->query_safe(q{BEGIN; SET ROLE app; SELECT sqs_register_queue('role4', server => 'aws')});
+(undef, undef, $stderr) = $node->psql('postgres', q{SET ROLE app; SET lock_timeout = '1s'; SELECT sqs_register_queue('role2', server => 'aws')});
+like($stderr, qr/ERROR:  canceling statement due to lock timeout/, 'a second one waits for the first');
+$other->query_safe('ROLLBACK');
+$other->quit;
+$node->safe_psql('postgres', q{SET ROLE app; SELECT sqs_register_queue('role2', server => 'aws', handler => 'nap', concurrency => 3)});
 (undef, undef, $stderr) = $node->psql('postgres', q{SELECT sqs_alter_queue('role1', concurrency => 4)});
 like($stderr, qr/ERROR:  invalid value for option "concurrency": 4\nDETAIL:.*\nHINT:.*sqsbridge\.max_handlers_per_role/, 'so is a concurrency');
 $node->safe_psql('postgres', q{SET ROLE web; SELECT sqs_register_queue('role3', server => 'aws', handler => 'nap', concurrency => 2)});
