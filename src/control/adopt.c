@@ -130,9 +130,39 @@ get_batch(HTAB *batches, int64 batch_id, int32 queue_id)
 	return batch;
 }
 
-/* Go through all rows: delete them, or note their batches.  Returns the deleted. */
+/* Go through all rows, and note their batches. */
+static void
+read_rows(Relation rel, HTAB *batches)
+{
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, GetActiveSnapshot(), 0, NULL);
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Datum		values[ROW_NATTS];
+		bool		nulls[ROW_NATTS];
+		CopiedBatch *batch;
+
+		CHECK_FOR_INTERRUPTS();
+		heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
+		batch = get_batch(batches, DatumGetInt64(values[ROW_BATCH_ID]),
+						  DatumGetInt32(values[ROW_QUEUE_ID]));
+
+		/* a message with a time of its own shares its id with its batch */
+		if (!nulls[ROW_DELIVER_AT] &&
+			DatumGetInt64(values[ROW_ID]) == DatumGetInt64(values[ROW_BATCH_ID]))
+			batch->deliver_at = DatumGetTimestampTz(values[ROW_DELIVER_AT]);
+	}
+	systable_endscan(scan);
+}
+
+/*
+ * Delete the rows of the queues that were copies, and rows that are copies
+ * themselves: a queue that was not may have got some by a restore of the
+ * tables' contents.  Returns how many.
+ */
 static uint64
-read_rows(Relation rel, List *adopted, bool discard, HTAB *batches)
+discard_rows(Relation rel, List *adopted, HTAB *batches)
 {
 	uint64		deleted = 0;
 	SqsWriter  *writer = sqs_writer_on(rel);
@@ -143,24 +173,16 @@ read_rows(Relation rel, List *adopted, bool discard, HTAB *batches)
 	{
 		Datum		values[ROW_NATTS];
 		bool		nulls[ROW_NATTS];
-		CopiedBatch *batch;
 		int32		queue_id;
 
 		CHECK_FOR_INTERRUPTS();
 		heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
 		queue_id = DatumGetInt32(values[ROW_QUEUE_ID]);
-		if (discard && list_member_int(adopted, queue_id))
-		{
-			(void) sqs_writer_delete(writer, &tuple->t_self, true);
-			deleted++;
+		if (!list_member_int(adopted, queue_id) &&
+			get_batch(batches, DatumGetInt64(values[ROW_BATCH_ID]), queue_id)->native)
 			continue;
-		}
-		batch = get_batch(batches, DatumGetInt64(values[ROW_BATCH_ID]), queue_id);
-
-		/* a message with a time of its own shares its id with its batch */
-		if (!nulls[ROW_DELIVER_AT] &&
-			DatumGetInt64(values[ROW_ID]) == DatumGetInt64(values[ROW_BATCH_ID]))
-			batch->deliver_at = DatumGetTimestampTz(values[ROW_DELIVER_AT]);
+		(void) sqs_writer_delete(writer, &tuple->t_self, true);
+		deleted++;
 	}
 	systable_endscan(scan);
 	sqs_writer_close(writer);
@@ -250,7 +272,7 @@ make_batches(SqsWriter *writer, HTAB *batches)
 static uint64
 adopt_outbox(List *adopted, bool discard)
 {
-	uint64		deleted;
+	uint64		deleted = 0;
 	Relation	rows = sqs_table_open(SQS_TABLE_OUTBOX_ROWS, ShareRowExclusiveLock);
 	Relation	batch_rel = sqs_table_open(SQS_TABLE_OUTBOX_BATCHES, ShareRowExclusiveLock);
 	SqsWriter  *writer;
@@ -264,9 +286,12 @@ adopt_outbox(List *adopted, bool discard)
 	ctl.hcxt = CurrentMemoryContext;
 	batches = hash_create("sqsbridge copied batches", 1024, &ctl,
 						  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	deleted = read_rows(rows, adopted, discard, batches);
+	read_rows(rows, batches);
 	read_batches(writer, batches);
-	make_batches(writer, batches);
+	if (discard)
+		deleted = discard_rows(rows, adopted, batches);
+	else
+		make_batches(writer, batches);
 	hash_destroy(batches);
 	sqs_writer_close(writer);
 	table_close(batch_rel, NoLock);
@@ -340,7 +365,7 @@ sqs_adopt_queues(PG_FUNCTION_ARGS)
 	}
 	PopActiveSnapshot();
 
-	if (discard && adopted != NIL)
+	if (discard && (adopted != NIL || discarded > 0))
 		ereport(NOTICE,
 				(errmsg("discarded %llu messages of the outbox, and disabled %d queues",
 						(unsigned long long) discarded, list_length(adopted)),

@@ -340,6 +340,41 @@ EOQ
 	$node->safe_psql('postgres', 'DROP DATABASE plain');
 }
 
+# ---- the tables' contents, into a database that works
+
+foreach my $waiting ('discard', 'send')
+{
+	my $name = "rows come back, $waiting";
+	my $own = start_sqs(queues => [ 'held', 'busy' ]);
+	$node->safe_psql('postgres', 'CREATE DATABASE works OWNER dbo');
+	setup_database($node, $own, dbname => 'works');
+	$node->safe_psql('works', <<'EOQ');
+SELECT sqs_register_queue(q, server => 'aws') FROM unnest(ARRAY['held', 'busy']) q;
+SELECT sqs_disable_queue('held');
+INSERT INTO sqs_outbox (queue, body) SELECT 'held', 'lost ' || i FROM generate_series(1, 3) i;
+SELECT sqs_enqueue('held', 'lost 4', delay => '1 s');
+EOQ
+	shell_ok("pg_dump -Fc -f $tmp/rows -d works", $name);
+	$node->safe_psql('works', "SELECT sqs_enable_queue('held')");
+	query_is($node, "SELECT sent, waiting, scheduled FROM sqs_stats_outbox WHERE queue = 'held'", '4|0|0', "$name: rows are sent",
+		dbname => 'works');
+	shell_ok("pg_restore --data-only -t outbox_rows -t outbox_batches -d works $tmp/rows", $name);
+	$node->safe_psql('works', "INSERT INTO sqs_outbox (queue, body) VALUES ('held', 'new')");
+	query_is($node, "SELECT sent, waiting FROM sqs_stats_outbox WHERE queue = 'held'", '5|4', "$name: what is new is sent",
+		dbname => 'works');
+	my (undef, undef, $stderr) = $node->psql('works', "SELECT sqs_adopt_queues('$waiting')");
+	like($stderr, $waiting eq 'send' ? qr/^$/ : qr/NOTICE:  discarded 4 messages of the outbox, and disabled 0 queues/,
+		"$name: sqs_adopt_queues() says what it discards");
+	$node->safe_psql('works', "SELECT sqs_enqueue('held', 'after')");
+	query_is($node, "SELECT waiting, scheduled FROM sqs_stats_outbox WHERE queue = 'held'", '0|0', "$name: no row is left",
+		dbname => 'works');
+	is(join(', ', sort map { $_->{body} } @{ $own->messages('held') }),
+		join(', ', 'after', (map { ("lost $_") x ($waiting eq 'send' ? 2 : 1) } 1 .. 4), 'new'),
+		"$name: what was restored is " . ($waiting eq 'send' ? 'sent' : 'not sent') . ' again');
+	$node->safe_psql('postgres', 'DROP DATABASE works');
+	$own->stop_sqs;
+}
+
 # ---- back into the database that it came from
 
 {
@@ -422,6 +457,58 @@ EOQ
 		qr/WARNING:  queue "gone" is adopted, but cannot work/);
 }
 
+# ---- pg_upgrade, if only to the same version
+
+{
+	my $name = 'pg_upgrade';
+	my $own = start_sqs(queues => [ 'in,VisibilityTimeout=3', 'out', 'held', 'timed' ]);
+	my $old = new_node('old', conf => $conf);
+	roles($old);
+	setup_database($old, $own);
+	$old->safe_psql('postgres', <<'EOQ');
+GRANT USAGE ON FOREIGN SERVER aws TO app;
+CREATE SCHEMA app AUTHORIZATION app;
+SET ROLE app;
+CREATE TABLE app.got (body text);
+CREATE FUNCTION app.handle(m sqs_message) RETURNS void LANGUAGE sql AS 'INSERT INTO app.got VALUES (m.body)';
+SELECT sqs_register_queue('in', server => 'aws', handler => 'app.handle', wait_time => '1 s');
+SELECT sqs_register_queue(q, server => 'aws') FROM unnest(ARRAY['out', 'held', 'timed']) q;
+SELECT sqs_disable_queue('held');
+INSERT INTO sqs_outbox (queue, body) SELECT 'held', 'held ' || i FROM generate_series(1, 5) i;
+SELECT sqs_enqueue('timed', 'timed', delay => '1 s'), sqs_enqueue('timed', 'tomorrow', delay => '1 day');
+EOQ
+	my $fault = $own->fault(kind => 'error', status => 503, code => 'ServiceUnavailable', action => 'DeleteMessageBatch');
+	$own->fill('in', 5, body => 'in {i}');
+	query_is($old, 'SELECT count(*) FROM app.got', '5', "$name: messages are handled");
+	query_is($old, "SELECT waiting, scheduled FROM sqs_stats_outbox WHERE queue = 'timed'", '0|1', "$name: and sent");
+	$old->safe_psql('postgres', "SELECT sqs_disable_queue(q) FROM unnest(ARRAY['in', 'timed']) q; SELECT sqs_enqueue('timed', 'due')");
+	query_is($old, "SELECT count(*) FROM sqs_stats_workers WHERE queue = 'in'", '0', "$name: and not deleted");
+	$old->stop;
+	$own->clear_faults($fault);
+
+	my $new = new_node('new', conf => $conf, start => 0);
+	my $bin = $new->config_data('--bindir');
+	shell_ok("cd $tmp && pg_upgrade --no-sync -b $bin -B $bin -d " . $old->data_dir . ' -D ' . $new->data_dir
+		  . " -s $tmp -p " . $old->port . ' -P ' . $new->port, $name);
+	$new->start;
+	$new->safe_psql('postgres', "SELECT sqs_enqueue('out', 'from the new one')", extra_params => [ '-U', 'app' ]);
+	seconds_pass($node, 4, "$name: time passes");
+	is($new->safe_psql('postgres', 'SELECT count(*) FROM sqs_outbox'), '8', "$name: the rows are there, and none is sent");
+	query_is($new, "SELECT count(*) FROM sqs_stats WHERE last_error LIKE '%sqs\_adopt\_queues%'", '4', "$name: the view says why");
+	$new->safe_psql('postgres', "SELECT sqs_adopt_queues('send')");
+	$new->safe_psql('postgres', 'SELECT sqs_enable_queue(name) FROM sqs_queues', extra_params => [ '-U', 'app' ]);
+	$own->fill('in', 3, body => 'later {i}');
+	query_is($new, "SELECT count(*) FROM app.got WHERE body LIKE 'later %'", '3', "$name: messages are handled after it");
+	$own->is_empty('in', "$name: those handled before are deleted");
+	is($new->safe_psql('postgres', "SELECT count(*) FROM app.got WHERE body LIKE 'in %'"), '5', "$name: and not handled again");
+	query_is($new, 'SELECT sum(waiting), sum(scheduled) FROM sqs_stats_outbox', '0|1', "$name: what waited is sent");
+	is(join(', ', sort map { $_->{body} } map { @{ $own->messages($_) } } 'out', 'held', 'timed'),
+		'due, from the new one, ' . join(', ', map { "held $_" } 1 .. 5) . ', timed', "$name: once");
+	$new->stop;
+	check_log($_, qr/\] 034_restore\.pl ERROR:/) foreach ($old, $new);
+	$own->stop_sqs;
+}
+
 # ---- logical replication
 
 {
@@ -483,6 +570,9 @@ is( $node->safe_psql('shop', "SELECT count(*) FROM app.got WHERE queue = 'gone'"
 $node->stop;
 check_log($node, qr/FATAL:  role with OID \d+ does not exist/,    # a handler of a role that was dropped
 	qr/"sqsbridge handler worker" \(PID \d+\) exited with exit code 1/, qr/\] 034_restore\.pl ERROR:/, qr/WARNING:  queue "gone" is adopted, but cannot work/, qr/\] psql ERROR:/, qr/\] pg_restore ERROR:/, qr/\] pgbench /,
-	qr/terminating walsender|"logical replication/);
+	qr/terminating walsender|"logical replication/,
+	# a copy is dropped while it is vacuumed; a subscription is, while its first data are copied
+	qr/FATAL:  terminating autovacuum process due to administrator command/,
+	qr/\] pg_\d+_sync_\d+_\d+ FATAL:  connection to client lost/);
 $sqs->stop_sqs;
 done_testing();
