@@ -317,6 +317,19 @@ admin_advance(Request *req, const json_t *in)
 	sb_lit(&req->reply, "{\"ok\":true}");
 }
 
+static void
+admin_sender(Request *req, const json_t *in)
+{
+	const char *id = json_string_value(json_object_get(in, "id"));
+
+	if (id == NULL || !store_set_sender(id))
+	{
+		problem(req, 400, "id must be a string of at most 63 bytes");
+		return;
+	}
+	sb_lit(&req->reply, "{\"ok\":true}");
+}
+
 void
 admin_handle(Request *req, const char *path, const char *method)
 {
@@ -354,6 +367,8 @@ admin_handle(Request *req, const char *path, const char *method)
 		admin_reset(req);
 	else if (strcmp(call, "advance") == 0 && post)
 		admin_advance(req, in);
+	else if (strcmp(call, "sender") == 0 && post)
+		admin_sender(req, in);
 	else
 		problem(req, 404, "no such admin call");
 	json_decref(in);

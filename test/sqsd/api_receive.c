@@ -96,7 +96,7 @@ write_system_attribute(StrBuf *sb, const Message *msg, SystemAttribute which)
 	switch (which)
 	{
 		case SYS_SENDER_ID:
-			sb_lit(sb, "\"AIDAIENQZJOLO23YVJ4VO\"");
+			sb_json_cstr(sb, msg->sender);
 			break;
 		case SYS_SENT:
 			sb_putc(sb, '"');

@@ -47,6 +47,7 @@ static uint64_t last_serial;
 static uint64_t last_sequence = FIRST_SEQUENCE;
 static uint64_t handle_secret;
 static int64_t clock_base_ms;	/* epoch time minus monotonic time */
+static char sender[sizeof(((Message *) 0)->sender)] = "AIDAIENQZJOLO23YVJ4VO";
 static int64_t clock_shift_ms;
 static size_t books_limit = 2000000;
 
@@ -83,6 +84,16 @@ store_advance(int64_t ms)
 {
 	clock_shift_ms += ms;
 	store_run_timers();
+}
+
+/* The SenderId of messages to come; false if it is too long. */
+bool
+store_set_sender(const char *id)
+{
+	if (strlen(id) >= sizeof(sender))
+		return false;
+	strcpy(sender, id);
+	return true;
 }
 
 void
@@ -402,6 +413,7 @@ store_send(Queue *queue, SendSpec *spec, SendResult *result)
 	msg->group_id = copy_or_null(spec->group_id);
 	msg->dedup_id = copy_or_null(spec->dedup_id);
 	msg->trace = copy_or_null(spec->trace);
+	strcpy(msg->sender, sender);
 	msg->body_len = spec->body_len;
 	memcpy(msg->body, spec->body, spec->body_len);
 	if (queue->config.fifo)

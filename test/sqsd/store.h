@@ -107,6 +107,7 @@ struct Message
 	char	   *dedup_id;
 	char	   *trace;
 	char	   *dlq_source;		/* ARN of the queue it was moved from */
+	char		sender[64];		/* SenderId */
 	size_t		body_len;
 	char		body[];
 };
@@ -303,6 +304,7 @@ extern void store_start(void);
 extern void store_stop(void);
 extern int64_t store_now(void);
 extern void store_advance(int64_t ms);
+extern bool store_set_sender(const char *sender);
 extern void store_run_timers(void);
 extern int64_t store_next_due(void);
 extern void store_set_books_limit(size_t limit);

@@ -369,6 +369,16 @@ sub counts_as_new_while_waiting
 	return;
 }
 
+# whoever sends the same is not the same; another session of a role is
+$sqs->set_sender('AROAFIRST:one');
+counts_as_new(1, 'from one role', message('sender', $uuid));
+$sqs->set_sender('AROAFIRST:two');
+counts_as_new(0, 'from another session of the role', message('sender', $uuid));
+$sqs->set_sender('AROASECOND:one');
+counts_as_new(1, 'from another role', message('sender', $uuid));
+$sqs->set_sender('AIDAUSER');
+counts_as_new(1, 'from a user', message('sender', $uuid), message('sender', $uuid));
+
 # groups: of two groups the same is not the same
 register('fair.fifo', 'handle');
 $sqs->send_messages('fair.fifo', map { { %{ message('a', $uuid) }, MessageGroupId => $_->[0], MessageDeduplicationId => $_->[1] } }
@@ -382,6 +392,46 @@ sql(q{SELECT sqs_enqueue('same', 'from the outbox', '{"k": 1}')});
 query_is($node, q{SELECT count(*) FROM got WHERE body = 'from the outbox'}, '1', 'a message of an outbox is handled');
 like(sql(q{SELECT message_key FROM sqsbridge_internal.inbox WHERE message_key LIKE 'outbox:%' ORDER BY stamp DESC LIMIT 1}),
 	qr/^outbox:[0-9a-f-]{36}:[0-9a-f]{64}$/, 'and recorded with a digest');
+
+# ---- a copy of a database that works: what was in hand as it was made may come to it
+
+{
+	my $name = 'copied';
+	my $tmp = PostgreSQL::Test::Utils::tempdir();
+	my $copy = sub { return $node->safe_psql('copy', $_[0]) };
+	my $dump = 'pg_dump -h ' . $node->host . ' -p ' . $node->port . " -f $tmp/dump postgres";
+	$sqs->create_queue('copied', VisibilityTimeout => 60);
+	my $unable = $sqs->fault(kind => 'error', status => 503, action => 'DeleteMessageBatch', queue => 'copied');
+	register('copied', 'handle', q{dedup_retention => '1 h'});
+	$sqs->fill('copied', 5);
+	query_is($node, effects('copied'), '5|5', "$name: messages are handled");
+	query_true($node, q{(SELECT delete_failures > 0 FROM sqs_stats WHERE queue = 'copied')}, "$name: they are not deleted");
+	is(system($dump), 0, "$name: a dump");
+	rest('copied');
+	$node->safe_psql('postgres', 'CREATE DATABASE copy');
+	is(system('psql -X -q -h ' . $node->host . ' -p ' . $node->port . " -f $tmp/dump copy >/dev/null 2>&1"), 0, "$name: restored");
+	is($copy->(rows('inbox_doubts', 'copied')), '0', "$name: nothing is in doubt in the copy");
+	$copy->(q{SELECT sqs_adopt_queues('discard')});
+	is($copy->(rows('inbox_doubts', 'copied', q{count(*), bool_and(keep_until > now() + interval '13 days')})), '1|t',
+		"$name: when it is adopted, what was in hand is");
+	$copy->(<<'EOQ');
+UPDATE sqsbridge_internal.inbox SET stamp = stamp - interval '2 days';
+UPDATE sqsbridge_internal.inbox_marks SET at = at - interval '2 days', low_water = low_water - interval '2 days';
+UPDATE sqsbridge_internal.inbox_doubts SET from_stamp = from_stamp - interval '2 days', keep_until = keep_until - interval '2 days';
+INSERT INTO sqsbridge_internal.inbox VALUES (1000002, 'gone', now() - interval '15 days');
+SELECT pg_terminate_backend(pid) FROM sqs_stats_workers WHERE kind = 'database worker' AND database = current_database();
+EOQ
+	query_is($node, 'SELECT count(*) FROM sqsbridge_internal.inbox WHERE queue_id = 1000002', '0', "$name: the copy's inbox is cleaned",
+		dbname => 'copy');
+	is($copy->(rows('inbox', 'copied')), '5', "$name: what may still come is remembered");
+	# it does: the original never deleted them
+	$sqs->clear_faults($unable);
+	$copy->(q{SELECT sqs_enable_queue('copied')});
+	$sqs->advance(61);
+	$sqs->is_empty('copied', "$name: the messages come to the copy, and are deleted");
+	is($copy->(effects('copied')), '5|5', "$name: and not handled again");
+	$node->safe_psql('postgres', 'DROP DATABASE copy');
+}
 
 # ---- sqs_failures keeps the newest
 

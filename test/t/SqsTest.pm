@@ -599,4 +599,11 @@ sub advance
 	return $self->admin('POST', 'advance', { seconds => $seconds });
 }
 
+# SenderId of the messages to come: who SQS says has sent them.
+sub set_sender
+{
+	my ($self, $id) = @_;
+	return $self->admin('POST', 'sender', { id => $id });
+}
+
 1;
