@@ -104,6 +104,17 @@ is(scalar(arrived('md5', 'always')), 9, 'after three attempts');
 $sqs->clear_faults($fault);
 $node->safe_psql('postgres', 'SELECT sqs_outbox_retry(id) FROM sqs_outbox_failures');
 stat_is('md5', 'waiting, sent, error_since IS NULL', '0|8|t', 'it can be sent again');
+# a receiver that has had one of the copies need not be told
+is(scalar(arrived('md5', 'always')), 12, 'as one more copy');
+$node->safe_psql('postgres', <<'EOQ');
+CREATE TABLE got (body text);
+CREATE FUNCTION store(m sqs_message) RETURNS void LANGUAGE sql AS 'INSERT INTO got VALUES (m.body)';
+SELECT sqs_alter_queue('md5', handler => 'store', wait_time => '1 s');
+EOQ
+$sqs->is_empty('md5', 'all are received');
+is($node->safe_psql('postgres', "SELECT string_agg(body, ',' ORDER BY body) FROM got WHERE body LIKE 'always%'"),
+	'always:1,always:2,always:3', 'and known to be the same');
+$node->safe_psql('postgres', "SELECT sqs_alter_queue('md5', reset => ARRAY['handler', 'wait_time'])");
 
 # ---- every third entry fails, for SQS's own reasons ----
 
