@@ -209,6 +209,36 @@ query_true($node, q{SELECT last_error ~ '^the queue worker could not start: coul
 chmod(0700, $dir);
 query_is($node, q{SELECT state FROM sqs_stats WHERE queue = 'memory'}, 'polling', 'and it is started when there is');
 
+# ---- a queue worker that leaves in the middle of everything
+
+SKIP:
+{
+	skip 'needs gdb', 5 if system('gdb --version >/dev/null 2>&1') != 0;
+	$sqs->create_queue('orphans', VisibilityTimeout => 10);
+	$node->safe_psql('postgres', <<'EOQ');
+CREATE TABLE gate (open boolean);
+CREATE FUNCTION wait_at_gate(m sqs_message) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  WHILE NOT EXISTS (SELECT FROM gate) LOOP
+    PERFORM pg_sleep(0.02);
+  END LOOP;
+  PERFORM store(m);
+END $$;
+SELECT sqs_register_queue('orphans', server => 'aws', handler => 'wait_at_gate', concurrency => 3, wait_time => '1 s');
+EOQ
+	my $handlers = q{SELECT string_agg(pid::text, ',' ORDER BY pid) FROM sqs_stats_workers WHERE kind = 'handler worker' AND queue = 'orphans'};
+	$sqs->fill('orphans', 10, body => 'orphan {i}');
+	query_true($node, q{(SELECT count(*) = 3 FROM sqs_stats_in_flight WHERE queue = 'orphans' AND status = 'running')}, 'handlers are busy');
+	my $pids = $node->safe_psql('postgres', $handlers);
+	my $worker = $node->safe_psql('postgres', "$queue_worker 'orphans'");
+	system("gdb -p $worker -batch -ex 'call (void) proc_exit(1)' >/dev/null 2>&1 </dev/null");
+	query_true($node, "COALESCE(($queue_worker 'orphans') <> $worker, false)", 'the queue worker is replaced');
+	$node->safe_psql('postgres', 'INSERT INTO gate VALUES (true)');
+	query_is($node, "SELECT count(*) FROM sqs_stats_workers WHERE pid IN ($pids)", '0', 'its handlers finish, and leave');
+	$sqs->is_empty('orphans', 'all messages are deleted');
+	is($node->safe_psql('postgres', q{SELECT count(*), count(DISTINCT body) FROM got WHERE queue = 'orphans'}), '10|10', 'and handled once');
+}
+
 is(crashes(), 0, 'no crash at all');
 $node->stop;
 check_log(
