@@ -334,7 +334,7 @@ is($node->safe_psql('postgres', "SELECT count(*) FROM sqs_stats_outbox WHERE que
 
 SKIP:
 {
-	skip 'no prlimit', 10 if system('prlimit --version >/dev/null 2>&1') != 0;
+	skip 'no prlimit', 12 if system('prlimit --version >/dev/null 2>&1') != 0;
 	my $limit = open_files($worker) + 60;
 	is(system("prlimit --pid $worker --nofile=$limit:$limit"), 0, 'descriptors are scarce');
 	my $blackhole = $sqs->fault(kind => 'blackhole', action => 'SendMessageBatch');
@@ -346,6 +346,11 @@ SKIP:
 	# it may have opened some between our count and the limit
 	cmp_ok(open_files($worker), '<=', $limit + 20, 'no more descriptors than there may be');
 	cmp_ok(lines_like('cannot open connections for the outbox'), '==', 1, 'one line in the log');
+	query_true($node, "(SELECT count(*) >= 30 FROM sqs_stats_outbox WHERE queue LIKE 'many%' AND consecutive_errors > 1)",
+		'queues fail again and again', timeout => 180);
+	my %lines;
+	$lines{$1}++ while log_text($node) =~ /cannot send from the outbox to queue "(many\d+)"/g;
+	is(join(' ', grep { $lines{$_} > 1 } sort keys %lines), '', 'no queue has more than one line');
 	$sqs->clear_faults($blackhole);
 	query_is($node, "SELECT count(*) FROM $tables.outbox_rows", '0', 'everything is sent when it is over', timeout => 300);
 	is(worker(), $worker, 'by the same process');
