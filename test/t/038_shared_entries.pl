@@ -40,6 +40,28 @@ $node->safe_psql('postgres', $functions . register('work') . q{SELECT sqs_regist
 arrives($node, 'postgres', 'work', 'm1', 'a queue runs');
 $node->safe_psql('postgres', q{SELECT sqs_send('spare', 'x')});
 is($node->safe_psql('postgres', q{SELECT count(*) FROM sqs_get_queue_stats()}), '2', 'another sends: all entries are in use');
+$node->safe_psql('postgres', q{SELECT sqs_register_queue('late', server => 'aws'); SELECT sqs_send('late', 'x')});
+is($node->safe_psql('postgres', 'SELECT queue, state, sent FROM sqs_stats ORDER BY 1'), "late|send only|1\nspare|send only|\nwork|polling|0",
+	'the next that sends takes the place of one that only sends');
+$node->safe_psql('postgres', q{SELECT sqs_unregister_queue('late'); SELECT sqs_send('spare', 'x')});
+
+# who watches them all day long needs no more memory for it
+{
+	my $watcher = $node->background_psql('postgres');
+	my @views = split /\n/, $node->safe_psql('postgres',
+		q{SELECT viewname FROM pg_views WHERE viewname LIKE 'sqs\_%' AND schemaname = 'public'});
+	my $look = join('', map { "SELECT count(v) FROM $_ v WHERE v::text <> '';\n" } @views);
+	my $memory = 'SELECT sum(used_bytes) FROM pg_backend_memory_contexts';
+	my $pid = $watcher->query('SELECT pg_backend_pid()');
+	$watcher->query($look x 10);
+	$watcher->query($memory);
+	my ($before, $private) = ($watcher->query($memory), private_memory($pid));
+	$watcher->query($look x 20) foreach 1 .. 10;
+	cmp_ok(scalar(@views), '>=', 8, 'there are views');
+	cmp_ok($watcher->query($memory) - $before, '<', 16 * 1024, 'views: memory contexts do not grow');
+	cmp_ok(private_memory($pid) - $private, '<', 1024, 'views: nor does the process');
+	$watcher->quit;
+}
 $node->safe_psql('postgres', 'CREATE DATABASE b');
 setup_database($node, $sqs, dbname => 'b');
 $node->append_conf('postgresql.conf', q{sqsbridge.databases = 'b'});
