@@ -43,10 +43,12 @@
 #include "catalog/pg_user_mapping.h"
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
+#include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/ipc.h"
 #include "tcop/utility.h"
+#include "utils/acl.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
@@ -195,6 +197,29 @@ may_create_databases(void)
 	return result;
 }
 
+/*
+ * Does the statement give or take USAGE on a server?  Who has it without the
+ * right to grant it gets a warning for that, in a loop if he likes.
+ */
+static bool
+changes_privileges(GrantStmt *stmt)
+{
+	ListCell   *lc;
+
+	if (stmt->objtype != OBJECT_FOREIGN_SERVER)
+		return false;
+	foreach(lc, stmt->objects)
+	{
+		Oid			server = get_foreign_server_oid(strVal(lfirst(lc)), true);
+
+		if (OidIsValid(server) &&
+			object_aclcheck(ForeignServerRelationId, server, GetUserId(),
+							ACL_GRANT_OPTION_FOR(ACL_USAGE)) == ACLCHECK_OK)
+			return true;
+	}
+	return false;
+}
+
 static void
 before_utility(Node *parsetree)
 {
@@ -238,7 +263,7 @@ before_utility(Node *parsetree)
 
 			/* no hook tells of a privilege that is revoked */
 		case T_GrantStmt:
-			if (castNode(GrantStmt, parsetree)->objtype == OBJECT_FOREIGN_SERVER &&
+			if (changes_privileges(castNode(GrantStmt, parsetree)) &&
 				OidIsValid(get_extension_oid("sqsbridge", true)))
 				sqs_wake_at_commit();
 			break;

@@ -214,7 +214,7 @@ query_is($node, q{SELECT state FROM sqs_stats WHERE queue = 'memory'}, 'polling'
 SKIP:
 {
 	skip 'needs gdb', 5 if system('gdb --version >/dev/null 2>&1') != 0;
-	$sqs->create_queue('orphans', VisibilityTimeout => 10);
+	$sqs->create_queue('orphans', VisibilityTimeout => '10');
 	$node->safe_psql('postgres', <<'EOQ');
 CREATE TABLE gate (open boolean);
 CREATE FUNCTION wait_at_gate(m sqs_message) RETURNS void LANGUAGE plpgsql AS $$
