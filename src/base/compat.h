@@ -68,17 +68,6 @@ extern int no_such_variable
 #define SQS_PASS_SIGNAL_ARGS	postgres_signal_arg
 #endif
 
-/* 16 took the permissions to be checked out of the range table. */
-#if PG_VERSION_NUM >= 160000
-#define SQS_CHECK_PERMS_PARAMETERS	List *rangetable, List *permissions, bool report
-#define SQS_CHECK_PERMS_ARGUMENTS	rangetable, permissions, report
-typedef RTEPermissionInfo SqsPermissionInfo;
-#else
-#define SQS_CHECK_PERMS_PARAMETERS	List *permissions, bool report
-#define SQS_CHECK_PERMS_ARGUMENTS	permissions, report
-typedef RangeTblEntry SqsPermissionInfo;
-#endif
-
 /* 17 has a transaction_timeout, which is FATAL. */
 #if PG_VERSION_NUM >= 170000
 #define SQS_HAS_TRANSACTION_TIMEOUT	true

@@ -28,10 +28,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "access/transam.h"
 #include "access/xact.h"
-#include "catalog/dependency.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_foreign_server.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
@@ -97,7 +94,6 @@ typedef struct OutboxTransaction
 } OutboxTransaction;
 
 static OutboxTransaction *current = NULL;
-static ExecutorCheckPerms_hook_type prev_check_permissions = NULL;
 static bool wake_relay = false; /* committed */
 
 static void
@@ -444,39 +440,6 @@ sqs_outbox_insert(PG_FUNCTION_ARGS)
 													 made_values, made_nulls));
 }
 
-static bool
-is_outbox_view(Oid relid)
-{
-	return relid >= FirstNormalObjectId && get_rel_relkind(relid) == RELKIND_VIEW &&
-		strcmp(get_rel_name(relid), "sqs_outbox") == 0 &&
-		OidIsValid(sqs_extension_oid()) &&
-		getExtensionOfObject(RelationRelationId, relid) == sqs_extension_oid();
-}
-
-/*
- * With session_replication_role = replica, as in a trigger of a subscription's
- * table, the view's trigger does not fire, and there is no ENABLE ALWAYS for
- * views: INSERT and COPY would succeed, and store nothing.
- */
-static bool
-check_permissions(SQS_CHECK_PERMS_PARAMETERS)
-{
-	ListCell   *lc;
-
-	foreach(lc, SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA ? permissions : NIL)
-	{
-		SqsPermissionInfo *info = lfirst(lc);
-
-		if ((info->requiredPerms & ACL_INSERT) != 0 && is_outbox_view(info->relid))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("cannot insert into view sqs_outbox while session_replication_role is replica"),
-					 errdetail("The trigger that stores the row does not fire then."),
-					 errhint("Call sqs_enqueue(), which does not need it.")));
-	}
-	return prev_check_permissions == NULL || prev_check_permissions(SQS_CHECK_PERMS_ARGUMENTS);
-}
-
 Datum
 sqs_enqueue(PG_FUNCTION_ARGS)
 {
@@ -626,8 +589,6 @@ after_commit(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *a
 void
 sqs_outbox_init(void)
 {
-	prev_check_permissions = ExecutorCheckPerms_hook;
-	ExecutorCheckPerms_hook = check_permissions;
 	RegisterXactCallback(at_transaction_end, NULL);
 	RegisterSubXactCallback(at_subtransaction_end, NULL);
 	RegisterResourceReleaseCallback(after_commit, NULL);
