@@ -477,8 +477,8 @@ batch_done(SqsCall *call, void *arg)
 	if (sqs_call_error(call) != NULL)
 		run->error = *sqs_call_error(call);
 	sqs_count_call(call, run->stats);
-	sender_finish(run->sender, &request->batch, call, sqs_now_ms(),
-				  item_done, run);
+	sqs_sender_finish(run->sender, &request->batch, call, sqs_now_ms(),
+					  item_done, run);
 	sqs_call_free(call);
 	pfree(request);
 }
@@ -505,7 +505,7 @@ run_batches(BatchRun *run, SessionConnection *session, const char *url)
 			SendBatch	batch;
 
 			while (run->sender->failures < MAX_ATTEMPTS &&
-				   sender_take(run->sender, now, &batch))
+				   sqs_sender_take(run->sender, now, &batch))
 			{
 				BatchCall  *request = palloc(sizeof(BatchCall));
 				const SqsOutgoing *messages[SQS_MAX_BATCH];
@@ -518,7 +518,7 @@ run_batches(BatchRun *run, SessionConnection *session, const char *url)
 													 DEADLINE_MS, 1, batch_done, request);
 				dlist_push_tail(&under_way, &request->node);
 			}
-			next = sender_next_time(run->sender, now);
+			next = sqs_sender_next_time(run->sender, now);
 			wait_for_calls(next == PG_INT64_MAX ? 1000 :
 						   Min(Max(next - now, dlist_is_empty(&under_way) ? 1 : 0), 1000));
 		}
@@ -601,9 +601,9 @@ prepare_items(ArrayType *array, const SqsQueueConfig *queue, BatchRun *run, int 
 			continue;
 		}
 		item->send.size = sqs_outgoing_size(&item->message);
-		sender_add(run->sender, &item->send,
-				   queue->fifo ? hash_bytes_extended((const unsigned char *) item->message.group_id.data,
-													 item->message.group_id.len, 0) : 0, now);
+		sqs_sender_add(run->sender, &item->send,
+					   queue->fifo ? hash_bytes_extended((const unsigned char *) item->message.group_id.data,
+														 item->message.group_id.len, 0) : 0, now);
 		run->unfinished++;
 	}
 	if (desc != NULL)
@@ -631,7 +631,7 @@ sqs_send_batch(PG_FUNCTION_ARGS)
 	queue = sqs_catalog_queue_to_send(name, false);
 	memset(&run, 0, sizeof(run));
 	run.stats = sqs_stats_get(MyDatabaseId, queue->queue_id);
-	run.sender = sender_create(CurrentMemoryContext, queue->fifo, MAX_REQUESTS, MAX_ATTEMPTS, 0);
+	run.sender = sqs_sender_create(CurrentMemoryContext, queue->fifo, MAX_REQUESTS, MAX_ATTEMPTS, 0);
 	items = prepare_items(PG_GETARG_ARRAYTYPE_P(1), queue, &run, &nitems);
 
 	if (run.unfinished > 0)

@@ -49,8 +49,8 @@ struct SendGroup
 };
 
 Sender *
-sender_create(MemoryContext context, bool fifo, int max_requests, int max_attempts,
-			  int linger)
+sqs_sender_create(MemoryContext context, bool fifo, int max_requests, int max_attempts,
+				  int linger)
 {
 	Sender	   *sender = MemoryContextAllocZero(context, sizeof(Sender));
 
@@ -85,7 +85,7 @@ group_is_ready(Sender *sender, SendGroup *group, int64 since)
 }
 
 void
-sender_add(Sender *sender, SendItem *item, uint64 group_key, int64 now)
+sqs_sender_add(Sender *sender, SendItem *item, uint64 group_key, int64 now)
 {
 	item->attempts = 0;
 	item->alone = false;
@@ -159,7 +159,7 @@ first_item(const Sender *sender)
 }
 
 bool
-sender_take(Sender *sender, int64 now, SendBatch *batch)
+sqs_sender_take(Sender *sender, int64 now, SendBatch *batch)
 {
 	size_t		size = 0;
 
@@ -260,7 +260,7 @@ retry_at(const SendItem *item, int64 now)
 }
 
 void
-sender_cannot_prepare(Sender *sender, SendBatch *batch, int64 now)
+sqs_sender_cannot_prepare(Sender *sender, SendBatch *batch, int64 now)
 {
 	bool		alone = batch->n == 1;
 
@@ -278,7 +278,7 @@ sender_cannot_prepare(Sender *sender, SendBatch *batch, int64 now)
 }
 
 void
-sender_drop(Sender *sender, SendBatch *batch, int position, int64 now)
+sqs_sender_drop(Sender *sender, SendBatch *batch, int position, int64 now)
 {
 	release_item(sender, batch->items[position], now);
 	batch->n--;
@@ -289,7 +289,7 @@ sender_drop(Sender *sender, SendBatch *batch, int position, int64 now)
 }
 
 void
-sender_pause(Sender *sender, int64 now)
+sqs_sender_pause(Sender *sender, int64 now)
 {
 	/* requests that were under way together fail together: that is once */
 	if (now < sender->paused_until)
@@ -328,8 +328,8 @@ all_failed(const SendBatch *batch, SqsCall *call)
 }
 
 void
-sender_finish(Sender *sender, SendBatch *batch, SqsCall *call, int64 now,
-			  SendItemDone done, void *arg)
+sqs_sender_finish(Sender *sender, SendBatch *batch, SqsCall *call, int64 now,
+				  SendItemDone done, void *arg)
 {
 	const AwsError *error = sqs_call_error(call);
 	bool		about_messages = error != NULL && error->class == AWS_ERROR_REQUEST;
@@ -341,7 +341,7 @@ sender_finish(Sender *sender, SendBatch *batch, SqsCall *call, int64 now,
 	{
 		/* who has a limit of attempts gives up soon enough */
 		if (sender->max_attempts == 0 && all_failed(batch, call))
-			sender_pause(sender, now);
+			sqs_sender_pause(sender, now);
 		else
 		{
 			sender->failures = 0;
@@ -352,7 +352,7 @@ sender_finish(Sender *sender, SendBatch *batch, SqsCall *call, int64 now,
 		sender->paused_until = Max(sender->paused_until, now + SHORTAGE_PAUSE_MS);
 	else if (!about_messages)
 	{
-		sender_pause(sender, now);
+		sqs_sender_pause(sender, now);
 		give_up = sender->max_attempts > 0 && sender->failures >= sender->max_attempts;
 	}
 
@@ -406,7 +406,7 @@ sender_finish(Sender *sender, SendBatch *batch, SqsCall *call, int64 now,
 }
 
 void
-sender_try_again(Sender *sender)
+sqs_sender_try_again(Sender *sender)
 {
 	dlist_iter	iter;
 
@@ -423,13 +423,13 @@ sender_try_again(Sender *sender)
 }
 
 bool
-sender_is_held_up(const Sender *sender)
+sqs_sender_is_held_up(const Sender *sender)
 {
 	return sender->waiting > 0 && sender->nready == 0 && sender->under_way == 0;
 }
 
 SendItem *
-sender_remove(Sender *sender)
+sqs_sender_remove(Sender *sender)
 {
 	dlist_head *list = sender->nready > 0 ? &sender->ready : &sender->later;
 	SendGroup  *group;
@@ -458,7 +458,7 @@ sender_remove(Sender *sender)
 }
 
 void
-sender_destroy(Sender *sender)
+sqs_sender_destroy(Sender *sender)
 {
 	if (sender->groups != NULL)
 		hash_destroy(sender->groups);
@@ -466,7 +466,7 @@ sender_destroy(Sender *sender)
 }
 
 int64
-sender_next_time(const Sender *sender, int64 now)
+sqs_sender_next_time(const Sender *sender, int64 now)
 {
 	int64		next = PG_INT64_MAX;
 

@@ -45,13 +45,15 @@ typedef struct Sender
 	MemoryContext context;
 	bool		fifo;
 	int			max_requests;	/* under way at once */
-	int			max_attempts;	/* of an item, or of the queue in a row; 0: no limit */
+	int			max_attempts;	/* of an item, or of the queue in a row; 0: no
+								 * limit */
 	int			linger;			/* ms */
 	int64		last_request;	/* ms: when it was begun */
 	int			waiting;		/* items not under way */
 	int			under_way;		/* items */
 	int			requests;		/* batches */
-	int			troubled;		/* items that have failed for themselves so far */
+	int			troubled;		/* items that have failed for themselves so
+								 * far */
 
 	/* the queue as a whole is failing */
 	int			failures;		/* requests in a row */
@@ -86,48 +88,48 @@ typedef void (*SendItemDone) (SendItem *item, SendOutcome outcome,
 							  const SqsBatchEntry *entry, const AwsError *error,
 							  void *arg);
 
-extern Sender *sender_create(MemoryContext context, bool fifo, int max_requests,
-							 int max_attempts, int linger);
+extern Sender *sqs_sender_create(MemoryContext context, bool fifo, int max_requests,
+								 int max_attempts, int linger);
 
 /* group_key: hash of the group id, on FIFO queues.  An ERROR changes nothing. */
-extern void sender_add(Sender *sender, SendItem *item, uint64 group_key, int64 now);
+extern void sqs_sender_add(Sender *sender, SendItem *item, uint64 group_key, int64 now);
 
 /*
  * The next batch to be sent now, if there is one.  The caller starts the
  * request, and gives the batch back with the call when that is finished, or
- * with sender_cannot_prepare() if it could not be started.
+ * with sqs_sender_cannot_prepare() if it could not be started.
  */
-extern bool sender_take(Sender *sender, int64 now, SendBatch *batch);
-extern void sender_finish(Sender *sender, SendBatch *batch, SqsCall *call,
-						  int64 now, SendItemDone done, void *arg);
+extern bool sqs_sender_take(Sender *sender, int64 now, SendBatch *batch);
+extern void sqs_sender_finish(Sender *sender, SendBatch *batch, SqsCall *call,
+							  int64 now, SendItemDone done, void *arg);
 
 /*
  * Drop items that are not worth sending any more (the owner found that out
  * while loading a batch): as if SQS had refused them, without the callback.
  */
-extern void sender_drop(Sender *sender, SendBatch *batch, int position, int64 now);
+extern void sqs_sender_drop(Sender *sender, SendBatch *batch, int position, int64 now);
 
 /*
  * A batch could not be put together, for an error in this process.  Each of
  * its items is tried alone next, and the one that fails alone waits for
  * itself.
  */
-extern void sender_cannot_prepare(Sender *sender, SendBatch *batch, int64 now);
+extern void sqs_sender_cannot_prepare(Sender *sender, SendBatch *batch, int64 now);
 
 /* Forget the failures so far: what caused them may have been mended. */
-extern void sender_try_again(Sender *sender);
+extern void sqs_sender_try_again(Sender *sender);
 
 /* Is there something to wait for before anything can be sent? */
-extern bool sender_is_held_up(const Sender *sender);
+extern bool sqs_sender_is_held_up(const Sender *sender);
 
 /* To end it: any item that waits, NULL when there is none left. */
-extern SendItem *sender_remove(Sender *sender);
-extern void sender_destroy(Sender *sender);
+extern SendItem *sqs_sender_remove(Sender *sender);
+extern void sqs_sender_destroy(Sender *sender);
 
-/* When to call sender_take() again, if nothing else happens; ms, or never. */
-extern int64 sender_next_time(const Sender *sender, int64 now);
+/* When to call sqs_sender_take() again, if nothing else happens; ms, or never. */
+extern int64 sqs_sender_next_time(const Sender *sender, int64 now);
 
 /* The queue as a whole has failed: pause, growing with each time. */
-extern void sender_pause(Sender *sender, int64 now);
+extern void sqs_sender_pause(Sender *sender, int64 now);
 
 #endif							/* SQSBRIDGE_SENDER_H */

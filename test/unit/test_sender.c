@@ -141,7 +141,7 @@ begin(bool fifo, int max_requests, int max_attempts, int linger)
 	retries = 0;
 	nwrong = 0;
 	now = 1000000;
-	sender = sender_create(NULL, fifo, max_requests, max_attempts, linger);
+	sender = sqs_sender_create(NULL, fifo, max_requests, max_attempts, linger);
 }
 
 static void
@@ -150,7 +150,7 @@ end(const char *what)
 	ok(nentries == 0 && entries == NULL && nwrong == 0, "%s: no group is left", what);
 	while (entries != NULL)
 		table_search(entries->key, HASH_REMOVE, NULL);
-	sender_destroy(sender);
+	sqs_sender_destroy(sender);
 }
 
 static Item *
@@ -164,7 +164,7 @@ add(int group, size_t size)
 	item->under_way = false;
 	item->ended = 0;
 	item->send.size = (uint32) size;
-	sender_add(sender, &item->send, (uint64) group, now);
+	sqs_sender_add(sender, &item->send, (uint64) group, now);
 	return item;
 }
 
@@ -199,7 +199,7 @@ take(SendBatch *batch)
 	size_t		size = 0;
 
 	memset(batch, 0x55, sizeof(*batch));
-	if (!sender_take(sender, now, batch))
+	if (!sqs_sender_take(sender, now, batch))
 		return false;
 	nwrong += batch->n < 1 || batch->n > SQS_MAX_BATCH || sender->requests > sender->max_requests;
 	for (int i = 0; i < batch->n; i++)
@@ -239,7 +239,7 @@ taken(SendBatch *batch)
 static void
 finish(SendBatch *batch, Reply *reply)
 {
-	sender_finish(sender, batch, (SqsCall *) reply, now, item_done, &items);
+	sqs_sender_finish(sender, batch, (SqsCall *) reply, now, item_done, &items);
 	nwrong += batch->n != 0;
 }
 
@@ -252,7 +252,7 @@ fail_to_prepare(SendBatch *batch)
 		((Item *) batch->items[i])->under_way = false;
 		((Item *) batch->items[i])->tries--;
 	}
-	sender_cannot_prepare(sender, batch, now);
+	sqs_sender_cannot_prepare(sender, batch, now);
 	nwrong += batch->n != 0;
 }
 
@@ -261,7 +261,7 @@ drop(SendBatch *batch, int position)
 {
 	Item	   *item = (Item *) batch->items[position];
 
-	sender_drop(sender, batch, position, now);
+	sqs_sender_drop(sender, batch, position, now);
 	item->under_way = false;
 	item->ended++;
 	memset(&item->send, 0x77, sizeof(item->send));
@@ -329,26 +329,26 @@ order_and_size(void)
 	SendBatch	c;
 
 	begin(false, 2, 0, 100);
-	ok(sender_next_time(sender, now) == PG_INT64_MAX && strcmp(taken(&a), "none") == 0, "nothing to send, nothing to wait for");
+	ok(sqs_sender_next_time(sender, now) == PG_INT64_MAX && strcmp(taken(&a), "none") == 0, "nothing to send, nothing to wait for");
 	add(0, 5);
 	is(taken(&a), "0", "one message leaves at once");
 	succeed(&a);
 	add(0, 5);
 	is(taken(&a), "none", "the next one lingers");
-	is_int(sender_next_time(sender, now), now + 100, "as long as was told");
+	is_int(sqs_sender_next_time(sender, now), now + 100, "as long as was told");
 	now += 99;
 	is(taken(&a), "none", "and not less");
 	for (int i = 0; i < 8; i++)
 		add(0, 5);
 	is(taken(&a), "none", "nine are no full batch");
 	add(0, 5);
-	is_int(sender_next_time(sender, now), now, "ten are due at once");
+	is_int(sqs_sender_next_time(sender, now), now, "ten are due at once");
 	is(taken(&a), "1 2 3 4 5 6 7 8 9 10", "and leave, in order");
 	for (int i = 0; i < 25; i++)
 		add(0, 5);
 	is(taken(&b), "11 12 13 14 15 16 17 18 19 20", "the next ten");
 	is(taken(&c), "none", "no more requests than are allowed");
-	is_int(sender_next_time(sender, now), PG_INT64_MAX, "nor is there anything to wait for but a reply");
+	is_int(sqs_sender_next_time(sender, now), PG_INT64_MAX, "nor is there anything to wait for but a reply");
 	succeed(&b);
 	is(taken(&b), "21 22 23 24 25 26 27 28 29 30", "a reply makes room");
 	succeed(&a);
@@ -398,7 +398,7 @@ failing_entries(void)
 	entries_fail(&a, 1, false, AWS_ERROR_TRANSIENT, "InternalError");
 	ok(items[4].ended == 0 && items[4].outcome == SEND_RETRY && is_sent(5), "what is not is kept");
 	is(taken(&a), "none", "for a while");
-	is_int(sender_next_time(sender, now), now + ENTRY_RETRY_MS, "which is told");
+	is_int(sqs_sender_next_time(sender, now), now + ENTRY_RETRY_MS, "which is told");
 	add(0, 1);
 	is(taken(&a), "6", "others do not wait for it");
 	succeed(&a);
@@ -407,14 +407,14 @@ failing_entries(void)
 	is(taken(&a), "4 7", "then it goes first");
 	entries_fail(&a, 1, true, AWS_ERROR_CONFIGURATION, "KmsAccessDenied");
 	ok(items[4].ended == 0, "what a person can mend is kept even if it is our fault");
-	is_int(sender_next_time(sender, now), now + 2 * ENTRY_RETRY_MS, "for longer each time");
+	is_int(sqs_sender_next_time(sender, now), now + 2 * ENTRY_RETRY_MS, "for longer each time");
 	for (int i = 0; i < 40; i++)
 	{
-		now = sender_next_time(sender, now);
+		now = sqs_sender_next_time(sender, now);
 		if (take(&a))
 			entries_fail(&a, 1, false, AWS_ERROR_TRANSIENT, "NoResult");
 	}
-	is_int(sender_next_time(sender, now), now + ENTRY_RETRY_MAX_MS, "up to a minute");
+	is_int(sqs_sender_next_time(sender, now), now + ENTRY_RETRY_MAX_MS, "up to a minute");
 	ok(items[4].ended == 0 && items[4].tries > 40, "without a limit of attempts for ever");
 	now += ENTRY_RETRY_MAX_MS;
 	take(&a);
@@ -466,10 +466,10 @@ failing_requests(void)
 	take(&b);
 	request_fails(&a, AWS_ERROR_TRANSIENT);
 	is(taken(&a), "none", "a queue that fails pauses");
-	is_int(sender_next_time(sender, now), PG_INT64_MAX, "until the other request has ended, at least");
+	is_int(sqs_sender_next_time(sender, now), PG_INT64_MAX, "until the other request has ended, at least");
 	request_fails(&b, AWS_ERROR_TIMEOUT);
 	is_int(sender->failures, 1, "requests that fail together fail once");
-	is_int(sender_next_time(sender, now), now + pause, "then for its time");
+	is_int(sqs_sender_next_time(sender, now), now + pause, "then for its time");
 	for (int i = 0; i < 10; i++)
 	{
 		now += pause - 1;
@@ -479,15 +479,15 @@ failing_requests(void)
 		good += strcmp(taken(&b), "none") == 0;
 		request_fails(&a, AWS_ERROR_THROTTLED);
 		pause = Min(2 * pause, PAUSE_MAX_MS);
-		good += sender_next_time(sender, now) == now + pause;
+		good += sqs_sender_next_time(sender, now) == now + pause;
 	}
 	is_int(good, 40, "one request at a time, pauses that double, up to a minute");
 	is_int(pause, PAUSE_MAX_MS, "which they have reached");
-	sender_try_again(sender);
-	ok(sender_next_time(sender, now) <= now && take(&a) && take(&b), "all is tried again when something was mended");
+	sqs_sender_try_again(sender);
+	ok(sqs_sender_next_time(sender, now) <= now && take(&a) && take(&b), "all is tried again when something was mended");
 	request_fails(&b, AWS_ERROR_NO_QUEUE);
 	succeed(&a);
-	ok(sender->failures == 0 && sender_next_time(sender, now) <= now, "a success ends the pause");
+	ok(sender->failures == 0 && sqs_sender_next_time(sender, now) <= now, "a success ends the pause");
 	while (take(&a))
 		succeed(&a);
 	ok(sender->waiting == 0 && sender->under_way == 0, "all are sent");
@@ -535,7 +535,7 @@ failing_requests(void)
 		if (i == 4)
 		{
 			request_fails(&a, AWS_ERROR_UNKNOWN);
-			now = sender_next_time(sender, now);
+			now = sqs_sender_next_time(sender, now);
 		}
 		else
 			succeed(&a);
@@ -547,19 +547,19 @@ failing_requests(void)
 	for (int i = 0; i < 40; i++)
 	{
 		request_fails(&a, AWS_ERROR_UNKNOWN);
-		now = sender_next_time(sender, now);
+		now = sqs_sender_next_time(sender, now);
 		add(0, 1);
 		take(&a);
 		if (((Item *) a.items[0])->number == 4)
 			continue;
 		succeed(&a);
 		is_int(sender->failures, 0, "another is sent meanwhile");
-		now = sender_next_time(sender, now);
+		now = sqs_sender_next_time(sender, now);
 		take(&a);
 	}
 	ok(items[4].ended == 0 && items[4].tries > 40, "without end, for nobody knows that it is bad");
 	request_fails(&a, AWS_ERROR_UNKNOWN);
-	is_int(sender_next_time(sender, now), now + ENTRY_RETRY_MAX_MS, "once a minute, in the end");
+	is_int(sqs_sender_next_time(sender, now), now + ENTRY_RETRY_MAX_MS, "once a minute, in the end");
 	now += ENTRY_RETRY_MAX_MS;
 	take(&a);
 	succeed(&a);
@@ -619,7 +619,7 @@ groups(void)
 	add(3, 1);
 	is(taken(&a), "0 2 4", "one of each group");
 	is(taken(&b), "none", "the others wait for it");
-	ok(sender->waiting == 2 && sender_next_time(sender, now) == PG_INT64_MAX, "for as long as it takes");
+	ok(sender->waiting == 2 && sqs_sender_next_time(sender, now) == PG_INT64_MAX, "for as long as it takes");
 	add(4, 1);
 	is(taken(&b), "5", "another group does not");
 	entries_fail(&a, 1 << 1, false, AWS_ERROR_TRANSIENT, "InternalError");
@@ -664,7 +664,7 @@ groups(void)
 		add(i % 3, 1);
 	take(&a);
 	entries_fail(&a, 1 << 2, false, AWS_ERROR_TRANSIENT, "InternalError");
-	while ((left = sender_remove(sender)) != NULL)
+	while ((left = sqs_sender_remove(sender)) != NULL)
 	{
 		Item	   *item = (Item *) left;
 
@@ -682,7 +682,7 @@ groups(void)
 	entries_fail(&a, 3, false, AWS_ERROR_TRANSIENT, "InternalError");
 	add(0, 1);
 	seen = 0;
-	while (sender_remove(sender) != NULL)
+	while (sqs_sender_remove(sender) != NULL)
 		seen++;
 	ok(seen == 3 && sender->waiting == 0 && sender->nready == 0, "without groups as well");
 	end("removed without groups");
@@ -731,7 +731,7 @@ at_random(bool fifo, int max_attempts, uint32 seed)
 				break;
 			case 4:
 				{
-					int64		next = sender_next_time(sender, now);
+					int64		next = sqs_sender_next_time(sender, now);
 
 					if (n == 0 && sender->waiting > 0)
 						nwrong += next == PG_INT64_MAX;
@@ -791,9 +791,9 @@ at_random(bool fifo, int max_attempts, uint32 seed)
 			succeed(&under_way[--n]);
 		if (sender->waiting > 0)
 		{
-			if (sender_next_time(sender, now) == PG_INT64_MAX)
+			if (sqs_sender_next_time(sender, now) == PG_INT64_MAX)
 				break;
-			now = Max(now, sender_next_time(sender, now));
+			now = Max(now, sqs_sender_next_time(sender, now));
 		}
 	}
 	for (int i = 0; i < nitems; i++)
@@ -824,7 +824,7 @@ unprepared(void)
 	is(taken(&batch), "2", "the bad one waits, and the next goes on");
 	succeed(&batch);
 	is(taken(&batch), "none", "not at once again");
-	now = sender_next_time(sender, now);
+	now = sqs_sender_next_time(sender, now);
 	is(taken(&batch), "1", "later");
 	succeed(&batch);
 	ok(is_sent(0) && is_sent(1) && is_sent(2) && sender->troubled == 0, "and all end well");
@@ -841,7 +841,7 @@ unprepared(void)
 	is(taken(&batch), "2", "another group goes on");
 	succeed(&batch);
 	is(taken(&batch), "none", "the bad one's group waits for it");
-	now = sender_next_time(sender, now);
+	now = sqs_sender_next_time(sender, now);
 	is(taken(&batch), "0", "and goes on with it");
 	succeed(&batch);
 	is(taken(&batch), "1", "in order");

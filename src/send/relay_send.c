@@ -1,0 +1,569 @@
+/*-------------------------------------------------------------------------
+ *
+ * relay_send.c
+ *	  The requests of the relay: from items in hand to SQS.
+ *
+ * Queues of one server with the same keys share a client (connect.c).  No
+ * transaction is open while a request is waited for; its answer comes by
+ * send_done(), from sqs_shared_clients_poll().
+ *
+ * Shares.  Requests are limited for the process, and a queue gets no more of
+ * them than it leaves free.  Queues that are failing have half of the requests
+ * together, so that those that wait for a timeout are not all that is under
+ * way.  Who would get one and does not is remembered, and comes first in the
+ * next turn.
+ *
+ * Messages carry their row's token: as attribute sqsbridge-id, where there is
+ * room for one more, and on FIFO queues as deduplication id unless one was
+ * given.  So a message that is sent twice, because the server died between
+ * SQS's confirmation and the row's deletion, is recognized.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "base/internal_tables.h"
+#include "base/outbox_health.h"
+#include "base/queue_stats.h"
+#include "base/worker.h"
+#include "config/fdw.h"
+#include "config/keys.h"
+#include "send/outbox.h"
+#include "send/outgoing.h"
+#include "send/relay_room.h"
+#include "send/relay_send.h"
+#include "send/relay_trouble.h"
+
+#define MAX_REQUESTS		100 /* of a queue, under way */
+#define FIRST_REQUESTS		4	/* grows by one with each success */
+#define SEND_DEADLINE_MS	20000
+#define LINGER_MS			5	/* for a batch that is not full, at most */
+#define URL_DEADLINE_MS		15000
+#define CANNOT_SEND_MS		10000	/* as often as the configuration is read */
+
+/* A request under way. */
+typedef struct RelayRequest
+{
+	dlist_node	node;			/* in RelayQueue.requests */
+	RelayQueue *queue;
+	SqsCall    *call;
+	bool		probe;			/* the queue was failing when it began */
+	SendBatch	batch;
+} RelayRequest;
+
+/* What became of a request's entries. */
+typedef struct SendReport
+{
+	Relay	   *relay;
+	int			done;
+	const SqsBatchEntry *failed;	/* to be tried again, and most often was */
+	const SendItem *failed_item;
+} SendReport;
+
+/* ---- configuration ---- */
+
+/* Of requests for messages there must be none; one for the URL is abandoned. */
+void
+sqs_relay_disconnect(RelayQueue *queue)
+{
+	Assert(dlist_is_empty(&queue->requests));
+	if (queue->url_call != NULL)
+	{
+		sqs_count_call(queue->url_call, queue->stats);
+		sqs_call_abandon(queue->url_call);
+		queue->relay->nrequests--;
+		queue->relay->nprobes -= queue->url_probe;
+	}
+	queue->url_call = NULL;
+	if (queue->url != NULL)
+		pfree(queue->url);
+	queue->url = NULL;
+	if (queue->shared != NULL)
+		sqs_shared_client_release(queue->shared);
+	queue->shared = NULL;
+}
+
+void
+sqs_relay_abandon_requests(RelayQueue *queue)
+{
+	dlist_iter	iter;
+
+	if (queue->stats != NULL)
+		pg_atomic_write_u32(&queue->stats->outbox_in_flight, 0);
+	dlist_foreach(iter, &queue->requests)
+		sqs_call_abandon(dlist_container(RelayRequest, node, iter.cur)->call);
+	if (queue->url_call != NULL)
+		sqs_call_abandon(queue->url_call);
+	if (queue->shared != NULL)
+		sqs_shared_client_release(queue->shared);
+}
+
+void
+sqs_relay_queue_is_gone(Relay *relay, RelayQueue *queue)
+{
+	SendItem   *item;
+
+	queue->gone = true;
+	queue->stats = NULL;
+	if (queue->sender != NULL && queue->sender->requests > 0)
+		return;
+	if (queue->sender != NULL)
+	{
+		sqs_relay_disconnect(queue);
+		while ((item = sqs_sender_remove(queue->sender)) != NULL)
+			sqs_relay_fail_not_registered((RelayItem *) item);
+		sqs_sender_destroy(queue->sender);
+		queue->sender = NULL;
+	}
+	queue->config = NULL;
+	if (queue->config_context != NULL)
+		MemoryContextDelete(queue->config_context);
+	queue->config_context = NULL;
+}
+
+/* A copy of what the relay needs of a configuration, in this context. */
+static SqsQueueConfig *
+copy_config(MemoryContext context, const SqsQueueConfig *config)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	SqsQueueConfig *copy = palloc0(sizeof(SqsQueueConfig));
+
+	copy->queue_id = config->queue_id;
+	copy->name = pstrdup(config->name);
+	copy->owner = config->owner;
+	copy->queue_name = pstrdup(config->queue_name);
+	copy->server = pstrdup(config->server);
+	copy->server_oid = config->server_oid;
+	copy->region = config->region != NULL ? pstrdup(config->region) : NULL;
+	copy->endpoint = config->endpoint != NULL ? pstrdup(config->endpoint) : NULL;
+	copy->allow_http = config->allow_http;
+	copy->problem = config->problem != NULL ? pstrdup(config->problem) : NULL;
+	copy->enabled = config->enabled;
+	copy->fifo = config->fifo;
+	copy->is_copy = config->is_copy;
+	copy->can_send = config->can_send && !config->is_copy;
+	MemoryContextSwitchTo(old);
+	return copy;
+}
+
+/*
+ * What is under way finishes where it was begun: see prepare_queue().  A
+ * change may be what was needed, so failures so far are forgotten.
+ */
+void
+sqs_relay_configure_queue(Relay *relay, RelayQueue *queue, const SqsQueueConfig *config)
+{
+	MemoryContext fresh = AllocSetContextCreate(relay->context, "sqsbridge outbox queue",
+												ALLOCSET_SMALL_SIZES);
+	SqsQueueConfig *copy = copy_config(fresh, config);
+	SqsKeys		keys;
+	uint64		fingerprint;
+
+	(void) sqs_catalog_keys(config->owner, config->server_oid, &keys);
+	fingerprint = sqs_fingerprint_text(sqs_connection_fingerprint(config, &keys), config->queue_name);
+	sqs_wipe_keys(&keys);
+
+	if (queue->sender == NULL)
+	{
+		queue->sender = sqs_sender_create(relay->context, copy->fifo, FIRST_REQUESTS, 0, LINGER_MS);
+		queue->reconnect = false;
+	}
+	else
+	{
+		if (fingerprint != queue->fingerprint)
+			queue->reconnect = true;
+		if (fingerprint != queue->fingerprint || !queue->config->can_send ||
+			(copy->enabled && !queue->config->enabled))
+			sqs_sender_try_again(queue->sender);
+	}
+	queue->fingerprint = fingerprint;
+	if (queue->config_context != NULL)
+		MemoryContextDelete(queue->config_context);
+	queue->config_context = fresh;
+	queue->config = copy;
+	queue->gone = false;
+
+	/* an entry that is not asked for is somebody else's after a while */
+	if (queue->stats != NULL && !sqs_relay_has_work(queue))
+	{
+		pg_atomic_write_u32(&queue->stats->outbox_in_flight, 0);
+		sqs_outbox_health_set(queue->stats, SQS_OUTBOX_IDLE, 0);
+	}
+	queue->stats = NULL;
+	queue->stats_at = 0;
+	sqs_relay_find_stats(queue, 0);
+}
+
+/* ---- requests ---- */
+
+bool
+sqs_relay_may_start(const Relay *relay, const RelayQueue *queue, int64 now)
+{
+	int			mine = queue->sender->requests + (queue->url_call != NULL);
+
+	if (now < relay->shortage.not_before ||
+		mine >= relay->max_requests - relay->nrequests)
+		return false;
+	return queue->sender->failures == 0 || relay->nprobes < Max(relay->max_requests / 2, 1);
+}
+
+/* The same; who gets none comes first when there is one to be had. */
+static bool
+try_to_start(Relay *relay, RelayQueue *queue, int64 now)
+{
+	if (sqs_relay_may_start(relay, queue, now))
+		return true;
+	if (relay->unserved == NULL)
+		relay->unserved = queue;
+	return false;
+}
+
+static void
+request_ends(Relay *relay, bool probe)
+{
+	relay->nrequests--;
+	relay->nprobes -= probe;
+}
+
+/* GetQueueUrl has ended. */
+static void
+url_done(SqsCall *call, void *arg)
+{
+	RelayQueue *queue = arg;
+	Relay	   *relay = queue->relay;
+	const AwsError *error = sqs_call_error(call);
+	int64		now = sqs_now_ms();
+
+	queue->url_call = NULL;
+	request_ends(relay, queue->url_probe);
+	sqs_count_call(call, queue->stats);
+	if (error != NULL && error->class == AWS_ERROR_RESOURCES)
+		sqs_relay_note_shortage(relay, queue, error, now);
+	else if (error != NULL)
+	{
+		sqs_sender_pause(queue->sender, now);
+		sqs_relay_queue_error(queue, psprintf("GetQueueUrl: %s: %s", error->code,
+											  error->message), true);
+	}
+	else
+		queue->url = MemoryContextStrdup(relay->context, sqs_call_queue_url(call));
+	sqs_call_free(call);
+}
+
+/* What became of an entry; called by sqs_sender_finish(). */
+static void
+item_done(SendItem *send, SendOutcome outcome, const SqsBatchEntry *entry,
+		  const AwsError *error, void *arg)
+{
+	RelayItem  *item = (RelayItem *) send;
+	SendReport *report = arg;
+
+	switch (outcome)
+	{
+		case SEND_DONE:
+			sqs_relay_confirm_item(report->relay, item);
+			report->done++;
+			break;
+		case SEND_REFUSED:
+			sqs_relay_refuse_item(report->relay, item, entry != NULL ? entry->code : error->code,
+								  entry != NULL ? entry->message : error->message);
+			break;
+		case SEND_RETRY:
+			item->may_be_sent = item->may_be_sent ||
+				(error != NULL && (error->class == AWS_ERROR_TRANSIENT ||
+								   error->class == AWS_ERROR_TIMEOUT));
+			if (entry != NULL &&
+				(report->failed == NULL || send->attempts > report->failed_item->attempts))
+			{
+				report->failed = entry;
+				report->failed_item = send;
+			}
+			break;
+	}
+}
+
+/*
+ * SendMessageBatch has ended: note what became of its entries, and what that
+ * says about the queue.  Called outside any error boundary but the outermost.
+ */
+static void
+send_done(SqsCall *call, void *arg)
+{
+	RelayRequest *request = arg;
+	RelayQueue *queue = request->queue;
+	Relay	   *relay = queue->relay;
+	Sender	   *sender = queue->sender;
+	const AwsError *error = sqs_call_error(call);
+	int64		now = sqs_now_ms();
+	SendReport	report = {.relay = relay};
+
+	dlist_delete(&request->node);
+	request_ends(relay, request->probe);
+	sqs_count_call(call, queue->stats);
+	sqs_sender_finish(sender, &request->batch, call, now, item_done, &report);
+	if (report.done > 0 && queue->stats != NULL)
+	{
+		sqs_count(queue->stats, SQS_OUTBOX_SENT, report.done);
+		sqs_count(queue->stats, SQS_SENT, report.done);
+		sqs_outbox_health_sent(queue->stats);
+	}
+	if (error != NULL && error->class == AWS_ERROR_RESOURCES)
+		sqs_relay_note_shortage(relay, queue, error, now);
+	else if (error != NULL || report.failed != NULL)
+	{
+		bool		paused = sender->paused_until > now;
+
+		if (error != NULL || paused)
+			sender->max_requests = FIRST_REQUESTS;
+
+		/* entries that fail once and succeed then are nothing for the log */
+		if (error != NULL)
+			sqs_relay_queue_error(queue, psprintf("SendMessageBatch: %s: %s", error->code,
+												  error->message), true);
+		else
+			sqs_relay_queue_error(queue, psprintf("SendMessageBatch: %s: %s", report.failed->code,
+												  report.failed->message),
+								  paused || report.failed_item->attempts > 1);
+	}
+	else
+	{
+		sender->max_requests = Min(sender->max_requests + 1, MAX_REQUESTS);
+		relay->max_requests = Min(relay->max_requests + 1, relay->request_limit);
+		sqs_relay_queue_well(relay, queue);
+	}
+
+	/* deleted, or made anew under another URL? */
+	if (error != NULL && error->class == AWS_ERROR_NO_QUEUE && queue->url != NULL)
+	{
+		pfree(queue->url);
+		queue->url = NULL;
+	}
+	sqs_call_free(call);
+	pfree(request);
+}
+
+/* Make the row into a message; NULL if it is well, else what is wrong with it. */
+static SqsDraftError *
+prepare_message(Relay *relay, RelayQueue *queue, RelayItem *item, SqsOutgoing *message)
+{
+	Datum		values[ROW_NATTS];
+	bool		nulls[ROW_NATTS];
+	SqsDraftError *wrong;
+	char	   *token;
+
+	heap_deform_tuple(item->tuple, relay->row_desc, values, nulls);
+	wrong = sqs_outbox_prepare(values, nulls, queue->config->fifo, message);
+	if (wrong != NULL)
+		return wrong;
+
+	token = DatumGetCString(DirectFunctionCall1(uuid_out, values[ROW_TOKEN]));
+	(void) sqs_outgoing_add_id(message, token);
+	if (queue->config->fifo && message->deduplication_id.data == NULL)
+	{
+		message->deduplication_id.data = token;
+		message->deduplication_id.len = strlen(token);
+	}
+	return NULL;
+}
+
+/*
+ * Send Relay.taken, without what turns out to be no message.  After an ERROR
+ * Relay.taken holds what is to be put back.
+ */
+static void
+send_taken(Relay *relay, RelayQueue *queue, int64 now)
+{
+	SendBatch  *batch = &relay->taken;
+	SqsOutgoing *messages = MemoryContextAlloc(relay->scratch,
+											   sizeof(SqsOutgoing) * SQS_MAX_BATCH);
+	const SqsOutgoing *pointers[SQS_MAX_BATCH];
+	RelayRequest *request;
+	MemoryContext old = MemoryContextSwitchTo(relay->scratch);
+
+	/* from the last, because those that are dropped close the gap */
+	for (int i = batch->n - 1; i >= 0; i--)
+	{
+		RelayItem  *item = (RelayItem *) batch->items[i];
+		SqsDraftError *wrong = prepare_message(relay, queue, item, &messages[i]);
+
+		if (wrong == NULL)
+			continue;
+		sqs_relay_refuse_item(relay, item, wrong->code,
+							  wrong->detail == NULL ? wrong->message :
+							  psprintf("%s: %s", wrong->message, wrong->detail));
+		sqs_sender_drop(queue->sender, batch, i, now);
+		memmove(&messages[i], &messages[i + 1], sizeof(SqsOutgoing) * (batch->n - i));
+	}
+	if (batch->n > 0)
+	{
+		for (int i = 0; i < batch->n; i++)
+			pointers[i] = &messages[i];
+		request = MemoryContextAlloc(relay->context, sizeof(RelayRequest));
+		request->queue = queue;
+		request->batch = *batch;
+		request->probe = queue->sender->failures > 0;
+		request->call = sqs_start_send_batch(queue->shared->client, queue->url, batch->n,
+											 pointers, SEND_DEADLINE_MS, 1, send_done, request);
+		batch->n = 0;
+		dlist_push_tail(&queue->requests, &request->node);
+		relay->nrequests++;
+		relay->nprobes += request->probe;
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(relay->scratch);
+}
+
+/* Connect, find the URL, one step at a time.  True if requests can be sent. */
+static bool
+is_ready(Relay *relay, RelayQueue *queue, int64 now)
+{
+	SqsKeys		keys;
+	AwsError	error;
+
+	if (queue->reconnect)
+		return false;
+	if (queue->shared == NULL)
+	{
+		char	   *no_keys;
+
+		sqs_begin();
+		MemoryContextSwitchTo(relay->scratch);
+		no_keys = sqs_catalog_keys(queue->config->owner, queue->config->server_oid, &keys);
+		if (no_keys == NULL)
+			queue->shared = sqs_shared_client_acquire(queue->config, &keys, &error);
+		sqs_wipe_keys(&keys);
+		sqs_commit();
+		MemoryContextSwitchTo(relay->scratch);
+		if (queue->shared == NULL)
+		{
+			if (no_keys == NULL && error.class == AWS_ERROR_RESOURCES)
+				sqs_relay_note_shortage(relay, queue, &error, now);
+			else
+			{
+				sqs_sender_pause(queue->sender, now);
+				sqs_relay_queue_error(queue, no_keys != NULL ? no_keys : error.message, true);
+			}
+			return false;
+		}
+	}
+	if (queue->url == NULL && queue->url_call == NULL)
+	{
+		if (strstr(queue->config->queue_name, "://") != NULL)
+			queue->url = MemoryContextStrdup(relay->context, queue->config->queue_name);
+		else if (try_to_start(relay, queue, now))
+		{
+			queue->url_call = sqs_start_get_queue_url(queue->shared->client,
+													  queue->config->queue_name,
+													  URL_DEADLINE_MS, 1, url_done, queue);
+			queue->url_probe = queue->sender->failures > 0;
+			relay->nrequests++;
+			relay->nprobes += queue->url_probe;
+		}
+	}
+	return queue->url != NULL;
+}
+
+/*
+ * What can be done only while nothing is under way: to be gone, to connect to
+ * another place, to become another kind of queue, to put down what may not be
+ * sent.  True if messages may be sent after that.
+ */
+static bool
+prepare_queue(Relay *relay, RelayQueue *queue, int64 now)
+{
+	Sender	   *sender = queue->sender;
+
+	if (sender->requests == 0)
+	{
+		if (queue->gone)
+		{
+			sqs_relay_queue_is_gone(relay, queue);
+			return false;
+		}
+		if (queue->reconnect)
+		{
+			sqs_relay_disconnect(queue);
+			queue->reconnect = false;
+			/* what has failed since failed where it is not sent to any more */
+			sqs_sender_try_again(sender);
+		}
+		if (sender->fifo != queue->config->fifo)
+		{
+			/* what is in hand was put together for another kind of queue */
+			sqs_relay_put_down(relay, queue);
+			queue->sender = sqs_sender_create(relay->context, queue->config->fifo,
+											  FIRST_REQUESTS, 0, LINGER_MS);
+			sqs_sender_destroy(sender);
+			return false;
+		}
+		if (!queue->config->enabled || !queue->config->can_send)
+		{
+			if (sender->waiting > 0)
+				sqs_relay_put_down(relay, queue);
+			if (sqs_relay_has_work(queue) && !queue->config->can_send && queue->config->enabled &&
+				now >= sender->paused_until)
+			{
+				/* looked at again with the next configuration */
+				sender->paused_until = now + CANNOT_SEND_MS;
+				sqs_relay_queue_error(queue, queue->config->problem, true);
+			}
+			return false;
+		}
+	}
+	return !queue->gone && sender->waiting > 0 && now >= sender->paused_until &&
+		sender->fifo == queue->config->fifo &&
+		queue->config->enabled && queue->config->can_send && is_ready(relay, queue, now);
+}
+
+/* Start as many requests as the queue may have, without waiting for any. */
+static void
+send_messages(Relay *relay, RelayQueue *queue, int64 now)
+{
+	Sender	   *sender;
+	bool		converts = GetDatabaseEncoding() != PG_UTF8 && GetDatabaseEncoding() != PG_SQL_ASCII;
+
+	if (!prepare_queue(relay, queue, now))
+		return;
+	sender = queue->sender;
+	while (sqs_sender_next_time(sender, now) <= now && try_to_start(relay, queue, now) &&
+		   sqs_sender_take(sender, now, &relay->taken))
+	{
+		/* to find the conversion to UTF-8 takes a look at the catalogs */
+		if (converts && !IsTransactionState())
+			sqs_begin();
+		send_taken(relay, queue, now);
+	}
+	if (IsTransactionState())
+	{
+		sqs_commit();
+		MemoryContextSwitchTo(relay->scratch);
+	}
+}
+
+/* Another queue's rows are as good as ever, whatever is wrong with this one's. */
+void
+sqs_relay_send(Relay *relay, RelayQueue *queue, int64 now)
+{
+	PG_TRY();
+	{
+		relay->taken.n = 0;
+		send_messages(relay, queue, now);
+	}
+	PG_CATCH();
+	{
+		char	   *text = sqs_relay_recover(relay);
+
+		if (queue->sender != NULL && relay->taken.n > 0)
+			sqs_sender_cannot_prepare(queue->sender, &relay->taken, now);
+		else if (queue->sender != NULL)
+			sqs_sender_pause(queue->sender, now);
+		sqs_relay_queue_error(queue, text, true);
+	}
+	PG_END_TRY();
+}
