@@ -403,8 +403,22 @@ SAVEPOINT t;
 SELECT sqs_enqueue('brief', 'without group');
 ROLLBACK TO t;
 ROLLBACK;
--- USAGE that is revoked within the transaction is gone at once
+-- what is rolled back leaves no record of its batch, what is kept has one
 RESET ROLE;
+SELECT count(*) AS before FROM sqsbridge_internal.outbox_batches \gset
+BEGIN;
+SAVEPOINT s;
+SELECT sqs_enqueue('std', 'rolled back', deliver_at => '2200-01-01') > 0 AS id;
+SAVEPOINT t;
+SELECT sqs_enqueue('std', 'rolled back', deliver_at => '2200-01-02') > 0 AS id;
+RELEASE t;
+ROLLBACK TO s;
+COMMIT;
+SELECT count(*) - :before AS batches FROM sqsbridge_internal.outbox_batches;
+SELECT count(*) AS rows, count(b) AS batches
+  FROM sqsbridge_internal.outbox_rows r LEFT JOIN sqsbridge_internal.outbox_batches b USING (batch_id)
+  WHERE body ~ '^kept';
+-- USAGE that is revoked within the transaction is gone at once
 BEGIN;
 SET LOCAL ROLE regress_sqs_app;
 SELECT sqs_enqueue('std', 'allowed') > 0 AS id;

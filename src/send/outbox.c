@@ -78,6 +78,7 @@ typedef struct EnqueuedQueue
 typedef struct OpenBatch
 {
 	struct OpenBatch *next;
+	SubTransactionId subid;		/* that began it, or has inherited it */
 	int32		queue_id;
 	int64		batch_id;
 	TimestampTz deliver_at;		/* DT_NOBEGIN: at commit */
@@ -89,8 +90,8 @@ typedef struct OutboxTransaction
 	Oid			extension;
 	EnqueuedQueue *queues;		/* known when ... */
 	uint64		config_changes; /* ... sqs_config_changes was this */
-	OpenBatch  *open;			/* one a queue */
-	OpenBatch  *timed;			/* newest first */
+	OpenBatch  *open;			/* one a queue; newest first, as these: */
+	OpenBatch  *timed;
 } OutboxTransaction;
 
 static OutboxTransaction *current = NULL;
@@ -158,6 +159,7 @@ open_batch(int32 queue_id)
 			return batch->batch_id;
 	}
 	batch = MemoryContextAlloc(TopTransactionContext, sizeof(OpenBatch));
+	batch->subid = GetCurrentSubTransactionId();
 	batch->queue_id = queue_id;
 	batch->batch_id = sqs_new_id();
 	batch->deliver_at = DT_NOBEGIN;
@@ -172,6 +174,7 @@ open_timed_batch(int64 id, int32 queue_id, TimestampTz deliver_at)
 {
 	OpenBatch  *batch = MemoryContextAlloc(TopTransactionContext, sizeof(OpenBatch));
 
+	batch->subid = GetCurrentSubTransactionId();
 	batch->queue_id = queue_id;
 	batch->batch_id = id;
 	batch->deliver_at = deliver_at;
@@ -515,7 +518,8 @@ reversed(OpenBatch *batch)
 /*
  * Write the batch records.  Not earlier: see above for the order of commits,
  * and outbox.h for what a batch's xmin tells.  A rolled-back savepoint may
- * have taken the rows of a batch along; an empty batch does no harm.
+ * have taken all rows along of a batch that was begun before; an empty batch
+ * does no harm.
  */
 static void
 write_batches(void)
@@ -567,12 +571,35 @@ at_transaction_end(XactEvent event, void *arg)
 	}
 }
 
-/* The queue may have been registered in the subtransaction. */
+/*
+ * Batches that were begun in the subtransaction are its parent's, or are gone
+ * with their rows.  They are the newest of their list.
+ */
+static void
+end_batches(OpenBatch **batches, SubTransactionId mySubid, SubTransactionId parentSubid,
+			bool commit)
+{
+	OpenBatch  *batch = *batches;
+
+	for (; batch != NULL && batch->subid == mySubid; batch = batch->next)
+		batch->subid = parentSubid;
+	if (!commit)
+		*batches = batch;
+}
+
 static void
 at_subtransaction_end(SubXactEvent event, SubTransactionId mySubid,
 					  SubTransactionId parentSubid, void *arg)
 {
-	if (event == SUBXACT_EVENT_ABORT_SUB && current != NULL)
+	bool		commit = event == SUBXACT_EVENT_COMMIT_SUB;
+
+	if (current == NULL || (!commit && event != SUBXACT_EVENT_ABORT_SUB))
+		return;
+	end_batches(&current->open, mySubid, parentSubid, commit);
+	end_batches(&current->timed, mySubid, parentSubid, commit);
+
+	/* a queue may have been registered in the subtransaction */
+	if (!commit)
 		current->queues = NULL;
 }
 
