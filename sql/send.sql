@@ -338,9 +338,6 @@ RESET ROLE;
 SET session_replication_role = replica;
 SET ROLE regress_sqs_app;
 INSERT INTO sqs_outbox (queue, body) VALUES ('std', 'replica');
-COPY sqs_outbox (queue, body) FROM stdin;
-std	replica
-\.
 SELECT sqs_enqueue('std', 'enqueued') > 0 AS id;
 RESET ROLE;
 RESET session_replication_role;
