@@ -332,9 +332,13 @@ my %rules;
 my %poll_failures;
 my %calls;
 my $offset = -s $node->logfile;
+# no time is to be lost from here to the opening of the gates: leases run out
 foreach my $queue (@queues)
 {
 	($poll_failures{$queue}, $calls{$queue}) = split /\|/, stat_of($queue, 'poll_failures, receive_calls');
+}
+foreach my $queue (@queues)
+{
 	$since{$queue} = time();
 	$rules{$queue} = [ map { $sqs->fault(%{ $fault{$queue}[0] }, action => $_, queue => $queue) } @actions ]
 	  if $fault{$queue};
@@ -350,11 +354,8 @@ my $shift = $clock->fault(kind => 'clock', seconds => 600);
 $clock->fill('clock', 10, body => 'during {i}');
 stop_relay('refused');
 kill 'USR1', $relay{silent}{pid};
-foreach my $queue (@queues)
-{
-	$sqs->fill($queue, 10, body => 'during {i}');
-	$node->safe_psql('postgres', "INSERT INTO gate VALUES ('$queue')");
-}
+$node->safe_psql('postgres', "INSERT INTO gate SELECT unnest('{" . join(',', @queues) . "}'::text[])");
+$sqs->fill($_, 10, body => 'during {i}') foreach @queues;
 
 # the story as it is told while they last
 my %first;
