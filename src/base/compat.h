@@ -82,6 +82,26 @@ extern int no_such_variable
 #define sqs_create_wait_event_set(nevents)	CreateWaitEventSet(TopMemoryContext, nevents)
 #endif
 
+/* 17 has a privilege, and a role, to maintain tables that are others'. */
+#if PG_VERSION_NUM >= 170000
+#include "catalog/pg_authid.h"
+#define sqs_maintains_all(role)	has_privs_of_role(role, ROLE_PG_MAINTAIN)
+#else
+#define sqs_maintains_all(role)	true
+#endif
+
+/* 19 made REPACK of CLUSTER. */
+#if PG_VERSION_NUM >= 190000
+#define SQS_T_REPACK_STMT		T_RepackStmt
+#define SqsRepackStmt			RepackStmt
+#define sqs_repacked(statement) \
+	((statement)->relation ? (statement)->relation->relation : NULL)
+#else
+#define SQS_T_REPACK_STMT		T_ClusterStmt
+#define SqsRepackStmt			ClusterStmt
+#define sqs_repacked(statement)	((statement)->relation)
+#endif
+
 /* 16 unified the ACL checks. */
 #if PG_VERSION_NUM < 160000
 #include "catalog/pg_foreign_server.h"

@@ -17,6 +17,12 @@
  * nor a superuser.  For all other statements this costs a look at the kind of
  * the statement; for those, a look at the catalogs, without a lock.
  *
+ * Since PostgreSQL 17 there is MAINTAIN, which is part of GRANT ALL ON ALL
+ * TABLES and allows to rewrite a table, or to ask for a view's strongest lock
+ * to no end.  Those statements are refused in the same way, except to members
+ * of pg_maintain and to the owner of the database, who have that power over
+ * all relations and can use it without naming one.
+ *
  * The columns of our tables nobody may change, superusers included.
  *
  * A name that cannot be found is left to the statement itself, whose error
@@ -34,6 +40,7 @@
 #include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "commands/defrem.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
@@ -298,6 +305,52 @@ check_drop(const DropStmt *statement)
 	}
 }
 
+/* VACUUM FULL is the one that keeps writers waiting. */
+static void
+check_vacuum(const VacuumStmt *statement)
+{
+	bool		full = false;
+	ListCell   *lc;
+
+	foreach(lc, statement->options)
+	{
+		DefElem    *option = lfirst(lc);
+
+		if (strcmp(option->defname, "full") == 0)
+			full = defGetBoolean(option);
+	}
+	if (!full)
+		return;
+	foreach(lc, statement->rels)
+		check_name(((VacuumRelation *) lfirst(lc))->relation);
+}
+
+/* Statements that PostgreSQL allows to whoever has MAINTAIN. */
+static void
+check_maintenance(Node *statement)
+{
+	if (sqs_maintains_all(GetUserId()) ||
+		sqs_database_ownercheck(MyDatabaseId, GetUserId()))
+		return;
+	switch (nodeTag(statement))
+	{
+		case T_VacuumStmt:
+			check_vacuum((VacuumStmt *) statement);
+			break;
+		case SQS_T_REPACK_STMT:
+			check_name(sqs_repacked((SqsRepackStmt *) statement));
+			break;
+		case T_ReindexStmt:
+			check_name(((ReindexStmt *) statement)->relation);
+			break;
+		case T_RefreshMatViewStmt:
+			check_name(((RefreshMatViewStmt *) statement)->relation);
+			break;
+		default:
+			break;
+	}
+}
+
 void
 sqs_ddl_guard(Node *statement)
 {
@@ -311,6 +364,10 @@ sqs_ddl_guard(Node *statement)
 		case T_AlterTableStmt:
 		case T_AlterObjectDependsStmt:
 		case T_DropStmt:
+		case T_VacuumStmt:
+		case SQS_T_REPACK_STMT:
+		case T_ReindexStmt:
+		case T_RefreshMatViewStmt:
 			break;
 		default:
 			return;
@@ -348,6 +405,7 @@ sqs_ddl_guard(Node *statement)
 			check_drop((DropStmt *) statement);
 			break;
 		default:
+			check_maintenance(statement);
 			break;
 	}
 }

@@ -436,6 +436,7 @@ sub lockers
 		"REINDEX TABLE $r",
 		"REINDEX TABLE CONCURRENTLY $r",
 		"CLUSTER $r",
+		($major >= 19 ? "REPACK $r" : ()),
 		"VACUUM $r",
 		"VACUUM FULL $r",
 		"ANALYZE $r",
@@ -496,8 +497,11 @@ my @in_general = (
 	"SELECT pg_cancel_backend(pid) FROM sqs_stats_workers WHERE kind <> 'handler worker'",
 );
 
-# What an owner of the database may do by PostgreSQL's own rules.
-my %his = (dbo => qr/^(?:VACUUM|ANALYZE)/);
+# What an owner of the database, or of the power to maintain all that is in it,
+# may do by PostgreSQL's own rules.
+my %his = (
+	dbo => qr/^(?:VACUUM|ANALYZE)/,
+	pm => qr/^(?:VACUUM|ANALYZE|REINDEX SCHEMA)/);
 # and where waiting is not for a table lock of ours
 my $allowed = qr/^(?:BEGIN; LOCK TABLE \S+ IN (?:ACCESS SHARE|ROW SHARE|ROW EXCLUSIVE) MODE|SELECT pg_catalog\.pg_relation_size|CREATE TABLE \w+\.alike|BEGIN; SELECT 1 FROM \S+ FOR UPDATE|CREATE TABLE \S+ PARTITION OF \w+\.parted|GRANT|REVOKE|ALTER FUNCTION|VACUUM|ANALYZE)/;
 
