@@ -338,6 +338,7 @@ RESET ROLE;
 SET session_replication_role = replica;
 SET ROLE regress_sqs_app;
 INSERT INTO sqs_outbox (queue, body) VALUES ('std', 'replica');
+\copy sqs_outbox (queue, body) FROM /dev/null
 SELECT sqs_enqueue('std', 'enqueued') > 0 AS id;
 RESET ROLE;
 RESET session_replication_role;
