@@ -415,10 +415,11 @@ foreach my $case (
 	moved_agree($name, $app);
 }
 
-# the copy has the queue, too, and takes its share; what was done before the
+# the copy takes its share once it has been adopted; what was done before the
 # copy is in both inboxes
 feed_moved('CREATE DATABASE ... TEMPLATE');
 $node->safe_psql('postgres', "CREATE DATABASE twin TEMPLATE $app");
+$node->safe_psql('twin', "SELECT sqs_adopt_queues('send')");
 feed_moved('CREATE DATABASE ... TEMPLATE');
 moved_agree('CREATE DATABASE ... TEMPLATE', $app, 'twin');
 $sqs->is_empty('moved1', 'CREATE DATABASE ... TEMPLATE: all is done');
@@ -426,6 +427,7 @@ is(moved_agree('databases, in sum', $app, 'twin'), $moved, 'databases, in sum: e
 is($sqs->stats('moved1')->{deleted}, $moved, 'databases, in sum: all are deleted');
 
 # a long poll of either does not hold up its end
+query_is($node, q{SELECT state FROM sqs_stats WHERE queue = 'moved1'}, 'polling', "$_ polls", dbname => $_) foreach 'twin', $app;
 # (one that was just busy may have several)
 my $polls = poll_until(sub { my $n = $sqs->stats('moved1')->{open_polls}; $n >= 2 && $n }, 'both have a long poll open');
 my $took = elapsed(sub { $node->safe_psql('postgres', 'DROP DATABASE twin') });
