@@ -158,7 +158,7 @@ done
 # messages that were handled but not deleted come back and are recognized
 if [ -n "$ADMIN" ]; then
 	for _ in $(seq 600); do
-		# what the relay had under way was sent twice, and is recognised too
+		# what the relay had under way was sent twice, and is recognized too
 		book() { curl -sS "$ADMIN/_sqsd/stats" | grep -o "\"$1\":[0-9]*" | head -n 1 | tr -cd 0-9; }
 		deleted=$(book deleted)
 		[ "$deleted" -ge "$MESSAGES" ] && [ "$(book sent)" = "$deleted" ] && break
