@@ -26,8 +26,8 @@
  * What a queue refers to.  Something has become something else, which may be
  * right: a person has to say so.
  */
-#define CONFIRM "; if that is as it should be, confirm it with sqs_alter_queue()"
-#define SUPERUSER_CONFIRMS "; if that is as it should be, a superuser has to confirm it with sqs_alter_queue()"
+#define CONFIRM "; if this is intended, confirm it with sqs_alter_queue()"
+#define SUPERUSER_CONFIRMS "; if this is intended, a superuser has to confirm it with sqs_alter_queue()"
 
 char *
 sqs_role_name(Oid role)

@@ -76,7 +76,7 @@ resolve_queue(SqsQueueConfig *queue)
 
 	if (queue->is_copy)
 	{
-		queue->problem = pstrdup("this is a copy of a queue of another database; if it shall work here too, a superuser has to call sqs_adopt_queues()");
+		queue->problem = pstrdup("this is a copy of a queue of another database; to use it here, a superuser has to call sqs_adopt_queues()");
 		return;
 	}
 	queue->problem = sqs_role_changed(&queue->bound_owner);
@@ -389,7 +389,7 @@ sqs_catalog_queue_to_send(const char *name, bool store)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot send to queue \"%s\": it is a copy of a queue of another database", name),
-				 errhint("If it shall work here too, a superuser has to call sqs_adopt_queues().")));
+				 errhint("To use it here, a superuser has to call sqs_adopt_queues().")));
 	set_server(queue, server);
 	if (queue->problem != NULL)
 		ereport(ERROR,

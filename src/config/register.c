@@ -442,7 +442,7 @@ sqs_alter_queue(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("queue \"%s\" is a copy of a queue of another database", name),
-				 errhint("If it shall work here too, call sqs_adopt_queues() first.")));
+				 errhint("To use it here, call sqs_adopt_queues() first.")));
 
 	/*
 	 * Only what is changed is checked: what has broken since does not stand

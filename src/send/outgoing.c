@@ -275,7 +275,7 @@ check_number(const char *name, SqsSlice value)
 			exponent = -exponent;
 	}
 	if (!any || p != end)
-		return refuse_value(psprintf("attribute \"%s\" is no number", name),
+		return refuse_value(psprintf("attribute \"%s\" is not a number", name),
 							"The value of an attribute of type Number is a decimal number.",
 							NULL);
 	exponent += before - 1;
