@@ -34,10 +34,10 @@ typedefs: $(OBJS)
 	  LC_ALL=C comm -12 - typedefs.all >typedefs.list
 	rm typedefs.all
 
-# PostgreSQL's layout; see CONTRIBUTING.md for where pgindent comes from.
-PGINDENT = pgindent
+# PostgreSQL's layout.  PGSRC is a source tree of PostgreSQL 19; see CONTRIBUTING.md.
 indent:
-	$(PGINDENT) --typedefs=typedefs.list $(SOURCES)
+	$(PGSRC)/src/tools/pgindent/pgindent --typedefs=typedefs.list \
+		--indent=$(PGSRC)/src/tools/pg_bsd_indent/pg_bsd_indent $(SOURCES)
 
 # What PGXN takes: the committed state, in a folder with its version.
 DISTVERSION = $(shell sed -n 's/^   "version": "\(.*\)",/\1/p' META.json)
