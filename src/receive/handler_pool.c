@@ -315,6 +315,97 @@ note_overdue(QueueWorker *qw, Handler *handler, uint64 seq, int64 elapsed_ms)
 }
 
 /*
+ * A slow message does not hold up those behind it; nor may it be run for much
+ * longer than handler_timeout allows.
+ */
+static void
+watch_current(QueueWorker *qw, Handler *handler, int64 now_us)
+{
+	SqsChannelShared *shared = handler->channel->shared;
+	int64		since;
+	uint64		current;
+
+	if (handler->outstanding == 0)
+		return;
+	SpinLockAcquire(&shared->mutex);
+	current = shared->current;
+	since = current != 0 ? shared->current_since : now_us;
+	SpinLockRelease(&shared->mutex);
+
+	if (handler->outstanding > 1 && !handler->sending)
+	{
+		if (now_us - since > STUCK_MS * 1000)
+			(void) sqs_in_hand_take_back(qw, handler);
+		else
+			sqs_wake_at(qw, qw->now + STUCK_MS);
+	}
+	if (current != 0)
+		note_overdue(qw, handler, current, (now_us - since) / 1000);
+}
+
+/*
+ * A handler that was told that its lease is lost, and caught that, is ended
+ * after CANCEL_GRACE_MS.
+ */
+static void
+watch_cancel(QueueWorker *qw, Handler *handler)
+{
+	Lease	   *lease;
+
+	if (handler->canceled_seq == 0)
+		return;
+	lease = handler->by_seq[handler->canceled_seq % SQS_CHANNEL_DEPTH];
+	if (lease == NULL || lease->seq != handler->canceled_seq)
+		handler->canceled_seq = 0;
+	else if (qw->now < handler->canceled_at + CANCEL_GRACE_MS)
+		sqs_wake_at(qw, handler->canceled_at + CANCEL_GRACE_MS);
+	else if (handler->term_seen_at == 0)
+	{
+		sqs_handler_signal(handler, SIGTERM);	/* it asks for the second */
+		sqs_wake_at(qw, qw->now + TERM_GRACE_MS);
+	}
+}
+
+/* Somebody's SIGTERM, not ours and not a shutdown's, is passed through. */
+static void
+watch_sigterm(QueueWorker *qw, Handler *handler)
+{
+	if (handler->term_seen_at == 0 &&
+		pg_atomic_read_u32(&handler->channel->shared->term_requested) != 0)
+	{
+		handler->term_seen_at = qw->now;
+		(void) sqs_in_hand_take_back(qw, handler);
+	}
+	if (handler->term_seen_at != 0 && !qw->stopping)
+	{
+		if (qw->now >= handler->term_seen_at + TERM_GRACE_MS)
+			sqs_handler_signal(handler, SIGTERM);
+		sqs_wake_at(qw, qw->now + TERM_GRACE_MS);
+	}
+}
+
+/* A handler that is idle for long, or that is one too many, is told to leave. */
+static void
+watch_idleness(QueueWorker *qw, Handler *handler)
+{
+	if (handler->outstanding == 0 && !handler->stopping)
+	{
+		if (handler->giving_back ||
+			qw->now >= handler->idle_since + sqs_handler_idle_timeout ||
+			qw->pool.n > qw->config->concurrency)
+		{
+			handler->stopping = true;
+			pg_atomic_write_u32(&handler->channel->shared->stop, 1);
+			sqs_wake_slot(handler->ref.slot, handler->ref.generation);
+		}
+		else
+			sqs_wake_at(qw, handler->idle_since + sqs_handler_idle_timeout);
+	}
+	if (handler->stopping)
+		sqs_wake_at(qw, qw->now + ALIVE_CHECK_MS);
+}
+
+/*
  * Look after the handlers: those that are gone, slow, or will not be canceled,
  * those that somebody terminates, and those that have nothing to do.
  */
@@ -349,12 +440,9 @@ sqs_pool_supervise(QueueWorker *qw)
 	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
 	{
 		Handler    *handler = &qw->pool.handlers[i];
-		SqsChannelShared *shared;
 
 		if (!handler->used)
 			continue;
-		shared = handler->channel->shared;
-
 		if (check_alive && !sqs_worker_alive(&handler->ref))
 		{
 			/*
@@ -373,73 +461,10 @@ sqs_pool_supervise(QueueWorker *qw)
 			sqs_wake_at(qw, qw->now + 100);
 			continue;
 		}
-
-		if (handler->outstanding > 0)
-		{
-			int64		since;
-			uint64		current;
-
-			SpinLockAcquire(&shared->mutex);
-			current = shared->current;
-			since = current != 0 ? shared->current_since : now_us;
-			SpinLockRelease(&shared->mutex);
-
-			/* a slow message does not hold up those behind it */
-			if (handler->outstanding > 1 && !handler->sending)
-			{
-				if (now_us - since > STUCK_MS * 1000)
-					(void) sqs_in_hand_take_back(qw, handler);
-				else
-					sqs_wake_at(qw, qw->now + STUCK_MS);
-			}
-			if (current != 0)
-				note_overdue(qw, handler, current, (now_us - since) / 1000);
-		}
-
-		/* it was told that its lease is lost, and caught that */
-		if (handler->canceled_seq != 0)
-		{
-			Lease	   *lease = handler->by_seq[handler->canceled_seq % SQS_CHANNEL_DEPTH];
-
-			if (lease == NULL || lease->seq != handler->canceled_seq)
-				handler->canceled_seq = 0;
-			else if (qw->now < handler->canceled_at + CANCEL_GRACE_MS)
-				sqs_wake_at(qw, handler->canceled_at + CANCEL_GRACE_MS);
-			else if (handler->term_seen_at == 0)
-			{
-				sqs_handler_signal(handler, SIGTERM);	/* it asks for the second */
-				sqs_wake_at(qw, qw->now + TERM_GRACE_MS);
-			}
-		}
-
-		/* somebody's SIGTERM, not ours and not a shutdown: pass it through */
-		if (handler->term_seen_at == 0 && pg_atomic_read_u32(&shared->term_requested) != 0)
-		{
-			handler->term_seen_at = qw->now;
-			(void) sqs_in_hand_take_back(qw, handler);
-		}
-		if (handler->term_seen_at != 0 && !qw->stopping)
-		{
-			if (qw->now >= handler->term_seen_at + TERM_GRACE_MS)
-				sqs_handler_signal(handler, SIGTERM);
-			sqs_wake_at(qw, qw->now + TERM_GRACE_MS);
-		}
-
-		if (handler->outstanding == 0 && !handler->stopping)
-		{
-			if (handler->giving_back ||
-				qw->now >= handler->idle_since + sqs_handler_idle_timeout ||
-				qw->pool.n > qw->config->concurrency)
-			{
-				handler->stopping = true;
-				pg_atomic_write_u32(&shared->stop, 1);
-				sqs_wake_slot(handler->ref.slot, handler->ref.generation);
-			}
-			else
-				sqs_wake_at(qw, handler->idle_since + sqs_handler_idle_timeout);
-		}
-		if (handler->stopping)
-			sqs_wake_at(qw, qw->now + ALIVE_CHECK_MS);
+		watch_current(qw, handler, now_us);
+		watch_cancel(qw, handler);
+		watch_sigterm(qw, handler);
+		watch_idleness(qw, handler);
 	}
 }
 
