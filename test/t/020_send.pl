@@ -250,16 +250,16 @@ is($out, join("\n", map { "$_|" . ($bodies{"b$_"} || 'MissingParameter true') } 
 is(books('many', qw(sent SendMessageBatch)), '78 8', 'and the good ones are sent');
 is(scalar(grep { $_ !~ /^[0-9a-f]{8}-/ } values %bodies), 0, 'the ids are SQS\'s');
 
-# several requests at once: ten, each of which takes a second and a half
+# several requests at once: ten, each of which takes four seconds
 suffering(
-	[ { kind => 'latency', ms => 1500, queue => 'many', action => 'SendMessageBatch' } ],
+	[ { kind => 'latency', ms => 4000, queue => 'many', action => 'SendMessageBatch' } ],
 	sub {
 		my $took = elapsed(
 			sub {
 				is(sql(q{SELECT count(message_id) FROM sqs_send_batch('many', ARRAY(SELECT sqs_outgoing('x') FROM generate_series(1, 100)))}),
 					'100', 'a hundred messages with SQS slow');
 			});
-		cmp_ok($took, '<', 10, 'requests are under way together');
+		cmp_ok($took, '<', 30, 'requests are under way together');
 	});
 
 # ---- FIFO queues
@@ -621,7 +621,8 @@ foreach my $case (@hung)
 		my $ms = $ends->($pid, $function);
 		push @took, $ms;
 		note("$name, $function: $ms ms");
-		cmp_ok($ms, '<', 1000, "$name: $function ends it");
+		# at once, but certainly long before the call would end by itself
+		cmp_ok($ms, '<', 15000, "$name: $function ends it");
 		is(scalar $client->ask(q{SELECT sqs_send('std', 'after') <> '';}), 't', 'the session goes on')
 		  if $function eq 'pg_cancel_backend';
 		$client->end;
@@ -639,7 +640,7 @@ my $took = elapsed(
 is($out, "t\nt\nt", 'statement_timeout: the session goes on');
 is(join(' ', $err =~ /ERROR:  (\w+)/g), '57014 57014', 'and has the error');
 note(sprintf('two timeouts of 300 ms: %d ms', $took * 1000));
-cmp_ok($took, '<', 10, 'in time');
+cmp_ok($took, '<', 30, 'in time');
 # what is abandoned leaves nothing behind
 $session = Session->new($node);
 my $pid = $session->ask('SELECT pg_backend_pid();');

@@ -29,10 +29,10 @@ EOQ
 
 sub waiting_is
 {
-	my ($queue, $n, $name) = @_;
+	my ($queue, $n, $name, $timeout) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	return query_is($node, "SELECT waiting FROM sqs_stats_outbox WHERE queue = '$queue'",
-		$n, $name);
+		$n, $name, timeout => $timeout);
 }
 
 sub got_is
@@ -125,7 +125,7 @@ my $rows = $long ? 1_000_000 : 20_000;
 $node->safe_psql('postgres',
 	"INSERT INTO sqs_outbox (queue, body) SELECT 'out', 'row ' || i FROM generate_series(1, $rows) i",
 	timeout => 600);
-waiting_is('out', 0, "$rows rows of one transaction are sent");
+waiting_is('out', 0, "$rows rows of one transaction are sent", 600);
 if ($sqsd)
 {
 	is($sqs->stats('out')->{sent}, $rows, "SQS's books say the same");
