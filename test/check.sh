@@ -82,11 +82,11 @@ for word in "${WORDS[@]}"; do
 done
 
 PARTS=()
+for part in sqsd unit fuzz regress compile layout; do ! chosen $part || PARTS+=($part); done
 for file in $LONGEST $TAP_FILES; do
 	[[ " ${PARTS[*]:-} " == *" sqsd-$file "* ]] || ! chosen_file "$file" || PARTS+=("sqsd-$file")
 done
 for file in $FAUXQS_TESTS; do ! chosen fauxqs || PARTS+=("fauxqs-$file"); done
-for part in sqsd unit fuzz regress compile layout; do ! chosen $part || PARTS+=($part); done
 
 # ---- what a part leaves behind ----
 
@@ -213,20 +213,22 @@ late_symbols() {
 		count 0 1 "older minor releases do not export: $used"
 	fi
 }
+# what a part without servers of PostgreSQL runs in
+ALONE="env TMPDIR='$WORK/tmp' timeout -k 30 1800"
 
 part_unit() {
-	as_user "cd '$WORK/src/test/unit' && make -s check PG_CONFIG='$PG_CONFIG' SQSD='$WORK/src/test/sqsd/sqsd'" >"$DIR/unit.tap" 2>&1
+	as_user "cd '$WORK/src/test/unit' && $ALONE make -s check PG_CONFIG='$PG_CONFIG' SQSD='$WORK/src/test/sqsd/sqsd'" >"$DIR/unit.tap" 2>&1
 	count_tap "$DIR/unit.tap" "unit tests" $?
 }
 
 part_fuzz() {
-	as_user "cd '$WORK/src/test/fuzz' && make -s replay PG_CONFIG='$PG_CONFIG'" >"$DIR/fuzz.tap" 2>&1
+	as_user "cd '$WORK/src/test/fuzz' && $ALONE make -s replay PG_CONFIG='$PG_CONFIG'" >"$DIR/fuzz.tap" 2>&1
 	count_tap "$DIR/fuzz.tap" "fuzz inputs" $?
 }
 
 part_sqsd() {
 	local status line
-	as_user "make -C '$WORK/src/test/sqsd' -s check" >"$DIR/sqsd.log" 2>&1
+	as_user "cd '$WORK/src/test/sqsd' && $ALONE make -s check" >"$DIR/sqsd.log" 2>&1
 	status=$?
 	line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$DIR/sqsd.log" | tail -n 1)
 	set -- $(printf '%s' "${line:-0 passed, 1 failed}" | tr -cd '0-9 ')
