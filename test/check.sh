@@ -213,6 +213,7 @@ late_symbols() {
 		count 0 1 "older minor releases do not export: $used"
 	fi
 }
+
 # what a part without servers of PostgreSQL runs in
 ALONE="env TMPDIR='$WORK/tmp' timeout -k 30 1800"
 
@@ -252,6 +253,7 @@ part_regress() {
 part_tap() {
 	local status
 	as_user "cd '$DIR' && env PATH='$PGBIN':\$PATH TMPDIR='$WORK/tmp' PG_TEST_PORT_DIR='$WORK/tmp/ports' \
+		PG_TEST_TIMEOUT_DEFAULT=900 \
 		PG_REGRESS='$PGXS_DIR/src/test/regress/pg_regress' \
 		PERL5LIB='$PGXS_DIR/src/test/perl:$WORK/src/test/t' \
 		TESTDIR='$DIR' SQSD='$WORK/src/test/sqsd/sqsd' \

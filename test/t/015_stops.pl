@@ -441,7 +441,7 @@ is($sqs->stats('moved1')->{deleted}, $moved, 'databases, in sum: all are deleted
 # a long poll of either does not hold up its end
 query_is($node, q{SELECT state FROM sqs_stats WHERE queue = 'moved1'}, 'polling', "$_ polls", dbname => $_) foreach 'twin', $app;
 # (one that was just busy may have several)
-my $polls = poll_until(sub { my $n = $sqs->stats('moved1')->{open_polls}; $n >= 2 && $n }, 'both have a long poll open');
+my $polls = poll_until(sub { my $n = $sqs->stats('moved1')->{open_polls}; $n >= 2 && $n }, 'both have a long poll open', 180);
 my $took = elapsed(sub { $node->safe_psql('postgres', 'DROP DATABASE twin') });
 cmp_ok($took, '<', 15, sprintf('DROP DATABASE does not wait for it (%.1f s)', $took));
 poll_until(sub { $sqs->stats('moved1')->{open_polls} < $polls }, 'DROP DATABASE: its poll ends');
