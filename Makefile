@@ -16,9 +16,23 @@ CURL_CONFIG = curl-config
 # regression tests that need no network; the server has to preload sqsbridge
 REGRESS = $(sort $(patsubst sql/%.sql,%,$(wildcard sql/*.sql)))
 
+# The TAP tests bring their own servers; test/check.sh runs them side by side.
+# To be run by a user who may run initdb, once the extension is installed:
+#	make prove_installcheck PROVE_TESTS='test/t/001*.pl'
+TAP_TESTS = 1
+PROVE_TESTS = test/t/*.pl
+
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
+
+PG_PROVE_FLAGS += -I $(srcdir)/test/t
+.PHONY: prove_installcheck sqsd
+prove_installcheck: sqsd
+	$(prove_installcheck)
+installcheck: sqsd
+sqsd:
+	$(MAKE) -C $(srcdir)/test/sqsd
 
 # what the compiler does not tell make
 $(OBJS): $(wildcard src/*/*.h) Makefile
