@@ -25,7 +25,7 @@ trap 'rm -rf "$WORK"' EXIT
 trap 'exit 130' INT TERM
 
 ALL_VERSIONS="15 16 17 18 19"
-QUICK_TESTS="unit regress 001 008 014 034"
+QUICK_TESTS="unit regress 001_basic 008_crash 014_standby 031_restore"
 PREFIX=/usr/local/pg			# a name with "postgres" changes the layout
 POSTGRES_GIT=${POSTGRES_GIT:-https://git.postgresql.org/git/postgresql.git}
 if [ "$(id -u)" = 0 ]; then

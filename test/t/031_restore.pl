@@ -453,7 +453,7 @@ EOQ
 	is($other->safe_psql('shop', "SELECT count(*) FROM app.got WHERE queue = 'gone' OR who = 'mallory'"), '0',
 		"$name: its handler has not been run by whoever has the number");
 	$other->stop;
-	check_log($other, qr/\] 034_restore\.pl ERROR:/, qr/\] pg_restore ERROR:/,
+	check_log($other, qr/\] 031_restore\.pl ERROR:/, qr/\] pg_restore ERROR:/,
 		qr/WARNING:  queue "gone" is adopted, but cannot work/);
 }
 
@@ -505,7 +505,7 @@ EOQ
 	is(join(', ', sort map { $_->{body} } map { @{ $own->messages($_) } } 'out', 'held', 'timed'),
 		'due, from the new one, ' . join(', ', map { "held $_" } 1 .. 5) . ', timed', "$name: once");
 	$new->stop;
-	check_log($_, qr/\] 034_restore\.pl ERROR:/) foreach ($old, $new);
+	check_log($_, qr/\] 031_restore\.pl ERROR:/) foreach ($old, $new);
 	$own->stop_sqs;
 }
 
@@ -540,7 +540,7 @@ EOQ
 	$other->safe_psql('shop', 'DROP SUBSCRIPTION copy');
 	$node->safe_psql('shop', 'DROP PUBLICATION everything');
 	$other->stop;
-	check_log($other, qr/terminating logical replication worker/, qr/\] 034_restore\.pl ERROR:/,
+	check_log($other, qr/terminating logical replication worker/, qr/\] 031_restore\.pl ERROR:/,
 		qr/background worker "logical replication/);
 }
 
@@ -569,7 +569,7 @@ is(scalar(@twice), 0, 'once each') or diag("@twice[0 .. ($#twice < 9 ? $#twice :
 is( $node->safe_psql('shop', "SELECT count(*) FROM app.got WHERE queue = 'gone'"), '0', 'nothing is handled for a role that is gone');
 $node->stop;
 check_log($node, qr/FATAL:  role with OID \d+ does not exist/,    # a handler of a role that was dropped
-	qr/"sqsbridge handler worker" \(PID \d+\) exited with exit code 1/, qr/\] 034_restore\.pl ERROR:/, qr/WARNING:  queue "gone" is adopted, but cannot work/, qr/\] psql ERROR:/, qr/\] pg_restore ERROR:/, qr/\] pgbench /,
+	qr/"sqsbridge handler worker" \(PID \d+\) exited with exit code 1/, qr/\] 031_restore\.pl ERROR:/, qr/WARNING:  queue "gone" is adopted, but cannot work/, qr/\] psql ERROR:/, qr/\] pg_restore ERROR:/, qr/\] pgbench /,
 	qr/terminating walsender|"logical replication/,
 	# a copy is dropped while it is vacuumed; a subscription is, while its first data are copied
 	qr/FATAL:  terminating autovacuum process due to administrator command/,

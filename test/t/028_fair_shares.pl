@@ -149,5 +149,5 @@ $node->reload;
 state_is('role2', 'state', 'polling', 'without the limit it runs again');
 
 $node->stop;
-check_log($node, qr/out of background worker slots/, qr/ERROR:  role "app" has 2/, qr/\] 031_fair_shares\.pl ERROR:  canceling statement due to lock timeout/, qr/ERROR:  invalid value for option "concurrency"/);
+check_log($node, qr/out of background worker slots/, qr/ERROR:  role "app" has 2/, qr/\] 028_fair_shares\.pl ERROR:  canceling statement due to lock timeout/, qr/ERROR:  invalid value for option "concurrency"/);
 done_testing();

@@ -1154,7 +1154,7 @@ my $log = log_text($node);
 unlike($log, qr/hush-of-/, 'no key is in the log');
 unlike($log, qr/terminated by signal|exited with exit code [^01]/, 'no process has ended badly');
 check_log($node, qr/permission denied to set role "dbo"/, qr/invalid value for parameter "default_table(?:space|_access_method)": "nothing"/,
-	qr/\] 033_attacker\.pl (?:ERROR|FATAL|WARNING):/, qr/this one is poison/);
+	qr/\] 030_privileges\.pl (?:ERROR|FATAL|WARNING):/, qr/this one is poison/);
 
 # ---- objects that are there before the extension
 
@@ -1293,7 +1293,7 @@ EOQ
 	is( $node->safe_psql('postgres', "SELECT pid, started_at FROM sqs_stats_workers WHERE kind = 'database worker' ORDER BY 1"),
 		$workers, 'the database workers are still the same');
 	$node->stop;
-	check_log($node, qr/\] 033_attacker\.pl (?:ERROR|FATAL|WARNING):/, qr/canceling statement due to user request/,
+	check_log($node, qr/\] 030_privileges\.pl (?:ERROR|FATAL|WARNING):/, qr/canceling statement due to user request/,
 		qr/WARNING:  .*(?:out of background worker slots|worker)/);
 }
 done_testing();

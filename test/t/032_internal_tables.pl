@@ -497,7 +497,7 @@ foreach my $statement ('inbox ADD COLUMN lore int', 'outbox_rows DROP COLUMN sys
 all_is_done('columns');
 
 $node->stop;
-check_log($node, qr/\] 035_table_lore\.pl (?:ERROR:|FATAL:  connection to client lost)/,
+check_log($node, qr/\] 032_internal_tables\.pl (?:ERROR:|FATAL:  connection to client lost)/,
 	# once, of the supervision, while the table of queues is locked
 	qr/ERROR:  canceling statement due to lock timeout/, qr/\] pgbench /, qr/this one is poison/,
 	qr/sqsbridge cannot use table/, qr/constraint "lore"/, qr/unique constraint "lore_unique"/);
