@@ -24,6 +24,7 @@
 #include "common/cryptohash.h"
 #include "common/hmac.h"
 
+#include "aws/digest.h"
 #include "aws/sigv4.h"
 
 static bool
@@ -54,19 +55,6 @@ hmac(const void *key, size_t key_len, const char *data, uint8 *digest)
 		pg_hmac_final(ctx, digest, SIGV4_SHA256_LEN) >= 0;
 	pg_hmac_free(ctx);
 	return ok;
-}
-
-static void
-to_hex(const uint8 *digest, char *hex)
-{
-	static const char digits[] = "0123456789abcdef";
-
-	for (int i = 0; i < SIGV4_SHA256_LEN; i++)
-	{
-		*hex++ = digits[digest[i] >> 4];
-		*hex++ = digits[digest[i] & 15];
-	}
-	*hex = '\0';
 }
 
 void
@@ -202,7 +190,7 @@ sigv4_authorization(SigV4Key *cache, const char *access_key_id,
 	signed_headers[0] = '\0';
 	if (!sha256(body, body_len, digest))
 		return false;
-	to_hex(digest, hex);
+	aws_hex(digest, sizeof(digest), hex);
 
 	for (int i = 0; i < nheaders; i++)
 		canonical.size += 2 * strlen(headers[i].name) + strlen(headers[i].value) + 3;
@@ -234,14 +222,14 @@ sigv4_authorization(SigV4Key *cache, const char *access_key_id,
 	free(canonical.data);
 	if (!ok)
 		return false;
-	to_hex(digest, hex);
+	aws_hex(digest, sizeof(digest), hex);
 
 	snprintf(scope, sizeof(scope), "%.8s/%s/%s/aws4_request", date, region, service);
 	snprintf(to_sign, sizeof(to_sign), "AWS4-HMAC-SHA256\n%s\n%s\n%s", date, scope, hex);
 	if (!signing_key(cache, access_key_id, secret_access_key, date, region, service) ||
 		!hmac(cache->key, sizeof(cache->key), to_sign, digest))
 		return false;
-	to_hex(digest, hex);
+	aws_hex(digest, sizeof(digest), hex);
 
 	put(&out, "AWS4-HMAC-SHA256 Credential=");
 	put(&out, access_key_id);

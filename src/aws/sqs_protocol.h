@@ -3,14 +3,10 @@
  * sqs_protocol.h
  *	  SQS's requests and replies in AWS JSON 1.0: encoding and parsing.
  *
- * Pure functions over bytes: no network, no clock, and in parsing no
- * allocation but of the array that received messages are put into.  A reply is
- * parsed in place; slices of the result point into the reply buffer,
- * unescaped, and are NUL-terminated besides having a length (they may hold NUL
- * bytes themselves only where SQS lets them: Binary attribute values).
- * Parsing never trusts the peer: wrong types, absent and unknown members,
- * nesting and truncation end in an error or are ignored, never in a crash.
- * This is what test/fuzz feeds.
+ * Functions from bytes to bytes, without network or clock.  Parsing allocates
+ * only the array that received messages are put into.  sqs_request.c encodes
+ * and sqs_reply.c parses; what a reply promises, and what it does not, is
+ * described there.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,7 +15,7 @@
 
 #include "aws/aws_error.h"
 
-/* AWS limits; source: the SQS service model and developer guide, 2025-08. */
+/* Limits of SQS, from its service model and its developer guide (2025-08). */
 #define SQS_MAX_BATCH			10
 #define SQS_MAX_MESSAGE_BYTES	(1024 * 1024)
 #define SQS_MAX_ATTRIBUTES		10
@@ -43,6 +39,7 @@ typedef enum SqsAction
 
 extern const char *sqs_action_name(SqsAction action);	/* "ReceiveMessage" */
 
+/* Bytes that belong to somebody else. */
 typedef struct SqsSlice
 {
 	const char *data;			/* NULL: absent */
@@ -63,7 +60,7 @@ typedef struct SqsSystemAttribute
 	SqsSlice	value;
 } SqsSystemAttribute;
 
-/* More than AWS sends; what exceeds it is a parse error of that message. */
+/* More than AWS sends; a message that has more is damaged. */
 #define SQS_PARSE_MAX_ATTRIBUTES		32
 #define SQS_PARSE_MAX_SYSTEM_ATTRIBUTES 32
 
@@ -84,9 +81,10 @@ typedef struct SqsReceivedMessage
 	SqsSystemAttribute system[SQS_PARSE_MAX_SYSTEM_ATTRIBUTES];
 
 	/*
-	 * NULL if the message is whole; else a constant text that says what is
-	 * wrong with it (body MD5 differs, attribute MD5 differs, bad base64,
-	 * ...).  message_id and receipt_handle are present nevertheless.
+	 * NULL if the message is whole; otherwise a constant text that says what
+	 * is wrong with it, such as "the MD5 of its body does not match".  Its
+	 * message_id and receipt_handle are there in any case; the other slices
+	 * may be absent.
 	 */
 	const char *damage;
 } SqsReceivedMessage;
@@ -103,7 +101,7 @@ typedef struct SqsOutgoing
 	SqsAttribute attributes[SQS_MAX_ATTRIBUTES];
 } SqsOutgoing;
 
-/* What SQS must confirm to have received; "" where MD5 is not to be had. */
+/* What SQS must confirm that it received; "" if MD5 is not available. */
 typedef struct SqsDigests
 {
 	char		body[33];
@@ -111,18 +109,18 @@ typedef struct SqsDigests
 } SqsDigests;
 
 /*
- * One entry of a batch, or the one message of a SendMessage.  The ids are
- * filled in where something was sent.  A message that SQS confirms with
- * another MD5 than ours counts as failed with code "ChecksumMismatch", class
- * AWS_ERROR_TRANSIENT: something is in the queue, and it is not what was
- * meant.
+ * The result of one entry of a batch, or of the one message of a SendMessage.
+ * The ids are filled in if a message was sent.  If the MD5 that SQS confirms
+ * differs from ours, the entry has failed with code "ChecksumMismatch" and
+ * class AWS_ERROR_TRANSIENT: the queue now holds a message, but not the one
+ * that was meant.
  */
 typedef struct SqsBatchEntry
 {
 	bool		ok;
 	bool		sender_fault;
-	bool		may_be_done;	/* not ok, and yet it may have had its effect */
-	AwsErrorClass class;		/* of code, where !ok */
+	bool		may_be_done;	/* failed, but may have had its effect */
+	AwsErrorClass class;		/* of code, if not ok */
 	char		code[96];
 	char		message[256];
 	char		message_id[101];	/* SQS: at most 100 characters */
@@ -131,38 +129,49 @@ typedef struct SqsBatchEntry
 
 typedef struct SqsQueueAttributes
 {
-	int			visibility_timeout; /* -1: not told */
-	int			maximum_message_size;	/* -1: not told */
-	int			receive_wait_time;	/* -1: not told */
-	int64		approximate_messages;	/* -1: not told */
+	int			visibility_timeout; /* s; -1: unknown */
+	int			maximum_message_size;	/* bytes; -1: unknown */
+	int			receive_wait_time;	/* s; -1: unknown */
+	int64		approximate_messages;	/* -1: unknown */
 	bool		fifo;
 	bool		has_redrive_policy;
 } SqsQueueAttributes;
 
-/* ---- requests: append the body of one to the writer ---- */
+/*
+ * ---- requests: append the body of one to the writer ----
+ *
+ * Entries of a batch get their positions as ids.  The caller looks at the
+ * writer's "failed" at the end: it is set if memory ran out.
+ */
 
 struct JsonWriter;
 
 extern void sqs_encode_get_queue_url(struct JsonWriter *writer, const char *queue_name);
 extern void sqs_encode_get_queue_attributes(struct JsonWriter *writer, const char *queue_url);
+
+/*
+ * visibility_timeout: seconds; less than 0 stands for the queue's own.
+ * attempt_id: NULL, or for a FIFO queue the ReceiveRequestAttemptId.
+ */
 extern void sqs_encode_receive(struct JsonWriter *writer, const char *queue_url,
 							   int max_messages, int wait_seconds,
 							   int visibility_timeout,
 							   const char *attempt_id);
 
-/* visibility_timeouts == NULL: a DeleteMessageBatch.  Ids are positions. */
+/*
+ * A ChangeMessageVisibilityBatch (seconds), or a DeleteMessageBatch if
+ * visibility_timeouts is NULL.
+ */
 extern void sqs_encode_handles(struct JsonWriter *writer, const char *queue_url,
 							   int nentries, const SqsSlice *receipt_handles,
 							   const int *visibility_timeouts);
 
 extern void sqs_encode_send(struct JsonWriter *writer, const char *queue_url,
 							const SqsOutgoing *message);
-
-/* Ids are positions. */
 extern void sqs_encode_send_batch(struct JsonWriter *writer, const char *queue_url,
 								  int nentries, const SqsOutgoing *const *messages);
 
-/* The digests SQS has to answer with. */
+/* The digests that SQS has to answer with. */
 extern void sqs_outgoing_digests(const SqsOutgoing *message, SqsDigests *digests);
 
 /*
@@ -171,7 +180,12 @@ extern void sqs_outgoing_digests(const SqsOutgoing *message, SqsDigests *digests
  */
 extern size_t sqs_outgoing_size(const SqsOutgoing *message);
 
-/* ---- replies; all change the buffer, all return false if it is none ---- */
+/*
+ * ---- replies ----
+ *
+ * All parse in place and change the buffer; slices of the result point into
+ * it.  All return false if the buffer does not hold such a reply.
+ */
 
 /* The URL is left in *url, NUL-terminated. */
 extern bool sqs_parse_queue_url(char *data, size_t len, SqsSlice *url);
@@ -183,9 +197,10 @@ extern bool sqs_parse_receive(char *data, size_t len,
 							  SqsReceivedMessage **messages, int *nmessages);
 
 /*
- * Entries that the reply does not mention, or of which it tells different
- * things, fail with code "NoResult" and may have been done nevertheless.
- * Digests are given where messages were sent, else NULL.
+ * entries has room for nentries (at most SQS_MAX_BATCH) and is filled in even
+ * if this returns false.  An entry that the reply does not mention, or about
+ * which it contradicts itself, has failed with code "NoResult" and may have
+ * been done.  digests: one per entry if messages were sent; otherwise NULL.
  */
 extern bool sqs_parse_batch(char *data, size_t len, int nentries,
 							const SqsDigests *digests, SqsBatchEntry *entries);
@@ -193,16 +208,12 @@ extern bool sqs_parse_send(char *data, size_t len, const SqsDigests *digests,
 						   SqsBatchEntry *entry);
 
 /*
- * An error reply, from whatever of body and headers is there.  Headers may be
- * NULL or empty.
+ * Fill *error from an error reply, using what there is of body and headers.
+ * query_error and error_type, the values of x-amzn-query-error and
+ * x-amzn-errortype, may be NULL or empty.
  */
 extern void sqs_parse_error(char *data, size_t len, int http_status,
 							const char *query_error, const char *error_type,
 							AwsError *error);
-
-/* Hex MD5s; false if MD5 is not to be had (FIPS). */
-extern bool sqs_body_md5(const char *data, size_t len, char hex[33]);
-extern bool sqs_attributes_md5(const SqsAttribute *attributes, int nattributes,
-							   char hex[33]);
 
 #endif							/* SQS_PROTOCOL_H */

@@ -4,12 +4,13 @@
  *	  The text of requests, and what is made of replies, whole and broken.
  *
  * A message whose content is damaged is still a message with a handle: it
- * must not take its neighbours down.  A reply that is none must not pass.
+ * must not take its neighbors down.  A reply that is none must not pass.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres_fe.h"
 
+#include "aws/digest.h"
 #include "aws/json.h"
 #include "aws/sqs_protocol.h"
 #include "tap.h"
@@ -442,6 +443,7 @@ queue_replies(void)
 		"\"ReceiveMessageWaitTimeSeconds\":\"x\",\"ApproximateNumberOfMessages\":null,"
 		"\"FifoQueue\":false,\"RedrivePolicy\":\"\",\"New\":{}}}",
 		"{\"Attributes\":{\"VisibilityTimeout\":\"99999999999\"}}",
+		"{\"Attributes\":{\"VisibilityTimeout\":\"43201\",\"FifoQueue\":\"fals\"}}",
 	};
 	static const char *const bad[] = {"[]", "null", "{\"Attributes\":{", "{\"Attributes\":{}}x", "<"};
 	SqsQueueAttributes a;

@@ -1,10 +1,18 @@
 /*-------------------------------------------------------------------------
  *
- * sqs_protocol.c
- *	  SQS's requests and replies in AWS JSON 1.0: encoding and parsing.
+ * sqs_reply.c
+ *	  Reads SQS's replies in AWS JSON 1.0.
  *
- * See sqs_protocol.h.  What SQS leaves out, sends as null or as an empty
- * array means the same thing here; members it adds one day are ignored.
+ * A reply comes from the network and is not trusted.  Wrong types, absent and
+ * unknown members, nesting and truncation end in an error or are passed over,
+ * never in a crash; test/fuzz feeds these functions.  What SQS leaves out,
+ * sends as null or as an empty array means the same thing here, and members
+ * that it adds one day are ignored.  Where a member comes twice, the last one
+ * counts.
+ *
+ * Replies are parsed in place.  Slices point into the buffer and are followed
+ * by a NUL, but may hold others: JSON has \u0000, and whoever answers may use
+ * it where SQS never would.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,316 +22,9 @@
 #include "postgres.h"
 #endif
 
-#include "common/base64.h"
-#include "common/cryptohash.h"
-#include "common/md5.h"
-
+#include "aws/digest.h"
 #include "aws/json.h"
 #include "aws/sqs_protocol.h"
-
-const char *
-sqs_action_name(SqsAction action)
-{
-	static const char *const names[] = {
-		"GetQueueUrl", "GetQueueAttributes", "ReceiveMessage",
-		"DeleteMessageBatch", "ChangeMessageVisibilityBatch",
-		"SendMessage", "SendMessageBatch"
-	};
-
-	return names[action];
-}
-
-/* ---- requests ---- */
-
-void
-sqs_encode_get_queue_url(JsonWriter *writer, const char *queue_name)
-{
-	json_raw(writer, "{\"QueueName\":");
-	json_string(writer, queue_name, strlen(queue_name));
-	json_raw(writer, "}");
-}
-
-static void
-encode_queue_url(JsonWriter *writer, const char *queue_url)
-{
-	json_raw(writer, "{\"QueueUrl\":");
-	json_string(writer, queue_url, strlen(queue_url));
-}
-
-void
-sqs_encode_get_queue_attributes(JsonWriter *writer, const char *queue_url)
-{
-	encode_queue_url(writer, queue_url);
-	json_raw(writer, ",\"AttributeNames\":[\"All\"]}");
-}
-
-void
-sqs_encode_receive(JsonWriter *writer, const char *queue_url, int max_messages,
-				   int wait_seconds, int visibility_timeout,
-				   const char *attempt_id)
-{
-	encode_queue_url(writer, queue_url);
-	if (attempt_id != NULL)
-	{
-		json_raw(writer, ",\"ReceiveRequestAttemptId\":");
-		json_string(writer, attempt_id, strlen(attempt_id));
-	}
-	json_raw(writer, ",\"MaxNumberOfMessages\":");
-	json_int(writer, max_messages);
-	json_raw(writer, ",\"WaitTimeSeconds\":");
-	json_int(writer, wait_seconds);
-	if (visibility_timeout >= 0)
-	{
-		json_raw(writer, ",\"VisibilityTimeout\":");
-		json_int(writer, visibility_timeout);
-	}
-	json_raw(writer, ",\"MessageAttributeNames\":[\"All\"],"
-			 "\"MessageSystemAttributeNames\":[\"All\"]}");
-}
-
-void
-sqs_encode_handles(JsonWriter *writer, const char *queue_url, int nentries,
-				   const SqsSlice *receipt_handles, const int *visibility_timeouts)
-{
-	encode_queue_url(writer, queue_url);
-	json_raw(writer, ",\"Entries\":[");
-	for (int i = 0; i < nentries; i++)
-	{
-		json_raw(writer, i > 0 ? ",{\"Id\":\"" : "{\"Id\":\"");
-		json_int(writer, i);
-		json_raw(writer, "\",\"ReceiptHandle\":");
-		json_string(writer, receipt_handles[i].data, receipt_handles[i].len);
-		if (visibility_timeouts != NULL)
-		{
-			json_raw(writer, ",\"VisibilityTimeout\":");
-			json_int(writer, visibility_timeouts[i]);
-		}
-		json_raw(writer, "}");
-	}
-	json_raw(writer, "]}");
-}
-
-/* A Binary value, as base64. */
-static void
-encode_bytes(JsonWriter *writer, SqsSlice value)
-{
-	int			size = pg_b64_enc_len(value.len) + 1;
-	char	   *encoded = malloc(size);
-	int			len = -1;
-
-	/* void: from 18 on the bytes are uint8 */
-	if (encoded != NULL)
-		len = pg_b64_encode((const void *) value.data, value.len, encoded, size);
-	if (len < 0)
-		writer->failed = true;
-	else
-	{
-		json_raw(writer, "\"");
-		json_raw_n(writer, encoded, len);
-		json_raw(writer, "\"");
-	}
-	free(encoded);
-}
-
-/* The members of a message, without braces. */
-static void
-encode_outgoing(JsonWriter *writer, const SqsOutgoing *message)
-{
-	json_raw(writer, "\"MessageBody\":");
-	json_string(writer, message->body.data, message->body.len);
-	if (message->delay >= 0)
-	{
-		json_raw(writer, ",\"DelaySeconds\":");
-		json_int(writer, message->delay);
-	}
-	if (message->group_id.data != NULL)
-	{
-		json_raw(writer, ",\"MessageGroupId\":");
-		json_string(writer, message->group_id.data, message->group_id.len);
-	}
-	if (message->deduplication_id.data != NULL)
-	{
-		json_raw(writer, ",\"MessageDeduplicationId\":");
-		json_string(writer, message->deduplication_id.data, message->deduplication_id.len);
-	}
-	if (message->trace_header.data != NULL)
-	{
-		json_raw(writer, ",\"MessageSystemAttributes\":{\"AWSTraceHeader\":"
-				 "{\"DataType\":\"String\",\"StringValue\":");
-		json_string(writer, message->trace_header.data, message->trace_header.len);
-		json_raw(writer, "}}");
-	}
-	if (message->nattributes > 0)
-	{
-		json_raw(writer, ",\"MessageAttributes\":{");
-		for (int i = 0; i < message->nattributes; i++)
-		{
-			const SqsAttribute *attribute = &message->attributes[i];
-
-			if (i > 0)
-				json_raw(writer, ",");
-			json_string(writer, attribute->name.data, attribute->name.len);
-			json_raw(writer, ":{\"DataType\":");
-			json_string(writer, attribute->data_type.data, attribute->data_type.len);
-			if (attribute->binary)
-			{
-				json_raw(writer, ",\"BinaryValue\":");
-				encode_bytes(writer, attribute->value);
-			}
-			else
-			{
-				json_raw(writer, ",\"StringValue\":");
-				json_string(writer, attribute->value.data, attribute->value.len);
-			}
-			json_raw(writer, "}");
-		}
-		json_raw(writer, "}");
-	}
-}
-
-void
-sqs_encode_send(JsonWriter *writer, const char *queue_url, const SqsOutgoing *message)
-{
-	encode_queue_url(writer, queue_url);
-	json_raw(writer, ",");
-	encode_outgoing(writer, message);
-	json_raw(writer, "}");
-}
-
-void
-sqs_encode_send_batch(JsonWriter *writer, const char *queue_url, int nentries,
-					  const SqsOutgoing *const *messages)
-{
-	encode_queue_url(writer, queue_url);
-	json_raw(writer, ",\"Entries\":[");
-	for (int i = 0; i < nentries; i++)
-	{
-		json_raw(writer, i > 0 ? ",{\"Id\":\"" : "{\"Id\":\"");
-		json_int(writer, i);
-		json_raw(writer, "\",");
-		encode_outgoing(writer, messages[i]);
-		json_raw(writer, "}");
-	}
-	json_raw(writer, "]}");
-}
-
-size_t
-sqs_outgoing_size(const SqsOutgoing *message)
-{
-	size_t		size = message->body.len;
-
-	for (int i = 0; i < message->nattributes; i++)
-		size += message->attributes[i].name.len +
-			message->attributes[i].data_type.len +
-			message->attributes[i].value.len;
-	return size;
-}
-
-void
-sqs_outgoing_digests(const SqsOutgoing *message, SqsDigests *digests)
-{
-	if (!sqs_body_md5(message->body.data, message->body.len, digests->body))
-		digests->body[0] = '\0';
-	if (message->nattributes == 0 ||
-		!sqs_attributes_md5(message->attributes, message->nattributes, digests->attributes))
-		digests->attributes[0] = '\0';
-}
-
-/* ---- MD5 ---- */
-
-static void
-digest_to_hex(const uint8 *digest, char *hex)
-{
-	static const char digits[] = "0123456789abcdef";
-
-	for (int i = 0; i < MD5_DIGEST_LENGTH; i++)
-	{
-		hex[2 * i] = digits[digest[i] >> 4];
-		hex[2 * i + 1] = digits[digest[i] & 15];
-	}
-	hex[32] = '\0';
-}
-
-bool
-sqs_body_md5(const char *data, size_t len, char hex[33])
-{
-	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_MD5);
-	uint8		digest[MD5_DIGEST_LENGTH];
-	bool		ok;
-
-	if (ctx == NULL)
-		return false;
-	ok = pg_cryptohash_init(ctx) >= 0 &&
-		pg_cryptohash_update(ctx, (const uint8 *) data, len) >= 0 &&
-		pg_cryptohash_final(ctx, digest, sizeof(digest)) >= 0;
-	pg_cryptohash_free(ctx);
-	if (ok)
-		digest_to_hex(digest, hex);
-	return ok;
-}
-
-static bool
-md5_sized(pg_cryptohash_ctx *ctx, SqsSlice slice)
-{
-	uint8		be[4];
-
-	be[0] = (uint8) (slice.len >> 24);
-	be[1] = (uint8) (slice.len >> 16);
-	be[2] = (uint8) (slice.len >> 8);
-	be[3] = (uint8) slice.len;
-	return pg_cryptohash_update(ctx, be, 4) >= 0 &&
-		(slice.len == 0 ||
-		 pg_cryptohash_update(ctx, (const uint8 *) slice.data, slice.len) >= 0);
-}
-
-static int
-compare_slices(SqsSlice a, SqsSlice b)
-{
-	int			cmp = memcmp(a.data, b.data, Min(a.len, b.len));
-
-	return cmp != 0 ? cmp : a.len < b.len ? -1 : a.len > b.len ? 1 : 0;
-}
-
-bool
-sqs_attributes_md5(const SqsAttribute *attributes, int nattributes, char hex[33])
-{
-	const SqsAttribute *sorted[SQS_PARSE_MAX_ATTRIBUTES];
-	pg_cryptohash_ctx *ctx;
-	uint8		digest[MD5_DIGEST_LENGTH];
-	bool		ok;
-
-	if (nattributes > SQS_PARSE_MAX_ATTRIBUTES)
-		return false;
-	for (int i = 0; i < nattributes; i++)
-	{
-		int			j = i;
-
-		for (; j > 0 && compare_slices(sorted[j - 1]->name, attributes[i].name) > 0; j--)
-			sorted[j] = sorted[j - 1];
-		sorted[j] = &attributes[i];
-	}
-
-	ctx = pg_cryptohash_create(PG_MD5);
-	if (ctx == NULL)
-		return false;
-	ok = pg_cryptohash_init(ctx) >= 0;
-	for (int i = 0; i < nattributes && ok; i++)
-	{
-		uint8		kind = sorted[i]->binary ? 2 : 1;
-
-		ok = md5_sized(ctx, sorted[i]->name) &&
-			md5_sized(ctx, sorted[i]->data_type) &&
-			pg_cryptohash_update(ctx, &kind, 1) >= 0 &&
-			md5_sized(ctx, sorted[i]->value);
-	}
-	ok = ok && pg_cryptohash_final(ctx, digest, sizeof(digest)) >= 0;
-	pg_cryptohash_free(ctx);
-	if (ok)
-		digest_to_hex(digest, hex);
-	return ok;
-}
-
-/* ---- replies ---- */
 
 static SqsSlice
 current_slice(const JsonReader *reader)
@@ -333,14 +34,28 @@ current_slice(const JsonReader *reader)
 	return slice;
 }
 
-/* Step to the next key of an object; false at its end or at an error. */
+/*
+ * Step to the next key of an object; false at its end or at an error, which
+ * reader->token tells apart.
+ */
 static bool
 next_key(JsonReader *reader)
 {
 	return json_next(reader) == JSON_KEY;
 }
 
-/* The value of the current key as a string, if it is one; else skipped. */
+/* Pass over the value of the current key; false if it is not JSON. */
+static bool
+skip_value(JsonReader *reader)
+{
+	(void) json_next(reader);
+	return json_skip(reader);
+}
+
+/*
+ * The value of the current key, if it is a string; any other is passed over,
+ * and *slice is left alone.  False if it is not JSON.
+ */
 static bool
 string_value(JsonReader *reader, SqsSlice *slice)
 {
@@ -352,6 +67,14 @@ string_value(JsonReader *reader, SqsSlice *slice)
 	return json_skip(reader);
 }
 
+static bool
+slice_is(SqsSlice slice, const char *text)
+{
+	return slice.data != NULL && slice.len == strlen(text) &&
+		memcmp(slice.data, text, slice.len) == 0;
+}
+
+/* A number of 1 to 18 digits, so that it cannot overflow; no sign. */
 static bool
 slice_int64(SqsSlice slice, int64 *value)
 {
@@ -377,6 +100,7 @@ begin_reply(JsonReader *reader, char *data, size_t len)
 	return json_next(reader) == JSON_OBJECT;
 }
 
+/* Nothing may follow it. */
 static bool
 end_reply(JsonReader *reader)
 {
@@ -399,7 +123,7 @@ sqs_parse_queue_url(char *data, size_t len, SqsSlice *url)
 			if (!string_value(&reader, url))
 				return false;
 		}
-		else if (json_next(&reader) == JSON_ERROR || !json_skip(&reader))
+		else if (!skip_value(&reader))
 			return false;
 	}
 	return end_reply(&reader) && url->data != NULL &&
@@ -417,7 +141,7 @@ sqs_parse_queue_attributes(char *data, size_t len, SqsQueueAttributes *attribute
 	attributes->receive_wait_time = -1;
 	attributes->approximate_messages = -1;
 
-	/* queues without attributes asked for answer with an empty body */
+	/* an empty body is SQS's way to answer with no attributes */
 	if (len == 0)
 		return true;
 	if (!begin_reply(&reader, data, len))
@@ -442,20 +166,19 @@ sqs_parse_queue_attributes(char *data, size_t len, SqsQueueAttributes *attribute
 			if (!string_value(&reader, &value))
 				return false;
 			is_number = slice_int64(value, &number) && number <= PG_INT32_MAX;
-#define NAME_IS(s) (name.len == strlen(s) && memcmp(name.data, s, name.len) == 0)
-			if (NAME_IS("VisibilityTimeout") && is_number)
+			if (slice_is(name, "VisibilityTimeout") && is_number &&
+				number <= SQS_MAX_VISIBILITY)
 				attributes->visibility_timeout = (int) number;
-			else if (NAME_IS("MaximumMessageSize") && is_number)
+			else if (slice_is(name, "MaximumMessageSize") && is_number)
 				attributes->maximum_message_size = (int) number;
-			else if (NAME_IS("ReceiveMessageWaitTimeSeconds") && is_number)
+			else if (slice_is(name, "ReceiveMessageWaitTimeSeconds") && is_number)
 				attributes->receive_wait_time = (int) number;
-			else if (NAME_IS("ApproximateNumberOfMessages") && is_number)
+			else if (slice_is(name, "ApproximateNumberOfMessages") && is_number)
 				attributes->approximate_messages = number;
-			else if (NAME_IS("FifoQueue"))
-				attributes->fifo = value.len == 4;
-			else if (NAME_IS("RedrivePolicy"))
+			else if (slice_is(name, "FifoQueue"))
+				attributes->fifo = slice_is(value, "true");
+			else if (slice_is(name, "RedrivePolicy"))
 				attributes->has_redrive_policy = value.len > 0;
-#undef NAME_IS
 		}
 		if (reader.token != JSON_OBJECT_END)
 			return false;
@@ -463,7 +186,13 @@ sqs_parse_queue_attributes(char *data, size_t len, SqsQueueAttributes *attribute
 	return end_reply(&reader);
 }
 
-/* Standard base64, in place; false if it is not. */
+/*
+ * Standard base64 (RFC 4648, section 4), in place; false if it is not.
+ *
+ * Not pg_b64_decode(): it also takes blanks and what follows the padding
+ * ("AA=A"), zeroes its output when it fails, and does not promise to work in
+ * place.
+ */
 static bool
 decode_base64(SqsSlice *slice)
 {
@@ -508,6 +237,11 @@ decode_base64(SqsSlice *slice)
 	return true;
 }
 
+/*
+ * Behind the opening brace of MessageAttributes.  An attribute that cannot be
+ * used sets message->damage, and still has a name, a type and a value that are
+ * not NULL.  False if this is not JSON.
+ */
 static bool
 parse_attributes(JsonReader *reader, SqsReceivedMessage *message)
 {
@@ -543,7 +277,7 @@ parse_attributes(JsonReader *reader, SqsReceivedMessage *message)
 			else if (json_is(reader, "BinaryValue"))
 				ok = string_value(reader, &binary);
 			else
-				ok = json_next(reader) != JSON_ERROR && json_skip(reader);
+				ok = skip_value(reader);
 			if (!ok)
 				return false;
 		}
@@ -567,6 +301,11 @@ parse_attributes(JsonReader *reader, SqsReceivedMessage *message)
 	return reader->token == JSON_OBJECT_END;
 }
 
+/*
+ * Behind the opening brace of Attributes.  All of them are kept as they are;
+ * some are also read.  A number that makes no sense counts as absent.  Times
+ * have 13 digits until the year 2286; 15 fit a timestamptz.
+ */
 static bool
 parse_system_attributes(JsonReader *reader, SqsReceivedMessage *message)
 {
@@ -588,32 +327,32 @@ parse_system_attributes(JsonReader *reader, SqsReceivedMessage *message)
 		message->system[message->nsystem].name = name;
 		message->system[message->nsystem++].value = value;
 
-#define NAME_IS(s) (name.len == strlen(s) && memcmp(name.data, s, name.len) == 0)
-		if (NAME_IS("ApproximateReceiveCount") && slice_int64(value, &number))
+		if (slice_is(name, "ApproximateReceiveCount") && slice_int64(value, &number))
 			message->receive_count = (int) Min(number, PG_INT32_MAX);
-		else if (NAME_IS("SentTimestamp") && value.len <= 15 && slice_int64(value, &number))
+		else if (slice_is(name, "SentTimestamp") && value.len <= 15 && slice_int64(value, &number))
 			message->sent_ms = number;
-		else if (NAME_IS("ApproximateFirstReceiveTimestamp") && value.len <= 15 &&
+		else if (slice_is(name, "ApproximateFirstReceiveTimestamp") && value.len <= 15 &&
 				 slice_int64(value, &number))
 			message->first_received_ms = number;
-		else if (NAME_IS("MessageGroupId"))
+		else if (slice_is(name, "MessageGroupId"))
 			message->group_id = value;
-		else if (NAME_IS("MessageDeduplicationId"))
+		else if (slice_is(name, "MessageDeduplicationId"))
 			message->deduplication_id = value;
-		else if (NAME_IS("SequenceNumber"))
+		else if (slice_is(name, "SequenceNumber"))
 			message->sequence_number = value;
-#undef NAME_IS
 	}
 	return reader->token == JSON_OBJECT_END;
 }
 
-static bool
-slice_is_hex(SqsSlice slice, const char *hex)
-{
-	return slice.len == 32 && memcmp(slice.data, hex, 32) == 0;
-}
-
-/* Behind the opening brace of a message. */
+/*
+ * Behind the opening brace of a message.  False if this is not JSON, or has no
+ * message id or receipt handle; anything else that is wrong with the message
+ * goes to message->damage and leaves its neighbors alone.
+ *
+ * By the SQS developer guide ("queue and message identifiers") a message id has
+ * at most 100 characters and a receipt handle 1,024; other implementations of
+ * SQS may have longer handles.
+ */
 static bool
 parse_message(JsonReader *reader, SqsReceivedMessage *message)
 {
@@ -646,14 +385,14 @@ parse_message(JsonReader *reader, SqsReceivedMessage *message)
 			ok = json_next(reader) == JSON_OBJECT ?
 				parse_system_attributes(reader, message) : json_skip(reader);
 		else
-			ok = json_next(reader) != JSON_ERROR && json_skip(reader);
+			ok = skip_value(reader);
 		if (!ok)
 			return false;
 	}
 	if (reader->token != JSON_OBJECT_END)
 		return false;
 
-	/* without these it is no message that could be handled or given back */
+	/* without these the message can be neither handled nor given back */
 	if (message->message_id.len < 1 || message->message_id.len > 100 ||
 		message->receipt_handle.len < 1 || message->receipt_handle.len > 4096)
 		return false;
@@ -664,16 +403,20 @@ parse_message(JsonReader *reader, SqsReceivedMessage *message)
 			message->damage = "it has no body";
 		else if (body_md5.data != NULL &&
 				 sqs_body_md5(message->body.data, message->body.len, hex) &&
-				 !slice_is_hex(body_md5, hex))
+				 !slice_is(body_md5, hex))
 			message->damage = "the MD5 of its body does not match";
 		else if (attributes_md5.data != NULL && message->nattributes > 0 &&
 				 sqs_attributes_md5(message->attributes, message->nattributes, hex) &&
-				 !slice_is_hex(attributes_md5, hex))
+				 !slice_is(attributes_md5, hex))
 			message->damage = "the MD5 of its attributes does not match";
 	}
 	return true;
 }
 
+/*
+ * The array has room for SQS_MAX_BATCH messages, the most that one receive can
+ * ask for; a reply with more is garbage.
+ */
 bool
 sqs_parse_receive(char *data, size_t len, SqsReceivedMessage **messages, int *nmessages)
 {
@@ -725,6 +468,7 @@ garbage:
 	return false;
 }
 
+/* Copy a text for people: what fits, in printable ASCII. */
 static void
 copy_clipped(char *dst, size_t size, SqsSlice src)
 {
@@ -736,7 +480,7 @@ copy_clipped(char *dst, size_t size, SqsSlice src)
 	aws_text_sanitize(dst);
 }
 
-/* What a reply tells of one message that was sent. */
+/* What a reply tells of one message that was sent.  Absent: data is NULL. */
 typedef struct SentMembers
 {
 	SqsSlice	message_id;
@@ -745,7 +489,10 @@ typedef struct SentMembers
 	SqsSlice	attributes_md5;
 } SentMembers;
 
-/* Is the current key one of them?  *ok tells whether its value was JSON. */
+/*
+ * If the current key is one of these, read its value and return true; *ok then
+ * tells whether that was JSON.
+ */
 static bool
 sent_member(JsonReader *reader, SentMembers *sent, bool *ok)
 {
@@ -765,7 +512,10 @@ sent_member(JsonReader *reader, SentMembers *sent, bool *ok)
 	return true;
 }
 
-/* SQS says it has the message: the one we meant? */
+/*
+ * SQS says that it has the message.  Is it the one that was meant?  A digest
+ * that either side lacks cannot tell, and is taken for equal.
+ */
 static void
 confirm_sent(const SentMembers *sent, const SqsDigests *digests, SqsBatchEntry *entry)
 {
@@ -776,9 +526,9 @@ confirm_sent(const SentMembers *sent, const SqsDigests *digests, SqsBatchEntry *
 				 sent->sequence_number);
 
 	same = sent->body_md5.data == NULL || digests->body[0] == '\0' ||
-		slice_is_hex(sent->body_md5, digests->body);
+		slice_is(sent->body_md5, digests->body);
 	if (sent->attributes_md5.data != NULL && digests->attributes[0] != '\0')
-		same = same && slice_is_hex(sent->attributes_md5, digests->attributes);
+		same = same && slice_is(sent->attributes_md5, digests->attributes);
 	if (same)
 	{
 		entry->ok = true;
@@ -795,6 +545,7 @@ confirm_sent(const SentMembers *sent, const SqsDigests *digests, SqsBatchEntry *
 			sizeof(entry->message));
 }
 
+/* Nothing is known of this entry: it may have been done. */
 static void
 no_result(SqsBatchEntry *entry, const char *why)
 {
@@ -820,7 +571,7 @@ sqs_parse_send(char *data, size_t len, const SqsDigests *digests, SqsBatchEntry 
 		bool		ok;
 
 		if (!sent_member(&reader, &sent, &ok))
-			ok = json_next(&reader) != JSON_ERROR && json_skip(&reader);
+			ok = skip_value(&reader);
 		if (!ok)
 			return false;
 	}
@@ -829,6 +580,69 @@ sqs_parse_send(char *data, size_t len, const SqsDigests *digests, SqsBatchEntry 
 	if (!end_reply(&reader) || sent.message_id.len == 0 || sent.message_id.data[0] == '\0')
 		return false;
 	confirm_sent(&sent, digests, entry);
+	return true;
+}
+
+/*
+ * Behind the opening brace of an entry of Successful or Failed.  *position is
+ * -1 if its id is not one of ours; *entry is set otherwise.  False if this is
+ * not JSON.
+ */
+static bool
+parse_entry(JsonReader *reader, bool successful, int nentries,
+			const SqsDigests *digests, int64 *position, SqsBatchEntry *entry)
+{
+	SqsSlice	id = {NULL, 0};
+	SqsSlice	code = {NULL, 0};
+	SqsSlice	message = {NULL, 0};
+	SentMembers sent;
+	bool		sender_fault = false;
+
+	memset(&sent, 0, sizeof(sent));
+	while (next_key(reader))
+	{
+		bool		ok;
+
+		if (json_is(reader, "Id"))
+			ok = string_value(reader, &id);
+		else if (json_is(reader, "Code"))
+			ok = string_value(reader, &code);
+		else if (json_is(reader, "Message"))
+			ok = string_value(reader, &message);
+		else if (json_is(reader, "SenderFault"))
+		{
+			sender_fault = json_next(reader) == JSON_TRUE;
+			ok = json_skip(reader);
+		}
+		else if (!sent_member(reader, &sent, &ok))
+			ok = skip_value(reader);
+		if (!ok)
+			return false;
+	}
+	if (reader->token != JSON_OBJECT_END)
+		return false;
+
+	if (!slice_int64(id, position) || *position >= nentries)
+	{
+		*position = -1;
+		return true;
+	}
+	memset(entry, 0, sizeof(*entry));
+	if (successful && digests != NULL)
+		confirm_sent(&sent, &digests[*position], entry);
+	else if (successful)
+		entry->ok = true;
+	else
+	{
+		entry->sender_fault = sender_fault;
+		copy_clipped(entry->code, sizeof(entry->code), code);
+		copy_clipped(entry->message, sizeof(entry->message), message);
+		if (entry->message[0] == '\0')	/* it is optional */
+			strlcpy(entry->message, "SQS gives no reason", sizeof(entry->message));
+		entry->class = aws_error_classify(entry->code, NULL,
+										  sender_fault ? AWS_FAULT_SENDER : AWS_FAULT_RECEIVER,
+										  0, entry->message);
+	}
 	return true;
 }
 
@@ -857,61 +671,18 @@ sqs_parse_batch(char *data, size_t len, int nentries, const SqsDigests *digests,
 		}
 		while (json_next(&reader) == JSON_OBJECT)
 		{
-			SqsSlice	id = {NULL, 0};
-			SqsSlice	code = {NULL, 0};
-			SqsSlice	message = {NULL, 0};
-			SentMembers sent;
 			SqsBatchEntry told;
-			bool		sender_fault = false;
 			int64		position;
 
-			memset(&sent, 0, sizeof(sent));
-			while (next_key(&reader))
-			{
-				bool		ok;
-
-				if (json_is(&reader, "Id"))
-					ok = string_value(&reader, &id);
-				else if (json_is(&reader, "Code"))
-					ok = string_value(&reader, &code);
-				else if (json_is(&reader, "Message"))
-					ok = string_value(&reader, &message);
-				else if (json_is(&reader, "SenderFault"))
-				{
-					sender_fault = json_next(&reader) == JSON_TRUE;
-					ok = json_skip(&reader);
-				}
-				else if (!sent_member(&reader, &sent, &ok))
-					ok = json_next(&reader) != JSON_ERROR && json_skip(&reader);
-				if (!ok)
-					return false;
-			}
-			if (reader.token != JSON_OBJECT_END)
+			if (!parse_entry(&reader, successful, nentries, digests, &position, &told))
 				return false;
-			if (!slice_int64(id, &position) || position >= nentries)
+			if (position < 0)
 				continue;
 
-			memset(&told, 0, sizeof(told));
-			if (successful && digests != NULL)
-				confirm_sent(&sent, &digests[position], &told);
-			else if (successful)
-				told.ok = true;
-			else
-			{
-				told.sender_fault = sender_fault;
-				copy_clipped(told.code, sizeof(told.code), code);
-				copy_clipped(told.message, sizeof(told.message), message);
-				if (told.message[0] == '\0')	/* it is optional */
-					strlcpy(told.message, "SQS gives no reason", sizeof(told.message));
-				told.class = aws_error_classify(told.code, NULL,
-												sender_fault ? AWS_FAULT_SENDER : AWS_FAULT_RECEIVER,
-												0, told.message);
-			}
-
 			/*
-			 * Twice a success is one.  Of anything else told twice nothing is
-			 * known: to believe a success might lose a message, to believe a
-			 * failure might give up one that was sent.
+			 * Twice a success is one.  Of anything else that is told twice
+			 * nothing is known: to believe a success might lose a message, to
+			 * believe a failure might give up one that was sent.
 			 */
 			if (!mentioned[position] || (entries[position].ok && told.ok))
 				entries[position] = told;
@@ -939,6 +710,11 @@ bare_code(char *code)
 		*colon = '\0';
 }
 
+/*
+ * SQS names an error in the body's __type, in x-amzn-errortype (error_type) and
+ * as "code;Sender" or "code;Receiver" in x-amzn-query-error (query_error).  A
+ * proxy or load balancer names none of them.
+ */
 void
 sqs_parse_error(char *data, size_t len, int http_status, const char *query_error,
 				const char *error_type, AwsError *error)
@@ -963,7 +739,7 @@ sqs_parse_error(char *data, size_t len, int http_status, const char *query_error
 			else if (json_is(&reader, "message") || json_is(&reader, "Message"))
 				ok = string_value(&reader, &message);
 			else
-				ok = json_next(&reader) != JSON_ERROR && json_skip(&reader);
+				ok = skip_value(&reader);
 			if (!ok)
 				break;
 		}
