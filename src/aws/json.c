@@ -4,15 +4,14 @@
  *	  JSON for AWS: a writer into a growing buffer, a reader that works in
  *	  place.
  *
- * Why not the server's own jsonapi: in a backend it converts strings to the
- * server's encoding and throws where that fails, so one odd message would
- * take its nine neighbors down.  What SQS sends is UTF-8 and stays UTF-8 up
- * to the handler.
+ * The server's own jsonapi is not used.  In the server it converts strings to
+ * the database's encoding and raises an error if that fails, so one odd
+ * message would take its nine neighbors down with it.  What SQS sends is UTF-8
+ * and stays UTF-8 up to the handler.
  *
- * The reader is strict (RFC 8259): no comments, no trailing commas, no
- * control characters in strings, valid UTF-8, no lone surrogates.  It neither
- * allocates nor recurses, and what it writes is never longer than what it
- * has read.
+ * The reader is strict (RFC 8259): no comments, no trailing commas, no control
+ * characters in strings, valid UTF-8, no lone surrogates.  It neither
+ * allocates nor recurses, and never writes more than it has read.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,6 +20,8 @@
 #else
 #include "postgres.h"
 #endif
+
+#include "mb/pg_wchar.h"
 
 #include "aws/json.h"
 
@@ -39,6 +40,7 @@ json_writer_free(JsonWriter *writer)
 	memset(writer, 0, sizeof(*writer));
 }
 
+/* Make room for "more" bytes and a NUL; false if memory has run out. */
 static bool
 json_reserve(JsonWriter *writer, size_t more)
 {
@@ -87,12 +89,16 @@ json_int(JsonWriter *writer, int value)
 	json_raw(writer, buf);
 }
 
+/*
+ * Only what must be escaped is: text is UTF-8 already, which is not checked
+ * here, and SQS takes UTF-8.
+ */
 void
 json_string(JsonWriter *writer, const char *text, size_t len)
 {
 	char	   *out;
 
-	/* six bytes for a control character at worst */
+	/* a control character takes six bytes, and the quotes two */
 	if (!json_reserve(writer, len * 6 + 2))
 		return;
 	out = writer->data + writer->len;
@@ -154,36 +160,7 @@ skip_blanks(JsonReader *reader)
 		reader->p++;
 }
 
-/* Length of the valid UTF-8 character at p, 0 if there is none. */
-static int
-utf8_length(const unsigned char *p, const unsigned char *end)
-{
-	size_t		left = end - p;
-
-	if (p[0] < 0x80)
-		return 1;
-	if (p[0] >= 0xc2 && p[0] <= 0xdf)
-		return left >= 2 && (p[1] & 0xc0) == 0x80 ? 2 : 0;
-	if (p[0] >= 0xe0 && p[0] <= 0xef)
-	{
-		if (left < 3 || (p[1] & 0xc0) != 0x80 || (p[2] & 0xc0) != 0x80)
-			return 0;
-		if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f))
-			return 0;			/* overlong; surrogate */
-		return 3;
-	}
-	if (p[0] >= 0xf0 && p[0] <= 0xf4)
-	{
-		if (left < 4 || (p[1] & 0xc0) != 0x80 || (p[2] & 0xc0) != 0x80 ||
-			(p[3] & 0xc0) != 0x80)
-			return 0;
-		if ((p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
-			return 0;
-		return 4;
-	}
-	return 0;
-}
-
+/* Four hexadecimal digits; -1 if they are not. */
 static int
 hex4(const char *p, const char *end)
 {
@@ -208,33 +185,11 @@ hex4(const char *p, const char *end)
 	return value;
 }
 
-static char *
-put_utf8(char *out, unsigned int c)
-{
-	if (c < 0x80)
-		*out++ = (char) c;
-	else if (c < 0x800)
-	{
-		*out++ = (char) (0xc0 | (c >> 6));
-		*out++ = (char) (0x80 | (c & 0x3f));
-	}
-	else if (c < 0x10000)
-	{
-		*out++ = (char) (0xe0 | (c >> 12));
-		*out++ = (char) (0x80 | ((c >> 6) & 0x3f));
-		*out++ = (char) (0x80 | (c & 0x3f));
-	}
-	else
-	{
-		*out++ = (char) (0xf0 | (c >> 18));
-		*out++ = (char) (0x80 | ((c >> 12) & 0x3f));
-		*out++ = (char) (0x80 | ((c >> 6) & 0x3f));
-		*out++ = (char) (0x80 | (c & 0x3f));
-	}
-	return out;
-}
-
-/* At the opening quote.  Leaves p behind the closing one. */
+/*
+ * Read a string in place, from its opening quote to behind its closing one.
+ * No escape is shorter than what it stands for, so "out" never passes p, and
+ * there is room for the NUL where the closing quote was.
+ */
 static bool
 read_string(JsonReader *reader)
 {
@@ -270,9 +225,9 @@ read_string(JsonReader *reader)
 			return false;
 		if (c >= 0x80)
 		{
-			int			n = utf8_length((unsigned char *) p, (unsigned char *) end);
+			int			n = pg_utf_mblen((unsigned char *) p);
 
-			if (n == 0)
+			if (n > end - p || !pg_utf8_islegal((unsigned char *) p, n))
 				return false;
 			if (out != p)
 				memmove(out, p, n);
@@ -329,7 +284,8 @@ read_string(JsonReader *reader)
 						p += 6;
 						code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
 					}
-					out = put_utf8(out, (unsigned int) code);
+					unicode_to_utf8(code, (unsigned char *) out);
+					out += pg_utf_mblen((unsigned char *) out);
 					break;
 				}
 			default:
@@ -348,6 +304,7 @@ read_digits(JsonReader *reader)
 	return reader->p > start;
 }
 
+/* A number of any length, which is checked but not converted. */
 static bool
 read_number(JsonReader *reader)
 {
@@ -401,6 +358,12 @@ value_done(JsonReader *reader, JsonToken token)
 	return token;
 }
 
+/*
+ * The state between tokens is small: which containers are open (depth,
+ * in_object), whether the innermost is still empty (first), whether a key
+ * waits for its value (want_value), and whether the document is complete
+ * (done).
+ */
 JsonToken
 json_next(JsonReader *reader)
 {
@@ -418,6 +381,7 @@ json_next(JsonReader *reader)
 	if (reader->p >= reader->end)
 		return fail(reader);
 
+	/* inside a container and not behind a key: the end of it, a comma, a key */
 	in_object = reader->depth > 0 && reader->in_object[reader->depth - 1];
 	if (reader->depth > 0 && !reader->want_value)
 	{

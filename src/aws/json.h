@@ -9,7 +9,13 @@
 #ifndef AWS_JSON_H
 #define AWS_JSON_H
 
-/* ---- writing ---- */
+/*
+ * ---- writing ----
+ *
+ * Running out of memory sets "failed", after which nothing is written; who
+ * uses the text looks at that first.  The writer owns its memory, and a freed
+ * one can be used again.
+ */
 
 typedef struct JsonWriter
 {
@@ -25,7 +31,7 @@ extern void json_raw(JsonWriter *writer, const char *text);
 extern void json_raw_n(JsonWriter *writer, const char *text, size_t len);
 extern void json_int(JsonWriter *writer, int value);
 
-/* A quoted string; text has to be UTF-8. */
+/* A quoted string; text has to be UTF-8, and may hold NULs. */
 extern void json_string(JsonWriter *writer, const char *text, size_t len);
 
 /* ---- reading ---- */
@@ -46,11 +52,13 @@ typedef enum JsonToken
 	JSON_NULL
 } JsonToken;
 
-#define JSON_MAX_DEPTH	32
+#define JSON_MAX_DEPTH	32		/* SQS's replies have 6 levels at most */
 
 /*
  * A pull reader over a buffer that it may change: strings are unescaped and
- * NUL-terminated where they stand.  The buffer needs no NUL at its end.
+ * NUL-terminated where they stand, and stay valid as long as the buffer.  The
+ * buffer needs no NUL at its end.  text and len belong to the current token,
+ * if that is a key, a string or a number (which has no NUL behind it).
  */
 typedef struct JsonReader
 {
@@ -69,7 +77,10 @@ typedef struct JsonReader
 extern void json_reader_init(JsonReader *reader, char *data, size_t len);
 extern JsonToken json_next(JsonReader *reader);
 
-/* Skip the value whose first token has just been read. */
+/*
+ * Skip the rest of the value whose first token has just been read.  False if
+ * it is not JSON.
+ */
 extern bool json_skip(JsonReader *reader);
 
 /* Is the current string or key this text? */
