@@ -3,25 +3,25 @@
  * fuzz.h
  *	  What the fuzz targets share.
  *
- * Everything that the AWS layer reads from the network, and every URL that a
- * user gives it, is fed here with what a hostile peer may send.  The parsers
+ * The targets feed what a hostile peer may send to everything that parses
+ * replies and URLs, and to the encoding of messages.  The parsers
  * work in place and promise neither to read nor to write beyond the length
  * they are given, so each input is copied to a buffer of exactly that size,
  * where the address sanitizer sees a single byte too many.
  *
  *		make				build all targets with clang and libFuzzer
  *		make run			each for SECONDS=60
- *		make check			what is kept only, once
+ *		make check			only the inputs that are kept, once
  *		make replay			the same without clang, as test/check.sh does
  *
  * A target that is started by hand takes libFuzzer's options:
  *
- *		./build/fuzz_json -max_total_time=600 work/json corpus/json
- *		./build/fuzz_json crash-...		(runs one input again)
+ *		./build/fuzz_json -max_total_time=600 scratch/json corpus/json grown/json
+ *		./build/fuzz_json scratch/json-crash-...	(runs one input again)
  *
- * New inputs go to the first directory (work/, which is not kept); the seeds
- * in corpus/ are written by hand; grown/ has what "make grow" chose of those
- * that were found.
+ * New inputs go to the first directory (scratch/ is not in the repository).
+ * The inputs in corpus/ are written by hand; grown/ has those that "make grow"
+ * chose from what was found.
  *
  *-------------------------------------------------------------------------
  */
@@ -32,7 +32,7 @@
 
 extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* What must hold, in every build. */
+/* An assertion that is checked in every build. */
 #define MUST(condition) \
 	do { \
 		if (!(condition)) \
@@ -42,6 +42,7 @@ extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 		} \
 	} while (0)
 
+/* The input in a buffer of exactly its size; the caller frees it. */
 static inline char *
 fuzz_copy(const uint8_t *data, size_t size)
 {
