@@ -970,6 +970,69 @@ proxies(AwsCredentialsProvider *good)
 	close(listener);
 }
 
+/* The other end of a tunnel that ends as soon as there is one. */
+static void
+serve_one_connect(int listener)
+{
+	static const char reply[] =
+		"HTTP/1.1 200 Connection established\r\n"
+		"Date: Mon, 01 Jan 2001 00:00:00 GMT\r\n"
+		"x-amzn-RequestId: forged\r\n"
+		"x-amzn-query-error: forged;Sender\r\n"
+		"x-amzn-ErrorType: forged\r\n\r\n";
+	char		request[4096];
+	int			fd = accept(listener, NULL, NULL);
+
+	if (read(fd, request, sizeof(request)) > 0)
+		(void) !write(fd, reply, strlen(reply));
+	close(fd);
+	_exit(0);
+}
+
+static void
+keep_reply(HttpReply *reply, void *arg)
+{
+	free(reply->body);
+	*(HttpReply *) arg = *reply;
+}
+
+/* What a proxy says over plain HTTP is not what SQS says over TLS. */
+static void
+proxy_headers(void)
+{
+	static const char *const headers[] = {"Content-Type: text/plain"};
+	HttpTarget	target = {"https://192.0.2.1", NULL, false};
+	HttpReply	reply;
+	AwsError	error;
+	HttpPool   *pool = http_pool_create("t", 0, &error);
+	char		proxy[64];
+	int			port;
+	int			listener = listen_somewhere(&port);
+	pid_t		pid = fork();
+
+	if (pid == 0)
+		serve_one_connect(listener);
+	snprintf(proxy, sizeof(proxy), "http://127.0.0.1:%d", port);
+	setenv("https_proxy", proxy, 1);
+	memset(&reply, 0, sizeof(reply));
+	http_post(pool, &target, headers, 1, "{}", 2, 10000, 1000, keep_reply, &reply);
+	while (reply.error.class == AWS_ERROR_NONE && reply.status == 0)
+	{
+		struct pollfd waiting = {http_pool_fd(pool), POLLIN, 0};
+		long		timeout = http_pool_timeout(pool);
+
+		poll(&waiting, 1, timeout < 0 ? 1000 : (int) Min(timeout, 1000));
+		http_pool_poll(pool);
+	}
+	ok(reply.error.class != AWS_ERROR_NONE, "the tunnel ends: %s", reply.error.message);
+	ok(reply.date == 0 && reply.request_id[0] == '\0' && reply.query_error[0] == '\0' &&
+	   reply.error_type[0] == '\0', "and none of the proxy's headers counts as the server's");
+	unsetenv("https_proxy");
+	http_pool_destroy(pool);
+	close(listener);
+	waitpid(pid, NULL, 0);
+}
+
 /*
  * These stand in front of OpenSSL's, to see whether libcurl is told to trust
  * a directory of authorities.
@@ -1323,6 +1386,7 @@ test_client(void)
 		descriptors(&server, good);
 	}
 	proxies(good);
+	proxy_headers();
 	stop_server(&server);
 	tls(good);
 	rmdir(directory);
