@@ -4,41 +4,43 @@
  *	  One HTTP transport: libcurl's multi interface behind one descriptor.
  *
  * libcurl's sockets are kept in an epoll set, so that the owner waits for
- * one descriptor, together with its latch; http_pool_poll() then tells
- * libcurl which of them are ready.
+ * a single descriptor, together with its latch; http_pool_poll() then tells
+ * libcurl which sockets are ready.
  *
- * Rules that hold here because libcurl is a guest in a database server:
+ * Rules that hold because libcurl runs inside a database server:
  *
  *	- All signals are blocked while libcurl runs.  Its resolver thread inherits
  *	  the mask, so no signal handler of the server ever runs on that thread.
- *	- Nothing thrown, nothing from palloc inside its callbacks.  Buffers are
- *	  malloc'ed and capped.
+ *	- Its callbacks neither raise errors nor call palloc.  Buffers are
+ *	  malloc'ed and limited in size.
  *	- A done function is called when libcurl is not on the stack and the
- *	  request is out of all lists: it may throw.
+ *	  request is out of all lists: it may raise an error.
  *	- No waiting for the resolver (QUICK_EXIT), no alarm() (NOSIGNAL), no
- *	  redirects, no other protocols, no credentials in its handles.
+ *	  redirects, no protocols other than HTTP and HTTPS, no secret key in its
+ *	  handles.
  *	- curl_global_init() at first use, in the process that uses it; never in
  *	  the postmaster, whose children would share its state.
  *
- * Descriptors are the process's, not ours: each one is asked for first, of
- * the hooks in AwsFdHooks, and given back.  A request that was refused one
- * fails with AWS_ERROR_RESOURCES, which says nothing about the server that it
- * was meant for.
+ * The number of descriptors is the process's to manage, so each is acquired
+ * through AwsFdHooks before it is opened, and released when it is closed.  A
+ * request that was refused one fails with AWS_ERROR_RESOURCES, which says
+ * nothing about the server that it was meant for.
  *
- * A request leaves this process once.  Left alone, libcurl sends it a second
- * time, POST or not, if a kept-alive connection ends before the first byte of
- * the reply (Curl_retry_request).  That may put a message into a standard
- * queue twice, and callers neither count such a request nor back off before
- * it.  Here libcurl may do so only while nothing of the request has left (see
- * is_repeat()).  Otherwise the request fails, as one that may have been done,
- * and it is for the caller to decide whether it is made again.
+ * A request leaves this process at most once.  By itself, libcurl sends a
+ * request again, even a POST, if a kept-alive connection ends before the first
+ * byte of the reply (Curl_retry_request).  That could put a message into a
+ * standard queue twice, and callers would neither count such a request nor
+ * back off before it.  Here libcurl may do so only as long as nothing of the
+ * request has left (see is_repeat()).  Otherwise the request fails as one that
+ * may have been done, and the caller decides whether to make it again.
  *
  * A request must not fail merely because the server has closed an idle
- * connection, as servers do.  libcurl looks for that before it uses one.  But
- * before version 8.0 it takes a TLS connection for alive while there is
- * anything to read on it, and a TLS server says goodbye before it closes.  So
- * idle connections are watched here, and what precedes the end of one is
- * thrown away: then the end is what libcurl finds (see drain_closed()).
+ * connection, which is normal.  libcurl checks for that before it reuses a
+ * connection, but before version 8.0 it considers a TLS connection alive as
+ * long as there is something to read, and a TLS server sends close_notify
+ * before it closes.  Therefore idle connections are watched here, and what
+ * arrived before the end of one is discarded, so that libcurl finds the end
+ * (see drain_closed()).
  *
  *-------------------------------------------------------------------------
  */
@@ -60,20 +62,25 @@
 #define CONNECT_TIMEOUT_MS	4000L
 #define MAX_AGE_CONN_S		50L /* servers close idle ones after a minute */
 #define MAX_LIFETIME_CONN_S 300L	/* so that DNS changes are followed */
-#define MAX_ERROR_REPLY		(64 * 1024)
-#define FIRST_BUFFER		4096
+#define MAX_ERROR_REPLY		(64 * 1024)	/* bytes of a reply other than 200 */
+#define FIRST_BUFFER		4096	/* bytes; doubled as needed */
 #define DEFAULT_CONNECTIONS	64	/* kept alive */
 #define POOL_FDS			4	/* the epoll set, and what a multi handle opens */
 #define RESOLVER_FDS		2	/* by which libcurl's thread tells that it is done */
 #define MAX_EVENTS			256 /* looked at in one go */
 
-/* How an idle connection is marked in the epoll set: its fd, less than 0. */
+/* The mark of an idle connection in the epoll set: its fd, made negative. */
 #define IDLE_FD(fd)			(-1 - (fd))
 
+/*
+ * Belongs to its pool from the first http_post() until the pool is destroyed:
+ * it is running, or in the finished list, or in the idle list for reuse with
+ * its easy handle.
+ */
 struct HttpRequest
 {
 	HttpPool   *pool;
-	HttpRequest *next;			/* free or finished list */
+	HttpRequest *next;			/* in the idle or the finished list */
 	HttpRequest *older;			/* all requests of the pool */
 	CURL	   *easy;
 	struct curl_slist *headers;
@@ -122,6 +129,7 @@ now_ms(void)
 	return (int64) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
+/* Around every call into libcurl; see the head of this file. */
 static void
 block_signals(sigset_t *saved)
 {
@@ -176,20 +184,20 @@ release_resolver(HttpRequest *request)
 
 /* ---- requests that libcurl would repeat ---- */
 
-/* What has been written for the request, a proxy's CONNECT included. */
+/* Bytes written for the request, including the CONNECT to a proxy. */
 static int64
 bytes_written(HttpRequest *request)
 {
 	long		with_headers = 0;
 	curl_off_t	body = 0;
 
-	/* in older versions the former lacks what did not go out in the first write */
+	/* older versions count only the first write in REQUEST_SIZE */
 	curl_easy_getinfo(request->easy, CURLINFO_REQUEST_SIZE, &with_headers);
 	curl_easy_getinfo(request->easy, CURLINFO_SIZE_UPLOAD_T, &body);
 	return (int64) with_headers + (int64) body;
 }
 
-/* May the server have got anything of the request? */
+/* Can the server have received any of the request? */
 static bool
 has_left(HttpRequest *request)
 {
@@ -197,9 +205,10 @@ has_left(HttpRequest *request)
 }
 
 /*
- * libcurl takes a step towards sending the request: is that for the second
- * time?  Asked in each of the callbacks through which such a step may go, the
- * first of which ends the request before anything is looked up or connected.
+ * Called when libcurl takes a step toward sending the request: is it about to
+ * send it a second time?  Every callback that such a step can go through asks
+ * this, and the first of them ends the request before a name is looked up or a
+ * connection is made.
  */
 static bool
 is_repeat(HttpRequest *request)
@@ -211,8 +220,12 @@ is_repeat(HttpRequest *request)
 	return request->lost;
 }
 
-/* ---- callbacks of libcurl: none may throw ---- */
+/* ---- callbacks of libcurl: none may raise an error ---- */
 
+/*
+ * Open a socket if the hooks allow one more.  A failure for lack of resources
+ * is noted, because libcurl cannot say so.
+ */
 static curl_socket_t
 open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
@@ -249,8 +262,8 @@ close_socket(void *arg, curl_socket_t fd)
 }
 
 /*
- * A name is about to be looked up, by a thread.  If the request is canceled
- * meanwhile, the thread's descriptors live on for a while uncounted.
+ * A thread is about to look up a name.  If the request is canceled meanwhile,
+ * the thread's descriptors stay open for a while without being counted.
  */
 static int
 resolver_start(void *state, void *reserved, void *arg)
@@ -271,6 +284,7 @@ resolver_start(void *state, void *reserved, void *arg)
 	return 0;
 }
 
+/* libcurl says what it waits for on a socket; the epoll set follows. */
 static int
 socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *socketp)
 {
@@ -300,9 +314,10 @@ socket_callback(CURL *easy, curl_socket_t fd, int what, void *arg, void *socketp
 }
 
 /*
- * The server has closed an idle connection.  What it said before, a goodbye of
- * TLS's at most, would hide that from libcurl; the connection is libcurl's to
- * close.
+ * The server has closed an idle connection.  What it sent before, usually
+ * TLS's close_notify, would hide that from libcurl, which is the one to close
+ * the connection.  Since the peer has shut down its side, this reads no more
+ * than the socket's buffer holds.
  */
 static void
 drain_closed(int fd)
@@ -340,6 +355,10 @@ timer_callback(CURLM *multi, long timeout_ms, void *arg)
 	return 0;
 }
 
+/*
+ * Append to the body, within max_reply bytes, or MAX_ERROR_REPLY if the status
+ * is not 200.  Returning 0 makes libcurl fail the request.
+ */
 static size_t
 write_callback(char *data, size_t size, size_t nmemb, void *arg)
 {
@@ -380,6 +399,10 @@ write_callback(char *data, size_t size, size_t nmemb, void *arg)
 	return n;
 }
 
+/*
+ * If the header line has this name, copy its value without surrounding blanks,
+ * cut to size.  The value is whatever the server sent.
+ */
 static bool
 header_value(const char *line, size_t len, const char *name, char *buf, size_t size)
 {
@@ -401,7 +424,7 @@ header_value(const char *line, size_t len, const char *name, char *buf, size_t s
 	return true;
 }
 
-/* An allow-list: no other header is looked at, or kept. */
+/* Keep the few headers that are of use; all others are ignored. */
 static size_t
 header_callback(char *data, size_t size, size_t nmemb, void *arg)
 {
@@ -439,6 +462,10 @@ header_callback(char *data, size_t size, size_t nmemb, void *arg)
 
 /* ---- pool ---- */
 
+/*
+ * NULL, with *error set, if libcurl lacks TLS or would block while it looks up
+ * a name, or if memory or descriptors run out.
+ */
 HttpPool *
 http_pool_create(const char *user_agent, int connections, AwsError *error)
 {
@@ -562,10 +589,10 @@ http_pool_timeout(const HttpPool *pool)
 /* ---- requests ---- */
 
 /*
- * Whom the server's certificate must be signed by.  A file replaces the
- * system's authorities, and libcurl has two kinds of those: a file and a
- * directory.  Both are set for a proxy that is spoken to by TLS, too; the
- * options of TLS backends that do not know them are refused, which is well.
+ * Set the authorities that may have signed the server's certificate.  ca_file
+ * replaces all of the system's, which libcurl looks for both in a file and in
+ * a directory.  The same holds for a proxy that is reached by TLS.  A TLS
+ * library that has no such directory refuses the option; that is ignored.
  */
 static bool
 set_authorities(CURL *easy, const char *ca_file)
@@ -578,7 +605,10 @@ set_authorities(CURL *easy, const char *ca_file)
 	return curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file) == CURLE_OK;
 }
 
-/* What all requests of the handle have in common. */
+/*
+ * What all requests of the handle have in common.  False if its authorities
+ * cannot be set.
+ */
 static bool
 set_options(HttpRequest *request)
 {
@@ -639,7 +669,10 @@ new_request(HttpPool *pool)
 	return request;
 }
 
-/* Handles are used again, for clients with other authorities, too. */
+/*
+ * A handle may have been used by a client that trusts other authorities: then
+ * set all of its options anew.
+ */
 static bool
 use_ca_file(HttpRequest *request, const char *ca_file)
 {
@@ -654,6 +687,7 @@ use_ca_file(HttpRequest *request, const char *ca_file)
 	return set_options(request);
 }
 
+/* libcurl does not copy the body, which is why that must stay. */
 HttpRequest *
 http_post(HttpPool *pool, const HttpTarget *target, const char *const *headers,
 		  int nheaders, const char *body, size_t body_len, long timeout_ms,
@@ -696,7 +730,7 @@ http_post(HttpPool *pool, const HttpTarget *target, const char *const *headers,
 
 	ok = ok &&
 		curl_easy_setopt(request->easy, CURLOPT_URL, target->url) == CURLE_OK &&
-		/* an empty proxy is none; NULL leaves it to the environment */
+		/* "" stands for no proxy; NULL for what the environment says */
 		curl_easy_setopt(request->easy, CURLOPT_PROXY, target->direct ? "" : NULL) == CURLE_OK &&
 		curl_easy_setopt(request->easy, CURLOPT_HTTPHEADER, request->headers) == CURLE_OK &&
 		curl_easy_setopt(request->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) body_len) == CURLE_OK &&
@@ -717,6 +751,7 @@ http_post(HttpPool *pool, const HttpTarget *target, const char *const *headers,
 	return request;
 }
 
+/* Drop what belongs to one request, and keep the handle for another. */
 static void
 recycle(HttpRequest *request)
 {
@@ -729,6 +764,9 @@ recycle(HttpRequest *request)
 	request->pool->idle = request;
 }
 
+/*
+ * The done function is not called, not even if the request has ended already.
+ */
 void
 http_cancel(HttpRequest *request)
 {
@@ -759,9 +797,9 @@ http_cancel(HttpRequest *request)
 }
 
 /*
- * The code that stands for libcurl's in an error.  A log has one line for a
- * kind of error, so one fault has to have one: which of these it is depends
- * on the moment at which libcurl notices, and on its version.
+ * Several of libcurl's codes can stand for the same fault, depending on when
+ * libcurl notices it and on its version.  Report one code for each fault,
+ * because a repeated error is logged only once for each code.
  */
 static int
 representative(CURLcode result)
@@ -780,7 +818,7 @@ representative(CURLcode result)
 	}
 }
 
-/* What a failure of libcurl's means. */
+/* Fill reply.error from libcurl's result, which is not CURLE_OK. */
 static void
 set_curl_error(HttpRequest *request)
 {
@@ -789,9 +827,9 @@ set_curl_error(HttpRequest *request)
 	char		code[32];
 
 	if (request->lost)
-		request->result = CURLE_GOT_NOTHING;	/* not how the repetition ended */
+		request->result = CURLE_GOT_NOTHING;	/* not how we ended the repetition */
 
-	/* of several addresses the last one may have failed otherwise */
+	/* the last of several addresses may have failed for another reason */
 	if (request->no_descriptor && !reply->sent)
 	{
 		aws_error_set(&reply->error, AWS_ERROR_RESOURCES, "NoDescriptors", "%s",
@@ -835,6 +873,11 @@ set_curl_error(HttpRequest *request)
 					  curl_easy_strerror(request->result));
 }
 
+/*
+ * Does not wait.  Requests that end go to the finished list while signals are
+ * blocked; their done functions run after that.  If one of them raises an
+ * error, the rest stay in the list for the next call.
+ */
 void
 http_pool_poll(HttpPool *pool)
 {
@@ -847,7 +890,7 @@ http_pool_poll(HttpPool *pool)
 
 	block_signals(&saved);
 	n = epoll_wait(pool->epoll, events, lengthof(events), 0);
-	/* first, so that no request is begun on a connection that has ended */
+	/* first, so that no request starts on a connection that has ended */
 	for (int i = 0; i < n; i++)
 	{
 		if (events[i].data.fd < 0)
@@ -896,7 +939,7 @@ http_pool_poll(HttpPool *pool)
 	}
 	restore_signals(&saved);
 
-	/* completions may throw, start requests and cancel others */
+	/* done functions may raise errors, start requests and cancel others */
 	while (pool->finished != NULL)
 	{
 		HttpRequest *request = pool->finished;

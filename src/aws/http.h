@@ -3,6 +3,9 @@
  * http.h
  *	  One HTTP transport: libcurl's multi interface behind one descriptor.
  *
+ * A pool belongs to one process.  Nothing here waits; http.c says how it
+ * behaves inside a server.
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef AWS_HTTP_H
@@ -13,17 +16,22 @@
 typedef struct HttpPool HttpPool;
 typedef struct HttpRequest HttpRequest;
 
+/*
+ * Texts are as the server sent them, cut to size, except that request_id is
+ * made printable ASCII.
+ */
 typedef struct HttpReply
 {
 	int			status;			/* 0: none, see error */
-	char	   *body;			/* malloc'ed; the receiver may take it */
+	char	   *body;			/* malloc'ed, may be NULL; the receiver's to
+								 * free */
 	size_t		len;
 	int64		date;			/* of the Date header, epoch s; 0: none */
 	char		request_id[64];
 	char		query_error[128];
 	char		error_type[128];
 	bool		sent;			/* the request may have reached the server */
-	bool		too_large;		/* more than max_reply bytes */
+	bool		too_large;		/* there was more than may be kept of it */
 	AwsError	error;			/* class AWS_ERROR_NONE: there is a reply */
 } HttpReply;
 
@@ -32,13 +40,13 @@ typedef struct HttpTarget
 {
 	const char *url;
 	const char *ca_file;		/* PEM bundle; NULL: libcurl's default */
-	bool		direct;			/* through no proxy, whatever the environment says */
+	bool		direct;			/* no proxy, whatever the environment says */
 } HttpTarget;
 
 /*
- * How the process counts its descriptors.  acquire is asked before each that
- * is opened, and may refuse; release is told when it is closed.  Both are
- * called from inside libcurl: they must not throw.
+ * How the process counts its descriptors.  acquire is called before each one
+ * is opened, and may refuse it; release is called when one is closed.  Both
+ * are called from inside libcurl and must not raise errors.
  */
 typedef struct AwsFdHooks
 {
@@ -46,15 +54,27 @@ typedef struct AwsFdHooks
 	void		(*release) (void);
 } AwsFdHooks;
 
-/* Once, before the first pool is made; without it nothing is counted. */
+/* To be called before the first pool is made; otherwise nothing is counted. */
 extern void aws_http_set_fd_hooks(const AwsFdHooks *hooks);
 
+/*
+ * Called once for each request that is not canceled, by http_pool_poll() and
+ * never from inside libcurl, so it may raise an error.  reply->body is its to
+ * free; *reply ends with the call.
+ */
 typedef void (*HttpDone) (HttpReply *reply, void *arg);
 
-/* connections: that are kept alive, at most; 0: a default. */
+/*
+ * connections: how many are kept alive at most; 0 stands for a default.
+ * Returns NULL with *error set if that fails.
+ */
 extern HttpPool *http_pool_create(const char *user_agent, int connections,
 								  AwsError *error);
+
+/* Ends all requests without calling their done functions.  NULL is allowed. */
 extern void http_pool_destroy(HttpPool *pool);
+
+/* What to wait for: that this is readable, or that so much time has passed. */
 extern int	http_pool_fd(const HttpPool *pool);
 extern long http_pool_timeout(const HttpPool *pool);	/* ms; -1: none */
 
@@ -62,8 +82,9 @@ extern long http_pool_timeout(const HttpPool *pool);	/* ms; -1: none */
 extern void http_pool_poll(HttpPool *pool);
 
 /*
- * POST.  Headers and body have to stay as they are until the request is done
- * or canceled; the target is copied.  NULL if out of memory.
+ * POST.  The body must stay as it is until the request is done or canceled;
+ * everything else is copied.  max_reply: bytes.  Returns NULL if out of memory;
+ * otherwise what http_cancel() takes, until the request is done.
  */
 extern HttpRequest *http_post(HttpPool *pool, const HttpTarget *target,
 							  const char *const *headers, int nheaders,
