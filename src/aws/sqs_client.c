@@ -3,18 +3,22 @@
  * sqs_client.c
  *	  Amazon SQS over HTTPS, asynchronous: calls, attempts, deadlines.
  *
- * A call is encoded once and signed for each attempt, at the moment it is
- * sent.  Between attempts it waits in the client with a time to go on.
+ * A call is encoded once, and signed anew for each attempt when that is sent.
+ * Between attempts it waits in the client's list until its go_on_at.
  *
- * Everything here is malloc'ed: calls outlive memory contexts, and nothing
- * may throw between libcurl and the completion of a call.
+ * Everything here is malloc'ed, because calls outlive memory contexts.  Two
+ * things can raise an error nevertheless, both when memory runs out in the
+ * server: new_call(), before there is a call, and PostgreSQL's hash functions,
+ * which sign requests and check the MD5s of replies.  A call that such an error
+ * interrupts may never end, so its owner abandons it or destroys the client.
  *
- * Clock skew: the Date header of each reply is compared with the corrected
- * local clock; when they are five minutes apart the correction is set anew.
- * A signature refused for its date is tried once more if the correction is
- * another one than it was made with; another call's reply may have changed
- * it meanwhile.  A Date that came by plain http is believed only from a
- * loopback host.
+ * Clock skew: the Date header of each reply is compared with the local clock
+ * as corrected so far, and if they are five minutes apart or more, the
+ * correction is set anew.  (AWS accepts a signature for five minutes in most
+ * services.)  A request that was refused for its date is tried once more if
+ * the correction is not the one that it was signed with; the reply to another
+ * call may have changed it meanwhile.  A Date that came by plain HTTP is
+ * believed only from a loopback host.
  *
  *-------------------------------------------------------------------------
  */
@@ -35,38 +39,50 @@
 #include "aws/sigv4.h"
 #include "aws/sqs_client.h"
 
+/*
+ * Bytes of a reply.  Ten messages of a receive have up to 1 MiB together in
+ * SQS's count, and up to six times that as JSON; other implementations may
+ * allow 1 MiB for each.
+ */
 #define MAX_RECEIVE_REPLY	((size_t) 64 * 1024 * 1024)
 #define MAX_OTHER_REPLY		((size_t) 1024 * 1024)
+
 #define SKEW_LIMIT_S		300
 #define SKEW_MAX_S			((int64) 10 * 365 * 86400) /* beyond it the Date is nonsense */
+/* the first pause after an error, and the longest: AWS SDKs, standard mode */
 #define RETRY_TRANSIENT_MS	50
 #define RETRY_THROTTLED_MS	1000
 #define RETRY_MAX_MS		20000
 #define NHEADERS			8
 
+/*
+ * A call is in its client's list from new_call() until it ends; from then on
+ * it belongs to whoever started it.  Until it ends, it either has a request
+ * under way or a time to go on at.
+ */
 struct SqsCall
 {
 	SqsClient  *client;
 	SqsCall    *next;
-	SqsCall   **link;			/* what points to us in the client's list */
+	SqsCall   **link;			/* what points here in the list; NULL: not in it */
 	SqsAction	action;
 	char	   *url;
 	char	   *host;
 	JsonWriter	body;
 	int64		started;
 	int64		deadline;
-	int64		go_on_at;		/* waiting for the next attempt; 0: not */
+	int64		go_on_at;		/* when to make the next attempt; 0: under way */
 	int			attempts;
 	int			max_attempts;
 	bool		may_be_done;	/* by an attempt before this one */
-	uint64		turn;			/* of the client's, when it was started */
+	uint64		turn;			/* the client's when the call was started */
 	int64		skew_ms;		/* correction of the clock it is signed with */
 	bool		extra_used;		/* the attempt after a clock or key correction */
-	bool		may_repeat;		/* a receive that SQS would know again */
-	long		deadline_ms;	/* as it was asked for */
+	bool		may_repeat;		/* a receive that has a ReceiveRequestAttemptId */
+	long		deadline_ms;	/* as given by the caller */
 	HttpRequest *request;
-	SqsCallUsage usage;			/* not yet taken */
-	char	   *headers[NHEADERS];
+	SqsCallUsage usage;			/* since it was last taken */
+	char	   *headers[NHEADERS];	/* wiped when freed: a session token */
 	SqsCallDone done;
 	void	   *arg;
 	int			nentries;
@@ -90,14 +106,14 @@ struct SqsClient
 	HttpPool   *pool;
 	HttpPool   *own_pool;		/* NULL: pool is shared */
 	char	   *ca_file;
-	char	   *endpoint;		/* without a slash at the end; NULL: the queue URL's */
+	char	   *endpoint;		/* base URL without a slash at the end */
 	char		region[33];
-	bool		direct;			/* the endpoint is this machine: through no proxy */
+	bool		direct;			/* the endpoint is this machine: use no proxy */
 	AwsCredentialsProvider *credentials;
 	SigV4Key	key;
 	SqsClientStats stats;
 	SqsCall    *calls;
-	uint64		turn;			/* counts turns, see sqs_client_go_on() */
+	uint64		turn;			/* how often sqs_client_go_on() has run */
 };
 
 static int64
@@ -111,6 +127,10 @@ now_ms(void)
 
 /* ---- client ---- */
 
+/*
+ * The endpoint that all calls go to and the region they are signed for follow
+ * from one another if only one of them is given.
+ */
 SqsClient *
 sqs_client_create(const SqsClientOptions *options, AwsError *error)
 {
@@ -150,7 +170,7 @@ sqs_client_create(const SqsClientOptions *options, AwsError *error)
 			 !aws_region_of_host(url.host, client->region, sizeof(client->region)))
 	{
 		aws_error_set(error, AWS_ERROR_CONFIGURATION, "NoRegion",
-					  "no region is given, and the endpoint does not tell one");
+					  "no region is given, and it cannot be derived from the endpoint");
 		free(client);
 		return NULL;
 	}
@@ -308,7 +328,10 @@ sqs_client_stats(const SqsClient *client)
 
 static void reply_done(HttpReply *reply, void *arg);
 
-/* What the server says goes to logs and views; the keys do not. */
+/*
+ * What the server says goes to logs and views; secrets must not.  Texts from
+ * the server may quote the headers of the request.
+ */
 static void
 redact_errors(SqsCall *call)
 {
@@ -333,9 +356,14 @@ redact_errors(SqsCall *call)
 		aws_text_redact(message, keys.secret_access_key);
 		aws_text_redact(message, keys.session_token);
 	}
+	aws_text_redact(call->error.request_id, keys.secret_access_key);
+	aws_text_redact(call->error.request_id, keys.session_token);
 }
 
-/* The call has ended: hand it to its owner, who frees it. */
+/*
+ * The call has ended: hand it to its owner.  The call may be gone when this
+ * returns.
+ */
 static void
 finish(SqsCall *call)
 {
@@ -351,7 +379,7 @@ finish(SqsCall *call)
 	call->done(call, call->arg);
 }
 
-/* At the next poll, so that no completion runs inside a start function. */
+/* End it at the next poll: no completion runs inside a start function. */
 static void
 finish_later(SqsCall *call)
 {
@@ -359,6 +387,7 @@ finish_later(SqsCall *call)
 	call->go_on_at = 1;
 }
 
+/* A line of the request, malloc'ed; NULL if out of memory. */
 static char *
 header(const char *name, const char *value)
 {
@@ -370,7 +399,11 @@ header(const char *name, const char *value)
 	return line;
 }
 
-/* Sign and send.  False, with the error set, if that cannot be done. */
+/*
+ * Sign and send.  False, with call->error set, if that cannot be done.  The
+ * signed headers are in the order of their names, as the signature wants them.
+ * "Expect:" keeps libcurl from asking the server before it sends a large body.
+ */
 static bool
 send_attempt(SqsCall *call)
 {
@@ -416,7 +449,7 @@ send_attempt(SqsCall *call)
 							 authorization, sizeof(authorization)))
 	{
 		aws_error_set(&call->error, AWS_ERROR_CONFIGURATION, "CannotSign",
-					  "the request cannot be signed: a key, token or region is too long, or SHA-256 is not available");
+					  "the request cannot be signed: a key, token or region is too long, SHA-256 is not available, or memory ran out");
 		return false;
 	}
 
@@ -453,7 +486,7 @@ send_attempt(SqsCall *call)
 	return true;
 }
 
-/* Does the server's clock differ from ours as we correct it?  Then follow. */
+/* If the server's clock differs from ours as corrected, set the correction. */
 static void
 correct_clock(SqsCall *call, const HttpReply *reply)
 {
@@ -474,6 +507,10 @@ correct_clock(SqsCall *call, const HttpReply *reply)
 	client->stats.clock_skew_ms = skew * 1000;
 }
 
+/*
+ * Parse a reply of status 200 into the call.  False if it is not what SQS
+ * sends, or memory ran out.  SQS answers some actions with an empty body.
+ */
 static bool
 parse_reply(SqsCall *call)
 {
@@ -505,8 +542,10 @@ parse_reply(SqsCall *call)
 }
 
 /*
- * Try once more?  Sets when.  Full jitter: a random part of a time that
- * doubles, so that many clients do not come back together.
+ * If the call may be tried again, set go_on_at and return true.  The pause is
+ * a random part of a time that doubles with each attempt ("full jitter"), so
+ * that many clients do not come back together.  corrected: the clock or the
+ * keys have changed, which allows one more attempt without a pause.
  */
 static bool
 schedule_retry(SqsCall *call, bool corrected)
@@ -533,7 +572,10 @@ schedule_retry(SqsCall *call, bool corrected)
 	return call->go_on_at < call->deadline;
 }
 
-/* The reply to a receive was lost on its way, and what it said is to be had. */
+/*
+ * Repeat a receive whose reply was lost, if SQS will give the same messages
+ * again.  The deadline starts anew.
+ */
 static bool
 repeat_receive(SqsCall *call, const HttpReply *reply)
 {
@@ -546,6 +588,7 @@ repeat_receive(SqsCall *call, const HttpReply *reply)
 	return true;
 }
 
+/* The HttpDone of every attempt: take the reply, then end or retry the call. */
 static void
 reply_done(HttpReply *reply, void *arg)
 {
@@ -598,10 +641,10 @@ reply_done(HttpReply *reply, void *arg)
 		strlcpy(call->error.request_id, reply->request_id, sizeof(call->error.request_id));
 	}
 
-	/* what one attempt may have done, no later failure undoes */
+	/* a later failure does not undo what this attempt may have done */
 	call->may_be_done = call->may_be_done || call->error.may_be_done;
 
-	/* a refused signature may be our clock's fault; refused keys may be old */
+	/* a refused signature may be due to our clock; refused keys may be old */
 	if (call->error.class == AWS_ERROR_CREDENTIALS)
 		corrected = corrected || aws_credentials_invalidate(client->credentials);
 	else if (call->error.class != AWS_ERROR_CLOCK)
@@ -612,8 +655,9 @@ reply_done(HttpReply *reply, void *arg)
 }
 
 /*
- * Calls whose next attempt is due; each look starts anew, lists change.
- * What a completion starts in here has its turn the next time.
+ * Go on with the calls that are due.  A completion may change the list in any
+ * way, so the search starts again after each call.  Calls that are started
+ * meanwhile wait for the next turn, so that this ends.
  */
 void
 sqs_client_go_on(SqsClient *client)
@@ -651,6 +695,7 @@ sqs_client_poll(SqsClient *client)
 
 /* ---- starting calls ---- */
 
+/* Raises ERROR if out of memory. */
 static SqsCall *
 new_call(SqsClient *client, SqsAction action, long deadline_ms, int max_attempts,
 		 SqsCallDone done, void *arg)
@@ -680,8 +725,9 @@ new_call(SqsClient *client, SqsAction action, long deadline_ms, int max_attempts
 	return call;
 }
 
+/* The body has been encoded: make the first attempt. */
 static SqsCall *
-start(SqsCall *call)
+start_call(SqsCall *call)
 {
 	AwsUrl		url;
 	const char *why;
@@ -711,7 +757,7 @@ sqs_start_get_queue_url(SqsClient *client, const char *queue_name,
 	SqsCall    *call = new_call(client, SQS_GET_QUEUE_URL, deadline_ms, max_attempts, done, arg);
 
 	sqs_encode_get_queue_url(&call->body, queue_name);
-	return start(call);
+	return start_call(call);
 }
 
 SqsCall *
@@ -722,7 +768,7 @@ sqs_start_get_queue_attributes(SqsClient *client, const char *queue_url,
 	SqsCall    *call = new_call(client, SQS_GET_QUEUE_ATTRIBUTES, deadline_ms, max_attempts, done, arg);
 
 	sqs_encode_get_queue_attributes(&call->body, queue_url);
-	return start(call);
+	return start_call(call);
 }
 
 SqsCall *
@@ -740,9 +786,10 @@ sqs_start_receive(SqsClient *client, const char *queue_url, int max_messages,
 			 (unsigned long long) pg_prng_uint64(&pg_global_prng_state));
 	sqs_encode_receive(&call->body, queue_url, max_messages, wait_seconds, visibility_timeout,
 					   call->may_repeat ? attempt_id : NULL);
-	return start(call);
+	return start_call(call);
 }
 
+/* DeleteMessageBatch if timeouts is NULL, else ChangeMessageVisibilityBatch. */
 static SqsCall *
 start_handles(SqsClient *client, SqsAction action, const char *queue_url,
 			  int nentries, const SqsSlice *receipt_handles, const int *timeouts,
@@ -750,9 +797,10 @@ start_handles(SqsClient *client, SqsAction action, const char *queue_url,
 {
 	SqsCall    *call = new_call(client, action, deadline_ms, max_attempts, done, arg);
 
+	Assert(nentries >= 1 && nentries <= SQS_MAX_BATCH);
 	call->nentries = nentries;
 	sqs_encode_handles(&call->body, queue_url, nentries, receipt_handles, timeouts);
-	return start(call);
+	return start_call(call);
 }
 
 SqsCall *
@@ -776,6 +824,7 @@ sqs_start_change_visibility_batch(SqsClient *client, const char *queue_url,
 						 deadline_ms, max_attempts, done, arg);
 }
 
+/* The digests are made now, because the messages are the caller's. */
 static SqsCall *
 start_send(SqsClient *client, SqsAction action, const char *queue_url,
 		   int nentries, const SqsOutgoing *const *messages,
@@ -783,6 +832,7 @@ start_send(SqsClient *client, SqsAction action, const char *queue_url,
 {
 	SqsCall    *call = new_call(client, action, deadline_ms, max_attempts, done, arg);
 
+	Assert(nentries >= 1 && nentries <= SQS_MAX_BATCH);
 	call->nentries = nentries;
 	call->digests = malloc(sizeof(SqsDigests) * nentries);
 	if (call->digests == NULL)
@@ -796,7 +846,7 @@ start_send(SqsClient *client, SqsAction action, const char *queue_url,
 		else
 			sqs_encode_send_batch(&call->body, queue_url, nentries, messages);
 	}
-	return start(call);
+	return start_call(call);
 }
 
 SqsCall *

@@ -1,26 +1,32 @@
 /*-------------------------------------------------------------------------
  *
  * sqs_client.h
- *	  Amazon SQS over HTTPS, asynchronous: the face of the AWS layer.
+ *	  Amazon SQS over HTTPS, asynchronous: the interface of the AWS layer.
  *
  * A client belongs to one process and one foreign server.  Calls are started
- * with the sqs_start_* functions and end with exactly one invocation of their
- * completion function, made from sqs_client_poll() and never from inside a
- * libcurl callback, so a completion function may allocate, ereport, start
- * further calls and free the call it was given.
+ * with the sqs_start_* functions.  Each of them ends with exactly one call of
+ * its completion function, unless it is abandoned.  Completion functions are
+ * called from sqs_client_poll() and sqs_client_go_on(), never from a libcurl
+ * callback, so they may allocate memory, raise errors, start calls, and free
+ * the call that has ended.
  *
- * The owner of the client waits: on sqs_client_fd() becoming readable, at
- * most sqs_client_timeout() milliseconds, together with whatever else it
- * waits for (a latch); then it calls sqs_client_poll(), which never blocks.
+ * The owner of the client waits until sqs_client_fd() is readable, for at most
+ * sqs_client_timeout() milliseconds, together with whatever else it waits for
+ * (a latch).  Then it calls sqs_client_poll(), which never blocks.
  *
  * This layer knows SQS, signing, credentials and HTTP.  It knows nothing of
  * catalogs, workers, latches or transactions.
  *
  * Invariants:
- *	 - every attempt is signed when it is sent, with the skew-corrected clock;
- *	 - every call ends: by reply, by error, by its deadline, or by
- *	   sqs_call_abandon(); there is no call without a deadline;
- *	 - no secret is kept in a libcurl handle or in an error text.
+ *	 - Every attempt is signed when it is sent, with the corrected clock.
+ *	 - Every call ends: by a reply, by an error, at its deadline, or by
+ *	   sqs_call_abandon().  There is no call without a deadline.
+ *	 - libcurl never sees a secret key; it does see what is sent, signatures
+ *	   and session tokens included.  No error text has any of these.
+ *
+ * If memory runs out in the server, the sqs_start_* functions raise ERROR, and
+ * so may the functions that go on with calls.  The owner then abandons its
+ * calls or destroys the client.
  *
  *-------------------------------------------------------------------------
  */
@@ -42,24 +48,24 @@ typedef struct SqsClientOptions
 	bool		allow_http;		/* plain http to other than loopback hosts */
 	const char *ca_file;		/* PEM bundle; NULL: libcurl's default */
 	const char *user_agent;		/* "sqsbridge/1.0 ..." */
-	int			connections;	/* kept alive, at most; 0: 64.  Of a pool of its
-								 * own only */
-	HttpPool   *pool;			/* shared with other clients, owned by the
-								 * caller; NULL: one of its own */
-	AwsCredentialsProvider *credentials;	/* owned by the caller */
+	int			connections;	/* kept alive at most, if the pool is the
+								 * client's own; 0: 64 */
+	HttpPool   *pool;			/* the caller's, shared with other clients;
+								 * NULL: the client makes its own */
+	AwsCredentialsProvider *credentials;	/* the caller's; must live longer */
 } SqsClientOptions;
 
-/* What the client did, attempts included; never reset by the client. */
+/* What the client has done since it was created. */
 typedef struct SqsClientStats
 {
 	uint64		calls[SQS_NUM_ACTIONS]; /* HTTP requests sent, by action */
 	uint64		retries;
 	uint64		bytes_sent;		/* HTTP bodies */
 	uint64		bytes_received;
-	int64		clock_skew_ms;	/* server minus local, as corrected for */
+	int64		clock_skew_ms;	/* the correction: server minus local clock */
 } SqsClientStats;
 
-/* What one call has cost, see sqs_call_take_usage(). */
+/* What one call has used; see sqs_call_take_usage(). */
 typedef struct SqsCallUsage
 {
 	uint64		requests;		/* HTTP requests sent */
@@ -68,19 +74,21 @@ typedef struct SqsCallUsage
 } SqsCallUsage;
 
 /*
- * Called once when the call has ended.  sqs_call_error() tells how; on
- * success the result accessors below are valid until sqs_call_free().
+ * Called once when the call has ended; the call is then the callee's to free.
+ * If sqs_call_error() is NULL, the accessors of results are valid until
+ * sqs_call_free().
  */
 typedef void (*SqsCallDone) (SqsCall *call, void *arg);
 
 /*
- * Returns NULL and fills *error (class AWS_ERROR_CONFIGURATION) for options
- * that cannot work.  Strings are copied.
+ * Returns NULL with *error set, to class AWS_ERROR_CONFIGURATION if the
+ * options cannot work or AWS_ERROR_RESOURCES if memory or descriptors run out.
+ * Strings are copied.
  */
 extern SqsClient *sqs_client_create(const SqsClientOptions *options,
 									AwsError *error);
 
-/* Abandons every call without invoking its completion function. */
+/* Abandons every call.  NULL is allowed. */
 extern void sqs_client_destroy(SqsClient *client);
 
 extern int	sqs_client_fd(const SqsClient *client);
@@ -88,9 +96,9 @@ extern long sqs_client_timeout(const SqsClient *client);	/* ms; -1 = none */
 extern void sqs_client_poll(SqsClient *client);
 
 /*
- * Clients that share a pool are waited for together: on the pool's descriptor
- * and time, and the earliest time of each client; then the pool is polled,
- * and each client goes on.  These are the client's part of that.
+ * The parts of these that are the client's own, for clients that share a pool:
+ * wait for the pool's descriptor, until the pool's or any client's time; then
+ * call http_pool_poll(), and sqs_client_go_on() for each client.
  */
 extern long sqs_client_next(const SqsClient *client);	/* ms; -1 = none */
 extern void sqs_client_go_on(SqsClient *client);
@@ -102,11 +110,13 @@ extern const SqsClientStats *sqs_client_stats(const SqsClient *client);
 
 /*
  * Starting calls.  deadline_ms is the time from now within which the call
- * must have ended, retries included.  All strings are copied or encoded
- * before the function returns.  max_attempts >= 1; only transient errors and
- * throttling are tried again (full jitter, 50 ms and 1 s base, doubling,
- * at most 20 s and never past the deadline), plus one extra attempt after a
- * clock correction or a credentials refresh.
+ * ends, including retries.  All strings are copied or encoded before the
+ * function returns.  max_attempts is at least 1.  Only transient errors and
+ * throttling are tried again, after a random pause that is at most 50 ms or
+ * 1 s for the first retry, doubles up to 20 s, and does not go past the
+ * deadline.  One more attempt is made if the clock was corrected.
+ *
+ * None of these returns NULL: what goes wrong is the call's error.
  */
 extern SqsCall *sqs_start_get_queue_url(SqsClient *client,
 										const char *queue_name,
@@ -118,10 +128,12 @@ extern SqsCall *sqs_start_get_queue_attributes(SqsClient *client,
 											   SqsCallDone done, void *arg);
 
 /*
- * visibility_timeout < 0: the queue's own.  Not tried again inside the call,
- * but for one case: the messages of a FIFO queue whose reply is lost hold up
- * their groups until their leases end, so such a call is repeated once, with
- * the id by which SQS gives the same messages again, and deadline_ms anew.
+ * wait_seconds and visibility_timeout are seconds; a visibility_timeout less
+ * than 0 stands for the queue's own.  A receive is not retried, with one
+ * exception: if the reply from a FIFO queue is lost, the messages in it would
+ * block their groups until their visibility timeout ends.  Such a receive is
+ * repeated once, with the same ReceiveRequestAttemptId, by which SQS returns
+ * the same messages, and with a deadline of its own.
  */
 extern SqsCall *sqs_start_receive(SqsClient *client, const char *queue_url,
 								  int max_messages, int wait_seconds,
@@ -129,7 +141,10 @@ extern SqsCall *sqs_start_receive(SqsClient *client, const char *queue_url,
 								  long deadline_ms,
 								  SqsCallDone done, void *arg);
 
-/* 1..10 entries; results are by position, see sqs_call_entry(). */
+/*
+ * For 1 to SQS_MAX_BATCH messages.  The results, by position, are in
+ * sqs_call_entry(), even if all of them failed.
+ */
 extern SqsCall *sqs_start_delete_batch(SqsClient *client, const char *queue_url,
 									   int nentries, const SqsSlice *receipt_handles,
 									   long deadline_ms, int max_attempts,
@@ -143,10 +158,10 @@ extern SqsCall *sqs_start_change_visibility_batch(SqsClient *client,
 												  SqsCallDone done, void *arg);
 
 /*
- * Sending.  An attempt whose outcome is not known is made again like any
- * other transient failure, if max_attempts allows it: without a deduplication
- * id the queue may then hold the message twice.  The result is in
- * sqs_call_entry(), in the order of the messages, 1..10 of them.
+ * Sending 1 to SQS_MAX_BATCH messages; the results, in the same order, are in
+ * sqs_call_entry().  An attempt whose outcome is unknown is retried like any
+ * other transient failure, if max_attempts allows it.  Without a deduplication
+ * id the queue may then hold the message twice.
  */
 extern SqsCall *sqs_start_send(SqsClient *client, const char *queue_url,
 							   const SqsOutgoing *message,
@@ -157,7 +172,7 @@ extern SqsCall *sqs_start_send_batch(SqsClient *client, const char *queue_url,
 									 long deadline_ms, int max_attempts,
 									 SqsCallDone done, void *arg);
 
-/* After completion. */
+/* After completion; results only of the action that has them, on success. */
 extern SqsAction sqs_call_action(const SqsCall *call);
 extern const AwsError *sqs_call_error(const SqsCall *call); /* NULL = success */
 extern const char *sqs_call_queue_url(const SqsCall *call); /* GetQueueUrl */
@@ -169,21 +184,21 @@ extern const SqsBatchEntry *sqs_call_entry(const SqsCall *call, int i);
 extern long sqs_call_elapsed_ms(const SqsCall *call);
 
 /*
- * What the call has cost since this was last asked for, at any time between
- * its start and its end: who shares a client keeps his own account by it.
+ * What the call has used since this was last called, which may be at any time.
+ * Those who share a client can account for their own calls this way.
  */
 extern void sqs_call_take_usage(SqsCall *call, SqsCallUsage *usage);
 
 /*
- * Bytes of memory the finished call holds (the reply buffer, mostly), for
- * the owner's accounting: received messages point into it.
+ * Bytes of memory that the finished call holds, mostly for the reply, which
+ * received messages point into.
  */
 extern size_t sqs_call_memory(const SqsCall *call);
 
 /* Free a finished call; everything its accessors returned becomes invalid. */
 extern void sqs_call_free(SqsCall *call);
 
-/* End a running call without completion; frees it.  Does not block. */
+/* End a running call without completion, and free it.  Does not block. */
 extern void sqs_call_abandon(SqsCall *call);
 
 #endif							/* SQS_CLIENT_H */
