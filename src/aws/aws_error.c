@@ -6,14 +6,14 @@
  * SQS names an error twice: by its shape ("QueueDoesNotExist", in the body's
  * __type) and by the code of the older query protocol
  * ("AWS.SimpleQueueService.NonExistentQueue", in a header and in the entries
- * of batch replies).  The header adds whose fault it is.  One table knows
- * both names; the HTTP status decides only where it knows neither, because
- * AWS gives 400, 403 and 404 for the same thing.
+ * of batch replies).  The header adds whose fault it is.  One table has
+ * both names.  The HTTP status decides only if neither is in the table,
+ * because AWS uses 400, 403 and 404 for the same error.
  *
- * A message is lost to its sender by no class but AWS_ERROR_REQUEST.  So that
- * has only the codes that are known to be about what a message consists of.
- * A code that is not in the table says nothing about the message, whatever
- * its status.
+ * AWS_ERROR_REQUEST is the only class that makes senders give up a message.
+ * Therefore only codes that are known to be about the content of a message
+ * have it.  A code that is not in the table says nothing about the message,
+ * whatever the status is.
  *
  *-------------------------------------------------------------------------
  */
@@ -39,7 +39,7 @@ typedef struct KnownError
  *	 [C] the list of errors common to AWS services (2025)
  *	 [Q] the common errors of SQS's query API (2008 to 2012), still in use
  *	 [R] the retry rules of AWS's SDKs (botocore, JS v3, 2026)
- *	 [O] seen with AWS, on no list
+ *	 [O] observed with AWS, but not documented
  */
 static const KnownError known_errors[] = {
 	/* the queue is not there, or may not be seen [S] */
@@ -49,7 +49,7 @@ static const KnownError known_errors[] = {
 	{"InvalidAddress", AWS_ERROR_NO_QUEUE},
 	{"InvalidURI", AWS_ERROR_NO_QUEUE}, /* [Q] */
 
-	/* the receipt handle is of no use any more [S] */
+	/* the receipt handle is no longer valid [S] */
 	{"ReceiptHandleIsInvalid", AWS_ERROR_LEASE_LOST},
 	{"InvalidIdFormat", AWS_ERROR_LEASE_LOST},
 	{"MessageNotInflight", AWS_ERROR_LEASE_LOST},
@@ -85,7 +85,7 @@ static const KnownError known_errors[] = {
 	{"RequestTimeout", AWS_ERROR_TRANSIENT},
 	{"RequestTimeoutException", AWS_ERROR_TRANSIENT},
 	{"RequestAbortedException", AWS_ERROR_TRANSIENT},
-	{"MalformedHttpRequestException", AWS_ERROR_TRANSIENT}, /* damaged on its way */
+	{"MalformedHttpRequestException", AWS_ERROR_TRANSIENT}, /* damaged in transit */
 
 	/* [C] [R] */
 	{"RequestExpired", AWS_ERROR_CLOCK},
@@ -129,7 +129,7 @@ static const KnownError known_errors[] = {
 	{"AccountDisabled", AWS_ERROR_CONFIGURATION},
 	{"AccountProblem", AWS_ERROR_CONFIGURATION},
 	{"PendingVerification", AWS_ERROR_CONFIGURATION},
-	/* its encryption key [S] */
+	/* the queue's encryption key [S] */
 	{"KmsAccessDenied", AWS_ERROR_CONFIGURATION},
 	{"KmsDisabled", AWS_ERROR_CONFIGURATION},
 	{"KmsInvalidState", AWS_ERROR_CONFIGURATION},
@@ -142,7 +142,7 @@ static const KnownError known_errors[] = {
 	{"KMS.NotFoundException", AWS_ERROR_CONFIGURATION},
 	{"KMS.InvalidKeyUsageException", AWS_ERROR_CONFIGURATION},
 	{"KMS.OptInRequired", AWS_ERROR_CONFIGURATION},
-	/* who answers does not offer this operation, or not for this queue */
+	/* the service does not offer this operation, or not for this queue */
 	{"UnsupportedOperation", AWS_ERROR_CONFIGURATION},	/* [S] */
 	{"InvalidAction", AWS_ERROR_CONFIGURATION}, /* [C] */
 	{"MissingAction", AWS_ERROR_CONFIGURATION},
@@ -157,8 +157,8 @@ static const KnownError known_errors[] = {
 	{"InvalidAttributeValue", AWS_ERROR_CONFIGURATION},
 
 	/*
-	 * The request is not as it must be, which may or may not come of the
-	 * message that is in it.
+	 * The request is invalid, which may or may not be due to the message that
+	 * is in it.
 	 */
 	/* [S] */
 	{"EmptyBatchRequest", AWS_ERROR_UNKNOWN},
@@ -178,18 +178,18 @@ static const KnownError known_errors[] = {
 	{"InvalidHttpRequest", AWS_ERROR_UNKNOWN},
 	{"InvalidRequest", AWS_ERROR_UNKNOWN},
 
-	/* what is in a message, as SQS words it [S] */
+	/* the content of a message [S] */
 	{"InvalidMessageContents", AWS_ERROR_REQUEST},
 	{"InvalidParameterValue", AWS_ERROR_REQUEST},
 	{"InvalidParameterValueException", AWS_ERROR_REQUEST},
 	{"MissingParameter", AWS_ERROR_REQUEST},
 	{"MissingRequiredParameterException", AWS_ERROR_REQUEST},
-	/* its size: of one message, if it is alone */
+	/* its size, if the request has a single message */
 	{"BatchRequestTooLong", AWS_ERROR_REQUEST},
 	{"RequestEntityTooLargeException", AWS_ERROR_REQUEST},	/* [C] */
 };
 
-/* Texts by which SQS says "no longer yours" under InvalidParameterValue. */
+/* InvalidParameterValue with one of these means that the lease has ended. */
 static const char *const lease_texts[] = {
 	"receipt handle has expired",
 	"not available for visibility timeout change",
@@ -197,8 +197,8 @@ static const char *const lease_texts[] = {
 };
 
 /*
- * Texts under the same code that are not about a message.  No legal value of
- * a message's own parameters, which SQS quotes, has the blanks in these.
+ * With the same code, these are not about a message.  SQS quotes parameters in
+ * its texts, but no valid parameter of a message has blanks as these do.
  */
 static const char *const queue_texts[] = {
 	" for parameter QueueUrl is invalid",
@@ -218,7 +218,7 @@ contains(const char *text, const char *const *parts, size_t nparts)
 	return false;
 }
 
-/* AWS_ERROR_NONE if the table does not have it. */
+/* AWS_ERROR_NONE if the table does not have the code, which may be NULL. */
 static AwsErrorClass
 class_of_code(const char *code)
 {
@@ -236,7 +236,7 @@ class_of_code(const char *code)
 	return AWS_ERROR_NONE;
 }
 
-/* What to make of an error whose names say nothing to us. */
+/* The class of an error whose names are not in the table. */
 static AwsErrorClass
 class_of_status(int http_status, AwsFault fault)
 {
@@ -248,9 +248,13 @@ class_of_status(int http_status, AwsFault fault)
 		return AWS_ERROR_CONFIGURATION;
 	if (http_status >= 400 || fault == AWS_FAULT_SENDER)
 		return AWS_ERROR_UNKNOWN;
-	return AWS_ERROR_TRANSIENT; /* a 200 or 3xx that is no reply of SQS's */
+	return AWS_ERROR_TRANSIENT; /* a 200 or 3xx that SQS did not send */
 }
 
+/*
+ * The names come first.  For AWS_ERROR_REQUEST, which gives up a message, the
+ * text, the status and the fault must not contradict them.
+ */
 AwsErrorClass
 aws_error_classify(const char *shape, const char *query_code, AwsFault fault,
 				   int http_status, const char *message)
@@ -258,7 +262,7 @@ aws_error_classify(const char *shape, const char *query_code, AwsFault fault,
 	AwsErrorClass class = class_of_code(shape);
 	AwsErrorClass other = class_of_code(query_code);
 
-	/* where the two do not agree, the message gets the benefit of the doubt */
+	/* if the names disagree, do not blame the message */
 	if (class == AWS_ERROR_NONE || (class == AWS_ERROR_REQUEST && other != AWS_ERROR_NONE))
 		class = other;
 	if (class == AWS_ERROR_NONE)
@@ -321,7 +325,7 @@ aws_text_sanitize(char *text)
 {
 	for (unsigned char *p = (unsigned char *) text; *p != '\0'; p++)
 	{
-		/* texts go to logs and views: ASCII only, nothing that moves a cursor */
+		/* texts go to logs and views: no control characters, only ASCII */
 		if (*p < 0x20)
 			*p = ' ';
 		else if (*p > 0x7e)

@@ -3,10 +3,10 @@
  * aws_error.h
  *	  What can go wrong between us and AWS, and what it means for the caller.
  *
- * The class decides what is done about an error; code, message and request
- * id are for people.  An AwsError never holds a secret: texts come from
- * libcurl or from the reply, clipped, control characters replaced, and our
- * own secrets blanked out, because what AWS says about a bad signature may
+ * The class decides what is done about an error; code, message and request id
+ * are for people.  The texts come from libcurl or from the reply.  They are cut
+ * to size, reduced to printable ASCII, and cleared of our own secrets before
+ * they leave sqs_client.c, because what AWS says about a bad signature may
  * quote the headers of the request.
  *
  *-------------------------------------------------------------------------
@@ -20,7 +20,7 @@ typedef enum AwsErrorClass
 	AWS_ERROR_TRANSIENT,		/* network, 5xx, garbage: try again */
 	AWS_ERROR_THROTTLED,		/* try again, slower */
 	AWS_ERROR_TIMEOUT,			/* our own deadline passed */
-	AWS_ERROR_RESOURCES,		/* this process lacks descriptors or memory:
+	AWS_ERROR_RESOURCES,		/* this process lacks descriptors or memory;
 								 * says nothing about the other side */
 	AWS_ERROR_CREDENTIALS,		/* refused key, token or signature */
 	AWS_ERROR_CLOCK,			/* signature refused for its date */
@@ -28,11 +28,11 @@ typedef enum AwsErrorClass
 	AWS_ERROR_OVER_LIMIT,		/* too many messages in flight */
 	AWS_ERROR_LEASE_LOST,		/* receipt handle invalid, expired, not in flight */
 	AWS_ERROR_CONFIGURATION,	/* KMS, TLS, URL, permissions: a person must act */
-	AWS_ERROR_UNKNOWN,			/* refused, but not known to be for what is in it */
-	AWS_ERROR_REQUEST			/* refused for what is in it: never succeeds */
+	AWS_ERROR_UNKNOWN,			/* refused, perhaps not because of its content */
+	AWS_ERROR_REQUEST			/* refused for its content: will never succeed */
 } AwsErrorClass;
 
-/* Whom AWS blames. */
+/* Who caused the error, according to AWS. */
 typedef enum AwsFault
 {
 	AWS_FAULT_UNKNOWN,
@@ -51,27 +51,31 @@ typedef struct AwsError
 } AwsError;
 
 /*
- * Class of an error by its two names, either of which may be NULL, whose
- * fault it is, the HTTP status and the message, of which the last may be NULL.
+ * The class of an error.  shape and query_code are its two names; these and
+ * the message may be NULL.  http_status: 0 if the error is about an entry of a
+ * batch.
  */
 extern AwsErrorClass aws_error_classify(const char *shape, const char *query_code,
 										AwsFault fault, int http_status,
 										const char *message);
+
+/* A constant, such as "throttled". */
 extern const char *aws_error_class_name(AwsErrorClass class);
 
-/* Fill *error from a format; sets no HTTP status. */
+/* Set *error; everything but class, code and message becomes 0. */
 extern void aws_error_set(AwsError *error, AwsErrorClass class,
 						  const char *code, const char *fmt,...) pg_attribute_printf(4, 5);
 
-/* Make a text from the network fit for a log: printable ASCII, in place. */
+/* Make a text from the network printable ASCII, in place. */
 extern void aws_text_sanitize(char *text);
 
 /*
- * Blank out a secret in a text from the network.  A text may have been cut
- * off in the middle of it, so that eight characters of its beginning count,
- * and whatever else of it follows them.  secret may be NULL.  One of fewer
- * characters is none: AWS's have forty and more, and what somebody calls "x"
- * for an emulator would blank out half of every text.
+ * Replace a secret in a text from the network with asterisks, in place.  The
+ * text may have been cut in the middle of the secret, so the first eight
+ * characters are looked for, and replaced with as much of the secret as
+ * follows them.  A secret that is NULL or has fewer than eight characters is
+ * ignored: AWS's have 40 or more, and an emulator's "x" would remove half of
+ * every text.
  */
 extern void aws_text_redact(char *text, const char *secret);
 

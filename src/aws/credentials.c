@@ -3,8 +3,8 @@
  * credentials.c
  *	  Where keys come from: static keys, and the server's environment.
  *
- * The environment is the postmaster's and fixed at its start.  It is read
- * each time, which costs nothing and keeps no copy.
+ * The environment is the postmaster's, fixed when it starts.  It is read each
+ * time keys are needed, which is cheap and leaves no copy of the secret key.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,7 +24,7 @@ struct AwsCredentialsProvider
 	char	   *session_token;
 };
 
-/* Sources of the AWS provider chain that do not exist here yet. */
+/* What configures those sources of the AWS provider chain that are not here. */
 static const char *const unsupported_sources[] = {
 	"AWS_WEB_IDENTITY_TOKEN_FILE",
 	"AWS_PROFILE",
@@ -33,10 +33,20 @@ static const char *const unsupported_sources[] = {
 	"AWS_CONTAINER_CREDENTIALS_FULL_URI",
 };
 
+/* NULL for NULL, for "", and if out of memory. */
 static char *
 copy(const char *s)
 {
 	return s != NULL && s[0] != '\0' ? strdup(s) : NULL;
+}
+
+/* Equal, where NULL is the same as "". */
+static bool
+same(const char *a, const char *b)
+{
+	if (a == NULL || a[0] == '\0' || b == NULL || b[0] == '\0')
+		return (a == NULL || a[0] == '\0') && (b == NULL || b[0] == '\0');
+	return strcmp(a, b) == 0;
 }
 
 static void
@@ -82,6 +92,14 @@ aws_static_credentials(const char *access_key_id, const char *secret_access_key,
 	provider->access_key_id = copy(access_key_id);
 	provider->secret_access_key = copy(secret_access_key);
 	provider->session_token = copy(session_token);
+	if (!same(provider->access_key_id, access_key_id) ||
+		!same(provider->secret_access_key, secret_access_key) ||
+		!same(provider->session_token, session_token))
+	{
+		/* no memory for one of them: the others are not what was asked for */
+		aws_credentials_free(provider);
+		return NULL;
+	}
 	return provider;
 }
 
@@ -99,7 +117,7 @@ nonempty_env(const char *name)
 	return value != NULL && value[0] != '\0' ? value : NULL;
 }
 
-/* Whoever they come from, what cannot be used goes into no request. */
+/* Wherever keys come from, unusable ones must not go into a request. */
 static AwsCredentialsStatus
 check_keys(const AwsCredentials *credentials, AwsError *error)
 {
@@ -119,6 +137,9 @@ check_keys(const AwsCredentials *credentials, AwsError *error)
 	return AWS_CREDENTIALS_FAILED;
 }
 
+/*
+ * The error says what a person has to do, and never has a value in it.
+ */
 AwsCredentialsStatus
 aws_credentials_get(AwsCredentialsProvider *provider,
 					AwsCredentials *credentials, AwsError *error)
@@ -175,14 +196,6 @@ aws_environment_has_keys(AwsError *error)
 	AwsCredentials credentials;
 
 	return aws_credentials_get(&environment, &credentials, error) == AWS_CREDENTIALS_OK;
-}
-
-static bool
-same(const char *a, const char *b)
-{
-	if (a == NULL || a[0] == '\0' || b == NULL || b[0] == '\0')
-		return (a == NULL || a[0] == '\0') && (b == NULL || b[0] == '\0');
-	return strcmp(a, b) == 0;
 }
 
 bool

@@ -3,14 +3,15 @@
  * credentials.h
  *	  Where keys come from.
  *
- * A provider hands out the keys of the moment.  Today there are two: static
- * keys (a user mapping) and the server's environment.  The rest of the AWS
- * provider chain (web identity, profile, container, instance metadata) adds
- * providers behind the same interface; that they may need HTTP is why get()
- * may answer "not yet" (AWS_CREDENTIALS_PENDING).
+ * A provider returns the keys that are valid now.  There are two: static keys
+ * (from a user mapping) and the server's environment.  Other sources of the AWS
+ * provider chain (web identity, profile, container, instance metadata) would
+ * be providers behind the same interface.  Since they need HTTP, a provider may
+ * answer that its keys are not there yet (AWS_CREDENTIALS_PENDING).
  *
- * Keys live in the provider and, for the moment of signing, on the stack of
- * the signer; both are wiped.
+ * A static provider has the only copy of the secret key that lives longer than
+ * a signature takes; it is wiped when the provider is freed.  What is derived
+ * from it for signing is in SigV4Key (sigv4.h).
  *
  *-------------------------------------------------------------------------
  */
@@ -20,8 +21,9 @@
 #include "aws/aws_error.h"
 
 /*
- * The longest that can be used.  AWS's key ids have up to 128 characters, its
- * secrets 40 and its tokens some kilobytes, without a limit that is documented.
+ * The most characters that are accepted.  Access key ids have up to 128 (IAM
+ * API reference).  Secret keys have 40, and session tokens usually less than
+ * 4,096; AWS documents no limit for either.
  */
 #define AWS_ACCESS_KEY_ID_MAX	128
 #define AWS_SECRET_KEY_MAX		256
@@ -31,7 +33,7 @@ typedef struct AwsCredentials
 {
 	const char *access_key_id;
 	const char *secret_access_key;
-	const char *session_token;	/* NULL or "" : none */
+	const char *session_token;	/* NULL or "": none */
 } AwsCredentials;
 
 typedef enum AwsCredentialsStatus
@@ -44,43 +46,56 @@ typedef enum AwsCredentialsStatus
 typedef struct AwsCredentialsProvider AwsCredentialsProvider;
 
 /*
- * Can a key or token be used?  It has to fit, and it goes into HTTP headers.
- * *why completes "must ...", and does not hold the value.
+ * Can this be used as a key or token?  It must not be longer than max, and must
+ * be printable ASCII without blanks, because it goes into HTTP headers.  If
+ * not, *why is a constant phrase that begins with "must", without the value.
  */
 extern bool aws_key_is_valid(const char *value, size_t max, const char **why);
 
-/* Copies the strings.  session_token may be NULL. */
+/*
+ * Copies the strings; any of them may be NULL, which shows when the keys are
+ * asked for.  Both of these return NULL if out of memory.
+ */
 extern AwsCredentialsProvider *aws_static_credentials(const char *access_key_id,
 													  const char *secret_access_key,
 													  const char *session_token);
 
 /*
- * The default chain: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and
- * AWS_SESSION_TOKEN of the process environment, read anew at each get().
- * Where they are absent and the environment configures a provider that is
- * not supported, the error names it.
+ * Keys from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in
+ * the environment of the process, read each time.  If they are absent and the
+ * environment configures a source that is not supported, the error names it.
  */
 extern AwsCredentialsProvider *aws_default_credentials(void);
 
-/* Does the environment have keys that can be used?  If not, *error says why. */
+/* Does the environment have usable keys?  If not, *error says why. */
 extern bool aws_environment_has_keys(AwsError *error);
 
-/* The returned strings are the provider's and valid until the next call. */
+/*
+ * The returned strings are the provider's, and valid until the next call or
+ * until it is freed.  *error is set only with AWS_CREDENTIALS_FAILED.  A NULL
+ * provider, from running out of memory, fails.
+ */
 extern AwsCredentialsStatus aws_credentials_get(AwsCredentialsProvider *provider,
 												AwsCredentials *credentials,
 												AwsError *error);
 
 /*
- * Does the provider hand out just these?  No key id at all stands for those
- * of the default chain.
+ * Does the provider return exactly these?  Credentials without a key id stand
+ * for those of the environment.
  */
 extern bool aws_credentials_are(const AwsCredentialsProvider *provider,
 								const AwsCredentials *credentials);
 
-/* The keys were refused: fetch others if there can be others. True if so. */
+/*
+ * SQS refused the keys.  True if the provider will return others, so that it
+ * makes sense to try again.
+ */
 extern bool aws_credentials_invalidate(AwsCredentialsProvider *provider);
 
+/* "user mapping" or "environment". */
 extern const char *aws_credentials_source(const AwsCredentialsProvider *provider);
-extern void aws_credentials_free(AwsCredentialsProvider *provider); /* wipes */
+
+/* Wipes the keys.  NULL is allowed. */
+extern void aws_credentials_free(AwsCredentialsProvider *provider);
 
 #endif							/* AWS_CREDENTIALS_H */

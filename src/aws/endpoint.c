@@ -4,9 +4,16 @@
  *	  Regions, endpoints and queue URLs: which are valid, and which host to
  *	  call.
  *
- * Secrets go only where TLS protects them, so plain http is accepted for
- * loopback hosts alone unless the caller says otherwise.  The partitions are
- * those of the AWS endpoint rules, 2026.
+ * Messages and signatures are sent only where TLS protects them: plain http is
+ * accepted only for loopback hosts, unless the caller allows it.  The
+ * partitions are those of the AWS endpoint rules (partitions.json of the SDKs,
+ * 2026).
+ *
+ * URLs are not parsed by libcurl's curl_url(): what that accepts varies with
+ * its version, and is always more than what is wanted here (user names,
+ * fragments, percent-encoded and international host names).  Also, users'
+ * sessions check URLs without libcurl being initialized.  What is accepted here
+ * libcurl must understand the same way, hence the small set of characters.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,7 +27,7 @@
 
 #include "aws/endpoint.h"
 
-/* By prefix of the region; the first that fits. */
+/* Host name suffixes by prefix of the region; the first that fits counts. */
 static const struct
 {
 	const char *prefix;
@@ -36,12 +43,16 @@ static const struct
 	{"", "amazonaws.com"}
 };
 
+/*
+ * The form of a host name's label.  AWS's regions have up to 16 characters;
+ * other implementations of SQS have regions of their own.
+ */
 bool
 aws_region_is_valid(const char *region, const char **why)
 {
 	size_t		len = strlen(region);
 
-	*why = "must be 1 to 32 lower-case letters, digits and hyphens, such as us-east-1";
+	*why = "must be 1 to 32 lowercase letters, digits and hyphens, such as us-east-1";
 	if (len < 1 || len > 32 || region[0] == '-' || region[len - 1] == '-')
 		return false;
 	return strspn(region, "abcdefghijklmnopqrstuvwxyz0123456789-") == len;
@@ -54,6 +65,7 @@ is_name_char(char c)
 		(c >= '0' && c <= '9') || c == '-' || c == '_';
 }
 
+/* CreateQueue in the SQS API reference: up to 80 characters with the suffix. */
 bool
 sqs_queue_name_is_valid(const char *name, const char **why)
 {
@@ -71,6 +83,11 @@ sqs_queue_name_is_valid(const char *name, const char **why)
 	return true;
 }
 
+/*
+ * Is this surely a loopback host, as AwsUrl has it?  For these TLS is not
+ * needed, so other spellings of an address (127.1, 0x7f000001, [0::1]) are not
+ * recognized.
+ */
 bool
 aws_host_is_loopback(const char *host)
 {
@@ -81,7 +98,7 @@ aws_host_is_loopback(const char *host)
 		return true;
 	if (len > 10 && strcmp(host + len - 10, ".localhost") == 0)
 		return true;
-	/* 127.0.0.0/8, written out in full and not a name that begins so */
+	/* 127.0.0.0/8, in full; 127.0.0.1.example.com is a name */
 	if (strncmp(host, "127.", 4) != 0)
 		return false;
 	for (int i = 0; i < 4; i++)
@@ -100,6 +117,10 @@ aws_host_is_loopback(const char *host)
 	return true;
 }
 
+/*
+ * A host of letters, digits, hyphens, periods and underscores, or an IPv6
+ * address in brackets; 255 characters at most.  *why is set in any case.
+ */
 bool
 aws_url_parse(const char *url, AwsUrl *parsed, const char **why)
 {
@@ -159,6 +180,7 @@ aws_url_parse(const char *url, AwsUrl *parsed, const char **why)
 	return true;
 }
 
+/* Is the scheme acceptable?  Leaves *why alone if it is. */
 static bool
 check_http(const AwsUrl *url, bool allow_http, const char **why)
 {
@@ -183,6 +205,10 @@ aws_endpoint_is_valid(const char *url, bool allow_http, const char **why)
 	return check_http(&parsed, allow_http, why);
 }
 
+/*
+ * An account and a name at least; emulators put more in front of them.  The
+ * URL goes into requests as text, and is not what is called.
+ */
 bool
 sqs_queue_url_is_valid(const char *url, bool allow_http, const char **why)
 {
@@ -227,7 +253,7 @@ aws_sqs_endpoint(const char *region, char *buf, size_t size)
 	return false;
 }
 
-/* The label that p points to, if it is one of a region's form. */
+/* Copy the label at p, if a region can be called that and a label follows. */
 static bool
 region_label(const char *p, char *buf, size_t size)
 {
@@ -238,7 +264,7 @@ region_label(const char *p, char *buf, size_t size)
 		return false;
 	memcpy(buf, p, len);
 	buf[len] = '\0';
-	/* aa-word-1: at least two hyphens and a digit at the end */
+	/* such as eu-west-1: at least two hyphens, and a digit at the end */
 	return aws_region_is_valid(buf, &why) && strchr(buf, '-') != NULL &&
 		strchr(strchr(buf, '-') + 1, '-') != NULL &&
 		isdigit((unsigned char) buf[len - 1]);

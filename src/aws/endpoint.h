@@ -4,8 +4,8 @@
  *	  Regions, endpoints and queue URLs: which are valid, and which host to
  *	  call.
  *
- * The *_is_valid functions return false with a constant phrase in *why that
- * completes "... must ...".
+ * If one of these returns false, *why is a constant phrase that begins with
+ * "must" and follows the name and value of what was checked.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,20 +22,25 @@ typedef struct AwsUrl
 	bool		https;
 	char		host[256];		/* lower case; IPv6 in brackets */
 	int			port;			/* 0: the scheme's own */
-	const char *path;			/* points into the URL; "" or begins with / */
+	const char *path;			/* points into the URL; "" or begins with "/" */
 } AwsUrl;
 
-/* No user info, query or fragment is accepted. */
+/* https or http, without user name, query or fragment; see endpoint.c. */
 extern bool aws_url_parse(const char *url, AwsUrl *parsed, const char **why);
+
+/* host: as in AwsUrl. */
 extern bool aws_host_is_loopback(const char *host);
 
 /* "host" or "host:port", as the Host header has it. */
 extern void aws_url_host_header(const AwsUrl *url, char *buf, size_t size);
 
-/* https://sqs.{region}.{suffix of its partition} */
+/* https://sqs.{region}.{suffix of its partition}; false if it does not fit. */
 extern bool aws_sqs_endpoint(const char *region, char *buf, size_t size);
 
-/* The region that a host of SQS belongs to; false if the name doesn't tell. */
+/*
+ * The region of an SQS host, from its name.  False if it cannot be told, or
+ * does not fit.
+ */
 extern bool aws_region_of_host(const char *host, char *buf, size_t size);
 
 #endif							/* AWS_ENDPOINT_H */

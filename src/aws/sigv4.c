@@ -3,13 +3,15 @@
  * sigv4.c
  *	  AWS Signature Version 4.
  *
- * Our own and not libcurl's CURLOPT_AWS_SIGV4, which behaves differently
- * from version to version, signs with the local clock only (no correction of
- * skew), keeps the secret in a handle, and cannot be tested by vectors.
+ * libcurl's CURLOPT_AWS_SIGV4 is not used: it differs from version to version,
+ * signs with the uncorrected local clock, keeps the secret key in a handle, and
+ * cannot be tested with AWS's test vectors.
  *
- * Uses the server's pg_cryptohash and pg_hmac, so it follows the OpenSSL (or
- * lack of it) that PostgreSQL was built with.  In the backend these register
- * with CurrentResourceOwner: the caller has to have one.
+ * PostgreSQL's pg_cryptohash and pg_hmac do the hashing, so this follows the
+ * OpenSSL (or lack of it) that the server was built with.  In the server they
+ * need a CurrentResourceOwner, and raise ERROR if memory runs out.
+ *
+ * Source: "Create a signed AWS API request", AWS IAM User Guide.
  *
  *-------------------------------------------------------------------------
  */
@@ -27,6 +29,7 @@
 #include "aws/digest.h"
 #include "aws/sigv4.h"
 
+/* These two return false if the hash is not available, or memory ran out. */
 static bool
 sha256(const void *data, size_t len, uint8 *digest)
 {
@@ -64,7 +67,7 @@ sigv4_date(int64 epoch_seconds, char *buf)
 	struct tm	tm;
 
 	gmtime_r(&t, &tm);
-	/* a year of five digits does not fit, and is not a date to sign for */
+	/* a year of five digits does not fit; no server accepts such a date */
 	if (strftime(buf, SIGV4_DATE_LEN + 1, "%Y%m%dT%H%M%SZ", &tm) == 0)
 		strlcpy(buf, "19700101T000000Z", SIGV4_DATE_LEN + 1);
 }
@@ -75,7 +78,12 @@ sigv4_key_wipe(SigV4Key *cache)
 	explicit_bzero(cache, sizeof(*cache));
 }
 
-/* kSigning, from the cache if nothing it depends on has changed. */
+/*
+ * Have AWS's "signing key" in cache->key.  It is derived from everything here
+ * except the access key id, and made anew if any of this has changed.  A digest
+ * of the secret key is kept to see that; the secret key itself is not.  False,
+ * with nothing left in the cache, if something is too long or hashing fails.
+ */
 static bool
 signing_key(SigV4Key *cache, const char *access_key_id, const char *secret,
 			const char *date, const char *region, const char *service)
@@ -120,7 +128,7 @@ signing_key(SigV4Key *cache, const char *access_key_id, const char *secret,
 	return true;
 }
 
-/* Bounded appending; "full" sticks. */
+/* A text of bounded size; once something did not fit, it stays "full". */
 typedef struct Text
 {
 	char	   *data;
@@ -148,7 +156,7 @@ put(Text *text, const char *s)
 	put_n(text, s, strlen(s));
 }
 
-/* A header value: trimmed, inner runs of blanks as one. */
+/* A header value without blanks around it, and with one for each run inside. */
 static void
 put_trimmed(Text *text, const char *s)
 {
@@ -170,6 +178,10 @@ put_trimmed(Text *text, const char *s)
 	}
 }
 
+/*
+ * The steps are those of AWS's description: hash the canonical request, make
+ * the string to sign of that hash, sign it, and put the header together.
+ */
 bool
 sigv4_authorization(SigV4Key *cache, const char *access_key_id,
 					const char *secret_access_key, const char *region,

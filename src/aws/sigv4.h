@@ -19,7 +19,10 @@ typedef struct SigV4Header
 	const char *value;			/* as it is sent */
 } SigV4Header;
 
-/* The signing key of the day; wiped and made anew when anything changes. */
+/*
+ * The signing key of a day, kept between requests.  All zeroes: none yet.
+ * sigv4_key_wipe() before it goes out of use.
+ */
 typedef struct SigV4Key
 {
 	bool		valid;
@@ -31,14 +34,15 @@ typedef struct SigV4Key
 	uint8		key[SIGV4_SHA256_LEN];
 } SigV4Key;
 
-/* Seconds since the epoch as X-Amz-Date; buf of SIGV4_DATE_LEN + 1. */
+/* Seconds since the epoch as X-Amz-Date; buf has SIGV4_DATE_LEN + 1 bytes. */
 extern void sigv4_date(int64 epoch_seconds, char *buf);
 
 /*
- * The value of the Authorization header for a request whose path needs no
- * encoding and which has no query.  headers: all that are signed, sorted by
- * name, host and x-amz-date among them.  False if out of memory, if the
- * crypto functions fail or if it does not fit; nothing secret is left in buf.
+ * Write the value of the Authorization header to buf, for a request whose path
+ * needs no encoding and that has no query.  headers: all that are signed,
+ * sorted by name, host and x-amz-date among them; date: the value of the
+ * latter.  False if out of memory, if a hash function fails, or if something
+ * does not fit.  buf never holds a secret.
  */
 extern bool sigv4_authorization(SigV4Key *cache, const char *access_key_id,
 								const char *secret_access_key,

@@ -49,7 +49,7 @@
 
 #define SKEW_LIMIT_S		300
 #define SKEW_MAX_S			((int64) 10 * 365 * 86400) /* beyond it the Date is nonsense */
-/* the first pause after an error, and the longest: AWS SDKs, standard mode */
+/* the first pause after an error, and the longest, as in the AWS SDKs (2026) */
 #define RETRY_TRANSIENT_MS	50
 #define RETRY_THROTTLED_MS	1000
 #define RETRY_MAX_MS		20000
