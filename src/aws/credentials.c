@@ -202,6 +202,8 @@ bool
 aws_credentials_are(const AwsCredentialsProvider *provider,
 					const AwsCredentials *credentials)
 {
+	if (provider == NULL)
+		return false;
 	if (!provider->is_static)
 		return credentials->access_key_id == NULL;
 	return credentials->access_key_id != NULL &&

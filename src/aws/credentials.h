@@ -9,8 +9,8 @@
  * be providers behind the same interface.  Since they need HTTP, a provider may
  * answer that its keys are not there yet (AWS_CREDENTIALS_PENDING).
  *
- * A static provider has the only copy of the secret key that lives longer than
- * a signature takes; it is wiped when the provider is freed.  What is derived
+ * In this layer, a static provider has the only copy of the secret key that
+ * lives longer than a signature takes; it is wiped with the provider.  What is derived
  * from it for signing is in SigV4Key (sigv4.h).
  *
  *-------------------------------------------------------------------------
@@ -81,7 +81,7 @@ extern AwsCredentialsStatus aws_credentials_get(AwsCredentialsProvider *provider
 
 /*
  * Does the provider return exactly these?  Credentials without a key id stand
- * for those of the environment.
+ * for those of the environment.  False for a NULL provider.
  */
 extern bool aws_credentials_are(const AwsCredentialsProvider *provider,
 								const AwsCredentials *credentials);

@@ -3,7 +3,7 @@
  * fuzz_outgoing.c
  *	  Messages to be sent.  What is encoded for SendMessage, given back the
  *	  way ReceiveMessage does, is read as what it was, with the digests that
- *	  were computed for it; and what is no UTF-8 is no reply.
+ *	  were computed for it; and what is not UTF-8 is not a reply.
  *
  * The first byte: number of attributes (low four bits), ASCII only (0x80).
  * Then strings, each behind a byte with its length: body, group, name, type

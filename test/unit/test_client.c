@@ -970,23 +970,51 @@ proxies(AwsCredentialsProvider *good)
 	close(listener);
 }
 
-/* The other end of a tunnel that ends as soon as there is one. */
-static void
-serve_one_connect(int listener)
+/* A process that answers one connection's first bytes with this, and ends. */
+static pid_t
+answer_once(int listener, const char *answer)
 {
-	static const char reply[] =
-		"HTTP/1.1 200 Connection established\r\n"
-		"Date: Mon, 01 Jan 2001 00:00:00 GMT\r\n"
-		"x-amzn-RequestId: forged\r\n"
-		"x-amzn-query-error: forged;Sender\r\n"
-		"x-amzn-ErrorType: forged\r\n\r\n";
+	pid_t		pid = fork();
 	char		request[4096];
-	int			fd = accept(listener, NULL, NULL);
+	int			fd;
 
+	if (pid != 0)
+		return pid;
+	fd = accept(listener, NULL, NULL);
 	if (read(fd, request, sizeof(request)) > 0)
-		(void) !write(fd, reply, strlen(reply));
+		(void) !write(fd, answer, strlen(answer));
 	close(fd);
 	_exit(0);
+}
+
+/* A server that quotes what it was sent, in each place that is kept. */
+static void
+quoted_secrets(void)
+{
+	AwsCredentialsProvider *keys = aws_static_credentials(KEY, SECRET, "tokentoken");
+	char		url[64];
+	int			port;
+	int			listener = listen_somewhere(&port);
+	pid_t		pid = answer_once(listener,
+								  "HTTP/1.1 403 Forbidden\r\nContent-Length: 48\r\n"
+								  "x-amzn-RequestId: id-tokentoken\r\n\r\n"
+								  "{\"__type\":\"X.tokentoken\",\"message\":\"tokentoken\"}");
+	SqsClient  *client;
+	SqsCall    *call;
+	const AwsError *error;
+
+	snprintf(url, sizeof(url), "http://127.0.0.1:%d", port);
+	client = new_client(url, keys, NULL);
+	call = receive(client, "http://127.0.0.1/000000000000/q", 1, 0, 10000);
+	error = sqs_call_error(call);
+	is(error != NULL ? error->code : "", "X.**********", "no token in a code");
+	is(error != NULL ? error->message : "", "**********", "nor in a text");
+	is(error != NULL ? error->request_id : "", "id-**********", "nor in a request id");
+	sqs_call_free(call);
+	sqs_client_destroy(client);
+	aws_credentials_free(keys);
+	close(listener);
+	waitpid(pid, NULL, 0);
 }
 
 static void
@@ -1008,10 +1036,13 @@ proxy_headers(void)
 	char		proxy[64];
 	int			port;
 	int			listener = listen_somewhere(&port);
-	pid_t		pid = fork();
+	pid_t		pid = answer_once(listener,
+								  "HTTP/1.1 200 Connection established\r\n"
+								  "Date: Mon, 01 Jan 2001 00:00:00 GMT\r\n"
+								  "x-amzn-RequestId: forged\r\n"
+								  "x-amzn-query-error: forged;Sender\r\n"
+								  "x-amzn-ErrorType: forged\r\n\r\n");
 
-	if (pid == 0)
-		serve_one_connect(listener);
 	snprintf(proxy, sizeof(proxy), "http://127.0.0.1:%d", port);
 	setenv("https_proxy", proxy, 1);
 	memset(&reply, 0, sizeof(reply));
@@ -1387,6 +1418,7 @@ test_client(void)
 	}
 	proxies(good);
 	proxy_headers();
+	quoted_secrets();
 	stop_server(&server);
 	tls(good);
 	rmdir(directory);

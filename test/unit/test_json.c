@@ -74,7 +74,7 @@ strings(void)
 	string_is("\"\\ud800\\udc00\"", "\xf0\x90\x80\x80", 4, "the first surrogate pair");
 	string_is("\"\\udbff\\udfff\"", "\xf4\x8f\xbf\xbf", 4, "the last surrogate pair");
 	string_is("\"\\u0000\"", "\0", 1, "an escaped NUL");
-	string_is("\"\\ud7ff\\ue000\\uffff\"", "\xed\x9f\xbf\xee\x80\x80\xef\xbf\xbf", 9, "neighbours of the surrogates");
+	string_is("\"\\ud7ff\\ue000\\uffff\"", "\xed\x9f\xbf\xee\x80\x80\xef\xbf\xbf", 9, "neighbors of the surrogates");
 	string_is("\"h\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"", "h\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", 10, "raw UTF-8");
 	string_is("\"\\t\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"", "\t\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", 10, "raw UTF-8, moved");
 	string_is("\"\x7f\"", "\x7f", 1, "DEL");

@@ -237,7 +237,7 @@ whole_messages(void)
 			   "{\"MessageId\":\"b\",\"ReceiptHandle\":\"y\",\"Body\":\"\"}]}") && nmessages == 2 &&
 	   messages[0].damage != NULL && messages[1].damage == NULL &&
 	   messages[1].body.data != NULL && messages[1].body.len == 0,
-	   "a damaged message leaves its neighbour alone");
+	   "a damaged message leaves its neighbor alone");
 
 	whole(MESSAGE(",\"Body\":\"x\",\"Attributes\":null,\"MessageAttributes\":null,\"MD5OfBody\":null,\"MD5OfMessageAttributes\":null"),
 		  "null members");
