@@ -285,6 +285,7 @@ aws_error_classify(const char *shape, const char *query_code, AwsFault fault,
 	return class;
 }
 
+/* As views and logs have it. */
 const char *
 aws_error_class_name(AwsErrorClass class)
 {

@@ -137,9 +137,7 @@ check_keys(const AwsCredentials *credentials, AwsError *error)
 	return AWS_CREDENTIALS_FAILED;
 }
 
-/*
- * The error says what a person has to do, and never has a value in it.
- */
+/* The error names what is missing or wrong, and never holds a value. */
 AwsCredentialsStatus
 aws_credentials_get(AwsCredentialsProvider *provider,
 					AwsCredentials *credentials, AwsError *error)

@@ -537,6 +537,7 @@ http_pool_create(const char *user_agent, int connections, AwsError *error)
 	return pool;
 }
 
+/* A look-up that is under way is left to its thread, not waited for. */
 void
 http_pool_destroy(HttpPool *pool)
 {

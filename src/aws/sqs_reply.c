@@ -7,8 +7,8 @@
  * unknown members, nesting and truncation end in an error or are passed over,
  * never in a crash; test/fuzz feeds these functions.  What SQS leaves out,
  * sends as null or as an empty array means the same thing here, and members
- * that it adds one day are ignored.  Where a member comes twice, the last one
- * counts.
+ * that it adds one day are ignored.  A member that comes twice is not an error;
+ * nobody may rely on which of the two counts.
  *
  * Replies are parsed in place.  Slices point into the buffer and are followed
  * by a NUL, but may hold others: JSON has \u0000, and whoever answers may use
@@ -130,6 +130,7 @@ sqs_parse_queue_url(char *data, size_t len, SqsSlice *url)
 		strlen(url->data) == url->len;
 }
 
+/* A value that makes no sense counts as unknown. */
 bool
 sqs_parse_queue_attributes(char *data, size_t len, SqsQueueAttributes *attributes)
 {
@@ -646,6 +647,10 @@ parse_entry(JsonReader *reader, bool successful, int nentries,
 	return true;
 }
 
+/*
+ * Entries are results by their ids, which are positions; what has another id
+ * is passed over.
+ */
 bool
 sqs_parse_batch(char *data, size_t len, int nentries, const SqsDigests *digests,
 				SqsBatchEntry *entries)
