@@ -62,7 +62,7 @@
 #define CONNECT_TIMEOUT_MS	4000L
 #define MAX_AGE_CONN_S		50L /* servers close idle ones after a minute */
 #define MAX_LIFETIME_CONN_S 300L	/* so that DNS changes are followed */
-#define MAX_ERROR_REPLY		(64 * 1024)	/* bytes of a reply other than 200 */
+#define MAX_ERROR_REPLY		(64 * 1024) /* bytes of a reply other than 200 */
 #define FIRST_BUFFER		4096	/* bytes; doubled as needed */
 #define DEFAULT_CONNECTIONS	64	/* kept alive */
 #define POOL_FDS			4	/* the epoll set, and what a multi handle opens */

@@ -970,21 +970,27 @@ proxies(AwsCredentialsProvider *good)
 	close(listener);
 }
 
-/* A process that answers one connection's first bytes with this, and ends. */
-static pid_t
-answer_once(int listener, const char *answer)
+/*
+ * Be the server of one connection for a moment: answer the first bytes that
+ * come with this text, and close.  *fd is -1 at first.
+ */
+static void
+serve(int listener, int *fd, const char *answer)
 {
-	pid_t		pid = fork();
+	struct pollfd waiting = {*fd == -1 ? listener : *fd, POLLIN, 0};
 	char		request[4096];
-	int			fd;
 
-	if (pid != 0)
-		return pid;
-	fd = accept(listener, NULL, NULL);
-	if (read(fd, request, sizeof(request)) > 0)
-		(void) !write(fd, answer, strlen(answer));
-	close(fd);
-	_exit(0);
+	if (poll(&waiting, 1, 10) <= 0)
+		return;
+	if (*fd == -1)
+		*fd = accept(listener, NULL, NULL);
+	else if (*fd >= 0)
+	{
+		if (read(*fd, request, sizeof(request)) > 0)
+			(void) !write(*fd, answer, strlen(answer));
+		close(*fd);
+		*fd = -2;				/* poll() passes it over, after its time */
+	}
 }
 
 /* A server that quotes what it was sent, in each place that is kept. */
@@ -995,17 +1001,23 @@ quoted_secrets(void)
 	char		url[64];
 	int			port;
 	int			listener = listen_somewhere(&port);
-	pid_t		pid = answer_once(listener,
-								  "HTTP/1.1 403 Forbidden\r\nContent-Length: 48\r\n"
-								  "x-amzn-RequestId: id-tokentoken\r\n\r\n"
-								  "{\"__type\":\"X.tokentoken\",\"message\":\"tokentoken\"}");
+	int			fd = -1;
+	Wait		wait = {0, NULL};
 	SqsClient  *client;
 	SqsCall    *call;
 	const AwsError *error;
 
 	snprintf(url, sizeof(url), "http://127.0.0.1:%d", port);
 	client = new_client(url, keys, NULL);
-	call = receive(client, "http://127.0.0.1/000000000000/q", 1, 0, 10000);
+	call = sqs_start_receive(client, "http://127.0.0.1/000000000000/q", 1, 0, -1, 60000, done, &wait);
+	while (wait.completions == 0)
+	{
+		serve(listener, &fd,
+			  "HTTP/1.1 403 Forbidden\r\nContent-Length: 48\r\n"
+			  "x-amzn-RequestId: id-tokentoken\r\n\r\n"
+			  "{\"__type\":\"X.tokentoken\",\"message\":\"tokentoken\"}");
+		sqs_client_poll(client);
+	}
 	error = sqs_call_error(call);
 	is(error != NULL ? error->code : "", "X.**********", "no token in a code");
 	is(error != NULL ? error->message : "", "**********", "nor in a text");
@@ -1014,7 +1026,6 @@ quoted_secrets(void)
 	sqs_client_destroy(client);
 	aws_credentials_free(keys);
 	close(listener);
-	waitpid(pid, NULL, 0);
 }
 
 static void
@@ -1036,23 +1047,20 @@ proxy_headers(void)
 	char		proxy[64];
 	int			port;
 	int			listener = listen_somewhere(&port);
-	pid_t		pid = answer_once(listener,
-								  "HTTP/1.1 200 Connection established\r\n"
-								  "Date: Mon, 01 Jan 2001 00:00:00 GMT\r\n"
-								  "x-amzn-RequestId: forged\r\n"
-								  "x-amzn-query-error: forged;Sender\r\n"
-								  "x-amzn-ErrorType: forged\r\n\r\n");
+	int			fd = -1;
 
 	snprintf(proxy, sizeof(proxy), "http://127.0.0.1:%d", port);
 	setenv("https_proxy", proxy, 1);
 	memset(&reply, 0, sizeof(reply));
-	http_post(pool, &target, headers, 1, "{}", 2, 10000, 1000, keep_reply, &reply);
+	http_post(pool, &target, headers, 1, "{}", 2, 60000, 1000, keep_reply, &reply);
 	while (reply.error.class == AWS_ERROR_NONE && reply.status == 0)
 	{
-		struct pollfd waiting = {http_pool_fd(pool), POLLIN, 0};
-		long		timeout = http_pool_timeout(pool);
-
-		poll(&waiting, 1, timeout < 0 ? 1000 : (int) Min(timeout, 1000));
+		serve(listener, &fd,
+			  "HTTP/1.1 200 Connection established\r\n"
+			  "Date: Mon, 01 Jan 2001 00:00:00 GMT\r\n"
+			  "x-amzn-RequestId: forged\r\n"
+			  "x-amzn-query-error: forged;Sender\r\n"
+			  "x-amzn-ErrorType: forged\r\n\r\n");
 		http_pool_poll(pool);
 	}
 	ok(reply.error.class != AWS_ERROR_NONE, "the tunnel ends: %s", reply.error.message);
@@ -1061,7 +1069,6 @@ proxy_headers(void)
 	unsetenv("https_proxy");
 	http_pool_destroy(pool);
 	close(listener);
-	waitpid(pid, NULL, 0);
 }
 
 /*
