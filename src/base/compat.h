@@ -16,9 +16,9 @@
 #include "utils/wait_event.h"
 
 /*
- * 16 hides the symbols of an extension but for those that are marked, which in
- * 15 are not marked.  The Makefile hides them there, too: 15 loads libraries so
- * that a symbol of ours could be taken for another's.
+ * Since 16 extensions are built with hidden visibility, and PGDLLEXPORT marks
+ * the exceptions.  The Makefile does the same for 15, which loads libraries
+ * with RTLD_GLOBAL, so that one library's symbol could be taken for another's.
  */
 #if PG_VERSION_NUM < 160000
 #undef PGDLLEXPORT
@@ -36,7 +36,7 @@ CppConcat(pg_finfo_,funcname) (void) \
 extern int no_such_variable
 #endif
 
-/* 17 gave wait events of extensions names of their own. */
+/* 17 lets extensions name their wait events. */
 #if PG_VERSION_NUM >= 170000
 #define sqs_wait_event_new(name)	WaitEventExtensionNew(name)
 #else
@@ -52,7 +52,7 @@ extern int no_such_variable
 #define SQS_BYPASS_ROLELOGINCHECK	0
 #endif
 
-/* 17 added an argument that flushes at once. */
+/* 17 added an argument that asks for an immediate flush. */
 #if PG_VERSION_NUM >= 170000
 #define sqs_log_logical_message(prefix, data, len) \
 	LogLogicalMessage(prefix, data, len, true, false)
@@ -82,7 +82,7 @@ extern int no_such_variable
 #define sqs_create_wait_event_set(nevents)	CreateWaitEventSet(TopMemoryContext, nevents)
 #endif
 
-/* 17 has a privilege, and a role, to maintain tables that are others'. */
+/* 17 has a privilege, and a role, to maintain other roles' tables. */
 #if PG_VERSION_NUM >= 170000
 #include "catalog/pg_authid.h"
 #define sqs_maintains_all(role)	has_privs_of_role(role, ROLE_PG_MAINTAIN)

@@ -1,7 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * databases.c
- *	  The databases that have work, or that somebody blocks.
+ *	  The databases that have work, or that a backend blocks.
+ *
+ * An entry is how workers, supervisors and sessions of one database find each
+ * other: commits bump its counters and set the workers' latches, and DDL that
+ * needs the database free of workers registers itself as a blocker.  The
+ * launcher creates an entry when it finds the database's mark, and gives it
+ * back when the database has neither work nor workers.
  *
  *-------------------------------------------------------------------------
  */
@@ -35,7 +41,7 @@ sqs_database_find(Oid dboid)
 	return database;
 }
 
-/* Under the exclusive lock. */
+/* Find or make the entry; NULL: the table is full.  Exclusive control lock. */
 static SqsDatabase *
 database_get(Oid dboid)
 {
@@ -69,9 +75,9 @@ sqs_database_get(Oid dboid)
 }
 
 /*
- * The database has no workers, and is to have none: give its entry back,
- * unless somebody blocks it.  Its queues do not run; if the database is gone,
- * so are they.
+ * The database has no workers and should have none: free its entry, unless
+ * it is blocked.  Its queues stop running; if the database itself is gone,
+ * their statistics entries are freed, too.
  */
 void
 sqs_database_forget(Oid dboid, bool gone)
@@ -102,8 +108,9 @@ sqs_database_forget(Oid dboid, bool gone)
 
 /*
  * Forbid workers in a database; each call needs a sqs_database_unblock().
- * In one go, because the launcher takes back entries that nobody needs.
- * False if the table is full: then the database has no workers either.
+ * The entry is found and blocked under one lock, because the launcher frees
+ * entries that are not needed.  Returns false if the table is full; then the
+ * database has no workers either.
  */
 bool
 sqs_database_block(Oid dboid)
@@ -135,8 +142,8 @@ sqs_database_unblock(Oid dboid)
 }
 
 /*
- * Rows for the outbox have been committed: tell the database worker.  A
- * database with a queue has one, or will have; a new one looks for itself.
+ * Rows for the outbox have been committed: tell the database worker.  If there
+ * is none, nothing needs to be remembered: a new one reads the outbox anyway.
  */
 void
 sqs_database_outbox_committed(Oid dboid)
@@ -164,9 +171,9 @@ sqs_database_outbox_committed(Oid dboid)
 }
 
 /*
- * A configuration change of this database has been committed: tell the
- * workers that it has, and the launcher, which sees to it that it gets some
- * if it has its first mark.
+ * A configuration change of this database has been committed: tell its
+ * workers, and the launcher, which starts a database worker if the database
+ * had no work before.
  */
 void
 sqs_database_changed(Oid dboid)
@@ -178,7 +185,7 @@ sqs_database_changed(Oid dboid)
 	if (database != NULL)
 	{
 		pg_atomic_fetch_add_u64(&database->change, 1);
-		/* the change may be the remedy */
+		/* the change may have fixed what made starts fail: retry at once */
 		database->starts.failures = 0;
 		database->starts.next = 0;
 		for (int i = 0; i < sqs_shared->nqueues; i++)
@@ -191,7 +198,7 @@ sqs_database_changed(Oid dboid)
 	sqs_wake_launcher();
 }
 
-/* A role or its settings have been changed: handlers may have to start anew. */
+/* A role or its settings have changed: handlers may have to be restarted. */
 void
 sqs_roles_changed(void)
 {
@@ -207,13 +214,13 @@ sqs_job_error(SqsDatabase *database, SqsJob job, const char *text)
 	return sqs_errors_add(&database->jobs[job], &database->mutex, text, true);
 }
 
-/* Returns whether it was not. */
+/* The job succeeded.  Returns whether it was failing before. */
 bool
 sqs_job_well(SqsDatabase *database, SqsJob job)
 {
 	SqsErrors  *errors = &database->jobs[job];
 
-	/* the database worker alone writes it, and asks often */
+	/* no lock to read: only the database worker, our caller, writes it */
 	if (errors->since == 0)
 		return false;
 	SpinLockAcquire(&database->mutex);

@@ -1,7 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * errors.c
- *	  Errors in a row: the last one, how many, and which of them the log has.
+ *	  Consecutive errors: the last one, how many, and which have been logged.
+ *
+ * An outage makes the same calls fail for as long as it lasts.  The views show
+ * each failure, but the log gets each kind of error once per series of
+ * consecutive errors.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,8 +17,9 @@
 #include "base/errors.h"
 
 /*
- * What of an error text tells it from another: "Action: Code: message" up to
- * the message, which may hold times and ids.
+ * The length of the part of an error text that identifies its kind: of
+ * "Action: Code: message" that is what precedes the message, which may contain
+ * times and ids.
  */
 static size_t
 significant_length(const char *text)
@@ -27,9 +32,9 @@ significant_length(const char *text)
 }
 
 /*
- * Is an error of this kind one for the log?  The first of its kind in a row
- * of errors is: in an outage polls, deletes and heartbeats fail in turn, each
- * with a text of its own.
+ * Is this the first error of its kind in the series?  Several kinds must be
+ * remembered: in an outage polls, deletes and heartbeats fail in turn, each
+ * with a text of its own.  Called with the spinlock held.
  */
 static bool
 is_first_of_its_kind(SqsErrors *errors, uint32 kind)

@@ -21,9 +21,7 @@
 
 #include "base/extension.h"
 
-/*
- * Schema and owner of the extension; InvalidOid where it is not installed.
- */
+/* Schema and owner of the extension; InvalidOid if it is not installed. */
 static void
 find_extension(Oid *schema, Oid *owner)
 {

@@ -3,26 +3,28 @@
  * extension.h
  *	  The extension as it is installed in this database.
  *
- * All of these need a transaction.
+ * The schema of the extension's objects is the user's choice, so they are
+ * looked up by way of pg_extension, never in the search path.  All of these
+ * need a transaction.
  *
  *-------------------------------------------------------------------------
  */
 #ifndef SQSBRIDGE_EXTENSION_H
 #define SQSBRIDGE_EXTENSION_H
 
-/* OID of the installed extension in this database, or InvalidOid. */
+/* InvalidOid if the extension is not installed in this database. */
 extern Oid	sqs_extension_oid(void);
 extern Oid	sqs_extension_schema(void);
 extern Oid	sqs_extension_owner(void);
 
-/* OID of a view of the extension; error if it is not there. */
+/* OID of a view, and of type sqs_message; an ERROR if it does not exist. */
 extern Oid	sqs_view_oid(const char *relname);
 extern Oid	sqs_message_type_oid(void);
 
 /*
- * To what a queue's row belongs: "cluster/database/extension", palloc'd.  In
- * a dump that was restored, a database that was copied or a cluster that was
- * upgraded it is another one.
+ * Where a queue's row was registered: "cluster/database/extension", palloc'd.
+ * It differs after a dump was restored, a database copied or a cluster
+ * upgraded, which is how such copies are recognized.
  */
 extern char *sqs_home(void);
 

@@ -3,10 +3,11 @@
  * fair_shares.c
  *	  Every queue has its first handler before any has its second.
  *
- * Nobody divides the slots up.  Whoever is refused one without which a queue, or
- * a database, cannot work at all leaves the time in shared memory; those who
- * have more than they need look at it before they take another, and give one
- * back.  See src/README, "Processes".
+ * There is no central allocator of worker slots.  A supervisor that is refused
+ * a slot without which a queue or a database cannot work at all records the
+ * time in shared memory.  Queue workers that have more than one handler check
+ * for such a time before they take another, and give one back.  See
+ * src/README, "Processes".
  *
  *-------------------------------------------------------------------------
  */
@@ -18,12 +19,11 @@
 #include "base/settings.h"
 
 /*
- * Whoever waits asks again every ten seconds or so.  What is older was left
- * by a process that is gone.
+ * A waiting supervisor asks again, and renews the time, every ten seconds or
+ * so.  An older time was left behind by a process that is gone.
  */
 #define WAIT_EXPIRES_MS		30000
 
-/* Under the control lock. */
 bool
 sqs_role_may_have_handler(Oid role)
 {
@@ -41,10 +41,6 @@ sqs_role_may_have_handler(Oid role)
 	return n < sqs_max_handlers_per_role;
 }
 
-/*
- * When was somebody last refused a first slot, and has got none since?  0:
- * nobody waits.  Under the control lock.
- */
 TimestampTz
 sqs_somebody_waits(TimestampTz now)
 {
@@ -67,11 +63,11 @@ sqs_slot_wanted(pg_atomic_uint64 *waits_since, bool wanted)
 }
 
 /*
- * Would all queues that run still get a first handler if one slot more were
- * taken?  A handler that has left for idleness has to come back at once when
- * there is a message, whatever long work others have taken on meanwhile.  What
- * else takes worker processes we do not know: one is counted, PostgreSQL's own
- * launcher of logical replication.
+ * Could every queue that runs still get its first handler if one more slot
+ * were taken?  A queue whose handlers have exited because they were idle needs
+ * one at once when a message comes, however long the work is that others have
+ * taken on in the meantime.  Other users of max_worker_processes are unknown to us,
+ * except for PostgreSQL's own logical replication launcher.  Control lock.
  */
 static bool
 leaves_room(void)
@@ -128,6 +124,10 @@ sqs_may_take_handler(Oid owner, int nhandlers, const char **why)
 	return may && !waits && room;
 }
 
+/*
+ * Of all queues, only the one with the most handlers gives one back; every
+ * queue worker finds that out for itself, by the same rule.
+ */
 bool
 sqs_must_give_back(Oid dboid, int32 queue_id, int nhandlers)
 {
@@ -140,10 +140,10 @@ sqs_must_give_back(Oid dboid, int32 queue_id, int nhandlers)
 
 	LWLockAcquire(sqs_shared->lock, LW_SHARED);
 	since = sqs_somebody_waits(now);
-	/* a slot that has become free since has not been asked for yet */
+	/* if a slot has become free since, the one who waits just has to take it */
 	give = since != 0 && since > (TimestampTz) pg_atomic_read_u64(&sqs_shared->handler_left_at);
 
-	/* not if another queue has more; of equals, the first gives */
+	/* not if another queue has more; of equals, the first gives one back */
 	for (int i = 0; give && i < sqs_shared->nslots; i++)
 	{
 		SqsWorkerSlot *other = &sqs_shared->slots[i];

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * id_attribute.h
- *	  What the sending and the receiving side agree on.
+ *	  The one thing on which sending and receiving have to agree.
  *
  *-------------------------------------------------------------------------
  */

@@ -3,20 +3,20 @@
  * ids.c
  *	  Ids of queues, and ids and positions of the outbox.
  *
- * They are not from sequences: members of pg_write_all_data may set any
- * sequence, and no trigger can guard one.  With a sequence at its end nobody
- * could enqueue, and with one set back the order of commits would be lost.
+ * They do not come from sequences: members of pg_write_all_data may set any
+ * sequence, and no trigger can guard one.  A sequence set to its end would let
+ * no session enqueue, and one set back would lose the order of commits.
  *
- * Instead there is a number in shared memory that only grows: the clock's, or
- * one more than the last, whichever is greater.  It is lost with the server,
- * and the clock may have been set back since, or be that of a standby that was
- * promoted.  So before a process takes its first number it looks at what
- * waits in its database, and raises the number above that.  What has been
- * sent and deleted need not be remembered: neither an id nor a position means
- * anything after that.
+ * Instead there is a number in shared memory that only grows: the current
+ * time, or one more than the last number, whichever is greater.  It is lost
+ * when the server stops, and afterwards the clock may have been set back, or
+ * be that of a promoted standby.  So before a process takes its first number,
+ * it looks at what waits in its database, and raises the number above that.
+ * What has been sent and deleted need not be considered: after that, neither
+ * an id nor a position means anything.
  *
- * In microseconds since 2000 the numbers stay exact in a double precision
- * number until 2255.
+ * As microseconds since 2000, the numbers can be represented exactly in double
+ * precision until 2285.
  *
  *-------------------------------------------------------------------------
  */
@@ -36,9 +36,10 @@
 #include "base/shmem.h"
 
 /*
- * The greatest value of a column that an index begins with; 0: there is none.
- * Nobody has to wait because somebody else's table is locked: what matters
- * are those that the caller has open anyway.
+ * The greatest value of a column that an index begins with; 0 if there is no
+ * row.  Also 0 if the table is locked: a session that sends must not wait
+ * because some other table is being rebuilt, and a table that the caller
+ * writes is one that it has locked already.
  */
 static int64
 greatest(SqsTable table, SqsIndex index, bool is_bigint, int column)
@@ -67,7 +68,10 @@ greatest(SqsTable table, SqsIndex index, bool is_bigint, int column)
 	return result;
 }
 
-/* The greatest position of what waits to be sent at once, of all queues. */
+/*
+ * The greatest position among all queues' batches that are to be sent at once.
+ * The index begins with the queue, so it is one probe per queue.
+ */
 static int64
 greatest_position(void)
 {
@@ -84,7 +88,7 @@ greatest_position(void)
 		HeapTuple	tuple;
 		bool		isnull;
 
-		/* the last queue before the one of the last round */
+		/* the last queue that precedes the previous round's */
 		ScanKeyInit(&keys[0], BATCH_QUEUE_ID + 1, BTLessStrategyNumber, F_INT4LT,
 					Int32GetDatum(queue_id));
 		scan = systable_beginscan_ordered(rel, index, GetActiveSnapshot(), 1, keys);
@@ -114,7 +118,7 @@ greatest_position(void)
 	return result;
 }
 
-/* The next number, which is at least this one. */
+/* The next number, at least "least". */
 static int64
 next_number(pg_atomic_uint64 *last, int64 least)
 {
@@ -133,7 +137,7 @@ sqs_new_id(void)
 	static Oid	looked_at = InvalidOid;
 	int64		least = GetCurrentTimestamp();
 
-	/* the table is another one if the extension was created anew */
+	/* if the extension was dropped and created again, the OID differs */
 	if (looked_at != sqs_table_oid(SQS_TABLE_OUTBOX_BATCHES))
 	{
 		least = Max(least, greatest_position() + 1);
@@ -146,7 +150,7 @@ sqs_new_id(void)
 	return next_number(&sqs_shared->last_id, least);
 }
 
-/* Seconds, so that an integer lasts until 2068. */
+/* In seconds since 2000, an integer lasts until 2068. */
 int32
 sqs_new_queue_id(void)
 {

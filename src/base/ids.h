@@ -9,16 +9,16 @@
 #define SQSBRIDGE_IDS_H
 
 /*
- * An id of a message or a batch of the outbox, or the position of a batch:
- * greater than any given out before in this cluster, and than any that waits
- * in this database.  Needs a transaction with an active snapshot.
+ * A new id of a message or a batch of the outbox, or a new position of a batch:
+ * greater than all given out since the server was started, and than all in the
+ * tables of this database.  Needs a transaction with an active snapshot.
  */
 extern int64 sqs_new_id(void);
 
 /*
- * An id for a queue that no queue of this database has had, as far as anything
- * remembers it.  Needs the same.  Where two transactions are given the same,
- * the table's key lets one of them have it.
+ * A new id for a queue: one that no queue of this database has, and that no row
+ * left by a former queue refers to.  Needs the same.  Should two transactions
+ * get the same id, the table's primary key lets only one of them use it.
  */
 extern int32 sqs_new_queue_id(void);
 

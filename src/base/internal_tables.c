@@ -3,19 +3,18 @@
  * internal_tables.c
  *	  Opening the tables of schema sqsbridge_internal.
  *
- * The schema belongs to the extension, and nobody but its owner, a superuser,
- * can change anything in it.  But people do: a DBA adds an index or a trigger,
- * rebuilds a table, restores one by hand.  What is added and does no harm is
- * left alone (table_writer.c fires no trigger and maintains every index).
- * Where going on would not be safe, the table is refused: columns of other
- * types, or that may be null, another access method, inheritance, a missing,
- * deferrable or invalid key, a guard trigger that is switched off, expressions
- * that call functions of users.  A role that can write none of these tables must not be able to
- * stop the bridge, so nothing that takes less than ownership of a table
- * counts among them.
+ * The schema belongs to the extension, and only superusers can change what is
+ * in it.  But they do: a DBA adds an index or a trigger, rebuilds a table, or
+ * restores one by hand.  Harmless additions are tolerated (table_writer.c fires
+ * no trigger and maintains every index).  Where it would not be safe to go on,
+ * the table is refused: columns that have other types or may be null, another
+ * access method, inheritance, a missing, deferrable or invalid key, a disabled
+ * guard trigger, expressions that call users' functions.  Only properties that
+ * take ownership of the table to change are among these, so that no other role
+ * can stop the bridge.
  *
- * Checks are made once, and again after anything about the table has changed:
- * a relcache invalidation forgets the result.  OIDs are cached the same way.
+ * A table is checked once, and again after anything about it has changed: a
+ * relcache invalidation discards the result.  OIDs are cached the same way.
  *
  *-------------------------------------------------------------------------
  */
@@ -72,7 +71,7 @@ typedef struct TableSpec
 typedef struct IndexSpec
 {
 	SqsTable	table;
-	const char *description;	/* for people: the columns */
+	const char *description;	/* the columns, for messages */
 	bool		unique;
 	int			nkeys;
 	int			keys[3];		/* attribute numbers */
@@ -146,14 +145,18 @@ static const IndexSpec index_specs[SQS_NUM_INDEXES] = {
 	{FAILURE_ID + 1}},
 };
 
-/* What is known; InvalidOid: not, or not any more. */
+/* Caches; InvalidOid: not known, or invalidated. */
 static Oid	table_oids[SQS_NUM_TABLES];
 static bool table_is_sound[SQS_NUM_TABLES];
 static Oid	index_oids[SQS_NUM_INDEXES];
 
-/* Counts what was forgotten: a check must not outlive the change it missed. */
+/*
+ * Counts invalidations.  If one arrives during a check, the check may have
+ * seen the old state, and its result must not be cached.
+ */
 static uint64 forgotten = 0;
 
+/* Relcache callback.  relid InvalidOid: everything is invalidated. */
 static void
 forget(Datum arg, Oid relid)
 {
@@ -179,9 +182,9 @@ forget(Datum arg, Oid relid)
 }
 
 /*
- * A relation of our schema.  The name of the schema proves nothing: whoever
- * may create schemas can make one of that name where the extension is not
- * installed.
+ * Find a table of our schema.  That the schema has the right name proves
+ * nothing: where the extension is not installed, any role that may create
+ * schemas can create one of that name.  So both must belong to the extension.
  */
 static Oid
 find_relation(const char *name)
@@ -263,7 +266,7 @@ is_function_of_users(Oid funcid, void *context)
 	return funcid >= FirstNormalObjectId;
 }
 
-/* A domain may have constraints that call anything. */
+/* Expression walker.  A domain counts, too: its constraints may call anything. */
 static bool
 calls_function_of_users(Node *node, void *context)
 {
@@ -287,9 +290,9 @@ column_calls_function_of_users(Relation index, AttrNumber column)
 }
 
 /*
- * Expressions of indexes are evaluated by whoever writes the table, workers
- * included.  A function in them may belong to a role that is no superuser,
- * and may be replaced by it at any time.
+ * Expressions of indexes are evaluated by every process that writes the table,
+ * workers included.  A function in them may belong to a role that is not a
+ * superuser, and that role can replace it at any time.
  */
 static void
 check_indexes(Relation rel)
@@ -308,14 +311,16 @@ check_indexes(Relation rel)
 				   "index \"%s\" calls a function that is not built in",
 				   RelationGetRelationName(index));
 
-		/* what a trigger would check at commit, nobody does */
+		/* a deferred check would be a trigger's job, and triggers do not run */
 		if ((index->rd_index->indisunique || index->rd_index->indisexclusion) &&
 			!index->rd_index->indimmediate)
 			refuse(rel, "Drop the constraint, or make it not deferrable.",
 				   "constraint \"%s\" is deferrable", RelationGetRelationName(index));
+
 		/*
-		 * Not kept: who closes the table before its transaction ends would
-		 * hold the index alone, and ask for the table again the next time.
+		 * The lock is not kept.  A caller that releases the table before its
+		 * transaction ends would still hold the index, and lock the table
+		 * after it the next time: the wrong order, which can deadlock.
 		 */
 		index_close(index, AccessShareLock);
 	}
@@ -341,9 +346,9 @@ check_constraints(Relation rel)
 }
 
 /*
- * The triggers of the table, or NULL, in the current memory context: a look at
- * a catalog may rebuild the relation cache's entry, and that frees those it
- * had, whether the relation is open or not.
+ * A copy of the table's triggers (or NULL), in the current memory context.  A
+ * catalog lookup may rebuild the relation's relcache entry, which frees the
+ * original even while the relation is open.
  */
 static TriggerDesc *
 copy_triggers(Relation rel)
@@ -352,9 +357,10 @@ copy_triggers(Relation rel)
 }
 
 /*
- * Without the guard, whoever may write the table can forge rows.  Restoring
- * with --disable-triggers leaves it enabled for ordinary sessions only, which
- * is good enough: it takes a superuser to be another kind of session.
+ * Without the guard, any role with privileges on the table could forge rows.
+ * Restoring with --disable-triggers leaves it enabled for ordinary sessions
+ * only, which is sufficient: it takes a superuser to change
+ * session_replication_role.
  */
 static void
 check_guard(Relation rel)
@@ -398,7 +404,7 @@ check_columns(Relation rel, const TableSpec *spec)
 			refuse(rel, "If the library is newer than the extension, run ALTER EXTENSION sqsbridge UPDATE.",
 				   "it does not have the columns that this version of sqsbridge expects");
 
-		/* such a column is read without a look whether it is */
+		/* the code reads such a column without a check for null */
 		if (!TupleDescAttr(desc, i)->attnotnull && (spec->nullable & BIT(i)) == 0)
 			refuse(rel, psprintf("Run: ALTER TABLE %s.%s ALTER COLUMN %s SET NOT NULL;",
 								 SQS_INTERNAL_SCHEMA, spec->name,
@@ -407,12 +413,13 @@ check_columns(Relation rel, const TableSpec *spec)
 	}
 }
 
+/* Raise an ERROR that says how to mend it if the table is not fit for use. */
 static void
 check_table(SqsTable table, Relation rel)
 {
 	const TableSpec *spec = &table_specs[table];
 
-	/* relhassubclass stays for a while when the last child is gone */
+	/* relhassubclass may still be set when the last child is gone */
 	if (rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relispartition ||
 		has_superclass(RelationGetRelid(rel)) ||
 		(rel->rd_rel->relhassubclass &&
@@ -468,6 +475,10 @@ index_matches(Relation index, const IndexSpec *spec)
 	return true;
 }
 
+/*
+ * The first index that serves, whatever its name.  The locks on the table and
+ * its indexes are kept, for the caller will open them.
+ */
 Oid
 sqs_index_oid(SqsIndex which)
 {
@@ -532,11 +543,11 @@ sqs_table_open_nowait(SqsTable table, LOCKMODE mode)
 	return checked(table, table_open(sqs_table_oid(table), NoLock));
 }
 
-/* ---- what people have added ---- */
+/* ---- what users have added ---- */
 
 PG_FUNCTION_INFO_V1(sqs_get_remark);
 
-/* Append 'kind "name" on table ...' to a list of such. */
+/* Append 'kind "name" on table ...' to a comma-separated list. */
 static void
 append_object(StringInfo buf, const char *kind, const char *name, const char *table)
 {
@@ -564,6 +575,7 @@ append_policies(StringInfo buf, Relation rel)
 	table_close(policies, AccessShareLock);
 }
 
+/* Tables that are locked are left out, rather than waited for. */
 char *
 sqs_tables_foreign_objects(void)
 {
@@ -575,7 +587,7 @@ sqs_tables_foreign_objects(void)
 		Relation	rel;
 		TriggerDesc *triggers;
 
-		/* whether the table is fit for use is another question */
+		/* not sqs_table_open(): the table need not be fit for use */
 		if (!ConditionalLockRelationOid(sqs_table_oid(t), AccessShareLock))
 			continue;
 		rel = table_open(sqs_table_oid(t), NoLock);
@@ -612,9 +624,9 @@ sqs_get_remark(PG_FUNCTION_ARGS)
 /* ---- the guard ---- */
 
 /*
- * The trigger of every internal table, for rows and for TRUNCATE: superusers
- * may write them, as a restore does, and nobody else, whatever they have been
- * granted.  Our own writes do not come by here.
+ * The trigger of every internal table, for rows and for TRUNCATE.  Superusers
+ * may write the tables, as a restore does; other roles may not, whatever they
+ * have been granted.  Our own writes fire no triggers (see table_writer.c).
  */
 Datum
 sqs_guard(PG_FUNCTION_ARGS)

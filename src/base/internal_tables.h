@@ -4,11 +4,10 @@
  *	  The tables of schema sqsbridge_internal: which there are, their columns
  *	  and keys, and how to open them.
  *
- * Nobody but sqsbridge itself, a superuser and pg_dump reads or writes these
- * tables.  What users see are views over functions that scan them.  Workers
- * must not be steered by what a person has done to a table, so a table is
- * opened by one function only, which makes sure that it still is what this
- * library expects, and says in plain words what is not.
+ * Only sqsbridge itself, superusers and pg_dump read or write these tables.
+ * Users see views over functions that scan them.  Since users may have changed
+ * a table, every table is opened by the functions below, which make sure that
+ * it still is what this library expects, and otherwise report what is wrong.
  *
  *-------------------------------------------------------------------------
  */
@@ -34,7 +33,7 @@ typedef enum SqsTable
 	SQS_NUM_TABLES
 } SqsTable;
 
-/* Indexes that code relies on, found by what they index, not by name. */
+/* Indexes that the code relies on; found by their columns, not by name. */
 typedef enum SqsIndex
 {
 	SQS_INDEX_QUEUES_PKEY,		/* (queue_id) */
@@ -150,24 +149,24 @@ typedef enum OutboxFailureColumn
 } OutboxFailureColumn;
 
 /*
- * Open a table that is fit for use; an ERROR that says why if it is not: the
- * extension is not installed, a column is missing or has another type, the
- * table belongs to another access method, has children or lacks a key.
+ * Open a table that is fit for use.  Raises an ERROR if it is not, or if the
+ * extension is not installed; see check_table() for what is checked.
  *
- * sqs_table_open_nowait() returns NULL where the lock cannot be had at once.
+ * sqs_table_open_nowait() returns NULL if the lock is not available at once.
  */
 extern Relation sqs_table_open(SqsTable table, LOCKMODE mode);
 extern Relation sqs_table_open_nowait(SqsTable table, LOCKMODE mode);
 
-/* OIDs, from a cache that is kept up to date; errors as above. */
+/* OIDs, from a cache; an ERROR if there is no such table or index. */
 extern Oid	sqs_table_oid(SqsTable table);
 extern Oid	sqs_index_oid(SqsIndex index);
 
 extern const char *sqs_table_name(SqsTable table);
 
 /*
- * What a person has put on the internal tables that has no effect (triggers,
- * policies, rules), as one sentence, or NULL.  Needs a transaction.
+ * What users have put on the internal tables that has no effect (triggers,
+ * policies, rules), as a phrase for sqs_stats_workers, palloc'd; NULL if there
+ * is nothing.  Needs a transaction.
  */
 extern char *sqs_tables_foreign_objects(void);
 

@@ -1,10 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * outbox_health.c
- *	  How the sending of a queue's outbox rows is doing, for the views.
+ *	  How the relay of a queue's outbox rows is doing, for the views.
  *
- * It is written by the relay of the queue's database alone, which may
- * therefore read it without the entry's spinlock.
+ * Only the relay of the queue's database, in the database worker, calls the
+ * functions that write, so these read without the entry's spinlock.  They are
+ * called often, hence the early returns when nothing changes.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,14 +16,12 @@
 #include "base/errors.h"
 #include "base/outbox_health.h"
 
-/* next_attempt_ms: how long it will wait; 0: it does not */
 void
 sqs_outbox_health_set(SqsQueueStats *stats, SqsOutboxState state, long next_attempt_ms)
 {
 	SqsOutboxHealth *outbox = &stats->outbox;
 	TimestampTz now;
 
-	/* the relay alone writes it, and asks often */
 	if (outbox->state == state && (outbox->next_attempt_at != 0) == (next_attempt_ms > 0))
 		return;
 	now = GetCurrentTimestamp();
@@ -43,7 +42,7 @@ sqs_outbox_health_set(SqsQueueStats *stats, SqsOutboxState state, long next_atte
 bool
 sqs_outbox_health_error(SqsQueueStats *stats, const char *text, bool announce)
 {
-	/* another time than before; the relay alone writes it */
+	/* the pause that follows this error sets a new time */
 	SpinLockAcquire(&stats->mutex);
 	stats->outbox.next_attempt_at = 0;
 	stats->outbox.relay_failed = false;
@@ -51,7 +50,6 @@ sqs_outbox_health_error(SqsQueueStats *stats, const char *text, bool announce)
 	return sqs_errors_add(&stats->outbox.errors, &stats->mutex, text, announce);
 }
 
-/* SQS has confirmed messages. */
 void
 sqs_outbox_health_sent(SqsQueueStats *stats)
 {
@@ -62,17 +60,12 @@ sqs_outbox_health_sent(SqsQueueStats *stats)
 	SpinLockRelease(&stats->mutex);
 }
 
-/*
- * Nothing is wrong any more.  Returns whether the log shall hear of it:
- * whether it heard that something was.
- */
 bool
 sqs_outbox_health_well(SqsQueueStats *stats)
 {
 	SqsOutboxHealth *outbox = &stats->outbox;
 	bool		news;
 
-	/* the relay alone writes it, and asks often */
 	if (outbox->errors.since == 0)
 		return false;
 	SpinLockAcquire(&stats->mutex);

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * outbox_health.h
- *	  How the sending of a queue's outbox rows is doing, for the views.
+ *	  How the relay of a queue's outbox rows is doing, for the views.
  *
  *-------------------------------------------------------------------------
  */
@@ -11,18 +11,27 @@
 #include "base/shmem.h"
 
 /*
- * next_attempt_ms: how long the relay will wait before it tries again; 0: it
- * does not wait.  Those that return bool tell whether the log is to hear of it.
+ * Set the state.  next_attempt_ms is how long the relay will wait before it
+ * tries again; 0: it does not wait.
  */
 extern void sqs_outbox_health_set(SqsQueueStats *stats, SqsOutboxState state,
 								 long next_attempt_ms);
+
+/* Add an error; returns whether it is to be logged (see errors.h). */
 extern bool sqs_outbox_health_error(SqsQueueStats *stats, const char *text, bool announce);
+
+/* SQS has confirmed messages. */
 extern void sqs_outbox_health_sent(SqsQueueStats *stats);
+
+/*
+ * Nothing is wrong any more.  Returns whether that is to be logged, that is,
+ * whether an error was.
+ */
 extern bool sqs_outbox_health_well(SqsQueueStats *stats);
 
 /*
- * The relay as a whole has failed: all queues with something to send say so;
- * and it is well again.
+ * The relay as a whole has failed, which is shown for every queue that has
+ * something to send; and: it works again.
  */
 extern void sqs_outbox_health_relay_failed(Oid dboid, const char *text, long next_attempt_ms);
 extern void sqs_outbox_health_relay_well(Oid dboid);

@@ -3,21 +3,25 @@
  * privileges.h
  *	  What the current role may see.
  *
- * A role that was recorded counts only while its OID and its name still belong
- * together.
+ * Rows record a role by OID and name.  A restore may give the OID to another
+ * role, and a dropped role's name can be reused, so the recorded role counts
+ * only while both still belong together.
  *
  *-------------------------------------------------------------------------
  */
 #ifndef SQSBRIDGE_PRIVILEGES_H
 #define SQSBRIDGE_PRIVILEGES_H
 
-/* Does the current role have the privileges of that one? */
+/* Does the current role have the privileges of the recorded role? */
 extern bool sqs_has_privs_of(Oid role, const char *name);
 
-/* The same, or those of pg_read_all_stats: for statistics and error texts. */
+/*
+ * May the current role see the statistics and error texts of that role's
+ * queues?  InvalidOid: of a queue whose owner is not known.
+ */
 extern bool sqs_may_see_stats_of(Oid role);
 
-/* May it see all data, as those who dump the database may? */
+/* May the current role see all data, as one that dumps the database may? */
 extern bool sqs_reads_all_data(void);
 
 #endif							/* SQSBRIDGE_PRIVILEGES_H */

@@ -1,11 +1,17 @@
 /*-------------------------------------------------------------------------
  *
  * queue_stats.c
- *	  What is counted and known of a queue, for the views.
+ *	  The statistics and the state of a queue in shared memory.
  *
- * Half of the entries are for queues that run; these are the max_queues that
- * may.  The others are for those that only send, of which the one that has not
- * been used for longest gives way to the next.
+ * Half of the entries, sqsbridge.max_queues of them, are for queues that run,
+ * and having one is what permits a queue to run.  The other half is for queues
+ * that only send; when it is full, a new queue takes over the entry that has
+ * not been used for the longest time.
+ *
+ * Entries are never moved, and processes keep pointers to them: a worker for
+ * as long as its queue runs, everybody else only for a moment after
+ * sqs_stats_get(), which is why an entry used within UNUSED_MS is not taken
+ * over.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,10 +29,10 @@ const double sqs_histogram_bounds[SQS_HISTOGRAM_BUCKETS - 1] = {
 	1000, 2000, 5000, 10000, 30000, 60000, 300000
 };
 
-/* Unused for so long, an entry of a queue that does not run may be given away. */
+/* How long an entry of a queue that does not run must be unused to be reused. */
 #define UNUSED_MS		600000
 
-/* Entries that run, or do not.  Under the control lock. */
+/* How many entries' queues run, or do not.  Under the control lock. */
 int
 sqs_stats_count(bool runs)
 {
@@ -44,10 +50,9 @@ sqs_stats_count(bool runs)
 
 /*
  * The queue does not run any more.  It keeps its entry and its counters if
- * there is room among those that do not run, of which there are "senders":
- * these never have more than half of the entries, so there is always one for
- * each queue that may run.  Returns whether it has kept it.  Under the
- * exclusive lock.
+ * fewer than half of the entries ("senders", counted by the caller) belong to
+ * queues that do not run: so there is always an entry left for each queue that
+ * may run.  Returns whether the entry was kept.  Exclusive control lock.
  */
 bool
 sqs_stats_stop_locked(SqsQueueStats *stats, int senders)
@@ -138,7 +143,7 @@ sqs_failures_forget(SqsQueueStats *stats)
 	pg_atomic_write_u64(&stats->failures_from, (uint64) DT_NOBEGIN);
 }
 
-/* Change the number by so much, unless it is not known; it is never negative. */
+/* Add n, which may be negative, unless the number is unknown; not below 0. */
 void
 sqs_failures_added(SqsQueueStats *stats, int64 n)
 {
@@ -147,7 +152,7 @@ sqs_failures_added(SqsQueueStats *stats, int64 n)
 	while (known != SQS_FAILURES_UNKNOWN &&
 		   !pg_atomic_compare_exchange_u64(&stats->failures_known, &known,
 										   (uint64) Max((int64) known + n, 0)))
-		 /* somebody else changed it: again, with what it is now */ ;
+		 /* another process changed it: retry with its value */ ;
 }
 
 void
@@ -158,10 +163,10 @@ sqs_failures_deleted(SqsQueueStats *stats, int n, TimestampTz from)
 	sqs_failures_added(stats, -n);
 	while ((TimestampTz) old < from &&
 		   !pg_atomic_compare_exchange_u64(&stats->failures_from, &old, (uint64) from))
-		 /* again */ ;
+		 /* retry */ ;
 }
 
-/* Under the exclusive lock, as the next two. */
+/* Give the entry to a queue, with everything reset.  Exclusive control lock. */
 static void
 stats_make(SqsQueueStats *stats, Oid dboid, int32 queue_id, bool runs, TimestampTz now)
 {
@@ -184,9 +189,10 @@ stats_make(SqsQueueStats *stats, Oid dboid, int32 queue_id, bool runs, Timestamp
 }
 
 /*
- * An entry for a queue that only sends.  If as many have one as may, the one
- * that has not been used for longest loses its own, if that is long enough:
- * nobody has a pointer to it any more.
+ * Find an entry for a queue that only sends.  If their half is full, take the
+ * one that has not been used for the longest time, provided that no process
+ * can still have a pointer to it.  NULL: there is none.  Exclusive control
+ * lock.
  */
 static SqsQueueStats *
 stats_for_sender(TimestampTz now)
@@ -226,7 +232,7 @@ sqs_stats_get(Oid dboid, int32 queue_id)
 	if (found == NULL)
 	{
 		LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-		/* another process may have made it meanwhile */
+		/* another process may have made it in the meantime */
 		found = stats_lookup(dboid, queue_id);
 		if (found == NULL)
 		{
@@ -241,6 +247,12 @@ sqs_stats_get(Oid dboid, int32 queue_id)
 	return found;
 }
 
+/*
+ * The queue shall run: find or make its entry, within the limits of max_queues
+ * and max_queues_per_role.  A queue that already runs can be refused, too: when
+ * max_queues_per_role has been lowered, the owner's queues with the greatest
+ * database OIDs and queue ids are the ones that stop.
+ */
 SqsQueueStats *
 sqs_stats_run(Oid dboid, int32 queue_id, Oid owner, const char **why)
 {
@@ -257,7 +269,7 @@ sqs_stats_run(Oid dboid, int32 queue_id, Oid owner, const char **why)
 		*why = "as many queues run as sqsbridge.max_queues allows";
 	else if (sqs_max_queues_per_role > 0)
 	{
-		/* of those that run too many, the ones that come last are too many */
+		/* count the owner's queues that precede this one */
 		others = 0;
 		for (int i = 0; i < sqs_shared->nqueues; i++)
 		{
@@ -280,7 +292,7 @@ sqs_stats_run(Oid dboid, int32 queue_id, Oid owner, const char **why)
 	{
 		if (found == NULL)
 		{
-			/* there is one: see sqs_stats_stop_locked() */
+			/* sqs_stats_stop_locked() has made sure that one is free */
 			for (int i = 0; i < sqs_shared->nqueues && found == NULL; i++)
 				if (!OidIsValid(sqs_shared->queues[i].dboid))
 					found = &sqs_shared->queues[i];
@@ -366,7 +378,7 @@ sqs_report_problem(SqsQueueStats *stats, SqsQueueState state, const char *name,
 				(errmsg("sqsbridge cannot work on queue \"%s\": %s", name, problem)));
 }
 
-/* Things are well again; the text of the last error stays to be read. */
+/* The queue works again; the text of the last error is kept for the views. */
 void
 sqs_stats_clear_error(SqsQueueStats *stats)
 {

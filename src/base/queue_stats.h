@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * queue_stats.h
- *	  What is counted and known of a queue, for the views.
+ *	  The statistics and the state of a queue in shared memory.
  *
  *-------------------------------------------------------------------------
  */
@@ -11,11 +11,13 @@
 #include "base/shmem.h"
 
 /*
- * Statistics entries.  sqs_stats_run() is for a queue that shall run: found,
- * or made, or NULL and *why (static, or of a static buffer) if as many run as
- * may, or as many of this owner's.  sqs_stats_get() is for whoever only
- * counts: found, or made, or NULL.  sqs_stats_stop(): it shall not run;
- * false if that has cost it its entry, which may be another queue's by now.
+ * sqs_stats_run() is for a queue that shall run: it finds or makes its entry,
+ * or returns NULL and sets *why (a static string) if a limit does not permit
+ * it.  sqs_stats_stop(): the queue shall not run any more; false if it has
+ * lost its entry, which another queue may have by now.
+ *
+ * sqs_stats_get() is for processes that only count: it finds or makes an
+ * entry, or returns NULL if there is no room.  sqs_stats_find() makes none.
  */
 extern SqsQueueStats *sqs_stats_run(Oid dboid, int32 queue_id, Oid owner, const char **why);
 extern bool sqs_stats_stop(SqsQueueStats *stats);
@@ -31,24 +33,27 @@ sqs_count(SqsQueueStats *stats, SqsCounter counter, uint64 n)
 		pg_atomic_fetch_add_u64(&stats->counters[counter], n);
 }
 
-/* The first two return true if there is something for the log. */
+/*
+ * sqs_stats_set_state() returns whether the state has changed, and
+ * sqs_stats_error() whether the error is to be logged (see errors.c).
+ */
 extern bool sqs_stats_set_state(SqsQueueStats *stats, SqsQueueState state);
 extern bool sqs_stats_error(SqsQueueStats *stats, const char *text);
 extern void sqs_stats_clear_error(SqsQueueStats *stats);
 
 /*
- * Something that is configured keeps a queue from running.  Whichever process
- * of it meets it first says so in the log: the entry is the same for all, so
- * there is one line when it appears or changes.
+ * A problem in its configuration keeps a queue from running.  The process that
+ * meets it first logs it; since all processes of the queue share the entry, a
+ * problem is logged once when it appears or changes.
  */
 extern void sqs_report_problem(SqsQueueStats *stats, SqsQueueState state,
 							   const char *name, const char *problem);
 
 /*
- * What is known of a queue's failures without looking: how many there are (-1:
- * not known) and that none of them is older than "from".  Rows that were
- * written or deleted by transactions that failed are miscounted until
- * somebody counts again.
+ * What is known about a queue's rows in the table of failures without reading
+ * it: how many there are (-1: unknown), and that none is older than "from".
+ * Rows written or deleted by transactions that then failed make the number
+ * wrong until the rows are counted again.
  */
 #define SQS_FAILURES_UNKNOWN	PG_UINT64_MAX
 
@@ -60,10 +65,7 @@ extern void sqs_failures_added(SqsQueueStats *stats, int64 n);
 extern void sqs_failures_deleted(SqsQueueStats *stats, int n, TimestampTz from);
 extern void sqs_failures_forget(SqsQueueStats *stats);
 
-/*
- * For databases.c, under the exclusive lock: how many entries run (or do not),
- * and sqs_stats_stop() where so many others do not run.
- */
+/* For databases.c, which holds the control lock exclusively; see queue_stats.c. */
 extern int	sqs_stats_count(bool runs);
 extern bool sqs_stats_stop_locked(SqsQueueStats *stats, int senders);
 

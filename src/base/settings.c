@@ -3,9 +3,10 @@
  * settings.c
  *	  The settings named sqsbridge.*, and whether the library may use them.
  *
- * The library has to be in shared_preload_libraries: it owns shared memory and
- * a background worker.  Loaded otherwise (CREATE EXTENSION on a server without
- * it), it defines no setting, and every entry point says what is missing.
+ * The library must be in shared_preload_libraries, because it needs shared
+ * memory and a background worker.  If it is loaded otherwise (say, by CREATE
+ * EXTENSION on a server without it), it defines no setting, and every entry
+ * point raises an error that says what is missing.
  *
  *-------------------------------------------------------------------------
  */
@@ -34,11 +35,11 @@ int			sqs_max_outbox_memory = 64 * 1024;
 static bool preloaded = false;
 
 /*
- * Contexts: what sizes shared memory is fixed at server start; the rest may
- * be changed by a reload.  Nothing here can be set by a session: a role that
- * could choose a CA file or the databases would steer a superuser's process.
+ * Settings that size shared memory are fixed at server start; the others can
+ * be changed by a reload.  None can be set by a session: a role that could
+ * choose the CA file or the databases would control processes that run as a
+ * superuser.
  */
-/* From _PG_init, while the server starts. */
 void
 sqs_settings_init(void)
 {

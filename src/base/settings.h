@@ -27,7 +27,7 @@ extern int	sqs_max_queues_per_role;	/* 0: no limit, as in the next */
 extern int	sqs_max_handlers_per_role;
 extern int	sqs_max_outbox_memory;	/* kB */
 
-/* ERROR with a hint unless the library was loaded by shared_preload_libraries. */
+/* Raises an error unless shared_preload_libraries has loaded the library. */
 extern void sqs_require_preloaded(void);
 
 extern void sqs_settings_init(void);	/* from _PG_init */

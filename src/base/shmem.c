@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * shmem.c
- *	  State shared between the workers, the hooks and the views.
+ *	  Allocating the state that workers, hooks and views share.
  *
- * See shmem.h for who owns what.  Nobody who holds the control lock, here or
- * elsewhere, does anything but look at the tables and change them, so it is
- * never held across a wait, and nothing throws meanwhile.
+ * See shmem.h for who owns what, and slots.c, databases.c and queue_stats.c
+ * for the operations.  Code that holds the control lock, anywhere, only reads
+ * and changes these tables: it neither waits nor raises an error.
  *
  *-------------------------------------------------------------------------
  */
@@ -56,6 +56,11 @@ sqs_shmem_request(void)
 	RequestNamedLWLockTranche("sqsbridge", 1 + sqs_max_workers);
 }
 
+/*
+ * Initialize the segment, unless an EXEC_BACKEND child attaches to it.  Every
+ * atomic and spinlock must be initialized here, because entries are reused
+ * and then only written to.
+ */
 static void
 sqs_shmem_startup(void)
 {

@@ -3,28 +3,30 @@
  * shmem.h
  *	  State shared between the workers, the hooks and the views.
  *
- * Everything here lives in the main shared memory segment, sized at server
- * start by three settings, and is rebuilt from the catalogs after a crash
- * restart: nothing in it is ever the only copy of anything.
+ * Everything here lives in the main shared memory segment, which three
+ * settings size at server start.  After a crash restart it is rebuilt from
+ * the catalogs; nothing that must survive is kept here only.
  *
  * Who owns what:
  *
- *	- A worker slot is claimed by the supervisor that launches a worker, and
- *	  from its attach on belongs to that worker, whose exit callback frees it.
- *	  The generation tells a slot's occupants apart.  Slots are guarded by
- *	  the control lock; "state", "messages" and "handlers" are written by the
- *	  occupant alone, without it.
- *	- A database entry exists while the database has work (database_mark.c) or workers,
- *	  or somebody blocks it.  Guarded by the control lock; what counts events
- *	  ("change", "exits", "outbox") is atomic; "jobs" is written by the
- *	  database worker and guarded by the entry's spinlock.
- *	- A queue's statistics are written by its one queue worker (or, while it
- *	  has none, by the database worker); what is about the outbox by the
- *	  database worker; and what sessions send they count themselves.  Anyone
- *	  may read.  Counters are atomic, texts and times guarded by the entry's
- *	  spinlock.  A queue that runs (enabled, with a handler) has one of the
- *	  max_queues entries for these; the others are for queues that only send,
- *	  so that those take nothing from the ones that run.
+ *	- A worker slot is claimed by the supervisor that launches a worker.  Once
+ *	  the worker has attached, the slot belongs to the worker, whose exit
+ *	  callback frees it.  The generation distinguishes successive occupants of
+ *	  a slot.  Slots are guarded by the control lock; "state", "messages" and
+ *	  "handlers" are written only by the occupant, without the lock.
+ *	- A database entry exists while the database has work (see
+ *	  config/database_mark.c), has workers, or is blocked by a backend.  It is
+ *	  guarded by the control lock; the event counters ("change", "exits",
+ *	  "outbox") are atomic; "jobs" is written by the database worker and
+ *	  guarded by the entry's spinlock.
+ *	- The statistics of a queue are written by its one queue worker (or, while
+ *	  it has none, by the database worker); the outbox part by the database
+ *	  worker; and sessions count what they send.  Any process may read.
+ *	  Counters are atomic; texts and times are guarded by the entry's
+ *	  spinlock.  Half of the entries, sqsbridge.max_queues of them, are
+ *	  reserved for queues that run (enabled, with a handler); the other half
+ *	  is for queues that only send, so that the latter never crowd out the
+ *	  former.
  *
  *-------------------------------------------------------------------------
  */
@@ -77,24 +79,27 @@ typedef struct SqsWorkerSlot
 /* The starts of a worker, as its supervisor counts them. */
 typedef struct SqsStarts
 {
-	int			failures;		/* in a row that did not last */
+	int			failures;		/* consecutive starts that did not last */
 	TimestampTz last;
-	TimestampTz next;			/* not before */
+	TimestampTz next;			/* do not start again before */
 } SqsStarts;
 
-/* Upper bounds of the handler time histogram in ms; one bucket more for the rest. */
+/*
+ * Upper bounds of the handler time histogram's buckets, in ms; the last bucket
+ * takes whatever is longer.
+ */
 #define SQS_HISTOGRAM_BUCKETS	17
 extern const double sqs_histogram_bounds[SQS_HISTOGRAM_BUCKETS - 1];
 
 typedef enum SqsQueueState
 {
-	SQS_QUEUE_NONE,				/* no worker has spoken for it yet */
+	SQS_QUEUE_NONE,				/* no worker has reported on it yet */
 	SQS_QUEUE_STARTING,
-	SQS_QUEUE_POLLING,			/* as it should be */
-	SQS_QUEUE_BACKING_OFF,		/* SQS refuses or is out of reach; see last_error */
+	SQS_QUEUE_POLLING,			/* working normally */
+	SQS_QUEUE_BACKING_OFF,		/* SQS refuses or is unreachable; see last_error */
 	SQS_QUEUE_NO_WORKER_SLOT,	/* out of background worker slots */
-	SQS_QUEUE_NO_ROOM,			/* as many queues run as may */
-	SQS_QUEUE_ERROR,			/* a person must mend something; see last_error */
+	SQS_QUEUE_NO_ROOM,			/* max_queues queues are running already */
+	SQS_QUEUE_ERROR,			/* needs an administrator; see last_error */
 	SQS_QUEUE_STOPPING,
 	SQS_QUEUE_DISABLED
 } SqsQueueState;
@@ -134,18 +139,18 @@ typedef enum SqsOutboxState
 {
 	SQS_OUTBOX_IDLE,			/* nothing to send now */
 	SQS_OUTBOX_SENDING,
-	SQS_OUTBOX_BACKING_OFF,		/* SQS refuses or is out of reach */
-	SQS_OUTBOX_DISABLED			/* the queue is: rows wait */
+	SQS_OUTBOX_BACKING_OFF,		/* SQS refuses or is unreachable */
+	SQS_OUTBOX_DISABLED			/* the queue is disabled: rows wait */
 } SqsOutboxState;
 
-/* Errors in a row, and the last there was. */
+/* Consecutive errors, and the text of the most recent one; see errors.c. */
 typedef struct SqsErrors
 {
 	TimestampTz last_at;
-	TimestampTz since;			/* first of the errors in a row; 0: none now */
+	TimestampTz since;			/* first of the consecutive errors; 0: none now */
 	uint64		consecutive;
-	int			nannounced;		/* since then; the oldest go first */
-	uint32		announced[SQS_ANNOUNCED_ERRORS];	/* kinds of them that are in the log */
+	int			nannounced;		/* kinds logged since then, forgotten ones included */
+	uint32		announced[SQS_ANNOUNCED_ERRORS];	/* ring of the kinds logged */
 	char		last[SQS_ERROR_TEXT];
 } SqsErrors;
 
@@ -155,12 +160,12 @@ typedef struct SqsOutboxHealth
 	SqsOutboxState state;
 	TimestampTz state_since;
 	TimestampTz last_success_at;
-	TimestampTz next_attempt_at;	/* backing off until; 0: not */
+	TimestampTz next_attempt_at;	/* backing off until; 0: not backing off */
 	bool		relay_failed;	/* the last error was the relay's, not the queue's */
 	SqsErrors	errors;
 } SqsOutboxHealth;
 
-/* What a database worker does; each fails, and is tried again, alone. */
+/* What a database worker does; each job fails and is retried independently. */
 typedef enum SqsJob
 {
 	SQS_JOB_SUPERVISION,
@@ -173,9 +178,9 @@ typedef struct SqsDatabase
 {
 	Oid			dboid;			/* InvalidOid: entry is free */
 	int			blockers;		/* backends that need it free of workers */
-	bool		no_room;		/* some queue of its cannot run, for max_queues */
+	bool		no_room;		/* max_queues keeps one of its queues from running */
 	pg_atomic_uint64 change;	/* counts committed configuration changes */
-	pg_atomic_uint64 exits;		/* counts workers that have left */
+	pg_atomic_uint64 exits;		/* counts workers that have exited */
 	pg_atomic_uint64 outbox;	/* counts commits with rows for the outbox */
 	SqsStarts	starts;			/* of its database worker */
 
@@ -194,18 +199,20 @@ typedef struct SqsQueueStats
 	pg_atomic_uint32 in_flight;
 	pg_atomic_uint32 outbox_in_flight;
 	pg_atomic_uint64 last_stamp;	/* given to a message; outlives the queue worker */
-	pg_atomic_uint64 failures_known;	/* inbox.h says what these two are */
+	pg_atomic_uint64 failures_known;	/* see queue_stats.h for these two */
 	pg_atomic_uint64 failures_from;
-	pg_atomic_uint64 used_at;	/* TimestampTz: somebody last asked for it */
+	pg_atomic_uint64 used_at;	/* TimestampTz: last lookup by sqs_stats_get() or _run() */
 
-	/* TimestampTz: was refused a slot that it cannot work without; 0: was not */
+	/*
+	 * TimestampTz: when it was last refused a slot that it cannot work
+	 * without; 0: it is not waiting for one.  See fair_shares.c.
+	 */
 	pg_atomic_uint64 waits_since;
 
 	/*
-	 * Hash of the settings of the owner, of the owner itself and of the
-	 * queue's row, as the database worker last saw them; 0: not known.  A
-	 * handler worker that was started under another one leaves between two
-	 * messages.
+	 * Hash of the owner's settings, the owner itself and the queue's row, as
+	 * the database worker last saw them; 0: not known.  A handler worker that
+	 * was started under a different hash exits between two messages.
 	 */
 	pg_atomic_uint64 handler_settings;
 
@@ -214,15 +221,14 @@ typedef struct SqsQueueStats
 	SqsQueueState state;
 	TimestampTz state_since;
 	uint64		handler_max_micros;
-	TimestampTz last_receive_at;	/* last poll that was answered well */
+	TimestampTz last_receive_at;	/* last poll that succeeded */
 	TimestampTz last_success_at;	/* last message acknowledged */
-	TimestampTz next_poll_at;	/* backing off until; 0: not */
+	TimestampTz next_poll_at;	/* backing off until; 0: not backing off */
 	TimestampTz reset_at;
 	SqsErrors	errors;
 	SqsOutboxHealth outbox;		/* written by the database worker */
 
-	/* of its queue worker; for the database worker, which launches it */
-	SqsStarts	starts;
+	SqsStarts	starts;			/* of its queue worker */
 } SqsQueueStats;
 
 typedef struct SqsShared
@@ -230,16 +236,16 @@ typedef struct SqsShared
 	LWLock	   *lock;			/* the control lock */
 	pid_t		launcher_pid;
 	PGPROC	   *launcher;		/* NULL: not running */
-	TimestampTz no_slot_warned; /* last said that slots are short */
-	pg_atomic_uint64 launcher_waits_since;	/* as in SqsQueueStats */
-	pg_atomic_uint64 handler_left_at;	/* TimestampTz: a handler's slot was freed */
+	TimestampTz no_slot_warned; /* last warning that slots are short */
+	pg_atomic_uint64 launcher_waits_since;	/* like waits_since in SqsQueueStats */
+	pg_atomic_uint64 handler_left_at;	/* TimestampTz: a handler's slot was last freed */
 	pg_atomic_uint64 last_id;	/* see ids.c */
 	pg_atomic_uint64 last_queue_id;
 	pg_atomic_uint64 role_changes;	/* counts commits that changed roles or their settings */
 	ConditionVariable slots_cv; /* broadcast when a slot becomes free */
 	int			nslots;
 	int			ndatabases;
-	int			nqueues;		/* entries: for those that run, and as many more */
+	int			nqueues;		/* entries: 2 * max_queues, see above */
 	SqsWorkerSlot *slots;
 	SqsDatabase *databases;
 	SqsQueueStats *queues;

@@ -1,10 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * slots.c
- *	  Worker slots: which worker processes there are.
+ *	  Worker slots: which worker processes exist.
  *
- * A slot that is claimed stands for a process before there is one.  shmem.h says
- * to whom it belongs, and when.
+ * A slot is claimed before its process exists, so that two supervisors cannot
+ * launch the same worker and max_workers also limits workers still being
+ * started.  See shmem.h for who owns a slot when.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,11 +22,17 @@
 #include "base/wakeup.h"
 
 /*
- * A slot whose worker has not attached after this long has none: it died
- * before it could say so, or its supervisor did before it was launched.
+ * A slot whose worker has not attached after this long is considered free:
+ * either the worker died too early to release it, or its supervisor died
+ * before launching the worker.
  */
 #define SLOT_ATTACH_TIMEOUT_MS	60000
 
+/*
+ * Claim a slot for a worker that is about to be launched, and set *generation
+ * to the new occupant's.  Returns -1 if no slot is free or, for a handler
+ * worker, if the role has as many as it may.
+ */
 int
 sqs_slot_claim(SqsWorkerKind kind, Oid dboid, int32 queue_id, Oid role,
 			   dsm_handle segment, uint16 *generation)
@@ -72,8 +79,8 @@ sqs_slot_claim(SqsWorkerKind kind, Oid dboid, int32 queue_id, Oid role,
 }
 
 /*
- * The worker takes possession.  False if the slot is no longer meant for it,
- * or if the database is blocked: then it has to leave at once.
+ * The worker takes possession of its slot.  Returns false if the slot is no
+ * longer meant for it or the database is blocked; then it must exit at once.
  */
 bool
 sqs_slot_attach(int i, uint16 generation)
@@ -103,9 +110,9 @@ sqs_slot_attach(int i, uint16 generation)
 	return ok;
 }
 
-/* A handler has left: whose queues wait for a slot may ask again at once. */
+/* A handler has exited: a queue that waits for a slot can ask again at once. */
 static void
-wake_starved(TimestampTz now)
+wake_if_starved(TimestampTz now)
 {
 	LWLockAcquire(sqs_shared->lock, LW_SHARED);
 	if (sqs_somebody_waits(now) != 0)
@@ -113,6 +120,10 @@ wake_starved(TimestampTz now)
 	LWLockRelease(sqs_shared->lock);
 }
 
+/*
+ * Free a slot, and wake everybody who may have waited for it.  Idempotent; it
+ * does nothing if the slot has another occupant by now.
+ */
 void
 sqs_slot_release(int i, uint16 generation)
 {
@@ -136,10 +147,10 @@ sqs_slot_release(int i, uint16 generation)
 			pg_atomic_fetch_add_u64(&database->exits, 1);
 
 		/*
-		 * There is a slot for whoever waits for one.  Only a handler's counts.
-		 * A queue worker that leaves for want of a handler frees one too,
-		 * which is not enough for the next, and they would go on waking each
-		 * other.
+		 * Tell those who wait for a slot that one is free, but only if it was
+		 * a handler's.  A queue worker that exits because it gets no handler
+		 * frees a slot as well, but the next queue worker would again find no
+		 * second slot for its handler, and they would wake each other forever.
 		 */
 		if (kind == SQS_HANDLER_WORKER)
 			pg_atomic_write_u64(&sqs_shared->handler_left_at, (uint64) now);
@@ -149,13 +160,13 @@ sqs_slot_release(int i, uint16 generation)
 	if (!freed)
 		return;
 
-	/* its supervisor may have to replace it, a blocker may wait for it */
+	/* its supervisor may have to replace it; a blocker may be waiting for it */
 	if (kind == SQS_DATABASE_WORKER)
 		sqs_wake_launcher();
 	else
 		sqs_wake_workers(dboid);
 	if (kind == SQS_HANDLER_WORKER)
-		wake_starved(now);
+		wake_if_starved(now);
 	ConditionVariableBroadcast(&sqs_shared->slots_cv);
 }
 
@@ -234,6 +245,7 @@ sqs_slots_of_database(Oid dboid)
 	return n;
 }
 
+/* SIGTERM to the workers of a kind; queue_id 0 means those of all queues. */
 static void
 terminate(Oid dboid, SqsWorkerKind kind, int32 queue_id)
 {
@@ -242,7 +254,7 @@ terminate(Oid dboid, SqsWorkerKind kind, int32 queue_id)
 	{
 		SqsWorkerSlot *slot = &sqs_shared->slots[i];
 
-		/* attached, so the process is there until it has released the slot */
+		/* attached, so the process exists until it has released the slot */
 		if (slot->in_use && slot->dboid == dboid && slot->kind == kind &&
 			slot->proc != NULL && (queue_id == 0 || slot->queue_id == queue_id))
 			kill(slot->pid, SIGTERM);
@@ -253,7 +265,7 @@ terminate(Oid dboid, SqsWorkerKind kind, int32 queue_id)
 void
 sqs_terminate_workers(Oid dboid)
 {
-	/* handler workers leave with their queue worker, which gives them time */
+	/* queue workers stop their handler workers, after giving them time */
 	terminate(dboid, SQS_DATABASE_WORKER, 0);
 	terminate(dboid, SQS_QUEUE_WORKER, 0);
 }

@@ -10,25 +10,25 @@
 
 #include "base/shmem.h"
 
-/*
- * Slots.  Claiming returns -1 when none is free, or the role has as many
- * handlers as it may.  Release is idempotent and
- * does nothing if the slot has another generation by now.
- */
+/* All of these take the control lock; the caller must not hold it. */
 extern int	sqs_slot_claim(SqsWorkerKind kind, Oid dboid, int32 queue_id,
 						   Oid role, dsm_handle segment, uint16 *generation);
 extern bool sqs_slot_attach(int slot, uint16 generation);
 extern void sqs_slot_release(int slot, uint16 generation);
+
+/* Does the slot still have this occupant? */
 extern bool sqs_slot_is(int slot, uint16 generation);
 
 /*
- * Is a worker of this kind still starting, in this database, or with
- * InvalidOid in any?  Not after a minute: then it hangs.
+ * Is a worker of this kind still starting, in this database (InvalidOid: in
+ * any)?  One that takes longer than a minute is not counted: it hangs.
  */
 extern bool sqs_start_under_way(SqsWorkerKind kind, Oid dboid);
 
-/* Slot of a worker of this kind for this database and queue; -1: none. */
+/* Slot of the worker of this kind for this database and queue; -1: none. */
 extern int	sqs_slot_find(SqsWorkerKind kind, Oid dboid, int32 queue_id);
+
+/* The number of slots in use for this database. */
 extern int	sqs_slots_of_database(Oid dboid);
 
 /* SIGTERM to the supervisors of this database: its database and queue workers. */

@@ -1,15 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * table_writer.c
- *	  Writing internal tables without running anybody's code.
+ *	  Writing internal tables without running users' code.
  *
  * Rows are written on behalf of roles that may not write the tables, and by
- * a superuser's processes.  So neither privileges of the session are asked,
- * nor do triggers, rules or policies run: nobody who can add one gains a
- * superuser by it.  On the other hand a DBA may add an index or a constraint
- * of any kind, and it has to hold.  Therefore rows go through the table access
- * method and the executor's index insertion, as those of logical replication
- * do, with the table's triggers taken away.
+ * processes that run as a superuser.  So privileges of the session are not
+ * checked, and triggers, rules and policies do not apply: adding one would
+ * otherwise be a way to become a superuser.  On the other hand a DBA may add
+ * an index or a constraint, and it has to hold.  Therefore rows go through the
+ * table access method and the executor's index insertion, as those of logical
+ * replication do, with the table's triggers taken away.
  *
  * Expressions of indexes and constraints are evaluated here; see
  * internal_tables.c for which ones are refused.
@@ -49,7 +49,7 @@ make_writer(Relation rel, bool close_relation)
 	writer->estate = CreateExecutorState();
 	writer->rri = makeNode(ResultRelInfo);
 
-	/* range table index 0: there is no range table, and nobody is asked */
+	/* range table index 0: there is no range table, and no permission check */
 	InitResultRelInfo(writer->rri, rel, 0, NULL, 0);
 	writer->rri->ri_TrigDesc = NULL;
 	ExecOpenIndices(writer->rri, true);
@@ -88,7 +88,7 @@ sqs_writer_relation(SqsWriter *writer)
 	return writer->rel;
 }
 
-/* Put the values into the slot, and check what constraints ask. */
+/* Put the values into the slot, and check the table's constraints. */
 static void
 fill_slot(SqsWriter *writer, const Datum *values, const bool *nulls)
 {
@@ -123,8 +123,8 @@ sqs_writer_insert(SqsWriter *writer, const Datum *values, const bool *nulls)
 }
 
 /*
- * As INSERT ... ON CONFLICT DO NOTHING, but a row that is committed counts
- * even where the snapshot of a REPEATABLE READ transaction cannot see it.
+ * Like INSERT ... ON CONFLICT DO NOTHING, but a committed row that the snapshot
+ * of a REPEATABLE READ transaction cannot see counts, too.
  */
 bool
 sqs_writer_insert_new(SqsWriter *writer, const Datum *values, const bool *nulls,
@@ -148,7 +148,7 @@ sqs_writer_insert_new(SqsWriter *writer, const Datum *values, const bool *nulls,
 			break;
 		}
 
-		/* others wait for the token, not for our transaction, to retry */
+		/* others that conflict wait for the token, not for our transaction */
 		token = SpeculativeInsertionLockAcquire(GetCurrentTransactionId());
 		table_tuple_insert_speculative(writer->rel, writer->slot,
 									   GetCurrentCommandId(true), 0, NULL, token);

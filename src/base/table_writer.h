@@ -1,11 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * table_writer.h
- *	  Writing internal tables without running anybody's code.
+ *	  Writing internal tables without running users' code.
  *
- * A writer opens a table for some rows: a message's inbox row, the rows of a
- * batch.  It ends with the transaction at the latest, and must be closed by
- * the code that opened it unless an ERROR ends that.
+ * A writer has a table open for some rows: a message's inbox row, the rows of
+ * a batch.  Whoever opens one closes it before the transaction ends, unless an
+ * error aborts the transaction.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,8 +23,8 @@ typedef struct SqsWriter SqsWriter;
 typedef enum SqsWriteResult
 {
 	SQS_WRITTEN,
-	SQS_WRITE_GONE,				/* it is deleted, or changed, already */
-	SQS_WRITE_BUSY				/* somebody holds it locked; without waiting */
+	SQS_WRITE_GONE,				/* it was deleted or changed before */
+	SQS_WRITE_BUSY				/* another transaction has it locked; only if not "wait" */
 } SqsWriteResult;
 
 /*
@@ -38,25 +38,25 @@ extern SqsWriter *sqs_writer_on(Relation rel);
 extern void sqs_writer_close(SqsWriter *writer);
 extern Relation sqs_writer_relation(SqsWriter *writer);
 
-/* Insert a row; raises what constraints and unique indexes have to say. */
+/* Insert a row; an ERROR if it violates a constraint or unique index. */
 extern void sqs_writer_insert(SqsWriter *writer, const Datum *values, const bool *nulls);
 
 /*
- * Insert a row unless these unique indexes (OIDs; NIL: any) have its key
- * already: then return false.  Waits for a transaction that has inserted the
- * same key and is still running.  Other unique indexes raise an error.
- * *conflict, if wanted, is then the row that has the key.
+ * Insert a row, unless one of these unique indexes (OIDs; NIL: any) has its key
+ * already: then return false, and set *conflict (if not NULL) to the row that
+ * has it.  Waits for a transaction that has inserted the same key and is still
+ * running.  A conflict in another unique index is an ERROR.
  */
 extern bool sqs_writer_insert_new(SqsWriter *writer, const Datum *values, const bool *nulls,
 								  List *arbiters, ItemPointer conflict);
 
 /*
- * Read a row, whether the active snapshot sees it or not; false if it is not
- * there.  What is not passed by value is good until the next call.
+ * Read a row version, whether or not a snapshot sees it; false if it does not
+ * exist.  Values passed by reference are valid until the writer's next call.
  */
 extern bool sqs_writer_read(SqsWriter *writer, ItemPointer tid, Datum *values, bool *nulls);
 
-/* Wait: for a transaction that has the row locked or is changing it. */
+/* "wait": for a transaction that has the row locked or is changing it. */
 extern SqsWriteResult sqs_writer_delete(SqsWriter *writer, ItemPointer tid, bool wait);
 extern SqsWriteResult sqs_writer_update(SqsWriter *writer, ItemPointer tid,
 										const Datum *values, const bool *nulls, bool wait);

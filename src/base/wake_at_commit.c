@@ -1,15 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * wake_at_commit.c
- *	  Telling the workers what a transaction has changed, once it has committed.
+ *	  Waking the workers when a transaction that concerns them has committed.
  *
- * Workers are told at the very end of the commit.  In XACT_EVENT_COMMIT the
+ * Workers are woken at the very end of the commit.  In XACT_EVENT_COMMIT the
  * invalidation messages of this transaction have not been sent yet, so a worker
- * that looked then could see its own stale catalog cache, and would have no
- * reason to look again.
+ * woken then could read stale entries of its own catalog cache, and would have
+ * no reason to look again.
  *
- * A transaction that is prepared tells nobody: its COMMIT PREPARED has no event
- * of its own.  What it has changed is seen at the next look, 10 s later at most.
+ * A prepared transaction wakes no worker, because no callback tells us of its
+ * COMMIT PREPARED.  What it has changed is noticed when the workers next look,
+ * at most 10 s later.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,7 +23,7 @@
 #include "base/databases.h"
 #include "base/wake_at_commit.h"
 
-/* Set by the transaction, and by its commit. */
+/* "pending" is set by the transaction, "committed" by its commit. */
 static bool config_pending = false;
 static bool config_committed = false;
 static bool roles_pending = false;

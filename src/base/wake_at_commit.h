@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * wake_at_commit.h
- *	  Telling the workers what a transaction has changed, once it has committed.
+ *	  Waking the workers when a transaction that concerns them has committed.
  *
  *-------------------------------------------------------------------------
  */
@@ -9,8 +9,8 @@
 #define SQSBRIDGE_WAKE_AT_COMMIT_H
 
 /*
- * The configuration of this database changes with the current transaction:
- * at its commit, and only then, the workers are told.
+ * The current transaction changes the configuration of this database: wake its
+ * workers if and when the transaction commits.
  */
 extern void sqs_wake_at_commit(void);
 
@@ -18,9 +18,9 @@ extern void sqs_wake_at_commit(void);
 extern void sqs_roles_changed_at_commit(void);
 
 /*
- * How often sqs_wake_at_commit() was called in this process: who has copied
- * something of the configuration knows whether it may have changed in this
- * transaction.
+ * How often sqs_wake_at_commit() was called in this process.  Code that keeps a
+ * copy of some configuration compares it to know whether the current
+ * transaction may have changed the original.
  */
 extern uint64 sqs_config_changes;
 

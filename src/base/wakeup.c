@@ -1,7 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * wakeup.c
- *	  Setting the latch of whoever there is.
+ *	  Setting the latches of worker processes.
+ *
+ * A latch is set while the control lock is held, because a slot's worker may
+ * exit, and its PGPROC be reused, as soon as the lock is released.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,7 +23,6 @@ sqs_wake_launcher(void)
 	LWLockRelease(sqs_shared->lock);
 }
 
-/* Under the control lock. */
 void
 sqs_wake_database_workers(void)
 {

@@ -1,10 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * wakeup.h
- *	  Setting the latch of whoever there is.
+ *	  Setting the latches of worker processes.
  *
- * None of these fails, and none wakes a process that is not there any more: a
- * slot is released before its process is gone.
+ * None of these raises an error, and a worker that does not exist is ignored.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,13 +14,13 @@
 
 extern void sqs_wake_launcher(void);
 
-/* All workers of a database. */
+/* All workers of a database.  Takes the control lock, as the others do. */
 extern void sqs_wake_workers(Oid dboid);
 
 /* The worker in a slot, if it is still the same. */
 extern void sqs_wake_slot(int slot, uint16 generation);
 
-/* The database workers of all databases.  Under the control lock. */
+/* The database workers of all databases.  The caller holds the control lock. */
 extern void sqs_wake_database_workers(void);
 
 #endif							/* SQSBRIDGE_WAKEUP_H */

@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * worker.c
- *	  What the four kinds of worker processes share.
+ *	  What the four kinds of worker processes have in common.
  *
- * Dynamic workers are never restarted by the postmaster: their supervisor
- * does that, by comparing what should run with what runs.  A worker is known
- * to its supervisor by slot and generation; the supervisor's handle is needed
- * only until the worker has attached, to notice one that died before.
+ * The postmaster never restarts a dynamic worker; its supervisor does that, by
+ * comparing what should run with what runs.  A supervisor knows a worker by
+ * slot and generation; it needs the background worker handle only to notice a
+ * worker that died before it had attached to its slot.
  *
  *-------------------------------------------------------------------------
  */
@@ -48,6 +48,11 @@ typedef struct WorkerArg
 	uint16		generation;
 } WorkerArg;
 
+/*
+ * Launch a worker.  "role" is for handler workers, "segment" (or
+ * DSM_HANDLE_INVALID) is what the worker finds in its slot, "label" becomes
+ * part of its name in the log and pg_stat_activity.
+ */
 SqsLaunch
 sqs_worker_launch(SqsWorkerKind kind, Oid dboid, int32 queue_id, Oid role,
 				  dsm_handle segment, const char *label, SqsWorkerRef *ref)
@@ -111,7 +116,7 @@ sqs_worker_alive(SqsWorkerRef *ref)
 	return false;
 }
 
-/* All supervisors together say so once an hour. */
+/* All supervisors together warn at most once an hour. */
 void
 sqs_warn_no_slot(void)
 {
@@ -171,9 +176,9 @@ worker_sigterm(SIGNAL_ARGS)
 }
 
 /*
- * pg_cancel_backend() would end a process whose loop checks for interrupts.
- * The signal cannot be ignored, because it is also how lock_timeout and
- * statement_timeout reach the process.
+ * With the usual handler pg_cancel_backend() would raise an error wherever the
+ * loop checks for interrupts.  The signal cannot be ignored, because
+ * lock_timeout and statement_timeout are delivered by it, too.
  */
 static void
 worker_sigint(SIGNAL_ARGS)
@@ -197,7 +202,7 @@ sqs_bound_begin(int ms)
 {
 	enable_timeout_after(STATEMENT_TIMEOUT, ms);
 	cancel_on_stop = true;
-	/* told so a moment ago? */
+	/* the signal may have come before cancel_on_stop was set */
 	if (ShutdownRequestPending)
 	{
 		QueryCancelPending = true;
@@ -210,7 +215,7 @@ sqs_bound_end(void)
 {
 	cancel_on_stop = false;
 	disable_timeout(STATEMENT_TIMEOUT, false);
-	/* too late to cancel anything */
+	/* what it was meant for has ended */
 	QueryCancelPending = false;
 }
 
@@ -220,7 +225,7 @@ sqs_own_resources(void)
 	if (worker_resources == NULL)
 	{
 		worker_resources = ResourceOwnerCreate(NULL, "sqsbridge worker");
-		/* nothing that a transaction of ours waits for outlasts a shutdown */
+		/* a lock that a user's transaction holds must not delay a shutdown */
 		SetConfigOption("lock_timeout", "2s", PGC_USERSET, PGC_S_OVERRIDE);
 	}
 	CurrentResourceOwner = worker_resources;
@@ -345,6 +350,6 @@ sqs_database_is_blocked(Oid dboid)
 {
 	SqsDatabase *database = sqs_database_find(dboid);
 
-	/* an unlocked read: the blocker wakes us again until we are gone */
+	/* an unlocked read will do: the blocker wakes us again until we exit */
 	return database != NULL && database->blockers > 0;
 }

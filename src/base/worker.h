@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * worker.h
- *	  What the four kinds of worker processes share.
+ *	  What the four kinds of worker processes have in common.
  *
  *-------------------------------------------------------------------------
  */
@@ -27,7 +27,7 @@ typedef struct SqsWorkerRef
 {
 	int			slot;			/* -1: none */
 	uint16		generation;
-	BackgroundWorkerHandle *handle; /* palloc'd; NULL once it has attached */
+	BackgroundWorkerHandle *handle; /* palloc'd, or NULL */
 } SqsWorkerRef;
 
 typedef enum SqsLaunch
@@ -42,18 +42,18 @@ extern SqsLaunch sqs_worker_launch(SqsWorkerKind kind, Oid dboid,
 								   SqsWorkerRef *ref);
 
 /*
- * Is that worker still there, or on its way?  Cleans up after one that died
- * before it could attach.
+ * Is the worker running, or being started?  If not, ref is reset, and the slot
+ * of a worker that died before it could attach is released.
  */
 extern bool sqs_worker_alive(SqsWorkerRef *ref);
 
-/* WARNING about missing slots, with the formula; once an hour at most. */
+/* Warn that slots are short, and say how many are needed. */
 extern void sqs_warn_no_slot(void);
 
 /*
- * First thing in each dynamic worker: find and take the slot, and make sure
- * that it is given back however the process ends.  Exits when the slot is
- * not there to be taken.  Signals are still blocked.
+ * To be called first in each dynamic worker, with signals still blocked: take
+ * the slot, and make sure that it is released however the process ends.  Exits
+ * if the slot cannot be taken.
  */
 extern void sqs_worker_attach(Datum arg);
 extern int	sqs_my_slot;
@@ -61,61 +61,72 @@ extern uint16 sqs_my_generation;
 #define MySlot	(&sqs_shared->slots[sqs_my_slot])
 
 /*
- * SIGTERM in all workers but the handler asks the event loop to stop.  Their
- * own transactions are short, wait for no standby and no longer than
- * lock_timeout for a lock.  SIGINT does nothing: they run nothing that
- * somebody else would have to cancel.
+ * Signal handlers of all workers but the handler workers.  SIGTERM asks the
+ * event loop to stop; their transactions need not be interrupted, because they
+ * are short, do not wait for standbys, and wait for a lock no longer than
+ * lock_timeout.  SIGINT is without effect: these processes run nothing that a
+ * user would have to cancel.
  */
 extern void sqs_worker_signals(void);
 
 /*
- * What runs between the two is canceled after so long, and at once when the
- * worker is told to stop.  The second is to be called after an error, too.
+ * Whatever runs between these two is canceled after ms, and as soon as the
+ * worker is told to stop.  sqs_bound_end() must be called after an error, too.
  */
 extern void sqs_bound_begin(int ms);
 extern void sqs_bound_end(void);
 
-/* Short transactions of the workers' own. */
+/* Begin, with an active snapshot, and commit a short transaction. */
 extern void sqs_begin(void);
 extern void sqs_commit(void);
 
 /*
- * After an error was caught outside any PL: log it, abort, and be ready for
- * the next cycle.
+ * To be called in PG_CATCH: log the error, abort the transaction if there is
+ * one, and go on in this memory context.
  */
 extern void sqs_recover_from_error(MemoryContext context);
 
-/* Outside transactions too, crypto and DSM want a resource owner. */
+/*
+ * Make a resource owner that outlives transactions the current one: hashing
+ * and DSM need one, also between transactions.
+ */
 extern void sqs_own_resources(void);
 
-/* How far the synchronous standbys have flushed; everything without any. */
+/*
+ * How far the synchronous standbys have flushed; the greatest LSN if none are
+ * configured.
+ */
 extern bool sqs_has_sync_standbys(void);
 extern XLogRecPtr sqs_standbys_flushed(void);
 
 /*
- * Two clocks, ms.  The first never goes back, and goes on while the machine
- * is suspended; the second is the time of day, which is what a paused virtual
- * machine sets right when it goes on.
+ * Two clocks, in ms.  sqs_now_ms() never goes back, and advances while the
+ * machine is suspended.  sqs_wall_ms() is the time of day: only it shows for
+ * how long a virtual machine was paused, once the guest has corrected it.
  */
 extern int64 sqs_now_ms(void);
 extern int64 sqs_wall_ms(void);
 
 /*
- * A worker is about to be launched: the next start is put off as if this one
- * did not last, unless the one before did.  The other takes that back where
- * nothing could be started for want of a slot, which is cheap to ask for again.
+ * sqs_start_begins(): a worker is about to be launched.  The next start is
+ * delayed as if this one were to fail; a worker that lasts for a minute resets
+ * the delay.  sqs_start_had_no_slot() takes the failure back if there was no
+ * slot, because asking for one again is cheap.
  */
 #define SQS_RESTART_MIN_MS	1000
 #define SQS_RESTART_MAX_MS	300000
 extern void sqs_start_begins(SqsStarts *starts, TimestampTz now, long cap_ms);
 extern void sqs_start_had_no_slot(SqsStarts *starts, TimestampTz now);
 
-/* base, doubled with each failure after the first, capped, +-13 %. */
+/*
+ * base_ms, doubled with each failure after the first, at most cap_ms, then
+ * varied by up to 13 % either way.
+ */
 extern long sqs_backoff_ms(int failures, long base_ms, long cap_ms);
 
 extern void sqs_set_worker_state(SqsWorkerState state);
 
-/* Does some backend need the database without workers? Then this one leaves. */
+/* Does a backend need the database free of workers?  Then this one exits. */
 extern bool sqs_database_is_blocked(Oid dboid);
 
 #endif							/* SQSBRIDGE_WORKER_H */
