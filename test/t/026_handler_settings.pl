@@ -207,12 +207,13 @@ $sqs->is_empty('keys');
 
 # ---- a queue is disabled while a long poll is open
 
-$node->safe_psql('postgres', q{TRUNCATE got; SELECT sqs_register_queue('polls', server => 'aws', handler => 'store', wait_time => '3 s')});
+# (so long that it outlasts what is done meanwhile, on a busy machine, too)
+$node->safe_psql('postgres', q{TRUNCATE got; SELECT sqs_register_queue('polls', server => 'aws', handler => 'store', wait_time => '20 s')});
 poll_until(sub { $sqs->stats('polls')->{open_polls} == 1 }, 'a long poll is open');
+$queue_worker = worker('polls', 'queue worker');
 $node->safe_psql('postgres', q{SELECT sqs_disable_queue('polls')});
 query_is($node, q{SELECT state FROM sqs_stats WHERE queue = 'polls'}, 'stopping', 'the queue is disabled');
 is($sqs->stats('polls')->{open_polls}, 1, 'its poll is left to end');
-$queue_worker = worker('polls', 'queue worker');
 $node->safe_psql('postgres', q{SELECT sqs_enable_queue('polls')});
 query_is($node, q{SELECT state FROM sqs_stats WHERE queue = 'polls'}, 'polling', 'it is enabled meanwhile: the same worker goes on');
 put_in('polls', 'through');
