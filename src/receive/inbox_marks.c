@@ -7,8 +7,8 @@
  * stamp; a mark says up to which stamp everything has come to its end, and a
  * doubt is an interval of stamps for which that is not known.  src/README,
  * "How long the inbox remembers", has the protocol and why it is right.  This
- * file is the two tables; worker/marks.c decides what to write, in the queue
- * worker, and worker/clean.c acts upon it.
+ * file is the two tables; receive/marks.c decides what to write, in the queue
+ * worker, and control/clean.c acts upon it.
  *
  * What holds whoever reads the tables, and whenever:
  *
