@@ -286,13 +286,19 @@ cmp_ok(scalar(@tables), '>=', 6, 'the extension has tables');
 is("@tables", "@internal", 'all of which are hidden');
 my $queues = 'sqsbridge_internal.queues';
 
-# The contents of the tables, but for what the workers do by themselves.
+# The contents of the tables, but for what the workers do by themselves: each
+# minute there may be a new mark, but a queue's first one stays for long.
 sub contents
 {
+	my %of = map { $_ => $_ } @tables;
+	my $marks = 'sqsbridge_internal.inbox_marks';
+	$of{$marks} = "(SELECT DISTINCT ON (queue_id) * FROM $marks ORDER BY queue_id, at)";
 	return super(join(' UNION ALL ',
-		map { "SELECT '$_ ' || count(*) || ' ' || md5(string_agg(t::text, ' ' ORDER BY t::text)) FROM $_ t" }
+		map { "SELECT '$_ ' || count(*) || ' ' || md5(string_agg(t::text, ' ' ORDER BY t::text)) FROM $of{$_} t" }
 		  @tables));
 }
+query_is($node, 'SELECT count(DISTINCT queue_id) FROM sqsbridge_internal.inbox_marks', '2',
+	'each queue that is received from has its first mark');
 
 # ---- rows: each way to write, for each relation and each role
 
