@@ -399,6 +399,14 @@ header(const char *name, const char *value)
 	return line;
 }
 
+static void
+add_header(SigV4Header *headers, int *n, const char *name, const char *value)
+{
+	headers[*n].name = name;
+	headers[*n].value = value;
+	(*n)++;
+}
+
 /*
  * Sign and send.  False, with call->error set, if that cannot be done.  The
  * signed headers are in the order of their names, as the signature wants them.
@@ -435,12 +443,12 @@ send_attempt(SqsCall *call)
 	sigv4_date(tv.tv_sec + call->skew_ms / 1000, date);
 	snprintf(target, sizeof(target), "AmazonSQS.%s", sqs_action_name(call->action));
 
-	signed_headers[nsigned++] = (SigV4Header) {"content-type", "application/x-amz-json-1.0"};
-	signed_headers[nsigned++] = (SigV4Header) {"host", call->host};
-	signed_headers[nsigned++] = (SigV4Header) {"x-amz-date", date};
+	add_header(signed_headers, &nsigned, "content-type", "application/x-amz-json-1.0");
+	add_header(signed_headers, &nsigned, "host", call->host);
+	add_header(signed_headers, &nsigned, "x-amz-date", date);
 	if (credentials.session_token != NULL && credentials.session_token[0] != '\0')
-		signed_headers[nsigned++] = (SigV4Header) {"x-amz-security-token", credentials.session_token};
-	signed_headers[nsigned++] = (SigV4Header) {"x-amz-target", target};
+		add_header(signed_headers, &nsigned, "x-amz-security-token", credentials.session_token);
+	add_header(signed_headers, &nsigned, "x-amz-target", target);
 
 	if (!sigv4_authorization(&client->key, credentials.access_key_id,
 							 credentials.secret_access_key, client->region, "sqs",

@@ -292,9 +292,9 @@ parse_attributes(JsonReader *reader, SqsReceivedMessage *message)
 		{
 			message->damage = "an attribute has no type or no value";
 			if (attribute->data_type.data == NULL)
-				attribute->data_type = (SqsSlice) {"", 0};
+				attribute->data_type.data = "";
 			if (attribute->value.data == NULL)
-				attribute->value = (SqsSlice) {"", 0};
+				attribute->value.data = "";
 		}
 		else if (attribute->binary && !decode_base64(&attribute->value))
 			message->damage = "a Binary attribute is not base64";
