@@ -4,8 +4,9 @@
  *	  Messages that wait for a handler, and message groups.
  *
  * Standard queues have one list, in the order of receipt.  FIFO queues have one
- * for each message group; of a group nothing runs after a failure, and what is
- * left of it is released when nothing of it runs any more.
+ * for each message group.  After a failure no message of the group in hand may
+ * run; they are released once none of the group is with a handler.  So a group
+ * that has failed must be settled whenever its "handed" may have become 0.
  *
  *-------------------------------------------------------------------------
  */
@@ -31,7 +32,7 @@ sqs_waiting_init(QueueWorker *qw)
 	dlist_init(&qw->waiting.groups_ready);
 }
 
-/* The message's group, made if there is none; NULL: out of memory. */
+/* Find or make the message's group; NULL: out of memory. */
 static MessageGroup *
 group_of(QueueWorker *qw, const SqsReceivedMessage *message)
 {
@@ -57,7 +58,6 @@ group_of(QueueWorker *qw, const SqsReceivedMessage *message)
 	return group;
 }
 
-/* A group without messages is forgotten; a failed one releases its rest. */
 void
 sqs_group_settle(QueueWorker *qw, MessageGroup *group)
 {
@@ -82,7 +82,6 @@ sqs_group_settle(QueueWorker *qw, MessageGroup *group)
 	}
 }
 
-/* Of this group nothing in hand may run any more. */
 void
 sqs_group_fail(QueueWorker *qw, MessageGroup *group)
 {
@@ -98,7 +97,6 @@ sqs_group_fail(QueueWorker *qw, MessageGroup *group)
 	}
 }
 
-/* A message that was just received; its lease is in no list yet. */
 void
 sqs_waiting_add(QueueWorker *qw, Lease *lease)
 {
@@ -124,8 +122,8 @@ sqs_waiting_add(QueueWorker *qw, Lease *lease)
 }
 
 /*
- * Into a list of waiting leases, by order of receipt.  From the front: what is
- * put back was received before nearly all that waits.
+ * Insert into a list of waiting leases, by order of receipt.  Searches from the
+ * front, because what is put back was received before nearly all that waits.
  */
 static void
 insert_in_order(dlist_head *list, Lease *lease)
@@ -143,7 +141,6 @@ insert_in_order(dlist_head *list, Lease *lease)
 	dlist_push_tail(list, &lease->node);
 }
 
-/* Back to where it came from. */
 void
 sqs_waiting_put_back(QueueWorker *qw, Lease *lease)
 {
@@ -164,12 +161,10 @@ sqs_waiting_put_back(QueueWorker *qw, Lease *lease)
 		qw->waiting.n++;
 	}
 	sqs_lease_mirror(qw, lease);
+	if (group != NULL && group->failed)
+		sqs_group_settle(qw, group);
 }
 
-/*
- * Messages that wait for their own group and no handler.  SQS holds the rest
- * of such a group back, so what it would send instead are other groups.
- */
 int
 sqs_waiting_blocked(QueueWorker *qw)
 {
@@ -188,7 +183,6 @@ sqs_waiting_blocked(QueueWorker *qw)
 	return n;
 }
 
-/* Release everything that waits. */
 void
 sqs_waiting_release(QueueWorker *qw)
 {

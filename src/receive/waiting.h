@@ -15,21 +15,27 @@ extern void sqs_waiting_init(QueueWorker *qw);
 /* A message that was just received; its lease is in no list yet. */
 extern void sqs_waiting_add(QueueWorker *qw, Lease *lease);
 
-/* One that was handed out and has not run; it is in no list. */
+/*
+ * A message that was handed out and has not run; its lease is in no list.  If
+ * its group has failed and this was the last one handed out, the group is
+ * settled: then the lease is RELEASING, and the group may be gone.
+ */
 extern void sqs_waiting_put_back(QueueWorker *qw, Lease *lease);
 
 /* Release everything that waits. */
 extern void sqs_waiting_release(QueueWorker *qw);
 
 /*
- * Messages that wait for their own group and no handler.  SQS holds the rest
- * of such a group back, so what it would send instead are other groups.
+ * The number of messages that wait for an earlier message of their group, not
+ * for a handler.  SQS sends nothing of such a group, so what it would send in
+ * addition are messages of other groups.
  */
 extern int	sqs_waiting_blocked(QueueWorker *qw);
 
 /*
- * Of this group nothing in hand may run any more; and: if nothing of it runs,
- * release what has to be, and forget a group without messages.
+ * sqs_group_fail(): no message of this group that waits may run any more.
+ * sqs_group_settle(): if none is with a handler, release those that may not
+ * run, and free a group without messages.
  */
 extern void sqs_group_fail(QueueWorker *qw, MessageGroup *group);
 extern void sqs_group_settle(QueueWorker *qw, MessageGroup *group);
