@@ -3,6 +3,12 @@
  * bindings.c
  *	  What a queue refers to, and whether it is still what was meant.
  *
+ * A queue's owner, server and handler may be dropped, renamed, replaced or
+ * given away while workers run.  None of that may be an error here, which would
+ * keep all queues of the database from being worked on.  So these functions
+ * return the problem as a phrase that completes 'queue "q": ...'; it is
+ * shown in sqs_stats and logged.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -23,11 +29,12 @@
 #include "config/bindings.h"
 
 /*
- * What a queue refers to.  Something has become something else, which may be
- * right: a person has to say so.
+ * The object is another one now, or has another owner.  That may be intended,
+ * but to go on without a confirmation would let whoever took over a name, or
+ * was given an OID by a restore, use the queue.
  */
 #define CONFIRM "; if this is intended, confirm it with sqs_alter_queue()"
-#define SUPERUSER_CONFIRMS "; if this is intended, a superuser has to confirm it with sqs_alter_queue()"
+#define SUPERUSER_CONFIRMS "; if this is intended, a superuser must confirm it with sqs_alter_queue()"
 
 char *
 sqs_role_name(Oid role)
@@ -52,7 +59,7 @@ sqs_resolve_handler(const char *handler, Oid role, char **why)
 	bool		retset;
 
 	*why = NULL;
-	/* a session of the role's goes on without it; its rights must not */
+	/* a session outlives its role; privileges granted to PUBLIC must not do */
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
 	{
 		*why = psprintf("its owner, the role with OID %u, does not exist", role);
@@ -141,9 +148,9 @@ sqs_server_changed(const SqsBinding *server)
 }
 
 /*
- * A function that its owner dropped and created again is as good as one that
- * was replaced, which leaves the OID as it was: the same role decides what it
- * does.
+ * A function that its owner has dropped and created again is accepted, as is
+ * one that was replaced and so has kept its OID: in both cases the same role
+ * decides what it does.
  */
 Oid
 sqs_bound_handler(const SqsBinding *handler, Oid role, char **why)

@@ -13,14 +13,14 @@
 
 /*
  * Something that a queue refers to, as it was when the queue was registered,
- * changed or confirmed.  An OID may be given to somebody else by a restore, a
- * name be taken by who comes next: only both together say what was meant.
+ * changed or confirmed.  After a restore, an OID may belong to another object,
+ * and a name can be reused: only both together identify what was meant.
  */
 typedef struct SqsBinding
 {
 	Oid			oid;
 	char	   *name;			/* a function's is qualified and quoted */
-	Oid			owner_oid;		/* not of a role */
+	Oid			owner_oid;		/* owner_oid and owner are unset for a role */
 	char	   *owner;
 } SqsBinding;
 

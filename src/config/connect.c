@@ -4,18 +4,20 @@
  *	  From a configured queue to a client of the AWS layer.
  *
  * Queue workers, the relay and sessions that send all get their clients
- * here.  Within a process the queues of one server that use the same keys
- * share a client, and all clients share one set of connections, with one
- * descriptor to wait on: what the process takes from the operating system
- * does not grow with the number of its queues.
+ * here.  Within a process, queues of one server that use the same keys share a
+ * client, and all clients share one set of connections, with one descriptor to
+ * wait on: what the process takes from the operating system does not grow with
+ * the number of its queues.
  *
- * When something changes that a client was made from, its owners get another
- * one, and the old one lives until its last call has ended: nothing that is
- * under way is disturbed.  A fingerprint tells them whether to ask, without
- * keeping the keys a second time; it tells changes, not identities.
+ * When something changes that a client was made from, its owners acquire
+ * another one, and the old one lives until its last call has ended, so that
+ * calls under way are not disturbed.  Owners notice a change by comparing a
+ * fingerprint, a hash; so they need not keep a copy of the keys.  That two
+ * fingerprints are equal does not prove that the clients are, so it is used
+ * only to compare a queue with itself.
  *
- * Each descriptor is reported to fd.c before it is opened, which refuses it
- * when too many are in use.
+ * Each descriptor is announced to fd.c (AcquireExternalFD) before it is opened,
+ * which refuses it when too many are in use.
  *
  *-------------------------------------------------------------------------
  */
@@ -34,10 +36,10 @@
 #include "config/connect.h"
 #include "config/fdw.h"
 
-#define BLIND_WAIT_MS	50		/* at most, when no descriptor can be waited on */
+#define BLIND_WAIT_MS	50		/* longest wait if there is no wait event set */
 #define WAIT_SET_RETRY_MS	1000
 
-/* NULL: the system's authorities. */
+/* The file of certificate authorities; NULL: the system's. */
 static const char *
 ca_file(void)
 {
@@ -80,15 +82,16 @@ static const AwsFdHooks fd_hooks = {
 	.release = ReleaseExternalFD,
 };
 
-/* Connections that are kept, at most. */
+/* At most this many connections are kept open. */
 static int	shared_connections = 64;
 
 static const char user_agent[] = "sqsbridge/" SQSBRIDGE_VERSION " PostgreSQL/" PG_VERSION;
 
 /*
- * A client and the credentials that it is to use.  pool is NULL for one with
- * connections of its own.  NULL, with *error filled in, for options that
- * cannot work, and when the process is short of something.
+ * Make a client, and the credentials that it uses, which the caller frees after
+ * it.  pool is NULL for a client with connections of its own.  Returns NULL,
+ * with *error filled in, for options that cannot work, and when the process is
+ * out of memory or descriptors.
  */
 static SqsClient *
 make_client(const SqsQueueConfig *queue, const SqsKeys *keys, HttpPool *pool,
@@ -148,7 +151,7 @@ same_text(const char *a, const char *b)
 	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
 }
 
-/* Is it a client for this server, as it is now, and these keys? */
+/* Was this client made for the queue's server, as it is now, and these keys? */
 static bool
 is_client_for(const SqsSharedClient *shared, const SqsQueueConfig *queue,
 			  const SqsKeys *keys)
@@ -178,7 +181,7 @@ free_text(char *text)
 		pfree(text);
 }
 
-/* Destroy what has no owner and nothing under way any more. */
+/* Destroy the clients that have neither an owner nor a call under way. */
 static void
 collect_garbage(void)
 {
@@ -215,6 +218,10 @@ sqs_shared_clients_keep(int connections)
 	shared_connections = connections;
 }
 
+/*
+ * The client outlives the caller's memory context and transaction, so all of
+ * it is allocated in TopMemoryContext or by the AWS layer's malloc().
+ */
 SqsSharedClient *
 sqs_shared_client_acquire(const SqsQueueConfig *queue, const SqsKeys *keys, AwsError *error)
 {
@@ -259,8 +266,8 @@ sqs_shared_client_acquire(const SqsQueueConfig *queue, const SqsKeys *keys, AwsE
 }
 
 /*
- * Not destroyed here: this may be called from a completion of one of the
- * client's own calls.
+ * The client is destroyed later, by collect_garbage(), because this may be
+ * called from a completion of one of its own calls.
  */
 void
 sqs_shared_client_release(SqsSharedClient *shared)
@@ -270,12 +277,12 @@ sqs_shared_client_release(SqsSharedClient *shared)
 }
 
 /*
- * The set of events to wait for.  False if there can be none now, for want of
- * a descriptor: that must not end a worker, so the error is kept here.
+ * Make the set of events to wait for.  Returns false if that fails for lack of
+ * a descriptor; an error would end a worker, so it is caught.
  *
- * A set that could not be made leaves its memory behind.  So fd.c, whose limit
- * is the one that is met first, is asked before, and what else fails is tried
- * again after a while.
+ * A failed CreateWaitEventSet() leaks memory in TopMemoryContext.  Therefore
+ * fd.c, whose limit is reached first, is asked before, and after any other
+ * failure we wait before we try again.
  */
 static bool
 make_wait_set(void)
@@ -322,7 +329,7 @@ sqs_shared_clients_wait(long timeout, uint32 wait_event)
 			(void) WaitEventSetWait(shared_wait_set, timeout, &event, 1, wait_event);
 		else
 		{
-			/* without a descriptor for the set: look again soon */
+			/* no descriptor for the set, so poll */
 			if (shared_pool != NULL)
 				timeout = timeout < 0 ? BLIND_WAIT_MS : Min(timeout, BLIND_WAIT_MS);
 			(void) WaitLatch(MyLatch,
@@ -346,7 +353,7 @@ sqs_shared_clients_timeout(void)
 
 		if (next >= 0 && (timeout < 0 || next < timeout))
 			timeout = next;
-		/* its keys are to be wiped */
+		/* poll at once, to destroy it and wipe its keys */
 		if (shared->owners == 0 && sqs_client_is_idle(shared->client))
 			timeout = 0;
 	}
@@ -363,7 +370,7 @@ sqs_shared_clients_poll(void)
 		return;
 	http_pool_poll(shared_pool);
 
-	/* completions may add clients, but nothing removes one meanwhile */
+	/* completions may add clients, but only collect_garbage() removes any */
 	dlist_foreach(iter, &shared_clients)
 		sqs_client_go_on(dlist_container(SqsSharedClient, node, iter.cur)->client);
 }

@@ -14,11 +14,10 @@
 #include "base/shmem.h"
 #include "config/fdw.h"
 #include "config/queues.h"
-#include "config/queues.h"
 
 /*
- * A client that the queues of this process share which are on the same server
- * and use the same keys.  Only "client" is of interest to its owners.
+ * A client shared by those queues of this process that are on the same server
+ * and use the same keys.  Its owners use only the field "client".
  */
 typedef struct SqsSharedClient
 {
@@ -35,45 +34,49 @@ typedef struct SqsSharedClient
 	char	   *ca_file;
 } SqsSharedClient;
 
-/* Of server, keys and settings: another one means another client. */
+/*
+ * A hash of the server, the keys and the settings that a client is made from.
+ * If a queue's changes, it needs another client.
+ */
 extern uint64 sqs_connection_fingerprint(const SqsQueueConfig *queue, const SqsKeys *keys);
 extern uint64 sqs_fingerprint_text(uint64 seed, const char *text);
 
 /*
- * How many connections this process keeps open, at most; the default is 64.
- * No fewer than it has requests under way for long, or each request beyond
- * them makes a new one.  Before the first client.
+ * How many connections this process keeps open at most; the default is 64.  It
+ * should not be less than the usual number of concurrent requests, or those in
+ * excess open a new connection each time.  To be set before the first acquire.
  */
 extern void sqs_shared_clients_keep(int connections);
 
 /*
- * The client for the queue's server and these keys, as sqs_catalog_keys()
- * found them: one that there is, or a new one.  Each
- * acquire is matched by a release.  No network is involved.  NULL, with
- * *error filled in, for options that cannot work, and (AWS_ERROR_RESOURCES)
- * when the process is short of descriptors or memory, which passes.
+ * Get the client for the queue's server and these keys, as sqs_catalog_keys()
+ * found them: an existing one, or a new one.  Each acquire needs a release.  No
+ * network access is involved.  Returns NULL, with *error filled in, for options
+ * that cannot work, and (AWS_ERROR_RESOURCES, a temporary condition) when the
+ * process is short of descriptors or memory.
  *
- * A release does not end calls that are under way; the client lives until
- * they have ended, be it that their owner abandons them.
+ * A release does not end calls that are under way; the client lives until they
+ * have completed or been abandoned.
  */
 extern SqsSharedClient *sqs_shared_client_acquire(const SqsQueueConfig *queue,
 										   const SqsKeys *keys, AwsError *error);
 extern void sqs_shared_client_release(SqsSharedClient *shared);
 
 /*
- * The turn of a process that uses shared clients: wait for its latch, for
- * something to happen to a call, or for so long (ms; -1: no limit), then poll.
- * The wait resets the latch, raises no error for want of descriptors, and
- * leaves interrupts to its caller.  Completions are invoked from
- * sqs_shared_clients_poll(), of calls of other owners in this process, too.
+ * The event loop of a process that uses shared clients waits for its latch, for
+ * network activity, or for the timeout (ms; -1: none), and then polls.  The
+ * wait resets the latch, raises no error if descriptors are short, and does not
+ * process interrupts; the caller must.  sqs_shared_clients_poll() invokes the
+ * completions of all calls in this process, whoever their owner is.
  */
 extern void sqs_shared_clients_wait(long timeout, uint32 wait_event);
 extern long sqs_shared_clients_timeout(void);	/* ms; -1: none */
 extern void sqs_shared_clients_poll(void);
 
 /*
- * Count what the call has cost since this was last done as this queue's.  To
- * be done before a call is freed or abandoned, and at any time before.
+ * Add what the call has cost since it was last counted to the queue's
+ * statistics (NULL: none are kept).  Must be done at least once before the call
+ * is freed or abandoned, and may be done earlier.
  */
 extern void sqs_count_call(SqsCall *call, SqsQueueStats *stats);
 

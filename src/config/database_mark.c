@@ -3,28 +3,28 @@
  * database_mark.c
  *	  Which databases have work: a mark that the launcher can read.
  *
- * The launcher is connected to no database.  Such a process can read but a
+ * The launcher is not connected to a database.  Such a process can read only a
  * few catalogs: pg_database, pg_authid, pg_auth_members, pg_subscription and
- * pg_shseclabel.  So a database with something to do has a row in the last of
- * them, which is as transactional as the queue that it stands for: it is
- * there after a restart, on a standby, after COMMIT PREPARED, and not after a
- * rollback; and nobody has to be told of it for it to be found.
+ * pg_shseclabel.  So a database with work has a row in the last of these.  The
+ * row is as transactional as the queue for which it was made: it exists after
+ * a restart, on a standby and after COMMIT PREPARED, and does not exist after a
+ * rollback; and it is found even if no notification of the change arrives.
  *
- * The row's class is pg_shseclabel itself, not pg_database.  With that, no
- * view shows it, and neither pg_dump nor CREATE DATABASE ... TEMPLATE nor
+ * The row's class is pg_shseclabel itself, not pg_database.  Therefore no view
+ * shows it, and neither pg_dump nor CREATE DATABASE ... TEMPLATE nor
  * pg_upgrade copies it.  So a copy of a database has no mark, and no workers,
- * until somebody adopts its queues.
+ * until its queues are adopted (sqs_adopt_queues()).
  *
- * It is set with the first queue, and removed by the database worker when it
- * finds neither a queue nor a row of the outbox.  The two must not miss each
- * other: who has written a queue holds the mark's lock in share mode, looks
- * whether there is a mark, and holds the lock until commit; who removes the
- * mark holds it exclusively before he looks for queues.
+ * The mark is set with the first queue, and removed by the database worker when
+ * it finds neither a queue nor a row of the outbox.  The two must not miss each
+ * other: a transaction that has written a queue takes the mark's lock in share
+ * mode before it looks for a mark, and holds it until commit; the database
+ * worker takes the lock in exclusive mode before it looks for queues.
  *
- * Two that register the first queue at the same time do not see each other's
- * mark, and must not wait for each other: a transaction may stay open, or be
- * prepared, for long.  So each sets one of its own, told apart by its
- * transaction, and all of them go together.
+ * Two transactions that register the first queue at the same time do not see
+ * each other's mark, and must not wait for each other, because a transaction
+ * may stay open, or prepared, for a long time.  So each sets a mark of its own,
+ * with its transaction ID in it, and all marks are removed together.
  *
  *-------------------------------------------------------------------------
  */
@@ -49,9 +49,10 @@
 #include "base/compat.h"
 #include "config/database_mark.h"
 
-#define MARK_PROVIDER	"sqsbridge/"	/* and the transaction that set it */
+#define MARK_PROVIDER	"sqsbridge/"	/* followed by a transaction ID */
 #define MARK_LABEL		"has work"
 
+/* Held to the end of the transaction.  False: not available, and not "wait". */
 static bool
 lock_mark(Oid dboid, LOCKMODE mode, bool wait)
 {
@@ -75,8 +76,8 @@ is_mark(HeapTuple tuple, TupleDesc desc)
 }
 
 /*
- * Is the database marked, as of now?  The catalog has no cache, so each look
- * has a new snapshot.  If "remove", it is not any more.
+ * Is the database marked?  If "remove", remove its marks.  pg_shseclabel has no
+ * cache; each scan takes a new catalog snapshot.
  */
 static bool
 look_for_marks(Oid dboid, bool remove)
@@ -116,7 +117,7 @@ sqs_mark_database_wanted(void)
 		return;
 	ObjectAddressSet(address, SharedSecLabelRelationId, MyDatabaseId);
 	SetSecurityLabel(&address, psprintf(MARK_PROVIDER "%u", GetTopTransactionId()), MARK_LABEL);
-	/* the next queue of the same statement shall see it */
+	/* make it visible to the next call in the same statement */
 	CommandCounterIncrement();
 }
 

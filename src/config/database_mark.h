@@ -11,17 +11,17 @@
 #include "nodes/pg_list.h"
 
 /*
- * This database has work, if the current transaction commits.  To be called
- * after the row that says so was written, by whatever registers, alters,
- * enables or adopts a queue.
+ * This database has work if the current transaction commits.  To be called by
+ * everything that registers, alters, enables or adopts a queue, after its row
+ * was written.
  */
 extern void sqs_mark_database_wanted(void);
 
 /*
- * The database worker's way out.  sqs_mark_lock() takes the lock under which
- * nobody marks this database, or returns false at once if somebody is about
- * to; it is held until the transaction ends.  With it, and having found
- * nothing to do, the mark can be removed.
+ * How the database worker ends.  sqs_mark_lock() takes the lock that keeps
+ * other transactions from marking this database, or returns false at once if
+ * one is about to mark it.  If the worker then finds nothing to do, it removes
+ * the mark and commits, which releases the lock.
  */
 extern bool sqs_mark_lock(void);
 extern void sqs_mark_remove(void);

@@ -3,25 +3,25 @@
  * fdw.c
  *	  Options of servers and user mappings: where SQS is, and the keys to it.
  *
- * The foreign-data wrapper has a validator and no handler: it is a place for
- * settings that PostgreSQL guards by its own rules.  pg_user_mappings shows
- * the options of a mapping to nobody but those whom it concerns, USAGE on a
- * server is the right to use it, and both are granted and dumped as usual.
+ * The foreign-data wrapper has a validator but no handler: it is a place for
+ * settings that PostgreSQL guards by its own rules.  pg_user_mappings shows the
+ * options of a mapping only to roles that may see them, USAGE on a server is
+ * the right to use it, and both are granted and dumped as usual.
  *
- * The validator is strict, because nothing is as hard to find as a misspelt
- * option that had no effect.  Two rules hold for everything here:
+ * The validator is strict, because a misspelled option that has no effect is
+ * hard to find.  Two rules hold for everything here:
  *
- *	- The value of an option of a user mapping is in no message, not even
- *	  that of the key id: people do swap the two keys.  Nor is the statement
- *	  that an error goes with in the log, for it holds the keys in clear.
+ *	- No message contains the value of a user mapping's option, not even that
+ *	  of the key id, because users do swap the two keys.  For the same reason
+ *	  the statement is not logged with the error: it contains the keys.
  *
- *	- What is checked here is checked at use again, as far as it guards
- *	  something: options can be older than the code that checks them.
+ *	- Checks that matter for security are repeated when an option is used,
+ *	  because options can be older than the code that checks them.
  *
- * The keys of the database server's own environment are a superuser's to lend.
- * He does so by the server's option credentials, and nobody else may give a
- * server that option, or change another option while it has it: the endpoint
- * is where session tokens are sent to.  Whoever drops it takes only away.
+ * Only a superuser can permit a server to use the keys of the database server's
+ * own environment, by the server's option credentials.  Other roles can neither
+ * set that option nor change any other option while it is set, because the
+ * endpoint determines where session tokens are sent.  They can drop it.
  *
  *-------------------------------------------------------------------------
  */
@@ -170,6 +170,10 @@ check_key(const char *name, const char *value)
 		refuse_value(name, value, why);
 }
 
+/*
+ * Called by CREATE and ALTER with all the options that the object will have,
+ * and the OID of the catalog that it belongs to.
+ */
 Datum
 sqsbridge_fdw_validator(PG_FUNCTION_ARGS)
 {
@@ -184,7 +188,7 @@ sqsbridge_fdw_validator(PG_FUNCTION_ARGS)
 	const char *why;
 	ListCell   *lc;
 
-	/* pg_upgrade creates servers while the rest of the library is idle */
+	/* pg_upgrade creates servers, and need not preload the library */
 	if (!IsBinaryUpgrade)
 		sqs_require_preloaded();
 
@@ -238,14 +242,14 @@ sqsbridge_fdw_validator(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to set the options of a server with credentials 'environment'"),
 				 errdetail("Such a server is used with the keys of the database server's environment, so only superusers may set or change its options."),
-				 errhint("Ask a superuser, or take that option away from the server: ALTER SERVER ... OPTIONS (DROP credentials, ...).")));
+				 errhint("Ask a superuser, or drop that option: ALTER SERVER ... OPTIONS (DROP credentials, ...).")));
 
 	if (has_id != has_secret || (has_token && !has_id))
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
 				 errmsg("option \"%s\" is missing",
 						has_id ? "secret_access_key" : "access_key_id"),
-				 errdetail("Option \"%s\" is of use only together with it.",
+				 errdetail("Option \"%s\" requires it.",
 						   has_id ? "access_key_id" :
 						   has_secret ? "secret_access_key" : "session_token"),
 				 errhint("Give both keys, or none."),
@@ -254,7 +258,7 @@ sqsbridge_fdw_validator(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Our wrapper as it was last found; InvalidOid: not yet, or it has changed. */
+/* Cached OID of our wrapper; InvalidOid: not known, or invalidated. */
 static Oid	our_fdw = InvalidOid;
 
 static void
@@ -264,8 +268,8 @@ forget_fdw(Datum arg, int cacheid, uint32 hashvalue)
 }
 
 /*
- * This is asked for each queue whenever the queues are read, and the answer is
- * in no cache of PostgreSQL's.
+ * The answer is cached here, because the question is asked for each queue
+ * whenever the queues are read, and pg_depend has no system cache.
  */
 bool
 sqs_fdw_is_ours(Oid fdwid)
@@ -287,7 +291,7 @@ sqs_fdw_is_ours(Oid fdwid)
 	return true;
 }
 
-/* An OID that a row of a catalog refers to; InvalidOid: there is no such row. */
+/* Read an OID column of the catalog row of an object; InvalidOid: no such row. */
 static Oid
 read_reference(Oid catalog, Oid index, AttrNumber key, Oid object, AttrNumber reference)
 {
@@ -297,7 +301,7 @@ read_reference(Oid catalog, Oid index, AttrNumber key, Oid object, AttrNumber re
 	HeapTuple	tuple;
 	Oid			result = InvalidOid;
 
-	/* a row that this command has made is in no cache yet */
+	/* SnapshotSelf, to see a row that the running command has made */
 	ScanKeyInit(&scankey, key, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object));
 	scan = systable_beginscan(rel, index, true, SnapshotSelf, 1, &scankey);
 	tuple = systable_getnext(scan);
@@ -362,8 +366,8 @@ sqs_server_has_region(const SqsServerOptions *options)
 }
 
 /*
- * The general routines for options would leave copies of the keys behind in
- * memory.  The ones in the system caches are beyond reach.
+ * untransformRelOptions() is not used, because it would leave copies of the keys
+ * behind in memory.  (The copies in the system caches cannot be wiped.)
  */
 void
 sqs_mapping_keys(Datum umoptions, SqsKeys *keys)

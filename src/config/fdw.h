@@ -32,18 +32,18 @@ typedef struct SqsServerOptions
 extern bool sqs_fdw_is_ours(Oid fdwid);
 
 /*
- * Is this server, or this user mapping, one of that wrapper?  For hooks: what
- * the running command has made is found, too.
+ * Does this server or user mapping belong to that wrapper?  For use in hooks:
+ * sees an object that the running command has created.
  */
 extern bool sqs_fdw_object_is_ours(Oid catalog, Oid object);
 
-/* Never an error: what cannot be understood counts as not given. */
+/* Raises no error; invalid values are treated as not given. */
 extern void sqs_server_options(ForeignServer *server, SqsServerOptions *options);
 
-/* Is the region given, or told by the endpoint's host name? */
+/* Is the region given, or does the endpoint's host name contain it? */
 extern bool sqs_server_has_region(const SqsServerOptions *options);
 
-/* Keys in a user mapping's options, as stored: a text array. */
+/* Read the keys from a user mapping's options, a text array; palloc'd. */
 extern void sqs_mapping_keys(Datum umoptions, SqsKeys *keys);
 
 #endif							/* SQSBRIDGE_FDW_H */

@@ -1,7 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * handler_name.c
- *	  From what a caller names as handler to a function.
+ *	  Finding the function that a caller names as the handler.
+ *
+ * Registration stores the function's qualified name, so that the search path
+ * matters only here.  The parser's own lookup is not used, because it would
+ * accept a function that needs a cast of its argument.
  *
  *-------------------------------------------------------------------------
  */
@@ -42,7 +46,7 @@ function_name_exists(const char *proname, List *namespaces)
 	return found;
 }
 
-/* Does this text name the type sqs_message, as the caller sees types? */
+/* Does this text name the type sqs_message, in the caller's search path? */
 static bool
 is_message_type(const char *given)
 {
@@ -60,7 +64,7 @@ is_message_type(const char *given)
 
 /*
  * Split "schema.name(type)", schema and type being optional, into the list of
- * names and the type (NULL: not given).  False if it has not this form.
+ * names and the type (NULL: not given).  False if it does not have this form.
  */
 static bool
 split_handler(const char *given, List **names, char **type)
@@ -91,10 +95,6 @@ split_handler(const char *given, List **names, char **type)
 		(list_length(*names) == 1 || list_length(*names) == 2);
 }
 
-/*
- * Find the function that the caller means, see that the owner can call it,
- * and return its full name and OID.
- */
 char *
 sqs_find_handler(const char *given, Oid owner, Oid *funcid)
 {

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * handler_name.h
- *	  From what a caller names as handler to a function.
+ *	  Finding the function that a caller names as the handler.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,9 +10,9 @@
 
 /*
  * Find the function that the caller means by "name", "schema.name" or either
- * with "(sqs_message)", in the caller's search path, and see that the owner can
- * call it.  Returns its qualified name, palloc'd, and its OID; an ERROR that
- * says how to create it if there is none.
+ * with "(sqs_message)", in the caller's search path, and make sure that the
+ * queue's owner can call it.  Returns its qualified name, palloc'd, and sets
+ * *funcid.  An ERROR if there is no such function.
  */
 extern char *sqs_find_handler(const char *given, Oid owner, Oid *funcid);
 

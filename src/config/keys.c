@@ -1,7 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * keys.c
- *	  The keys with which a role uses a server.
+ *	  The AWS keys with which a role uses a server.
+ *
+ * Keys are read from the catalogs whenever a client is made, and wiped after
+ * that.  No message contains any part of them.
  *
  *-------------------------------------------------------------------------
  */
@@ -50,7 +53,7 @@ sqs_catalog_keys(Oid role, Oid server_oid, SqsKeys *keys)
 
 	memset(keys, 0, sizeof(*keys));
 
-	/* the options of another wrapper's mappings are not for us to read */
+	/* never read the options of another wrapper's user mappings */
 	if (found == NULL || !sqs_fdw_is_ours(found->fdwid))
 		return pstrdup("its server does not exist");
 	server = found->servername;

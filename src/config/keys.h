@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * keys.h
- *	  The keys with which a role uses a server.
+ *	  The AWS keys with which a role uses a server.
  *
  *-------------------------------------------------------------------------
  */
@@ -11,12 +11,15 @@
 #include "config/fdw.h"
 
 /*
- * Keys with which this role uses the server: of the mapping that applies (the
- * role's own, else PUBLIC's) or, if there is none and the server's option
- * credentials says so, the environment's.  NULL, or why there are none: one
- * sentence for people, which names the role, the server and the ways out.
+ * Find the keys with which this role uses the server: those of the user mapping
+ * that applies (the role's own, else PUBLIC's) or, if it has none and the
+ * server's option credentials permits it, those of the environment.  Returns
+ * NULL, or a phrase that says why there are none.  In either case *keys is
+ * valid, and must be wiped.  Needs a transaction.
  */
 extern char *sqs_catalog_keys(Oid role, Oid server, SqsKeys *keys);
+
+/* Overwrite and free them; may be called more than once. */
 extern void sqs_wipe_keys(SqsKeys *keys);
 
 #endif							/* SQSBRIDGE_KEYS_H */

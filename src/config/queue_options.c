@@ -77,7 +77,7 @@ sqs_option_quoted(const char *value)
 	return psprintf("\"%s\"", value);
 }
 
-/* Ranges of numbers and intervals. */
+/* Raise an ERROR if a number or an interval is out of its option's range. */
 static void
 sqs_option_check_range(SqsOptionId id, Datum value)
 {
@@ -93,7 +93,7 @@ sqs_option_check_range(SqsOptionId id, Datum value)
 		Interval   *interval = DatumGetIntervalP(value);
 		int64		days;
 
-		/* months have no length; what is infinite has months, too */
+		/* months have no fixed length; an infinite interval has months, too */
 		legal = interval->month == 0 &&
 			!pg_mul_s64_overflow(interval->day, USECS_PER_DAY, &days) &&
 			!pg_add_s64_overflow(days, interval->time, &number);
@@ -111,8 +111,8 @@ sqs_option_check_range(SqsOptionId id, Datum value)
 }
 
 /*
- * The region that requests of the server go to, if it is known: an endpoint of
- * one's own tells none.
+ * The region that requests to the server go to; false if it is unknown, as it
+ * is for an endpoint that is not AWS's.
  */
 static bool
 region_of_server(const SqsServerOptions *options, char *buf, size_t size)
@@ -130,9 +130,9 @@ region_of_server(const SqsServerOptions *options, char *buf, size_t size)
 }
 
 /*
- * A queue's URL does not decide where requests go, the server does.  One that
- * names another region would lead to a queue that is not there, or to another
- * of the same name.
+ * The server decides where requests go, not the queue's URL.  So a URL that
+ * names another region would lead to a queue that does not exist, or to a
+ * different queue of the same name.
  */
 static void
 check_url_region(const char *value, const SqsServerOptions *options)
@@ -151,7 +151,6 @@ check_url_region(const char *value, const SqsServerOptions *options)
 							  url_region, server_region));
 }
 
-/* The name or the URL of a queue at AWS. */
 void
 sqs_option_check_queue_name(const char *value, const SqsServerOptions *options)
 {
@@ -161,7 +160,7 @@ sqs_option_check_queue_name(const char *value, const SqsServerOptions *options)
 	if (!(is_url ? sqs_queue_url_is_valid(value, options->allow_http, &why) :
 		  sqs_queue_name_is_valid(value, &why)))
 	{
-		/* a URL with a password in it is not repeated, not even in the log */
+		/* a URL that may contain a password is not repeated, nor logged */
 		if (strchr(value, '@') != NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -174,7 +173,6 @@ sqs_option_check_queue_name(const char *value, const SqsServerOptions *options)
 		check_url_region(value, options);
 }
 
-/* The options among the arguments, values checked for themselves. */
 void
 sqs_options_read(FunctionCallInfo fcinfo, SqsOptionChange *changes)
 {
@@ -203,7 +201,6 @@ resettable_options(void)
 	return buf.data;
 }
 
-/* The names of options to put back to their defaults. */
 void
 sqs_options_read_resets(ArrayType *array, SqsOptionChange *changes)
 {
@@ -237,7 +234,7 @@ sqs_options_read_resets(ArrayType *array, SqsOptionChange *changes)
 	array_free_iterator(iterator);
 }
 
-/* The default of an option, as the column has it; false: null. */
+/* The default of an option, in the column's type; false: it is null. */
 static bool
 sqs_option_default(SqsOptionId id, Datum *value)
 {
@@ -261,7 +258,6 @@ sqs_option_default(SqsOptionId id, Datum *value)
 	return true;
 }
 
-/* The options that are plain values; the rest is for the callers. */
 void
 sqs_options_store(SqsQueueRow *row, const SqsOptionChange *changes, bool all)
 {

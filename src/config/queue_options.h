@@ -32,7 +32,7 @@ typedef enum SqsOptionId
 	NUM_OPTIONS
 } SqsOptionId;
 
-/* What a call asks for an option; neither: leave it. */
+/* What a call requests for an option; neither: leave it unchanged. */
 typedef struct SqsOptionChange
 {
 	bool		is_set;			/* to this value */
@@ -41,25 +41,27 @@ typedef struct SqsOptionChange
 } SqsOptionChange;
 
 /*
- * The options among the arguments of a call, from its second on; an ERROR if
- * one is out of its range.  "changes" has NUM_OPTIONS elements.
+ * Read the options from the arguments of a call, from the second one on; an
+ * ERROR if one is out of its range.  "changes" has NUM_OPTIONS elements.
  */
 extern void sqs_options_read(FunctionCallInfo fcinfo, SqsOptionChange *changes);
 
-/* The names of options that are to be put back to their defaults. */
+/* Read the argument "reset": the names of options to be reset to defaults. */
 extern void sqs_options_read_resets(ArrayType *array, SqsOptionChange *changes);
 
 /*
- * Store those that are plain values (from OPT_CONCURRENCY on): what is set,
- * the default of what is reset, or of what is not set either if "all".
+ * Store the options that are plain values (from OPT_CONCURRENCY on); the caller
+ * stores the others.  Those that are reset, and with "all" also those that are
+ * not set, get their defaults.
  */
 extern void sqs_options_store(SqsQueueRow *row, const SqsOptionChange *changes, bool all);
 
-/* The name or the URL of a queue at AWS; an ERROR if it is none. */
+/* An ERROR unless the value is the name or the URL of a queue at AWS. */
 extern void sqs_option_check_queue_name(const char *value, const SqsServerOptions *options);
 
 /*
- * ERROR: this option has the value (as it is to be shown), but "must ...".
+ * Raise an ERROR about an option's value, which is quoted by the caller if need
+ * be; "must" completes 'Option "..." '.
  */
 extern void sqs_option_refuse(SqsOptionId id, const char *value, const char *must);
 extern char *sqs_option_quoted(const char *value);

@@ -3,6 +3,9 @@
  * queue_row.c
  *	  Writing a row of the table of queues.
  *
+ * Rows are written through table_writer.c, because the calling role has no
+ * privileges on the table; what it may change must have been checked before.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -24,8 +27,9 @@
 #include "config/queue_row.h"
 
 /*
- * Rows are written by column name, and all columns must be known: one that a
- * newer version has added would be left empty.
+ * Rows are written by column name, and a column that a newer version of the
+ * extension has added would be left null.  So writing requires exactly the
+ * columns known to this version.
  */
 #define QUEUE_COLUMNS	25
 
@@ -37,7 +41,7 @@ sqs_queue_row_open(SqsQueueRow *row)
 	if (row->desc->natts != QUEUE_COLUMNS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the extension sqsbridge in this database is of another version than the library"),
+				 errmsg("extension sqsbridge in this database has another version than the library"),
 				 errhint("Run ALTER EXTENSION sqsbridge UPDATE, or restart the server if the library was replaced.")));
 	row->values = palloc0(sizeof(Datum) * row->desc->natts);
 	row->nulls = palloc(sizeof(bool) * row->desc->natts);
@@ -71,7 +75,6 @@ sqs_queue_row_set_null(SqsQueueRow *row, const char *name)
 	row->nulls[attnum - 1] = true;
 }
 
-/* The newest version of the queue's row; false if it is gone. */
 bool
 sqs_queue_row_read(SqsQueueRow *row, int32 queue_id)
 {
@@ -95,7 +98,6 @@ sqs_queue_row_read(SqsQueueRow *row, int32 queue_id)
 	return HeapTupleIsValid(tuple);
 }
 
-/* What is written becomes visible to the next call in the same command. */
 void
 sqs_queue_row_close(SqsQueueRow *row)
 {
@@ -110,7 +112,7 @@ sqs_queue_row_update(SqsQueueRow *row)
 	if (sqs_writer_update(row->writer, &row->tid, row->values, row->nulls, true) != SQS_WRITTEN)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("table \"%s.%s\" was changed at the same time",
+				 errmsg("table \"%s.%s\" was changed concurrently",
 						SQS_INTERNAL_SCHEMA, sqs_table_name(SQS_TABLE_QUEUES))));
 }
 

@@ -21,27 +21,31 @@ typedef struct SqsQueueRow
 {
 	SqsWriter  *writer;
 	TupleDesc	desc;
-	ItemPointerData tid;		/* of a row that is there */
+	ItemPointerData tid;		/* of the row that was read */
 	Datum	   *values;
 	bool	   *nulls;
 } SqsQueueRow;
 
 /*
- * Open the table and begin an empty row; close makes what was written visible
- * to the next command.  Both need the same active snapshot.
+ * Open the table and begin an empty row.  Closing makes what was written
+ * visible to the next call in the same command.  Both need the same active
+ * snapshot.
  */
 extern void sqs_queue_row_open(SqsQueueRow *row);
 extern void sqs_queue_row_close(SqsQueueRow *row);
 
-/* The version of a row that the active snapshot sees; false: none. */
+/* Read the version of a row that the active snapshot sees; false: none. */
 extern bool sqs_queue_row_read(SqsQueueRow *row, int32 queue_id);
 
-/* Columns by name; an unknown one is an error. */
+/* Set columns by name; an unknown name is an error. */
 extern void sqs_queue_row_set(SqsQueueRow *row, const char *name, Datum value);
 extern void sqs_queue_row_set_text(SqsQueueRow *row, const char *name, const char *value);
 extern void sqs_queue_row_set_null(SqsQueueRow *row, const char *name);
 
-/* What the queue refers to, as it is now; the first sets its home, too. */
+/*
+ * Store what the queue refers to (see SqsBinding), with its present name and
+ * owner.  The first also stores the queue's home (see sqs_home()).
+ */
 extern void sqs_queue_row_bind_owner(SqsQueueRow *row, Oid owner);
 extern void sqs_queue_row_bind_server(SqsQueueRow *row, ForeignServer *server);
 extern void sqs_queue_row_bind_handler(SqsQueueRow *row, const char *handler, Oid funcid);

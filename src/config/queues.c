@@ -1,24 +1,24 @@
 /*-------------------------------------------------------------------------
  *
  * queues.c
- *	  Reading what is configured: queues and their servers.
+ *	  Reading which queues are configured.
  *
  * Workers read the catalogs in short transactions and copy what they need.
- * Two things matter more here than brevity:
+ * Two rules make this code longer than it would otherwise be:
  *
- *	- One bad row must not keep the others from being worked on.  So whatever
- *	  a person can get wrong (a dropped role, server or function, a privilege
- *	  taken away) is no error but a sentence in the row's "problem".  Lookups
- *	  are therefore made in the system caches, not through the functions that
- *	  raise errors.
+ *	- One bad row must not keep the others from being worked on.  So anything
+ *	  that users can break (by dropping a role, server or function, or by
+ *	  revoking a privilege) is not an error but a phrase in the queue's
+ *	  "problem".  Lookups therefore use the system caches, not the functions
+ *	  that raise errors.
  *
- *	- The library may be newer, or older, than the extension's SQL objects,
- *	  between its installation and ALTER EXTENSION UPDATE.  So the table is
- *	  read by column name, a missing column has its default, and one that is
- *	  not known here is passed over.
+ *	- Between the library's installation and ALTER EXTENSION UPDATE, the
+ *	  library may be newer or older than the extension's SQL objects.  So the
+ *	  table is read by column name, a missing column has its default, and an
+ *	  unknown one is ignored.
  *
- * The table is scanned directly, without the executor: privileges, row
- * security and the search path of the session have no part in it.
+ * The table is scanned directly, without the executor, so that privileges, row
+ * security and the session's search path do not matter.
  *
  *-------------------------------------------------------------------------
  */
@@ -52,6 +52,7 @@
 #include "config/keys.h"
 #include "config/queues.h"
 
+/* Fill in what is known about the server, and a problem if it is incomplete. */
 static void
 set_server(SqsQueueConfig *queue, ForeignServer *server)
 {
@@ -66,7 +67,7 @@ set_server(SqsQueueConfig *queue, ForeignServer *server)
 		queue->problem = psprintf("server \"%s\" has no region", queue->server);
 }
 
-/* Look at what the row refers to: fills in the server, or the problem. */
+/* Look up what the row refers to: fill in the server, and the problem if any. */
 static void
 resolve_queue(SqsQueueConfig *queue)
 {
@@ -76,7 +77,7 @@ resolve_queue(SqsQueueConfig *queue)
 
 	if (queue->is_copy)
 	{
-		queue->problem = pstrdup("this is a copy of a queue of another database; to use it here, a superuser has to call sqs_adopt_queues()");
+		queue->problem = pstrdup("this is a copy of a queue of another database; to use it here, a superuser must call sqs_adopt_queues()");
 		return;
 	}
 	queue->problem = sqs_role_changed(&queue->bound_owner);
@@ -116,7 +117,7 @@ resolve_queue(SqsQueueConfig *queue)
 
 	queue->can_send = queue->problem == NULL;
 
-	/* the rest is asked of the role by a handler only */
+	/* the rest is required only for running a handler */
 	if (queue->problem != NULL || queue->handler == NULL)
 		return;
 
@@ -132,8 +133,8 @@ resolve_queue(SqsQueueConfig *queue)
 }
 
 /*
- * A column by its name; false if it is NULL or not there.  A superuser may
- * have given it another type, and what is read would not be what it seems.
+ * Read a column by name; false if it is null or does not exist.  An ERROR if a
+ * superuser has given it another type.
  */
 static bool
 get_column(HeapTuple tuple, TupleDesc desc, const char *name, Oid type, Datum *value)
@@ -178,7 +179,7 @@ get_bool(HeapTuple tuple, TupleDesc desc, const char *name, bool default_value)
 	return get_column(tuple, desc, name, BOOLOID, &value) ? DatumGetBool(value) : default_value;
 }
 
-/* An interval in units of so many microseconds. */
+/* An interval, in units of "unit" microseconds. */
 static int
 get_interval(HeapTuple tuple, TupleDesc desc, const char *name, int64 unit, int default_value)
 {
@@ -187,7 +188,7 @@ get_interval(HeapTuple tuple, TupleDesc desc, const char *name, int64 unit, int 
 
 	if (!get_column(tuple, desc, name, INTERVALOID, &value))
 		return default_value;
-	/* constraints see to it that there are no months and no overflow */
+	/* the table's constraints exclude months and an overflow */
 	interval = DatumGetIntervalP(value);
 	return (int) ((interval->day * USECS_PER_DAY + interval->time) / unit);
 }
@@ -200,7 +201,7 @@ get_oid(HeapTuple tuple, TupleDesc desc, const char *name)
 	return get_column(tuple, desc, name, OIDOID, &value) ? DatumGetObjectId(value) : InvalidOid;
 }
 
-/* A text that the table says is never NULL. */
+/* A text column that is never null. */
 static char *
 get_name(HeapTuple tuple, TupleDesc desc, const char *name)
 {
@@ -215,7 +216,7 @@ get_name(HeapTuple tuple, TupleDesc desc, const char *name)
 	return value;
 }
 
-/* Is the row's interval one of microseconds, in an int64? */
+/* An interval in microseconds, as an int64. */
 static int64
 get_microseconds(HeapTuple tuple, TupleDesc desc, const char *name, int64 default_value)
 {
@@ -228,6 +229,7 @@ get_microseconds(HeapTuple tuple, TupleDesc desc, const char *name, int64 defaul
 	return interval->day * USECS_PER_DAY + interval->time;
 }
 
+/* Copy a row, without looking up what it refers to. */
 static SqsQueueConfig *
 read_queue(HeapTuple tuple, TupleDesc desc, const char *home)
 {
@@ -282,7 +284,7 @@ compare_queues(const ListCell *a, const ListCell *b)
 	return (left > right) - (left < right);
 }
 
-/* All queues, or the one with this id. */
+/* All queues (queue_id 0), or the one with this id; in order of id. */
 static List *
 read_queues(int32 queue_id)
 {
@@ -325,7 +327,7 @@ sqs_catalog_queue(int32 queue_id)
 	return queues != NIL ? linitial(queues) : NULL;
 }
 
-/* By name, without a look at what it refers to; NULL if there is none. */
+/* By name, without looking up what it refers to; NULL: there is none. */
 static SqsQueueConfig *
 read_queue_by_name(const char *name)
 {
@@ -369,7 +371,7 @@ sqs_catalog_queue_to_send(const char *name, bool store)
 				 errmsg("queue \"%s\" does not exist", name),
 				 errhint("The registered queues are in sqs_queues.")));
 
-	/* in a copy the numbers are of something else */
+	/* in a copy the OIDs may belong to other objects */
 	server = queue->is_copy ? GetForeignServerByName(queue->server, true) :
 		GetForeignServerExtended(queue->server_oid, FSV_MISSING_OK);
 	if (server == NULL || !sqs_fdw_is_ours(server->fdwid))
@@ -389,7 +391,7 @@ sqs_catalog_queue_to_send(const char *name, bool store)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot send to queue \"%s\": it is a copy of a queue of another database", name),
-				 errhint("To use it here, a superuser has to call sqs_adopt_queues().")));
+				 errhint("To use it here, a superuser must call sqs_adopt_queues().")));
 	set_server(queue, server);
 	if (queue->problem != NULL)
 		ereport(ERROR,

@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * queues.h
- *	  Configured queues: the catalog table sqs_queues and what hangs on it.
+ *	  Reading which queues are configured.
  *
- * A SqsQueueConfig is a plain copy of everything a worker needs to know
- * about a queue, read in one short transaction and used without any.
+ * A SqsQueueConfig is a plain copy of everything a worker needs to know about
+ * a queue.  It is read in a short transaction, and used outside of one.
  *
  *-------------------------------------------------------------------------
  */
@@ -40,7 +40,7 @@ typedef struct SqsQueueConfig
 	bool		fifo;			/* by the name's suffix */
 	TimestampTz changed_at;		/* the row's last change */
 
-	/* what the row says; "owner" and so on hold the OIDs only */
+	/* what the row refers to; "owner" and "server_oid" repeat the OIDs */
 	SqsBinding	bound_owner;
 	SqsBinding	bound_server;
 	SqsBinding	bound_handler;
@@ -55,18 +55,18 @@ typedef struct SqsQueueConfig
 	bool		allow_http;
 
 	/*
-	 * NULL, or why the queue cannot be worked on (server dropped, owner
-	 * without USAGE on it, role gone, ...): one sentence for people.  Fields
-	 * that could not be found are then NULL.
+	 * NULL, or a phrase that says why the queue cannot be worked on (server
+	 * dropped, owner without USAGE on it, role gone, ...).  Fields that could
+	 * not be found out are then NULL.
 	 */
 	char	   *problem;
 	bool		is_copy;		/* the row belongs to another database */
-	bool		can_send;		/* whatever the problem is, sending has none */
+	bool		can_send;		/* a problem, if any, concerns only the handler */
 } SqsQueueConfig;
 
 /*
- * All of these need a transaction with an active snapshot, return memory in
- * the caller's context and leave no SPI connection open.
+ * All of these need a transaction with an active snapshot, and return memory in
+ * the caller's context.
  */
 
 /* All configured queues, as a List of SqsQueueConfig*, in order of id. */
@@ -79,17 +79,20 @@ extern SqsQueueConfig *sqs_catalog_queue(int32 queue_id);
 extern SqsQueueConfig *sqs_catalog_queue_by_name(const char *name);
 
 /*
- * A queue to send to, as the current role.  An ERROR if there is no such
- * queue, or the role has no USAGE on its server.  Unless the message is only
- * to be stored: an ERROR too if nothing can be sent, because of what the
- * queue refers to or because it is a copy.
+ * A queue to which the current role is going to send.  An ERROR if there is no
+ * such queue, or the role has no USAGE on its server.  Unless the message is
+ * only to be stored ("store"), also an ERROR if nothing can be sent now, because
+ * something the queue refers to has changed or because it is a copy.
  */
 extern SqsQueueConfig *sqs_catalog_queue_to_send(const char *name, bool store);
 
-/* The one with this id in such a list; NULL: none. */
+/* The queue with this id in a list that is sorted by id; NULL: none. */
 extern SqsQueueConfig *sqs_catalog_find(List *queues, int32 queue_id);
 
-/* Does the current role stand for the owner of the queue, or of its server? */
+/*
+ * Does the current role have the privileges of the owner of the queue, or of
+ * its server?  False for a copy.
+ */
 extern bool sqs_owns_queue(const SqsQueueConfig *queue);
 
 #endif							/* SQSBRIDGE_QUEUES_H */

@@ -1,25 +1,26 @@
 /*-------------------------------------------------------------------------
  *
  * register.c
- *	  SQL functions that change what is configured.
+ *	  SQL functions that change which queues are configured, and how.
  *
- * Everybody may call them: everything is checked as the calling role (its
- * privileges, the values, what names refer to).  Then the row is written below
- * the executor, where no privilege is asked and no trigger runs.
+ * Every role may call them.  Everything is checked as the calling role: its
+ * privileges, the values, what names refer to.  Then the row is written below
+ * the executor, where privileges are not checked and triggers do not run.
  *
- * Rows are treated as those of a catalog are: a function works on the newest
- * version of a row, whatever the transaction's isolation level, and a lock on
- * the queue makes those that change the same queue wait for each other.  The
- * lock is taken only after the caller has shown the right to change the queue.
+ * Rows are treated like those of a system catalog: a function works on the
+ * newest version of a row, whatever the transaction's isolation level, and a
+ * lock on the queue serializes changes of it.  The lock is taken only after
+ * the caller has proved the right to change the queue, so that other roles
+ * cannot block it.
  *
  * Owner, server and handler are stored by OID and by name; see SqsBinding.
- * sqs_alter_queue() without an option stores what they have become: with it a
- * person confirms a change that has stopped the queue.
+ * sqs_alter_queue() without an option stores what they are now: that is how an
+ * administrator confirms a change that has stopped the queue.
  *
- * The functions run in the caller's search path, because a handler's name is
- * meant the way the caller sees it, and is stored with its schema.
+ * The functions run with the caller's search path, in which the handler's name
+ * is looked up; it is stored with its schema.
  *
- * Nothing here talks to the workers.  A change wakes them at commit.
+ * Nothing here talks to the workers; a change wakes them at commit.
  *
  *-------------------------------------------------------------------------
  */
@@ -74,15 +75,15 @@ queue_does_not_exist(const char *name)
 }
 
 /*
- * Find the queue, make sure that the current role may change it, and keep
- * others from changing it before we are done.  Pushes a snapshot in which the
- * queue's row is the newest, to be popped by the caller.
+ * Find the queue, make sure that the current role may change it, and lock it
+ * against concurrent changes.  Pushes a snapshot that sees the newest version of
+ * the queue's row; the caller pops it.
  *
- * A row that says "owner 16384" proves nothing if role 16384 has another name
- * by now, or if the row is a copy: then it takes a superuser.
+ * If the row is a copy, or the role with the owner's OID has another name now,
+ * the owner is not known, and only a superuser may change the queue.
  */
 static SqsQueueConfig *
-find_queue(const char *name)
+find_and_lock_queue(const char *name)
 {
 	SqsQueueConfig *queue = NULL;
 	int32		queue_id = 0;
@@ -99,7 +100,7 @@ find_queue(const char *name)
 				ereport(ERROR,
 						(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						 errmsg("must be superuser to change queue \"%s\"", name),
-						 errdetail("It is not known who else may do so: %s.",
+						 errdetail("The queue's owner is not known: %s.",
 								   queue->is_copy ? "the queue is a copy of one of another database" :
 								   sqs_role_changed(&queue->bound_owner))));
 		}
@@ -108,7 +109,7 @@ find_queue(const char *name)
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("must be owner of queue \"%s\"", name)));
 
-		/* the first time round we may have waited: look again */
+		/* it may have changed while we waited for the lock: look again */
 		if (queue->queue_id == queue_id)
 			return queue;
 		PopActiveSnapshot();
@@ -118,9 +119,8 @@ find_queue(const char *name)
 }
 
 /*
- * Is the queue of this server consumed under another name already?  A queue's
- * URL ends in its name, so one may be registered by name and once more by URL;
- * with another account in it the URL is of another queue.
+ * The queue's name in a name or URL, or with "account" the account in a URL
+ * (NULL: it is not a URL), which precedes the name.
  */
 static const char *
 url_part(const char *queue_name, bool account)
@@ -137,6 +137,10 @@ url_part(const char *queue_name, bool account)
 	return pnstrdup(start, name - start);
 }
 
+/*
+ * Do these two names or URLs mean the same queue of a server?  URLs with
+ * different accounts do not; a name could mean the queue of any URL with it.
+ */
 static bool
 is_same_queue(const char *left, const char *right)
 {
@@ -148,6 +152,10 @@ is_same_queue(const char *left, const char *right)
 		 strcmp(left_account, right_account) == 0);
 }
 
+/*
+ * An ERROR if another registered queue with a handler is the same at AWS.
+ * queue_id is that of the queue being changed; 0: it is new.
+ */
 static void
 refuse_second_consumer(int32 queue_id, Oid server, const char *queue_name)
 {
@@ -161,15 +169,16 @@ refuse_second_consumer(int32 queue_id, Oid server, const char *queue_name)
 			queue->server_oid == server && is_same_queue(queue->queue_name, queue_name))
 			ereport(ERROR,
 					(errcode(ERRCODE_DUPLICATE_OBJECT),
-					 errmsg("queue \"%s\" of server \"%s\" has a handler already",
+					 errmsg("queue \"%s\" of server \"%s\" already has a handler",
 							queue_name, queue->server),
 					 errdetail("It is registered as \"%s\".", queue->name),
-					 errhint("Two handlers would take each other's messages. To handle more at once, raise its \"concurrency\".")));
+					 errhint("Two handlers would take each other's messages. To handle more at once, increase its \"concurrency\".")));
 	}
 }
 
 /*
- * The server must be one of ours, complete, and open to the queue's owner.
+ * An ERROR unless the server is one of ours, has a region, and the queue's owner
+ * has USAGE on it.
  */
 static ForeignServer *
 check_server(const char *name, Oid owner, SqsServerOptions *options)
@@ -202,13 +211,13 @@ check_server(const char *name, Oid owner, SqsServerOptions *options)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("server \"%s\" has no region", name),
 				 options->endpoint != NULL ?
-				 errdetail("The host name of its endpoint does not tell the region.") : 0,
+				 errdetail("The host name of its endpoint does not contain one.") : 0,
 				 errhint("Run: ALTER SERVER %s OPTIONS (ADD region '...');",
 						 quote_identifier(name))));
 	return server;
 }
 
-/* What a queue with a handler asks of the role that it runs as. */
+/* An ERROR if a handler cannot run as this role; a NOTICE if it is a superuser. */
 static void
 check_owner(const char *queue, Oid owner)
 {
@@ -235,8 +244,8 @@ check_owner(const char *queue, Oid owner)
 	if (superuser_arg(owner))
 		ereport(NOTICE,
 				(errmsg("handler of queue \"%s\" will run with the rights of a superuser", queue),
-				 errdetail("Whoever may send to the queue at AWS reaches a function that runs as role \"%s\".", name),
-				 errhint("Let a role own the queue that has only the privileges the handler needs.")));
+				 errdetail("Anyone who can send to the queue at AWS reaches a function that runs as role \"%s\".", name),
+				 errhint("Let a role that has only the privileges the handler needs own the queue.")));
 }
 
 /* ---- the functions ---- */
@@ -253,9 +262,9 @@ queue_argument(FunctionCallInfo fcinfo)
 }
 
 /*
- * What one role may take.  For a queue that is to be registered, or altered;
- * whatever has been registered before a limit was set is kept within it by
- * the database worker.
+ * An ERROR if registering or altering a queue would exceed the limits per role.
+ * Queues registered before a limit was set are kept within it by the database
+ * worker.
  */
 static void
 check_role_limits(Oid owner, bool is_new, const SqsOptionChange *changes)
@@ -275,7 +284,7 @@ check_role_limits(Oid owner, bool is_new, const SqsOptionChange *changes)
 	if (!is_new || sqs_max_queues_per_role == 0)
 		return;
 
-	/* what other sessions of the role are about to commit counts, too */
+	/* wait for other sessions of the role that are registering a queue */
 	LockDatabaseObject(sqs_table_oid(SQS_TABLE_QUEUES), owner, 1, ExclusiveLock);
 	PushActiveSnapshot(GetLatestSnapshot());
 	foreach(lc, sqs_catalog_queues())
@@ -300,6 +309,11 @@ sqsbridge_check_preloaded(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/*
+ * The name is checked by the unique index, after all checks that do not need
+ * it; which of two errors is reported when another session commits the same
+ * name meanwhile depends on what that session has registered.
+ */
 Datum
 sqs_register_queue(PG_FUNCTION_ARGS)
 {
@@ -375,9 +389,9 @@ sqs_register_queue(PG_FUNCTION_ARGS)
 }
 
 /*
- * The owner after a change: the one there was, unless a superuser names
- * another, as it must where the one there was is gone.  If the owner is to be
- * bound anew, the role that has its name by now.
+ * The owner after a change: the present one, unless a superuser names another.
+ * With "bind", if the present one was dropped, it is the role that has its name
+ * now; if there is none, a superuser must name another.
  */
 static Oid
 new_owner(FunctionCallInfo fcinfo, int argument, const SqsQueueConfig *queue, bool bind)
@@ -402,7 +416,7 @@ new_owner(FunctionCallInfo fcinfo, int argument, const SqsQueueConfig *queue, bo
 	return get_role_oid(queue->bound_owner.name, false);
 }
 
-/* Is everything that the queue refers to still what it was? */
+/* Is everything that the queue refers to still what was meant? */
 static bool
 is_as_bound(const SqsQueueConfig *queue)
 {
@@ -414,6 +428,10 @@ is_as_bound(const SqsQueueConfig *queue)
 		 OidIsValid(sqs_bound_handler(&queue->bound_handler, queue->owner, &why)));
 }
 
+/*
+ * Arguments: the queue, NUM_OPTIONS options (NULL: unchanged), an array of
+ * option names to reset, and the new owner.
+ */
 Datum
 sqs_alter_queue(PG_FUNCTION_ARGS)
 {
@@ -437,7 +455,7 @@ sqs_alter_queue(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(NUM_OPTIONS + 1))
 		sqs_options_read_resets(PG_GETARG_ARRAYTYPE_P(NUM_OPTIONS + 1), changes);
 
-	queue = find_queue(name);
+	queue = find_and_lock_queue(name);
 	if (queue->is_copy)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -445,9 +463,9 @@ sqs_alter_queue(PG_FUNCTION_ARGS)
 				 errhint("To use it here, call sqs_adopt_queues() first.")));
 
 	/*
-	 * Only what is changed is checked: what has broken since does not stand
-	 * in the way of changing something else.  Without any option everything
-	 * is, and is bound anew, if something has become something else.
+	 * Only what is changed is checked, so that something that has broken does
+	 * not prevent other changes.  Without any option, everything is checked
+	 * and, if the queue refers to something that has changed, stored anew.
 	 */
 	confirm = PG_ARGISNULL(NUM_OPTIONS + 2);
 	for (int id = 0; id < NUM_OPTIONS; id++)
@@ -467,7 +485,7 @@ sqs_alter_queue(PG_FUNCTION_ARGS)
 	memset(&server_options, 0, sizeof(server_options));
 	if (new_server)
 	{
-		/* what is confirmed is what the problem says: it has another name */
+		/* to confirm a renamed server means the server with the stored OID */
 		server = GetForeignServerExtended(server_oid, FSV_MISSING_OK);
 		server = check_server(changes[OPT_SERVER].is_set ?
 							  NameStr(*DatumGetName(changes[OPT_SERVER].value)) :
@@ -483,7 +501,7 @@ sqs_alter_queue(PG_FUNCTION_ARGS)
 	if (changes[OPT_QUEUE_NAME].is_set)
 		queue_name = TextDatumGetCString(changes[OPT_QUEUE_NAME].value);
 	else if (changes[OPT_QUEUE_NAME].is_reset)
-		queue_name = name;		/* the default: as it is named here */
+		queue_name = name;		/* the default: the same as here */
 	if (changes[OPT_QUEUE_NAME].is_set || changes[OPT_SERVER].is_set)
 		sqs_option_check_queue_name(queue_name, &server_options);
 
@@ -503,7 +521,7 @@ sqs_alter_queue(PG_FUNCTION_ARGS)
 	sqs_queue_row_open(&row);
 	if (!sqs_queue_row_read(&row, queue->queue_id))
 		queue_does_not_exist(name);
-	/* who names the owner means the role of that name, renamed or not */
+	/* naming the present owner confirms that it was renamed */
 	if (confirm || owner != queue->owner || !PG_ARGISNULL(NUM_OPTIONS + 2))
 		sqs_queue_row_bind_owner(&row, owner);
 	if (new_server)
@@ -531,7 +549,7 @@ sqs_unregister_queue(PG_FUNCTION_ARGS)
 	SqsQueueRow	row;
 
 	PreventCommandIfReadOnly("sqs_unregister_queue()");
-	queue = find_queue(name);
+	queue = find_and_lock_queue(name);
 	sqs_queue_row_open(&row);
 	if (!sqs_queue_row_read(&row, queue->queue_id) ||
 		sqs_writer_delete(row.writer, &row.tid, true) != SQS_WRITTEN)
@@ -546,7 +564,7 @@ sqs_unregister_queue(PG_FUNCTION_ARGS)
 static void
 set_enabled(char *name, bool enabled)
 {
-	SqsQueueConfig *queue = find_queue(name);
+	SqsQueueConfig *queue = find_and_lock_queue(name);
 
 	if (queue->enabled != enabled)
 	{

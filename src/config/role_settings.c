@@ -1,18 +1,18 @@
 /*-------------------------------------------------------------------------
  *
  * role_settings.c
- *	  A hash of all that a handler worker's session is started under.
+ *	  A hash of everything a handler worker's session depends on at its start.
  *
- * A handler worker has the settings of its role and database from its start,
- * as any session has: ALTER ROLE ... SET does not reach it.  What a person
- * mends that way must reach a queue all the same, and a busy handler does
- * not leave by itself.  pg_db_role_setting has no cache that would be
- * invalidated, so the database worker looks at it every ten seconds, and at
- * once when it is told (ddl.c), and leaves a hash for the queue's
- * processes to compare.
+ * Like any session, a handler worker takes the settings of its role and
+ * database when it starts; a later ALTER ROLE ... SET has no effect on it.  But
+ * such a change must take effect for the queue, and a busy handler does not exit
+ * by itself.  pg_db_role_setting has no cache that would be invalidated, so the
+ * database worker reads it every ten seconds, and at once when it is told of a
+ * change (control/ddl.c), and puts a hash into shared memory, with which
+ * handler workers compare theirs.
  *
- * Settings of the configuration file are not in it: handlers read the file
- * themselves at a reload.
+ * Settings in the configuration file are not included, because handler workers
+ * read the file themselves at a reload.
  *
  *-------------------------------------------------------------------------
  */
@@ -45,7 +45,7 @@ hash_more(uint64 hash, const void *data, size_t len)
 	return hash_combine64(hash, hash_bytes_extended(data, (int) len, 0));
 }
 
-/* Rows for this database, or for all. */
+/* The rows for this database or for all, as a List of Setting. */
 static List *
 read_settings(void)
 {
@@ -97,7 +97,7 @@ sqs_handler_settings(List *queues)
 		HeapTuple	role;
 		ListCell   *ls;
 
-		/* the order of the rows means nothing: add them up */
+		/* a sum, because the order of the rows means nothing */
 		foreach(ls, settings)
 		{
 			Setting    *setting = lfirst(ls);

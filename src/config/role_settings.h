@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * role_settings.h
- *	  A hash of all that a handler worker's session is started under.
+ *	  A hash of everything a handler worker's session depends on at its start.
  *
  *-------------------------------------------------------------------------
  */
@@ -11,9 +11,9 @@
 #include "nodes/pg_list.h"
 
 /*
- * For each queue of a list of SqsQueueConfig, in its order: a hash, never 0,
- * that changes when a handler worker started now would be another than one
- * started before.  Needs a transaction; palloc'd.
+ * For each queue in a List of SqsQueueConfig, in that order: a hash, never 0,
+ * that changes when a handler worker started now would behave differently from
+ * one started before.  Needs a transaction; palloc'd.
  */
 extern uint64 *sqs_handler_settings(List *queues);
 
