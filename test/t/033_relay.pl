@@ -349,7 +349,7 @@ SKIP:
 	query_true($node, "(SELECT count(*) >= 30 FROM sqs_stats_outbox WHERE queue LIKE 'many%' AND consecutive_errors > 1)",
 		'queues fail again and again', timeout => 180);
 	my %lines;
-	$lines{$1}++ while log_text($node) =~ /cannot send from the outbox to queue "(many\d+)"/g;
+	$lines{$_}++ foreach log_text($node) =~ /cannot send from the outbox to queue "(many\d+)"/g;
 	is(join(' ', grep { $lines{$_} > 1 } sort keys %lines), '', 'no queue has more than one line');
 	$sqs->clear_faults($blackhole);
 	query_is($node, "SELECT count(*) FROM $tables.outbox_rows", '0', 'everything is sent when it is over', timeout => 300);
