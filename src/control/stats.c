@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * stats.c
- *	  What the views show: queues, workers, messages in flight.
+ *	  What sqs_stats, sqs_stats_outbox, sqs_stats_workers and
+ *	  sqs_stats_in_flight show of shared memory.
  *
  * Everything is copied from shared memory first and made into rows after, so
  * that no lock is held while memory is allocated.  Counters survive the
@@ -36,6 +37,10 @@
 #include "config/queues.h"
 #include "control/launcher.h"
 #include "receive/queue_state.h"
+
+/* Columns of sqs_get_queue_stats(): two runs of counters, and the others. */
+#define QUEUE_STATS_COLUMNS \
+	((SQS_OUTBOX_FAILED - SQS_RECEIVED + 1) + (SQS_BYTES_SENT - SQS_CALLS_RECEIVE + 1) + 24)
 
 PG_FUNCTION_INFO_V1(sqs_get_queue_stats);
 PG_FUNCTION_INFO_V1(sqs_get_workers);
@@ -77,6 +82,12 @@ sqs_get_queue_stats(PG_FUNCTION_ARGS)
 
 	sqs_require_preloaded();
 	InitMaterializedSRF(fcinfo, 0);
+	if (rsinfo->setDesc->natts != QUEUE_STATS_COLUMNS)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("sqs_get_queue_stats() has %d columns instead of %d",
+						rsinfo->setDesc->natts, QUEUE_STATS_COLUMNS),
+				 errhint("Run ALTER EXTENSION sqsbridge UPDATE, or restart the server if the library was replaced.")));
 
 	for (int i = 0; i < sqs_shared->nqueues; i++)
 	{
@@ -84,8 +95,8 @@ sqs_get_queue_stats(PG_FUNCTION_ARGS)
 		SqsQueueStats copy;
 		uint64		counters[SQS_NUM_COUNTERS];
 		Datum		histogram[SQS_HISTOGRAM_BUCKETS];
-		Datum		values[45];
-		bool		nulls[45];
+		Datum		values[QUEUE_STATS_COLUMNS];
+		bool		nulls[QUEUE_STATS_COLUMNS];
 		int			n = 0;
 		bool		visible;
 
@@ -135,7 +146,7 @@ sqs_get_queue_stats(PG_FUNCTION_ARGS)
 		n = put_errors(values, nulls, n, &copy.outbox.errors, visible);
 		put_timestamp(&values[n], &nulls[n], copy.outbox.next_attempt_at), n++;
 		put_timestamp(&values[n], &nulls[n], copy.reset_at), n++;
-		Assert(n == rsinfo->setDesc->natts);
+		Assert(n == QUEUE_STATS_COLUMNS);
 
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
