@@ -104,7 +104,11 @@ typedef enum SqsQueueState
 	SQS_QUEUE_DISABLED
 } SqsQueueState;
 
-/* In the order of the columns of sqs_get_queue_stats(). */
+/*
+ * In the order of the columns of sqs_get_queue_stats(), which stats.c fills
+ * in two runs: SQS_RECEIVED to SQS_OUTBOX_FAILED, and SQS_CALLS_RECEIVE to
+ * SQS_BYTES_SENT.
+ */
 typedef enum SqsCounter
 {
 	SQS_RECEIVED,

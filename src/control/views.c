@@ -2,7 +2,8 @@
  *
  * views.c
  *	  The functions behind the views of the internal tables: sqs_queues,
- *	  sqs_failures, sqs_outbox, sqs_outbox_failures.
+ *	  sqs_failures, sqs_outbox, sqs_outbox_failures; and the counts of rows in
+ *	  sqs_stats_outbox, whose other columns are in stats.c.
  *
  * The views read functions, not tables, and the functions decide which rows
  * the caller may see.  With a view over a table, a lock on the view would
