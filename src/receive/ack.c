@@ -4,27 +4,27 @@
  *	  An acknowledgement never precedes durability.
  *
  * Handler transactions commit asynchronously and report their LSN.  Their
- * messages wait here, still leased, until WAL is flushed up to it, by one
- * XLogFlush() for all there are: when ten have come together, when the
- * first is 20 ms old, or when nothing is running that could add to them.
- * The flush is the queue worker's and not the handlers', so that it serves
- * all handlers of the queue at once, and so that no finished message waits
- * for a slow one behind it.
+ * messages wait here, still leased, until WAL is flushed up to it.  One
+ * XLogFlush() serves all of them: when there are ten, when the first has waited
+ * for 20 ms, or when nothing is running that could add to them.  The queue
+ * worker flushes, not the handlers, so that one flush serves all handlers of
+ * the queue, and so that no finished message waits for a slow one that its
+ * handler runs next.
  *
- * Where synchronous standbys are configured they must have flushed it too.
- * That is never waited for: it is looked at on every turn, while heartbeats
- * go on, however long a standby takes.
+ * If synchronous standbys are configured, they must have flushed it, too.  We
+ * do not wait for them, but look at their progress on every turn, while
+ * heartbeats go on, however long a standby takes.
  *
- * Then the message is queued for deletion, ten to a call, or after 25 ms.
- * The answer to a delete proves nothing (SQS reports success for a stale
- * receipt handle), so it is only counted; if the message comes back, the
- * inbox knows it, where there is one.
+ * Then the message is queued for deletion, ten to a call, or after 25 ms.  The
+ * reply to a delete proves nothing (SQS reports success for a stale receipt
+ * handle); if the message comes back, the inbox recognizes it (unless the queue
+ * has exactly_once off).
  *
- * When a call fails, deletes of this queue pause, for half a second, one, two
- * and so on; then a single call tries whether they work again, and the others
- * follow.  So an outage costs the same few calls however many messages wait,
- * and messages gather in full batches meanwhile.  A message whose lease ends
- * in such a pause is let go.
+ * When a call fails, deletes of this queue pause, for half a second at first,
+ * then twice as long each time, up to 10 s; then a single call tests whether
+ * they work again.  So an outage costs the same few calls however many messages
+ * wait, and messages gather in full batches meanwhile.  A message whose lease
+ * ends in such a pause is given up; it will come back as a duplicate.
  *
  *-------------------------------------------------------------------------
  */
@@ -44,7 +44,6 @@
 #define DELETE_RETRY_MS		500
 #define DELETE_RETRY_MAX_MS	10000
 
-/* A message is handled, if its WAL up to lsn is durable. */
 void
 sqs_ack_committed(QueueWorker *qw, Lease *lease, XLogRecPtr lsn)
 {
@@ -58,10 +57,6 @@ sqs_ack_committed(QueueWorker *qw, Lease *lease, XLogRecPtr lsn)
 	qw->ack.ncommitted++;
 }
 
-/*
- * Make what is committed durable, if it is time to, and queue for deletion
- * what the standbys have, too.
- */
 void
 sqs_ack_flush(QueueWorker *qw)
 {
@@ -110,8 +105,8 @@ sqs_ack_flush(QueueWorker *qw)
 }
 
 /*
- * A DeleteMessageBatch has ended.  Entries that failed are tried again while
- * their leases live; everything else leaves the table.
+ * A DeleteMessageBatch has ended.  Entries that failed are retried while their
+ * leases last; all others are freed.
  */
 static void
 delete_done(SqsCall *call, void *arg)
@@ -126,7 +121,7 @@ delete_done(SqsCall *call, void *arg)
 
 	qw->calls_open--;
 	sqs_count_call(call, qw->stats);
-	/* a call from before the failure tells nothing that is new */
+	/* a call that was sent before the failure proves nothing new */
 	if (qw->ack.failures == 0 || batch->sent_at >= qw->ack.failed_at)
 	{
 		qw->ack.trial = false;
@@ -164,11 +159,11 @@ delete_done(SqsCall *call, void *arg)
 				snprintf(text, sizeof(text), "DeleteMessageBatch: %s: %s", entry->code, entry->message);
 		}
 
-		/* retried while the lease lives; after that it comes back, and is known */
+		/* once the lease has ended, it comes back and is recognized */
 		if (class != AWS_ERROR_LEASE_LOST && class != AWS_ERROR_REQUEST &&
 			!sqs_is_leaving(qw) && qw->now < lease->until)
 		{
-			/* entries that failed; together, so that they stay one batch */
+			/* one delay for entries with equal attempts, to keep them together */
 			if (error == NULL && ++lease->attempts != attempts)
 			{
 				attempts = lease->attempts;
@@ -203,11 +198,7 @@ delete_done(SqsCall *call, void *arg)
 	pfree(batch);
 }
 
-/*
- * Send deletes: as many full batches as there are, and the rest when the
- * oldest has waited long enough or "all" is wanted.  After a failure one call
- * at a time.
- */
+/* After a failure, one call at a time, and not before ack.next. */
 void
 sqs_ack_deletes(QueueWorker *qw, bool all)
 {
@@ -223,7 +214,7 @@ sqs_ack_deletes(QueueWorker *qw, bool all)
 	{
 		Lease	   *lease = dlist_container(Lease, node, iter.cur);
 
-		/* it comes back, and is known */
+		/* it will come back, and be recognized */
 		if (qw->ack.failures > 0 && lease->until <= qw->now)
 		{
 			dlist_delete(&lease->node);

@@ -10,16 +10,19 @@
 
 #include "receive/queue_state.h"
 
-/* A message is handled, if its WAL up to lsn is durable. */
+/* A message's transaction has committed; it may be deleted once lsn is durable. */
 extern void sqs_ack_committed(QueueWorker *qw, Lease *lease, XLogRecPtr lsn);
 
 /*
- * Make what is committed durable, if it is time to, and queue for deletion
- * what the standbys have, too.
+ * Flush WAL, if it is time to, and queue for deletion the messages whose WAL the
+ * synchronous standbys have flushed, too.
  */
 extern void sqs_ack_flush(QueueWorker *qw);
 
-/* Send the deletes; not "all": full batches, or after a short while. */
+/*
+ * Send deletes: full batches, and the rest when the oldest has waited long enough
+ * or "all" is true.
+ */
 extern void sqs_ack_deletes(QueueWorker *qw, bool all);
 
 #endif							/* SQSBRIDGE_ACK_H */

@@ -3,8 +3,8 @@
  * channel.c
  *	  What travels between a queue worker and one handler worker.
  *
- * Length-prefixed fields, in the host's byte order: both ends are the same
- * program on the same machine.  See channel.h for the protocol.
+ * See channel.h for the protocol.  Frames have length-prefixed fields in the
+ * host's byte order, because both ends are the same program on one machine.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,8 +21,9 @@
 #define KEY_MESSAGES		2
 
 /*
- * Runs when the queue worker detaches the segment, by itself or as it exits:
- * shm_mq would let the receiver read on until the queue is empty.
+ * Runs when the queue worker detaches the segment, explicitly or because it
+ * exits.  A detached shm_mq alone would not do, because the receiver can still
+ * read what is in it.
  */
 static void
 channel_abandoned(dsm_segment *segment, Datum arg)
@@ -33,8 +34,8 @@ channel_abandoned(dsm_segment *segment, Datum arg)
 }
 
 /*
- * A segment that outlives transactions.  dsm_create() leaves a descriptor
- * behind when it fails; a resource owner of its own gets rid of that.
+ * Create a segment that outlives transactions.  When dsm_create() fails it
+ * leaves a descriptor to the resource owner, so it gets one that is released.
  */
 static dsm_segment *
 create_segment(Size size)
@@ -122,6 +123,7 @@ sqs_channel_destroy(SqsChannel *channel)
 	pfree(channel);
 }
 
+/* Memory comes from TopMemoryContext; the mapping lasts until the process exits. */
 SqsChannel *
 sqs_channel_attach(dsm_handle handle)
 {

@@ -3,14 +3,14 @@
  * channel.h
  *	  What travels between a queue worker and one handler worker.
  *
- * A DSM segment per handler worker: a shm_mq that carries messages to it,
- * and a block of shared state for everything else.
+ * There is a DSM segment per handler worker, with a shm_mq that carries messages
+ * to it, and a block of shared state for everything else.
  *
  * Messages have sequence numbers, 1, 2, 3 ... per channel.  The queue worker
- * may send several ahead, so that a quick handler never waits; under the
- * mutex the handler takes one ("current"), and the queue worker takes back
- * those not taken yet ("revoked"), so a message waits behind a slow one no
- * longer than the queue worker lets it.
+ * may send several in advance, so that a quick handler never waits.  Under the
+ * mutex the handler takes one ("current"), and the queue worker takes back those
+ * not taken yet ("revoked"), so that it can limit how long a message waits for a
+ * slow one that was sent before it.
  *
  * Results come back through a ring in the segment.  It has room for one
  * result per message that can be outstanding, so it is never full.  A result
@@ -19,13 +19,13 @@
  * A result DONE says "committed", with the LSN up to which WAL must be
  * durable before the message may be deleted; it does not say "durable".
  *
- * The end of each outstanding message's lease is in the segment too, by two
- * clocks, and is moved when the lease is renewed.  The handler compares it
- * with the time before it commits, whatever has become of the queue worker.
+ * The end of each outstanding message's lease is in the segment, too, by two
+ * clocks, and is updated when the lease is renewed.  The handler compares it
+ * with the time before it commits, so it need not rely on the queue worker.
  *
- * When the queue worker detaches, however it ends, the channel is abandoned:
- * the handler finishes the message it is at and begins no other, although
- * there may be more in the shm_mq.
+ * When the queue worker detaches, however it exits, the channel is abandoned:
+ * the handler finishes its current message and begins no other, although there
+ * may be more in the shm_mq.
  *
  *-------------------------------------------------------------------------
  */
@@ -49,8 +49,8 @@
 
 typedef enum SqsOutcome
 {
-	SQS_OUTCOME_DONE,			/* effect committed, durable at lsn */
-	SQS_OUTCOME_DUPLICATE,		/* effect was committed before, durable at lsn */
+	SQS_OUTCOME_DONE,			/* committed; durable once lsn is */
+	SQS_OUTCOME_DUPLICATE,		/* committed earlier; durable once lsn is */
 	SQS_OUTCOME_FAILED,			/* rolled back and recorded */
 	SQS_OUTCOME_LOST,			/* rolled back: the lease was lost */
 	SQS_OUTCOME_STOPPED,		/* rolled back for a shutdown */
@@ -80,11 +80,11 @@ typedef enum SqsCancel
 	SQS_CANCEL_SHUTDOWN
 } SqsCancel;
 
-/* ms; the later of the two ends is not the lease's: either ends it. */
+/* In ms.  The lease has ended when either clock has reached its value. */
 typedef struct SqsLeaseEnd
 {
-	int64		uptime;			/* of sqs_now_ms(), which runs on in a suspend */
-	int64		wall;			/* of sqs_wall_ms(), set right after a pause */
+	int64		uptime;			/* of sqs_now_ms(), which advances in a suspend */
+	int64		wall;			/* of sqs_wall_ms(), corrected after a pause */
 } SqsLeaseEnd;
 
 typedef struct SqsChannelShared
@@ -103,18 +103,17 @@ typedef struct SqsChannelShared
 	SqsLeaseEnd lease_ends[SQS_CHANNEL_DEPTH];	/* by seq */
 
 	/*
-	 * The queue worker is about to signal the handler on behalf of the
-	 * current message.  Set under the mutex, cleared after the kill(): the
-	 * handler begins no other message meanwhile, so that the signal cannot
-	 * hit that one.
+	 * The queue worker is about to signal the handler because of the current
+	 * message.  Set under the mutex, cleared after the kill().  In between, the
+	 * handler begins no other message, so that the signal cannot hit that one.
 	 */
 	pg_atomic_uint32 signaling;
 
-	pg_atomic_uint32 stop;		/* leave when there is nothing more to do */
-	pg_atomic_uint32 abandoned; /* the queue worker is gone: leave at once */
+	pg_atomic_uint32 stop;		/* exit when there is nothing more to do */
+	pg_atomic_uint32 abandoned; /* the queue worker is gone: begin no message */
 	pg_atomic_uint32 ready;		/* the handler has connected */
 	pg_atomic_uint32 term_requested;	/* a first SIGTERM has come */
-	pg_atomic_uint32 overran;	/* ends itself: it ignored its timeout */
+	pg_atomic_uint32 overran;	/* terminates itself: it ignored its timeout */
 
 	pg_atomic_uint64 results_written;	/* by the handler */
 	pg_atomic_uint64 results_read;	/* by the queue worker */
@@ -131,13 +130,13 @@ typedef struct SqsChannel
 #define SQS_FRAME_EXACTLY_ONCE	0x01
 
 /*
- * A message on its way, and what the handler has to know to handle it.  The
- * header is followed by attribute headers, then by all strings in order.
+ * A message, and what the handler worker must know to handle it.  This header is
+ * followed by attribute headers, then by all strings in order.
  */
 typedef struct SqsFrame
 {
 	uint64		seq;
-	uint32		chain;			/* FIFO: run of a message group; 0: none */
+	uint32		chain;			/* FIFO: see dispatch.c; 0: none */
 	uint32		flags;
 	int32		handler_timeout;	/* ms; 0: none */
 	int32		receive_count;
@@ -166,19 +165,19 @@ typedef struct SqsFrameAttribute
 } SqsFrameAttribute;
 
 /*
- * The queue worker's end.  Creation raises an error if there is no shared
- * memory to be had, and leaves nothing behind then.
+ * The queue worker's end.  Creation raises an error if no shared memory is
+ * available, and then leaves nothing behind.
  */
 extern SqsChannel *sqs_channel_create(int32 queue_id, const char *queue_name);
 extern void sqs_channel_destroy(SqsChannel *channel);
 
-/* Everything of the frame but the body, which is sent from where it is. */
+/* Encode the frame without the body, which need not be copied to be sent. */
 extern void sqs_frame_encode(StringInfo buf, uint64 seq, uint32 chain,
 							 uint32 flags, int handler_timeout,
 							 int64 stamp, const char *handler, Oid handler_owner,
 							 const SqsReceivedMessage *message);
 
-/* The handler worker's end; NULL if the queue worker has gone. */
+/* The handler worker's end; NULL if the queue worker is gone. */
 extern SqsChannel *sqs_channel_attach(dsm_handle handle);
 
 /* Decoded in place: slices point into the frame. */

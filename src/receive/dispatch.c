@@ -1,18 +1,19 @@
 /*-------------------------------------------------------------------------
  *
  * dispatch.c
- *	  Who gets which message next.
+ *	  Which handler gets which message next.
  *
- * Standard queues: a message goes to the handler with the least to do.
- * FIFO: a message group is with one handler at a time, its messages
- * sent in order; groups run in parallel.  A group's messages in one handler
- * are a chain: when one fails the handler itself skips the rest of the
- * chain, because the next may be in its ring already, and they are released.
+ * Standard queues: a message goes to the handler with the fewest messages.
+ * FIFO queues: a message group is with one handler at a time, and its messages
+ * are sent in order; groups run in parallel.  The messages of a group that one
+ * handler has in succession are a chain: when one fails, the handler itself
+ * skips the rest of the chain, because the next may have been sent to it
+ * already, and they are released.
  *
- * So that quick handlers never wait for this process, a handler is given
- * about 10 ms of work ahead, by the measured time of a message.  If its
- * current message takes longer than that promised, what waits behind it is
- * taken back and goes to others (handler_pool.c).
+ * So that quick handlers never wait for this process, a handler is given about
+ * 10 ms of work in advance, according to the average time of a message.  If its
+ * current message takes longer than expected, those sent after it are taken
+ * back and go to others (handler_pool.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -27,6 +28,7 @@
 
 #define AHEAD_US			10000	/* work given ahead to a handler */
 
+/* How many messages a handler may have, the current one included. */
 static int
 depth_ahead(QueueWorker *qw)
 {
@@ -35,7 +37,7 @@ depth_ahead(QueueWorker *qw)
 	return (int) Max(1, Min(AHEAD_US / qw->mean_us, SQS_CHANNEL_DEPTH));
 }
 
-/* The lowest seq outstanding bounds what the ring of results can take. */
+/* The ring of results, too, has a place for each seq from the lowest one on. */
 static bool
 has_room(Handler *handler)
 {
@@ -50,19 +52,19 @@ can_take(QueueWorker *qw, Handler *handler)
 		handler->outstanding < depth_ahead(qw) && has_room(handler);
 }
 
-/* Go on with a frame; false if the handler cannot take more of it now. */
+/* Send (the rest of) the frame; false if the handler cannot take all of it now. */
 static bool
 send_frame(QueueWorker *qw, Handler *handler)
 {
 	shm_mq_result res = shm_mq_sendv(handler->channel->messages, handler->iov, 2,
 									 true, true);
 
-	/* DETACHED: it is dying; supervision takes everything back from it */
+	/* DETACHED: it is exiting; supervision will take everything back from it */
 	handler->sending = res == SHM_MQ_WOULD_BLOCK;
 	return !handler->sending;
 }
 
-/* Before the lease leaves its list, because it can fail. */
+/* May raise an error, so it comes before the lease is taken off its list. */
 static void
 prepare_frame(QueueWorker *qw, Handler *handler, Lease *lease)
 {
@@ -75,7 +77,7 @@ prepare_frame(QueueWorker *qw, Handler *handler, Lease *lease)
 					 lease->message);
 }
 
-/* The frame is prepared, and the lease is in no list. */
+/* Hand the message over; its frame is prepared, and its lease is in no list. */
 static void
 hand_out(QueueWorker *qw, Handler *handler, Lease *lease)
 {
@@ -96,7 +98,7 @@ hand_out(QueueWorker *qw, Handler *handler, Lease *lease)
 	(void) send_frame(qw, handler);
 }
 
-/* The handler with the least to do among those that can take more. */
+/* The handler with the fewest messages among those that can take more. */
 static Handler *
 least_busy(QueueWorker *qw)
 {
@@ -113,10 +115,6 @@ least_busy(QueueWorker *qw)
 	return best;
 }
 
-/*
- * Hand out what waits, to the handlers there are; start another if that is
- * not enough.
- */
 void
 sqs_dispatch(QueueWorker *qw)
 {
@@ -188,16 +186,12 @@ sqs_dispatch(QueueWorker *qw)
 	}
 }
 
-/*
- * How many messages more can be started soon: one per free handler, and what
- * the handlers get through in half a second.
- */
 int
 sqs_dispatch_capacity(QueueWorker *qw)
 {
 	double		ahead = 0;
 
-	/* without a handler and without the hope of one, none */
+	/* none if there is no handler, and one cannot be started at present */
 	if (qw->pool.n == 0 && qw->pool.start_failures > 0 && qw->now < qw->pool.next_start)
 		return 0;
 	if (qw->mean_us > 0)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * dispatch.h
- *	  Who gets which message next.
+ *	  Which handler gets which message next.
  *
  *-------------------------------------------------------------------------
  */
@@ -11,14 +11,14 @@
 #include "receive/queue_state.h"
 
 /*
- * Hand out what waits, to the handlers there are; start another if that is
- * not enough.
+ * Hand out what waits to the handlers that can take it; start another handler if
+ * something still waits.
  */
 extern void sqs_dispatch(QueueWorker *qw);
 
 /*
- * How many messages more can be started soon: one per free handler, and what
- * the handlers get through in half a second.  May be negative.
+ * How many more messages can be started soon: one per handler, and what the
+ * handlers will finish in half a second, less what is in hand.  May be negative.
  */
 extern int	sqs_dispatch_capacity(QueueWorker *qw);
 

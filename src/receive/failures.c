@@ -1,10 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * failures.c
- *	  The rows of sqs_failures: attempts that failed, the newest of each queue.
+ *	  The rows of sqs_failures: the newest failed attempts of each queue.
  *
  * They are written by handler workers, which are connected as the queue's owner,
- * and by queue workers; table_writer.c asks for no privilege.
+ * and by queue workers.  Whoever writes one also deletes the oldest if there are
+ * more than sqsbridge.max_failures; the number is kept in shared memory
+ * (queue_stats.h), so that rows need not be counted each time.
  *
  *-------------------------------------------------------------------------
  */
@@ -26,10 +28,10 @@
 #include "base/table_writer.h"
 #include "receive/failures.h"
 
-/* No text of an error is kept beyond this many bytes. */
+/* Texts of errors are clipped to this many bytes. */
 #define FAILURE_TEXT_MAX	8192
 
-/* So many failures are deleted at once where there are too many. */
+/* The most rows that are deleted at once. */
 #define DROP_MAX			1000
 
 static SysScanDesc
@@ -60,9 +62,10 @@ sqs_failures_count(Relation rel, Relation index, int32 queue_id, TimestampTz fro
 }
 
 /*
- * There is one more; take it upon us to delete so many of the oldest, that no
- * other process deletes as well.  A fiftieth more than has to go, so that not
- * every failure deletes one.
+ * Count one more failure, and return how many of the oldest the caller has to
+ * delete.  They are subtracted at once, so that no other process deletes them as
+ * well.  Two percent of the maximum are deleted at a time, so that not every
+ * failure needs to delete a row.
  */
 static int
 failures_to_drop(SqsQueueStats *stats)
@@ -83,7 +86,10 @@ failures_to_drop(SqsQueueStats *stats)
 	}
 }
 
-/* Delete so many of the oldest, but for those that somebody holds locked. */
+/*
+ * Delete n of the oldest, except rows that are locked.  Returns how many were
+ * deleted, and corrects the number of failures.
+ */
 static int
 drop_failures(SqsWriter *writer, Relation index, SqsQueueStats *stats, int32 queue_id, int n)
 {
@@ -106,20 +112,23 @@ drop_failures(SqsWriter *writer, Relation index, SqsQueueStats *stats, int32 que
 	}
 	systable_endscan_ordered(scan);
 
-	/* they were subtracted when we took it upon us */
+	/* failures_to_drop() has subtracted n */
 	sqs_failures_added(stats, n - dropped);
 	sqs_failures_deleted(stats, 0, last);
 	return dropped;
 }
 
-/* Keep the number of failures within bounds; there is about to be one more. */
+/* One more row is about to be inserted: delete some if there are too many. */
 static void
 make_room_for_failure(SqsWriter *writer, SqsQueueStats *stats, int32 queue_id)
 {
 	Relation	index = index_open(sqs_index_oid(SQS_INDEX_FAILURES_TIME), AccessShareLock);
 	int			n;
 
-	/* after a start of the server; far too many are left to the cleaning */
+	/*
+	 * Not known after a start of the server.  If there are far too many, it
+	 * stays unknown, and the database worker's cleaning deletes them.
+	 */
 	if (sqs_failures_known(stats) < 0)
 	{
 		int64		most = (int64) sqs_max_failures + DROP_MAX;
@@ -148,6 +157,7 @@ set_text(Datum *value, bool *null, const char *text)
 													  pg_mbcliplen(text, strlen(text), FAILURE_TEXT_MAX)));
 }
 
+/* Written as whatever role the process has: table_writer.c checks no privilege. */
 void
 sqs_failure_insert(int32 queue_id, const char *queue, Oid owner, SqsSlice message_id,
 				   int receive_count, ErrorData *edata, int handler_pid)

@@ -14,14 +14,15 @@
 #include "aws/sqs_protocol.h"
 
 /*
- * Record a failed attempt in the current transaction.  If the queue has
- * sqsbridge.max_failures of them, some of the oldest are deleted.
+ * Record a failed attempt in the current transaction, which must have an active
+ * snapshot.  If the queue has sqsbridge.max_failures of them, some of the oldest
+ * are deleted.
  */
 extern void sqs_failure_insert(int32 queue_id, const char *queue, Oid owner,
 							   SqsSlice message_id, int receive_count,
 							   ErrorData *edata, int handler_pid);
 
-/* Count them, from a time on, as far as "most". */
+/* Count a queue's failures from a time on; stop at "most". */
 extern int64 sqs_failures_count(Relation rel, Relation index, int32 queue_id,
 								TimestampTz from, int64 most);
 

@@ -3,9 +3,9 @@
  * handler.c
  *	  A process that runs a queue's handler: one message, one transaction.
  *
- * It is connected as the queue's owner, from birth: role settings, row level
- * security and session_user are the owner's, and there is nothing to RESET
- * to.  Messages come through the channel; for each:
+ * It connects as the queue's owner: role settings, row-level security and
+ * session_user are the owner's, so RESET ROLE gives no other role's rights.
+ * Messages come through the channel; for each:
  *
  *		start a transaction, arm handler_timeout
  *		insert the message into the inbox		(already there: commit, a duplicate)
@@ -15,42 +15,41 @@
  *		commit, asynchronously; report the commit's LSN at once
  *
  * The commit is inside the same error boundary as the call, because
- * serialization failures come up there.  On an error the whole transaction is
- * aborted and the failure recorded in another one.  Nothing is reported as
- * done before it is committed, and nothing that is reported as done is
- * deleted before the queue worker has seen the WAL up to its LSN made
- * durable.  So wherever this process dies, the message comes back, and the
- * inbox tells whether it was handled.  What is committed is reported before
- * anything else is done that could fail.
+ * serialization failures can occur there.  On an error the whole transaction is
+ * aborted, and the failure is recorded in another one.  A message is not
+ * reported as done before its transaction has committed, and is not deleted
+ * before the queue worker knows that WAL up to its LSN is durable.  So wherever
+ * this process dies, the message comes back, and the inbox shows whether it was
+ * handled.  After the commit, the result is reported before anything else that
+ * could fail.
  *
- * The fence asks the clock itself: the queue worker, which watches over the
- * lease, may have been frozen together with this process, as in a paused
- * virtual machine.  Whatever may take long or run user code comes before the
- * fence, so deferred triggers are fired and cursors are closed there, not in
- * the commit.
+ * The fence looks at the clock, because the queue worker, which watches the
+ * lease, may have been frozen together with this process, as in a paused virtual
+ * machine.  Anything that may take long or run user code comes before the fence;
+ * so deferred triggers are fired and cursors closed there, not in the commit.
  *
  * A transaction that wrote nothing still depends on what it read (for
  * a duplicate: the inbox row), which may be committed and not durable yet.
- * It writes a logical decoding message, so that its LSN lies behind
- * everything it can have seen.
+ * It writes a logical decoding message, so that its LSN is greater than that of
+ * anything it can have seen.
  *
- * A session is fixed at its start: the settings of its role and database, and
- * whether it is a superuser's.  When these change, this process leaves
- * between two messages and the queue worker starts another.  The database
- * worker notices changed settings (SqsQueueStats.handler_settings); changed
- * rights come by the catalog caches' invalidations, and are looked at when a
- * message begins and again at the fence.
+ * Some things about a session are fixed when it starts: the settings of its role
+ * and database, and whether it is a superuser's.  When these change, this
+ * process exits between two messages, and the queue worker starts another.  The
+ * database worker notices changed settings (SqsQueueStats.handler_settings);
+ * changed rights are noticed by invalidations of the catalog caches, and are
+ * checked when a message begins and again at the fence.
  *
- * Signals.  SIGINT cancels the current message, as everywhere.  A first
- * SIGTERM means "finish the current message and leave"; it is passed on to
- * the queue worker, which knows whether this is a shutdown (then the message
- * may take sqsbridge.shutdown_timeout) or somebody's pg_terminate_backend()
- * (then it sends a second).  A second SIGTERM is PostgreSQL's die().  So is
- * one that comes because the handler went on after its cancel.
+ * Signals.  SIGINT cancels the current message, as in any backend.  A first
+ * SIGTERM means "finish the current message and exit"; it is passed on to the
+ * queue worker, which knows whether this is a shutdown (then the message may
+ * take sqsbridge.shutdown_timeout) or a pg_terminate_backend() (then it sends a
+ * second one).  The second SIGTERM is handled by PostgreSQL's die(), and so is
+ * one that comes because the handler has ignored a cancel.
  *
- * Signals and timers stay alive while a process exits, but the channel does
- * not: "attached" says whether it may be touched.  It is cleared by a
- * before_shmem_exit callback, which runs before the segment is unmapped.
+ * Signals and timers can still arrive while a process exits, when the channel is
+ * already unmapped.  "attached" says whether it may be used; a before_shmem_exit
+ * callback, which runs before the segment is unmapped, clears it.
  *
  *-------------------------------------------------------------------------
  */
@@ -96,34 +95,34 @@
 /* serialization_failure and deadlock_detected: tries inside one lease */
 #define MAX_TRIES	4
 
-/* A handler that is still there so long after its cancel is ended. */
+/* The process is terminated if the handler runs so long after its cancel. */
 #define CANCEL_GRACE_MS 2000
 
-/* Catalog caches are emptied after so many messages with temporary objects. */
+/* Catalog caches are reset after so many messages with temporary objects. */
 #define TEMP_CLEANS_PER_RESET 1000
 
-/* A table of the extension's that is locked for longer is not waited for. */
+/* How long to wait for a lock on one of the extension's tables. */
 #define TABLE_LOCK_TIMEOUT_MS 2000
 
-/* less than the queue worker waits before it sends a second SIGTERM */
+/* must be less than the time until the queue worker sends a second SIGTERM */
 #define SAME_SIGTERM_MS 50
 
 static SqsChannel *channel;
 static Oid	owner;
-static SqsQueueStats *stats;	/* NULL: forgotten meanwhile */
+static SqsQueueStats *stats;	/* NULL: the queue has no entry any more */
 static uint32 wait_event;
 static MemoryContext message_context;
 static MemoryContext handler_context;
 
-/* What the session was made with; see session_is_over(). */
+/* What the session was started with; see session_is_over(). */
 static uint64 session_settings;
 static bool owner_is_super;
 static bool owner_can_login;
 static bool owner_bypasses_rls;
-static bool rights_recheck = false; /* the catalogs may say otherwise now */
-static bool session_over = false;	/* they do */
+static bool rights_recheck = false; /* the rights may have changed */
+static bool session_over = false;	/* they have changed */
 
-static bool lease_over = false; /* the fence said so of the current message */
+static bool lease_over = false; /* the fence found the lease at its end */
 
 /* The handler function, resolved; again after an invalidation or an error. */
 static char *handler_name = NULL;
@@ -138,7 +137,7 @@ static volatile sig_atomic_t timed_out = false;
 static volatile sig_atomic_t overran = false;
 static TimeoutId handler_timeout_id;
 
-/* What the error boundary needs to know about where the error came from. */
+/* Where in run_message() an error was raised. */
 typedef enum Phase
 {
 	PHASE_RESOLVE,
@@ -148,8 +147,8 @@ typedef enum Phase
 } Phase;
 
 /*
- * This process exits.  The segment is unmapped later on, and what comes by
- * signal or timer until then must not touch it.
+ * This process exits.  Signal handlers and timers must not touch the segment
+ * from now on, because it will be unmapped.
  */
 static void
 handler_exits(int code, Datum arg)
@@ -158,6 +157,10 @@ handler_exits(int code, Datum arg)
 	disable_timeout(handler_timeout_id, false);
 }
 
+/*
+ * Also runs while the process starts and exits; see above for "attached".  Uses
+ * only what is safe in a signal handler.
+ */
 static void
 handler_sigterm(SIGNAL_ARGS)
 {
@@ -170,8 +173,8 @@ handler_sigterm(SIGNAL_ARGS)
 	now_ms = (int64) now.tv_sec * 1000 + now.tv_nsec / 1000000;
 
 	/*
-	 * The postmaster signals the process and its process group, so one
-	 * SIGTERM of its may arrive as two.
+	 * The postmaster signals the process and its process group, so a single
+	 * SIGTERM from it may arrive twice.
 	 */
 	if (proc_exit_inprogress || !attached || !in_loop || overran ||
 		(term_seen && now_ms >= first_at + SAME_SIGTERM_MS))
@@ -188,6 +191,7 @@ handler_sigterm(SIGNAL_ARGS)
 	errno = save_errno;
 }
 
+/* Timer: handler_timeout has passed, or CANCEL_GRACE_MS since it last did. */
 static void
 handler_timed_out(void)
 {
@@ -195,8 +199,8 @@ handler_timed_out(void)
 		return;
 
 	/*
-	 * A handler can catch query_canceled and go on; nothing gets
-	 * past the end of the process.  The queue worker then says why.
+	 * A handler can catch query_canceled and go on, but it cannot prevent the
+	 * process from being terminated.  The queue worker reports why it was.
 	 */
 	if (timed_out)
 	{
@@ -242,8 +246,8 @@ handler_error_context(void *arg)
 }
 
 /*
- * Look the handler up; needs a transaction.  An error here means that no
- * message can be handled at present, so none is charged with it.
+ * Look up the handler function; needs a transaction.  An error means that no
+ * message can be handled at present, so it is not a failure of this one.
  */
 static void
 resolve_handler(SqsSlice name, Oid function_owner)
@@ -263,7 +267,7 @@ resolve_handler(SqsSlice name, Oid function_owner)
 	handler_name = MemoryContextStrdup(handler_context, pnstrdup(name.data, name.len));
 	handler_owner = function_owner;
 
-	/* whoever could make a function of this name could run as this role */
+	/* or any role that can create a function of this name could run as ours */
 	binding.name = handler_name;
 	binding.owner_oid = function_owner;
 	binding.owner = GetUserNameFromId(function_owner, true);
@@ -282,8 +286,7 @@ resolve_handler(SqsSlice name, Oid function_owner)
 }
 
 /*
- * Remember what the session was made with.  The settings' hash was read before
- * the session read the settings themselves.  Needs a transaction.
+ * Remember the rights that the session has started with.  Needs a transaction.
  */
 static void
 remember_rights(void)
@@ -301,10 +304,10 @@ remember_rights(void)
 }
 
 /*
- * Would a new session of the owner's have other rights, or none at all?  Raises
- * an error then, and session_over says that it is this one.  Privileges that
- * are looked up as they are needed (EXECUTE, memberships) are not our concern.
- * Needs a transaction.
+ * Would a new session of the owner have different rights, or not be permitted at
+ * all?  Then raise an error, and set session_over.  Privileges that are checked
+ * whenever they are needed (EXECUTE, memberships) do not matter here.  Needs a
+ * transaction.
  */
 static void
 check_rights(void)
@@ -337,7 +340,7 @@ check_rights(void)
 	}
 }
 
-/* Between messages: is it time for another session to take over? */
+/* Between messages: must a new session take over? */
 static bool
 session_is_over(void)
 {
@@ -358,7 +361,7 @@ lease_has_ended(uint64 seq)
 	return sqs_now_ms() >= end.uptime || sqs_wall_ms() >= end.wall;
 }
 
-/* Why the queue worker wants the current message canceled, if it does. */
+/* Whether, and why, the queue worker wants the current message canceled. */
 static SqsCancel
 current_cancel(void)
 {
@@ -389,8 +392,8 @@ commit_and_get_lsn(SqsSlice message_id)
 }
 
 /*
- * The last thing before the commit: is the message still ours, and would a
- * session that began now be allowed the same?  A handler can catch
+ * The last check before the commit: is the lease still ours, and does the session
+ * still have the rights that a new one would have?  A handler can catch
  * query_canceled and go on; it cannot get past this.
  */
 static void
@@ -413,12 +416,12 @@ fence(SqsDelivery *delivery)
 }
 
 /*
- * Call a function that takes the lock of one of the extension's tables, which
- * is waited for no longer than TABLE_LOCK_TIMEOUT_MS.
+ * Call a function that locks one of the extension's tables, with a lock_timeout
+ * of TABLE_LOCK_TIMEOUT_MS at most.
  *
- * The variable is written behind guc.c's back: to go through it would cost
- * more than the rest of what is done for a message here, and nothing can look
- * at the setting meanwhile.
+ * The variable is set directly: to go through guc.c would cost more than
+ * everything else that is done here for a message, and no code of users runs
+ * that could see the difference.
  */
 static void
 with_lock_timeout(void (*function) (SqsDelivery *, ErrorData *),
@@ -445,9 +448,9 @@ lock_inbox(SqsDelivery *delivery, ErrorData *edata)
 }
 
 /*
- * One attempt: sets the result's outcome and LSN.  Errors leave through the
- * caller's boundary.  Between the commit and the return nothing can fail or be
- * interrupted.
+ * One attempt to handle the message, in a transaction.  Sets the result's outcome
+ * and LSN.  Errors are caught by the caller; between the commit and the return
+ * none can be raised, nor an interrupt be processed.
  */
 static void
 run_message(SqsDelivery *delivery, SqsResult *result, volatile Phase *phase)
@@ -485,8 +488,8 @@ run_message(SqsDelivery *delivery, SqsResult *result, volatile Phase *phase)
 							  delivery->frame.stamp))
 		{
 			/*
-			 * Handled before: wait for that to be durable, no more.  A cancel
-			 * was meant for the handler, which does not run.
+			 * Handled before: it only remains to make that durable.  Cancels
+			 * are held off, since they are meant for the handler.
 			 */
 			disable_timeout(handler_timeout_id, false);
 			HOLD_CANCEL_INTERRUPTS();
@@ -521,9 +524,9 @@ run_message(SqsDelivery *delivery, SqsResult *result, volatile Phase *phase)
 	PopActiveSnapshot();
 
 	/*
-	 * All that a commit would do of the handler's: constraints and triggers
-	 * that were deferred, cursors WITH HOLD, which it would run to their end
-	 * only for us to throw them away.  Still under handler_timeout.
+	 * Do now, under handler_timeout, what the commit would do on behalf of the
+	 * handler: deferred constraints and triggers.  Also drop cursors WITH HOLD,
+	 * which the commit would run to completion for nothing.
 	 */
 	AfterTriggerFireDeferred();
 	PortalHashTableDeleteAll();
@@ -543,8 +546,9 @@ insert_failure(SqsDelivery *delivery, ErrorData *edata)
 }
 
 /*
- * Record a failure in a transaction of its own.  That this fails too (out of
- * disk, the table locked) must not stop the queue; the queue worker shows it.
+ * Record a failure in a transaction of its own.  If this fails, too (out of disk
+ * space, or the table is locked), the queue must go on; the queue worker reports
+ * it.
  */
 static void
 record_failure(SqsDelivery *delivery, ErrorData *edata, SqsResult *result)
@@ -553,7 +557,7 @@ record_failure(SqsDelivery *delivery, ErrorData *edata, SqsResult *result)
 	{
 		StartTransactionCommand();
 
-		/* whatever the role's default is: this reads no more than it deletes */
+		/* overrides the role's default; we read only rows that we delete */
 		XactIsoLevel = XACT_READ_COMMITTED;
 		PushActiveSnapshot(GetTransactionSnapshot());
 		with_lock_timeout(insert_failure, delivery, edata);
@@ -577,7 +581,7 @@ record_failure(SqsDelivery *delivery, ErrorData *edata, SqsResult *result)
 	PG_END_TRY();
 }
 
-/* It is no fault of the message's, and not to be charged to it. */
+/* The error is not due to the message, so the message has not failed. */
 static void
 set_cannot_run(SqsResult *result, const ErrorData *edata)
 {
@@ -586,8 +590,8 @@ set_cannot_run(SqsResult *result, const ErrorData *edata)
 }
 
 /*
- * Handle a message and say how it ended.  Returns true if the result is
- * final, false if the attempt is worth repeating at once.
+ * Handle a message and fill in the result.  Returns false if the attempt should
+ * be repeated at once, that is, after a serialization failure or a deadlock.
  */
 static bool
 try_message(SqsDelivery *delivery, int attempt, SqsResult *result)
@@ -628,8 +632,8 @@ try_message(SqsDelivery *delivery, int attempt, SqsResult *result)
 		MemoryContextSwitchTo(message_context);
 
 		/*
-		 * What the function's language keeps in fn_extra may be of the call
-		 * that failed: from 18 on a function in SQL would go on with that.
+		 * What the function's language keeps in fn_extra may belong to the
+		 * call that failed; since 18 an SQL function would continue that call.
 		 */
 		handler_valid = false;
 
@@ -673,9 +677,9 @@ try_message(SqsDelivery *delivery, int attempt, SqsResult *result)
 }
 
 /*
- * Between messages: nothing one of them left in the session may reach the
- * next.  What DISCARD ALL does, less the plan cache, and less UNLISTEN:
- * PostgreSQL refuses LISTEN in a background process.
+ * Between messages: nothing that one of them has left in the session may affect
+ * the next.  Does what DISCARD ALL does, except for the plan cache, and for
+ * UNLISTEN, because LISTEN is not possible in a background process.
  */
 static void
 clean_session(void)
@@ -687,7 +691,7 @@ clean_session(void)
 	disable_all_timeouts(false);
 	QueryCancelPending = false;
 
-	/* what is canceled now was meant for the message before */
+	/* a cancel that comes now was meant for the previous message */
 	HOLD_CANCEL_INTERRUPTS();
 	PG_TRY();
 	{
@@ -705,10 +709,9 @@ clean_session(void)
 			ResetTempTableNamespace();
 
 			/*
-			 * The catalog caches remember that there is no pg_statistic row
-			 * for a temporary table for as long as they live, much longer
-			 * than the table did.  Every session of PostgreSQL's has that;
-			 * this one may see millions of such tables.
+			 * The catalog caches keep negative entries for the pg_statistic
+			 * rows of temporary tables when these are long gone.  That is so
+			 * in any session, but this one may see millions of such tables.
 			 */
 			if (++temp_cleans % TEMP_CLEANS_PER_RESET == 0)
 				InvalidateSystemCaches();
@@ -731,8 +734,8 @@ clean_session(void)
 }
 
 /*
- * The ring has room: it is as deep as messages can be outstanding.  Returns
- * whether the queue worker wanted the message canceled.
+ * Put the result into the ring, which has room for as many as messages can be
+ * outstanding.  Returns whether the queue worker wanted the message canceled.
  */
 static bool
 post_result(const SqsResult *result)
@@ -754,9 +757,9 @@ post_result(const SqsResult *result)
 }
 
 /*
- * The queue worker wanted the message before canceled.  Its signal, if it came
- * too late, must not hit the next one: wait until it has been sent.  To go
- * through the kernel delivers it.
+ * The queue worker wanted the previous message canceled.  If its signal comes
+ * too late, it must not hit the next one: wait until it has been sent, and then
+ * once more, since a system call delivers pending signals.
  */
 static void
 outlive_cancel(void)
@@ -812,7 +815,7 @@ handle_frame(const char *data, Size len)
 	result.seq = delivery->frame.seq;
 	start = monotonic_us();
 
-	/* FIFO: nothing of a group is run behind one that was not handled */
+	/* FIFO: run nothing of a group after a message that was not handled */
 	if (delivery->frame.chain != 0 &&
 		(delivery->frame.chain == failed_chain || delivery->frame.chain == deferred_chain))
 	{
@@ -835,7 +838,7 @@ handle_frame(const char *data, Size len)
 		for (int attempt = 1; !try_message(delivery, attempt, &result); attempt++)
 			CHECK_FOR_INTERRUPTS();
 
-		/* before anything else that can fail: it may be committed */
+		/* it may be committed: report that before anything else that can fail */
 		result.micros = (uint32) Min(monotonic_us() - start, PG_UINT32_MAX);
 		canceled = post_result(&result);
 
@@ -883,12 +886,12 @@ sqs_handler_worker_main(Datum arg)
 
 	channel = sqs_channel_attach(MySlot->segment);
 	if (channel == NULL)
-		proc_exit(0);			/* the queue worker has gone meanwhile */
+		proc_exit(0);			/* the queue worker is gone */
 	handler_timeout_id = RegisterTimeout(USER_TIMEOUT, handler_timed_out);
 	attached = true;
 	before_shmem_exit(handler_exits, (Datum) 0);
 
-	/* before the session reads the settings that this stands for */
+	/* read the hash before the session reads the settings themselves */
 	stats = sqs_stats_find(MySlot->dboid, MySlot->queue_id);
 	if (stats != NULL)
 		session_settings = pg_atomic_read_u64(&stats->handler_settings);
@@ -924,7 +927,7 @@ sqs_handler_worker_main(Datum arg)
 		Size		len;
 		void	   *data;
 
-		QueryCancelPending = false; /* came too late for its message */
+		QueryCancelPending = false; /* it came too late for its message */
 		CHECK_FOR_INTERRUPTS();
 		if (ShutdownRequestPending ||
 			pg_atomic_read_u32(&channel->shared->abandoned) != 0)
@@ -935,7 +938,7 @@ sqs_handler_worker_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 		if (session_is_over())
-			break;				/* what is in the channel is taken back */
+			break;				/* the queue worker takes back the rest */
 
 		received = shm_mq_receive(channel->messages, &len, &data, true);
 		if (received == SHM_MQ_SUCCESS)

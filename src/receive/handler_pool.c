@@ -3,11 +3,12 @@
  * handler_pool.c
  *	  The handler workers of a queue: starting, watching and ending them.
  *
- * Handlers are started when there is work that the running ones cannot take,
- * and leave after sqsbridge.handler_idle_timeout without any.  That one cannot
- * be started, for want of a worker slot or of shared memory, is tried again
- * with a growing delay, while leases are renewed as ever.  A handler may leave
- * by itself at any time between two messages; what it had in hand is put back.
+ * A handler worker is started when there is work that the running ones cannot
+ * take, and is stopped after sqsbridge.handler_idle_timeout without work.  If
+ * one cannot be started, for lack of a worker slot or shared memory, that is
+ * retried with a growing delay, while leases are still renewed.  A handler may
+ * exit by itself at any time between two messages; what it had in hand is put
+ * back.  If it exits during a message, that message has failed.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,16 +31,16 @@
 #include "receive/results.h"
 #include "receive/waiting.h"
 
-#define STUCK_MS			50	/* then what is behind is taken back */
+#define STUCK_MS			50	/* the messages after the current are taken back */
 #define ALIVE_CHECK_MS		50
-#define SHARE_CHECK_MS		500 /* whether to give a handler back */
-#define TERM_GRACE_MS		100 /* first SIGTERM without a shutdown */
-#define START_RETRY_MS		10000	/* without a slot or memory for a handler */
-#define CANCEL_GRACE_MS		2000	/* a handler that ignores a cancel is ended */
-#define OVERDUE_TIMES		4	/* handler_timeout, */
-#define OVERDUE_MS			5000	/* and so long more */
+#define SHARE_CHECK_MS		500 /* interval of checks for sqs_must_give_back() */
+#define TERM_GRACE_MS		100 /* from a first SIGTERM to the second */
+#define START_RETRY_MS		10000	/* longest delay when no handler can be started */
+#define CANCEL_GRACE_MS		2000	/* from a cancel to SIGTERM */
+#define OVERDUE_TIMES		4	/* a handler is overdue after handler_timeout */
+#define OVERDUE_MS			5000	/* times OVERDUE_TIMES, plus OVERDUE_MS */
 
-/* What other queues compare themselves with (sqs_must_give_back()). */
+/* Set the number of handlers, also for other queues (sqs_must_give_back()). */
 static void
 set_nhandlers(QueueWorker *qw, int n)
 {
@@ -48,8 +49,8 @@ set_nhandlers(QueueWorker *qw, int n)
 }
 
 /*
- * No handler could be started.  With one or more of them the queue goes on,
- * only slower.
+ * A handler could not be started.  That is the queue's state only if it has none
+ * at all; otherwise it goes on, only slower.
  */
 static void
 start_failed(QueueWorker *qw, SqsQueueState state, const char *text)
@@ -64,8 +65,8 @@ start_failed(QueueWorker *qw, SqsQueueState state, const char *text)
 }
 
 /*
- * Start one more handler, if that is possible.  Everything that it needs may
- * be short: shared memory, a segment, a slot of ours, one of PostgreSQL's.
+ * Anything that a handler needs may be unavailable: shared memory, a DSM segment,
+ * one of our worker slots, one of PostgreSQL's.
  */
 void
 sqs_pool_start_handler(QueueWorker *qw)
@@ -126,7 +127,7 @@ sqs_pool_start_handler(QueueWorker *qw)
 		start_failed(qw, SQS_QUEUE_ERROR, text);
 		return;
 	}
-	/* another queue of its owner may have been faster */
+	/* another queue of the same owner may have been faster */
 	may = may && sqs_may_take_handler(qw->config->owner, qw->pool.n, &why);
 	if (may)
 		sqs_warn_no_slot();
@@ -135,9 +136,9 @@ sqs_pool_start_handler(QueueWorker *qw)
 		return;
 
 	/*
-	 * Without a handler this process only keeps a slot from others: were all
-	 * slots held by queue workers, no message would ever be handled.  What is
-	 * in hand goes back.
+	 * Without a handler, this process only occupies a slot: if queue workers
+	 * held all slots, no message would ever be handled.  So it exits, and
+	 * releases what it has in hand.
 	 */
 	sqs_slot_wanted(&qw->stats->waits_since, may);
 	if (qw->pool.starved || qw->pool.start_failures > 1)
@@ -148,9 +149,9 @@ sqs_pool_start_handler(QueueWorker *qw)
 }
 
 /*
- * A queue that has been out of slots has its first handler before it asks for
- * messages: to receive what cannot be handled brings messages nearer to their
- * dead-letter queue.  True when there is one.
+ * Messages that are received but cannot be handled come closer to the
+ * dead-letter queue each time.  So a queue that has been out of slots receives
+ * nothing before it has its first handler.
  */
 bool
 sqs_pool_prepare(QueueWorker *qw)
@@ -169,7 +170,7 @@ sqs_pool_prepare(QueueWorker *qw)
 	return false;
 }
 
-/* The handler died with this message: nobody else can write it down. */
+/* The handler died with this message, so we record the failed attempt for it. */
 static void
 record_death(QueueWorker *qw, Lease *lease, Handler *handler, const char *text)
 {
@@ -203,14 +204,14 @@ record_death(QueueWorker *qw, Lease *lease, Handler *handler, const char *text)
 }
 
 /*
- * The handler's process is gone, and its results have been collected.  The
- * message that it was at, if any, is charged with it; the rest is put back.
+ * The handler's process is gone, and its results have been collected.  If it was
+ * running a message, that message has failed; the others are put back.
  */
 static void
-handler_has_left(QueueWorker *qw, Handler *handler)
+handler_has_exited(QueueWorker *qw, Handler *handler)
 {
 	SqsChannelShared *shared = handler->channel->shared;
-	uint64		current = shared->current;	/* nobody is left to change it */
+	uint64		current = shared->current;	/* no lock: the only writer is gone */
 	uint64		taken = shared->taken;
 
 	for (uint64 seq = handler->last_seq; seq > 0 && handler->outstanding > 0; seq--)
@@ -262,8 +263,8 @@ handler_has_left(QueueWorker *qw, Handler *handler)
 }
 
 /*
- * Another queue has no handler at all, and this one has more than any: one
- * of ours leaves when it has finished its message.
+ * If another queue has no handler at all, and this one has more than any other,
+ * let the handler with the fewest messages exit after its current one.
  */
 static void
 give_back(QueueWorker *qw)
@@ -277,7 +278,7 @@ give_back(QueueWorker *qw)
 		if (!handler->used)
 			continue;
 		if (handler->giving_back || handler->stopping)
-			return;				/* on its way */
+			return;				/* one is about to exit already */
 		if (handler->ready && (least == NULL || handler->outstanding < least->outstanding))
 			least = handler;
 	}
@@ -288,9 +289,10 @@ give_back(QueueWorker *qw)
 }
 
 /*
- * A handler ends itself when handler_timeout is over, or is ended soon after.
- * One that is still there long after that does not react to signals.  (Its
- * time begins anew when a serialization failure is retried.)
+ * handler_timeout cancels the message or, soon after, terminates the handler.  A
+ * handler that is still busy long after that does not react to signals; say so,
+ * once per message.  (The time starts again when a serialization failure is
+ * retried, hence the generous limit.)
  */
 static void
 note_overdue(QueueWorker *qw, Handler *handler, uint64 seq, int64 elapsed_ms)
@@ -315,8 +317,8 @@ note_overdue(QueueWorker *qw, Handler *handler, uint64 seq, int64 elapsed_ms)
 }
 
 /*
- * A slow message does not hold up those behind it; nor may it be run for much
- * longer than handler_timeout allows.
+ * A slow message must not hold up those sent after it; and report one that runs
+ * for much longer than handler_timeout allows.
  */
 static void
 watch_current(QueueWorker *qw, Handler *handler, int64 now_us)
@@ -344,8 +346,8 @@ watch_current(QueueWorker *qw, Handler *handler, int64 now_us)
 }
 
 /*
- * A handler that was told that its lease is lost, and caught that, is ended
- * after CANCEL_GRACE_MS.
+ * A handler whose message was canceled because its lease was lost, and that has
+ * ignored the cancel, is terminated after CANCEL_GRACE_MS.
  */
 static void
 watch_cancel(QueueWorker *qw, Handler *handler)
@@ -361,12 +363,12 @@ watch_cancel(QueueWorker *qw, Handler *handler)
 		sqs_wake_at(qw, handler->canceled_at + CANCEL_GRACE_MS);
 	else if (handler->term_seen_at == 0)
 	{
-		sqs_handler_signal(handler, SIGTERM);	/* it asks for the second */
+		sqs_handler_signal(handler, SIGTERM);	/* watch_sigterm() sends the second */
 		sqs_wake_at(qw, qw->now + TERM_GRACE_MS);
 	}
 }
 
-/* Somebody's SIGTERM, not ours and not a shutdown's, is passed through. */
+/* If a handler got a SIGTERM that is not due to a shutdown, send the second one. */
 static void
 watch_sigterm(QueueWorker *qw, Handler *handler)
 {
@@ -384,7 +386,7 @@ watch_sigterm(QueueWorker *qw, Handler *handler)
 	}
 }
 
-/* A handler that is idle for long, or that is one too many, is told to leave. */
+/* A handler that is idle for too long, or is one too many, is told to exit. */
 static void
 watch_idleness(QueueWorker *qw, Handler *handler)
 {
@@ -405,10 +407,6 @@ watch_idleness(QueueWorker *qw, Handler *handler)
 		sqs_wake_at(qw, qw->now + ALIVE_CHECK_MS);
 }
 
-/*
- * Look after the handlers: those that are gone, slow, or will not be canceled,
- * those that somebody terminates, and those that have nothing to do.
- */
 void
 sqs_pool_supervise(QueueWorker *qw)
 {
@@ -446,14 +444,13 @@ sqs_pool_supervise(QueueWorker *qw)
 		if (check_alive && !sqs_worker_alive(&handler->ref))
 		{
 			/*
-			 * Handlers leave as soon as the postmaster is dead, which is no
-			 * failure of theirs to be written down.  So do we, as our next
-			 * wait would.
+			 * Handlers exit when the postmaster dies, which is not a failure
+			 * to be recorded.  Exit, too, as our next wait would.
 			 */
 			if (!PostmasterIsAlive())
 				proc_exit(1);
-			sqs_results_collect(qw);	/* what it still had to say */
-			handler_has_left(qw, handler);
+			sqs_results_collect(qw);	/* its last results */
+			handler_has_exited(qw, handler);
 			continue;
 		}
 		if (!handler->ready)
@@ -468,7 +465,6 @@ sqs_pool_supervise(QueueWorker *qw)
 	}
 }
 
-/* Take back from the handlers what they have not begun with. */
 void
 sqs_pool_take_back(QueueWorker *qw)
 {
@@ -477,7 +473,6 @@ sqs_pool_take_back(QueueWorker *qw)
 			(void) sqs_in_hand_take_back(qw, &qw->pool.handlers[i]);
 }
 
-/* The time is up: cancel what runs; hard: end its process. */
 void
 sqs_pool_cancel(QueueWorker *qw, bool hard)
 {
@@ -497,7 +492,6 @@ sqs_pool_cancel(QueueWorker *qw, bool hard)
 	}
 }
 
-/* Let go of all handlers: a detached channel is their order to leave. */
 void
 sqs_pool_end(QueueWorker *qw)
 {

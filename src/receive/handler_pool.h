@@ -10,28 +10,28 @@
 
 #include "receive/queue_state.h"
 
-/*
- * A queue that has been out of slots has its first handler before it asks for
- * messages.  True when there is one.
- */
+/* Make sure that there is a handler that is ready; false if there is none yet. */
 extern bool sqs_pool_prepare(QueueWorker *qw);
 
-/* Start one more handler, if that is possible; if not, the state says why. */
+/*
+ * Start one more handler.  If that fails, it is noted in the queue's state or
+ * errors, and pool.next_start says when to try again.
+ */
 extern void sqs_pool_start_handler(QueueWorker *qw);
 
 /*
- * Look after the handlers: those that are gone, slow, or will not be canceled,
- * those that somebody terminates, and those that have nothing to do.
+ * Supervise the handlers: those that have exited, are slow, ignore a cancel, are
+ * being terminated, or have been idle for too long.
  */
 extern void sqs_pool_supervise(QueueWorker *qw);
 
 /* Take back from the handlers what they have not begun with. */
 extern void sqs_pool_take_back(QueueWorker *qw);
 
-/* Cancel what runs; hard: end its process. */
+/* Cancel the messages that run; with "hard", terminate the handlers. */
 extern void sqs_pool_cancel(QueueWorker *qw, bool hard);
 
-/* Let go of all handlers: a detached channel is their order to leave. */
+/* Detach from all handlers, which makes them exit after their current message. */
 extern void sqs_pool_end(QueueWorker *qw);
 
 #endif							/* SQSBRIDGE_HANDLER_POOL_H */

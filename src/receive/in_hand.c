@@ -1,10 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * in_hand.c
- *	  What a handler worker has been handed, and how it is taken back or canceled.
+ *	  What a handler worker has been given, and how it is taken back or canceled.
  *
- * The handler may be just about to begin, or to end, whatever is decided here.
- * Who has the message is settled under the channel's mutex (channel.h).
+ * While the queue worker decides, the handler may just be starting or finishing
+ * the message in question.  The channel's mutex decides which of them has it
+ * (channel.h).
  *
  *-------------------------------------------------------------------------
  */
@@ -31,8 +32,8 @@ sqs_in_hand_remove(QueueWorker *qw, Handler *handler, Lease *lease)
 }
 
 /*
- * Take back what the handler has not begun with.  Returns the seq it is at.
- * Not while a frame is half sent: the shm_mq wants the rest of it.
+ * Nothing is taken back while a frame is half sent, because the shm_mq must get
+ * the rest of it.
  */
 uint64
 sqs_in_hand_take_back(QueueWorker *qw, Handler *handler)
@@ -61,8 +62,8 @@ sqs_in_hand_take_back(QueueWorker *qw, Handler *handler)
 }
 
 /*
- * Only to the process that we started: its slot is released before it is gone,
- * and its PID may be another's soon after.
+ * The slot is checked because the process releases it before it exits, and its
+ * PID may belong to another process soon after that.
  */
 void
 sqs_handler_signal(Handler *handler, int signal)
@@ -72,8 +73,8 @@ sqs_handler_signal(Handler *handler, int signal)
 }
 
 /*
- * Cancel the message if it is being run.  The handler does not begin its next
- * one as long as "signaling" is set, so the signal cannot hit that.
+ * As long as "signaling" is set the handler does not begin its next message, so
+ * the signal cannot hit the wrong one.
  */
 bool
 sqs_in_hand_cancel(Handler *handler, uint64 seq, SqsCancel reason)
@@ -117,8 +118,8 @@ sqs_in_hand_lease_renewed(QueueWorker *qw, Lease *lease)
 }
 
 /*
- * The lease is over: what waits is dropped, what runs is canceled and will say
- * how it ended.
+ * The lease has been lost.  A message that waits is dropped.  One that runs is
+ * canceled, and its result will say how it ended.
  */
 void
 sqs_in_hand_lease_lost(QueueWorker *qw, Lease *lease)
@@ -137,11 +138,14 @@ sqs_in_hand_lease_lost(QueueWorker *qw, Lease *lease)
 			lease->handler->canceled_at = qw->now;
 			return;
 		}
-		/* not begun: taken back.  Or just finished: its result is on the way */
+		/*
+		 * Take it back if it has not begun.  It may also have finished just
+		 * now; then its result is on the way.
+		 */
 		(void) sqs_in_hand_take_back(qw, lease->handler);
 	}
 
-	/* COMMITTED is done and waits for a standby: there is nothing to cancel */
+	/* RELEASING: its group had failed.  COMMITTED: nothing is left to cancel */
 	if (lease->state != LEASE_WAITING)
 		return;
 

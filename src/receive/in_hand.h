@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * in_hand.h
- *	  What a handler worker has been handed, and how it is taken back or canceled.
+ *	  What a handler worker has been given, and how it is taken back or canceled.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,7 +14,8 @@
 extern void sqs_in_hand_remove(QueueWorker *qw, Handler *handler, Lease *lease);
 
 /*
- * Take back what the handler has not begun with.  Returns the seq it is at.
+ * Take back and make waiting again what the handler has not begun with.  Returns
+ * the highest seq that it keeps.
  */
 extern uint64 sqs_in_hand_take_back(QueueWorker *qw, Handler *handler);
 
@@ -27,7 +28,7 @@ extern void sqs_handler_signal(Handler *handler, int signal);
 /* Tell the handler until when it may commit. */
 extern void sqs_in_hand_tell_lease_end(Lease *lease);
 
-/* For lease.c: what it has found out. */
+/* The functions of SqsLeaseEvents. */
 extern void sqs_in_hand_lease_renewed(QueueWorker *qw, Lease *lease);
 extern void sqs_in_hand_lease_lost(QueueWorker *qw, Lease *lease);
 

@@ -1,14 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * inbox.c
- *	  The rows of the inbox: what has been handled.
+ *	  The rows of the inbox: which messages have been handled.
  *
- * A handler worker is connected as the queue's owner, who must not be able
- * to write the inbox: a forged row would make a message vanish unhandled.  So
- * rows are written by table_writer.c; the session gains no right by it.
+ * A handler worker is connected as the queue's owner, a role that must not be
+ * able to write to the inbox, because a forged row would make a message vanish
+ * unhandled.  So rows are written by table_writer.c, without any privilege of
+ * the session.
  *
- * An insertion into the inbox is the whole duplicate check: it waits for a
- * concurrent transaction with the same message, and does nothing if the
+ * Inserting into the inbox is the whole duplicate check: it waits for a
+ * concurrent transaction with the same message, and inserts nothing if the
  * message is there already.
  *
  *-------------------------------------------------------------------------
@@ -47,12 +48,13 @@ sqs_inbox_insert(int32 queue_id, const char *message_key, TimestampTz stamp)
 	values[INBOX_STAMP] = TimestampTzGetDatum(stamp);
 
 	/*
-	 * Only the table's own key says that a message is a duplicate.
+	 * Only a conflict in the table's own key makes a message a duplicate.
 	 *
-	 * A message that comes back shows that its last deletion did not count,
-	 * whatever SQS said.  From now on it depends on this delivery for how long
-	 * the row is needed.  A row that changes while we look is looked up again;
-	 * one that somebody is just changing is left to him.
+	 * That a message comes back shows that its last deletion had no effect,
+	 * whatever SQS said.  So it now depends on this delivery how long the row
+	 * is needed, and it gets this delivery's stamp.  If the row changes in the
+	 * meantime, look it up again; if another transaction is just changing it,
+	 * leave it.
 	 */
 	while (!(inserted = sqs_writer_insert_new(writer, values, nulls, key, &tid)))
 	{

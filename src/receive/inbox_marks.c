@@ -3,25 +3,25 @@
  * inbox_marks.c
  *	  For how long rows of the inbox are needed: marks and doubts.
  *
- * A row of the inbox may go when its message cannot come back.  It carries a
- * stamp; a mark says up to which stamp everything has come to its end, and a
- * doubt is an interval of stamps for which that is not known.  src/README,
- * "How long the inbox remembers", has the protocol and why it is right.  This
- * file is the two tables; receive/marks.c decides what to write, in the queue
- * worker, and control/clean.c acts upon it.
+ * A row of the inbox may be deleted when its message cannot come back.  It
+ * carries a stamp; a mark says up to which stamp everything is finished, and a
+ * doubt is an interval of stamps for which that is not known.  src/README, "How
+ * long the inbox remembers", has the protocol and the proof.  This file reads
+ * and writes the two tables; receive/marks.c decides in the queue worker what to
+ * write, and control/clean.c acts upon it.
  *
- * What holds whoever reads the tables, and whenever:
+ * The following is true for every reader of the tables, at any time:
  *
  *	- the mark with the greatest low_water is the newest, whatever the clock
  *	  has done to "at";
  *	- a doubt is written no later than the first mark that passes it, in the
  *	  same transaction or an earlier one;
- *	- where two doubts are made one, it covers both.  To keep too much is
- *	  always right.
+ *	- a doubt that replaces two others covers both.  Keeping too many rows is
+ *	  always safe.
  *
- * Only the queue worker writes marks and doubts of its queue, and the database
- * worker deletes doubts that are over, so nobody waits for anybody: a table
- * that is locked is left for the next time.
+ * Only the queue worker writes marks and doubts of its queue, and only the
+ * database worker deletes doubts that are over.  Neither waits for a lock: if a
+ * table is locked, it tries again later.
  *
  *-------------------------------------------------------------------------
  */
@@ -39,15 +39,17 @@
 #include "base/table_writer.h"
 #include "receive/inbox_marks.h"
 
-/* Marks within dedup_retention, and so how late a row goes at most. */
+/*
+ * Marks per dedup_retention; a row is deleted at most this fraction of it late.
+ */
 #define MARKS_PER_RETENTION	8
 
+/* Both tables have the queue in their first column. */
 static SysScanDesc
 scan_queue(Relation rel, SqsIndex index, int32 queue_id)
 {
 	ScanKeyData key;
 
-	/* the first column of each of the tables */
 	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(queue_id));
 	return systable_beginscan(rel, sqs_index_oid(index), true, GetActiveSnapshot(), 1, &key);
 }
@@ -103,7 +105,7 @@ compare_doubts(const void *a, const void *b)
 	return left->to < right->to ? -1 : left->to > right->to;
 }
 
-/* In order; leaves room for "more" behind them. */
+/* Read doubts, in order; *doubts has room for "more" in addition. */
 static int
 read_doubts(Relation rel, int32 queue_id, int more, SqsDoubt **doubts)
 {
@@ -153,7 +155,7 @@ sqs_doubts_read(int32 queue_id, SqsDoubt **doubts)
 	return n;
 }
 
-/* The i-th takes in the one behind it, and is another one than in the table. */
+/* The i-th takes in the next one, and so is no longer the one in the table. */
 static void
 join_with_next(SqsDoubt *doubts, int *n, int i)
 {
@@ -177,8 +179,9 @@ sqs_doubts_join(SqsDoubt *doubts, int *n, int max)
 	}
 
 	/*
-	 * The least span, not the smallest gap: with one more doubt every minute
-	 * the latter would add each to one interval that never ends.
+	 * Join the two with the least span, not those with the smallest gap: if
+	 * there were a new doubt every minute, the latter would make all of them
+	 * one interval that never ends.
 	 */
 	while (*n > max)
 	{
@@ -193,6 +196,7 @@ sqs_doubts_join(SqsDoubt *doubts, int *n, int max)
 	}
 }
 
+/* Add doubts to those in the table, joining them if there are too many. */
 static void
 write_doubts(Relation rel, int32 queue_id, const SqsDoubt *doubts, int n)
 {
@@ -209,7 +213,7 @@ write_doubts(Relation rel, int32 queue_id, const SqsDoubt *doubts, int n)
 		ItemPointerSetInvalid(&all[i].tid);
 	sqs_doubts_join(all, &nall, SQS_MAX_DOUBTS);
 
-	/* what has been joined goes; one that somebody holds locked may stay */
+	/* delete those that were joined; one that is locked may stay */
 	for (int i = 0; i < nold; i++)
 	{
 		bool		stays = false;
@@ -240,10 +244,10 @@ write_doubts(Relation rel, int32 queue_id, const SqsDoubt *doubts, int n)
 }
 
 /*
- * Marks are a retention's eighth apart: the newest is written over as long as
- * it is no further from the one before, for if it were always written over, it
- * would never be old enough to count.  Of those that are old enough only the
- * newest is of use; the others go.
+ * Marks are an eighth of the retention apart.  The newest is overwritten as long
+ * as it is not further from the one before; if it always were overwritten, no
+ * mark would ever become old enough to be used.  Of those that are old enough
+ * only the newest is needed; the others are deleted.
  */
 static void
 write_mark(Relation rel, int32 queue_id, int64 retention, TimestampTz low_water, bool open)
@@ -258,7 +262,7 @@ write_mark(Relation rel, int32 queue_id, int64 retention, TimestampTz low_water,
 	bool		seen_old = false;
 	bool		written = false;
 
-	/* "at" is half of the key; the clock may have been set back */
+	/* "at" is part of the key, and the clock may have been set back */
 	for (int i = 0; i < n; i++)
 	{
 		if (marks[i].at == at)
@@ -342,10 +346,11 @@ greatest_stamp(int32 queue_id)
 }
 
 /*
- * From the low water of the newest mark on, up to everything that can be in
- * the table or on its way into it.  "last" is corrected accordingly: rows may
- * have stamps of a clock that was ahead of ours.  Without any mark nothing is
- * known; what is older than the life of a message is in no doubt, though.
+ * The doubt that begins at the low water of the newest mark, and ends with the
+ * greatest stamp that can be in the inbox or in a transaction under way.  *last
+ * is raised to that stamp: rows may have stamps of a clock that was ahead of
+ * ours.  Without any mark, the doubt begins the life of a message ago; older
+ * stamps are in no doubt.
  */
 static void
 open_doubt(int32 queue_id, const SqsMark *newest, TimestampTz *last, SqsDoubt *doubt)

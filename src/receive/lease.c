@@ -3,19 +3,20 @@
  * lease.c
  *	  The table of messages in hand; renewing and releasing leases.
  *
- * SQS lends a message for its visibility timeout.  From the moment of the
- * receive until it is handled, released or lost it is in this table, and at
- * half its time the lease is renewed, ten to a call, whether the message
- * waits or runs.  The end of a lease is counted from when the request that
- * got or renewed it was sent: earlier than SQS counts, never later.
+ * A message that is received is invisible to other receivers for its visibility
+ * timeout: that is its lease.  It is in this table from the receive until it is
+ * handled, released or lost.  When half of its time has passed the lease is
+ * renewed, ten to a call, whether the message waits or runs.  The time is
+ * counted from when the request was sent that got or renewed the lease, so it
+ * ends earlier here than at SQS, never later.
  *
- * A lease is lost when SQS says so for its entry, or when its time has run
- * out without a renewal that succeeded.  The handler that runs then is
- * canceled; and it looks at the clock itself before it commits, so it is told
- * the time after which it may not.
+ * A lease is lost when SQS reports that for its entry, or when its time has run
+ * out without a successful renewal.  A handler that runs the message is then
+ * canceled.  In addition it knows the end of the lease, and looks at the clock
+ * before it commits.
  *
- * A lease is as long as its receive asked for, which may have been before the
- * option was altered.
+ * The length of a lease is what its receive asked for, even if the queue's
+ * option has been altered since.
  *
  *-------------------------------------------------------------------------
  */
@@ -27,17 +28,18 @@
 #include "receive/lease.h"
 #include "receive/marks.h"
 
-/* SQS: 12 hours in all since the receive; a margin for clocks. */
+/* SQS: 12 hours in all since the receive; less a margin for the clocks. */
 #define LEASE_TOTAL_MS		((int64) (SQS_MAX_VISIBILITY - 5) * 1000)
 
-/* A commit takes time, too: none in the last second, or quarter, of a lease. */
+/* A commit takes time, so none begins in the last second, or quarter, of a lease. */
 #define FENCE_MARGIN_MS		1000
 
 #define RELEASE_LINGER_MS	5
 
 /*
- * A renewal that fails must leave time for another, however short the lease:
- * a call gets half of what is left of it, the next try comes after an eighth.
+ * A renewal that fails must leave time for another, however short the lease is:
+ * a call may take half of the time left, and the next one is made after an
+ * eighth of it.
  */
 #define RENEW_CALL_MIN_MS	100
 #define RENEW_CALL_MAX_MS	15000
@@ -79,7 +81,7 @@ copy_slice(char *dst, size_t size, SqsSlice src)
 	dst[src.data != NULL ? n : 0] = '\0';
 }
 
-/* Show the lease as it now is in sqs_stats_in_flight. */
+/* "handler" is still set in state COMMITTED if this is called in time. */
 void
 sqs_lease_mirror(QueueWorker *qw, Lease *lease)
 {
@@ -106,8 +108,8 @@ sqs_lease_mirror(QueueWorker *qw, Lease *lease)
 }
 
 /*
- * Into the renewals, which are in order of time.  It belongs at their end,
- * unless the visibility timeout was made shorter.
+ * Insert into the renewals, by time.  Searches from the end, where the lease
+ * belongs unless the visibility timeout was made shorter.
  */
 static void
 insert_renewal(QueueWorker *qw, Lease *lease)
@@ -128,7 +130,7 @@ insert_renewal(QueueWorker *qw, Lease *lease)
 		dlist_insert_after(before, &lease->renewal_node);
 }
 
-/* The lease was asked for at the time "from", which is "wall" by that clock. */
+/* The lease was requested at the time "from", which is "wall" by the other clock. */
 static void
 schedule_renewal(QueueWorker *qw, Lease *lease, int64 from, int64 wall, int visibility)
 {
@@ -142,7 +144,6 @@ schedule_renewal(QueueWorker *qw, Lease *lease, int64 from, int64 wall, int visi
 	insert_renewal(qw, lease);
 }
 
-/* NULL if the table is full, which asking for no more than fits prevents. */
 Lease *
 sqs_lease_add(QueueWorker *qw, Reply *reply, const SqsReceivedMessage *message,
 			  int visibility)
@@ -163,11 +164,11 @@ sqs_lease_add(QueueWorker *qw, Reply *reply, const SqsReceivedMessage *message,
 	lease->order = ++qw->table.order;
 
 	/*
-	 * A long poll may have been open for long before SQS handed the message
-	 * out; the reply is what says when, but only to a round trip.  If this
-	 * process was frozen as it waited, the reply may have been there for as
-	 * long.  (A freeze that ended before the wait would have ended by itself
-	 * does not show.)
+	 * A long poll may have been open for a long time before SQS returned the
+	 * message, so count from the reply, less a generous round trip.  If this
+	 * process was frozen while it waited, the reply may have been there since
+	 * then.  (A freeze that ended before the wait would have timed out cannot
+	 * be detected.)
 	 */
 	sent_at = qw->now - Min(sqs_call_elapsed_ms(reply->call), 1000);
 	lease->received_at = Max(sent_at, qw->now - (int64) visibility * 250) - qw->overslept;
@@ -188,7 +189,7 @@ sqs_lease_stop_renewing(QueueWorker *qw, Lease *lease)
 	lease->renewal_node.next = lease->renewal_node.prev = NULL;
 }
 
-/* The caller has taken it off its state's list. */
+/* The reply is freed with the last of its leases. */
 void
 sqs_lease_free(QueueWorker *qw, Lease *lease)
 {
@@ -212,11 +213,7 @@ sqs_lease_free(QueueWorker *qw, Lease *lease)
 	}
 }
 
-/*
- * Make the message visible again, "after" seconds from now.  The caller has
- * taken it off its state's list.  First in, last out: what was received last
- * is released first, so that FIFO order survives.
- */
+/* It is sent by sqs_leases_flush_releases(). */
 void
 sqs_lease_release(QueueWorker *qw, Lease *lease, int after)
 {
@@ -233,10 +230,9 @@ sqs_lease_release(QueueWorker *qw, Lease *lease, int after)
 }
 
 /*
- * How a ChangeMessageVisibilityBatch went.  That leases cannot be renewed, or
- * messages not be released, is nowhere else to be seen than in messages that
- * come again.  What SQS says of a single lease (lost) is no error of the
- * queue's.
+ * Report errors of a ChangeMessageVisibilityBatch: if leases cannot be renewed
+ * or messages not be released, the only other symptom would be messages that
+ * come again.  That a single lease is lost is not an error of the queue.
  */
 static void
 note_outcome(QueueWorker *qw, SqsCall *call)
@@ -275,7 +271,7 @@ note_outcome(QueueWorker *qw, SqsCall *call)
 				(errmsg("sqsbridge queue \"%s\": %s", qw->config->name, text)));
 }
 
-/* Whatever became of it, these messages are ours no longer. */
+/* Whether it has succeeded or not, these messages are no longer in hand. */
 static void
 release_done(SqsCall *call, void *arg)
 {
@@ -309,10 +305,9 @@ later_first(const void *a, const void *b)
 }
 
 /*
- * Send what is to be released, ten to a call, the last received first: ten
- * or more at once, fewer after a short while or when "all" is wanted.  Calls
- * may overtake each other: SQS lends nothing of a message group while it has
- * lent any of it.
+ * The last received is released first, so that the order of a message group is
+ * preserved.  It does not matter that calls may overtake each other: SQS sends
+ * nothing of a message group while any message of it is invisible.
  */
 void
 sqs_leases_flush_releases(QueueWorker *qw, bool all)
@@ -363,7 +358,7 @@ sqs_leases_flush_releases(QueueWorker *qw, bool all)
 	pfree(sorted);
 }
 
-/* A renewal has ended: the lease is longer, lost, or to be renewed soon. */
+/* A renewal has ended: each lease is extended, lost, or to be retried soon. */
 static void
 renew_done(SqsCall *call, void *arg)
 {
@@ -379,7 +374,7 @@ renew_done(SqsCall *call, void *arg)
 		Lease	   *lease = batch->leases[i];
 		const SqsBatchEntry *entry = error == NULL ? sqs_call_entry(call, i) : NULL;
 
-		/* gone, or finished, meanwhile */
+		/* freed, or finished, in the meantime */
 		if (lease->generation != batch->generations[i])
 			continue;
 		if (lease->state > LEASE_COMMITTED)
@@ -397,7 +392,7 @@ renew_done(SqsCall *call, void *arg)
 			qw->table.events->lost(qw, lease);
 		else
 		{
-			/* try again while there is time */
+			/* retry while there is time */
 			int64		left = lease->until - qw->now;
 
 			lease->renew_at = qw->now +
@@ -409,7 +404,7 @@ renew_done(SqsCall *call, void *arg)
 	pfree(batch);
 }
 
-/* until: the first lease of the batch to end. */
+/* Send a batch; "until" is when the first of its leases ends. */
 static void
 send_renewals(QueueWorker *qw, LeaseBatch *batch, const SqsSlice *handles,
 			  const int *timeouts, int64 until)
@@ -425,7 +420,6 @@ send_renewals(QueueWorker *qw, LeaseBatch *batch, const SqsSlice *handles,
 		sqs_lease_stop_renewing(qw, batch->leases[i]);	/* until it has ended */
 }
 
-/* Renew what is due, and give up what has run out. */
 void
 sqs_leases_renew(QueueWorker *qw)
 {
@@ -449,7 +443,7 @@ sqs_leases_renew(QueueWorker *qw)
 		}
 		if (qw->now >= lease->until)
 		{
-			/* may release others of its group, so not amid this walk */
+			/* this may change the list of renewals, so end the loop */
 			if (batch == NULL)
 				qw->table.events->lost(qw, lease);
 			sqs_wake_at(qw, qw->now);

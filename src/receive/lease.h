@@ -11,21 +11,22 @@
 #include "receive/queue_state.h"
 
 /*
- * Make the table, and show it in shared memory; an ERROR if there is none.
- * "events" are called when a lease has been renewed, and when it is lost: then
- * whoever has the message has to let go of it.
+ * Initialize the table, and its copy in shared memory; an ERROR if there is no
+ * memory for it.  "events" are called when a lease has been renewed or lost; in
+ * the latter case the message must not be used any more.
  */
 extern void sqs_leases_init(QueueWorker *qw, const SqsLeaseEvents *events);
 
 /*
- * A message that was received, in state WAITING and in no list.  NULL if the
- * table is full, which asking for no more than fits prevents.
+ * Add a message that was received; its lease is WAITING, but in no list yet.
+ * NULL if the table is full, which does not happen if no more messages are
+ * requested than fit.
  */
 extern Lease *sqs_lease_add(QueueWorker *qw, Reply *reply,
 							const SqsReceivedMessage *message,
 							int visibility);
 
-/* Let go of a lease; the caller has taken it off its state's list. */
+/* Free a lease; the caller has taken it off its state's list. */
 extern void sqs_lease_free(QueueWorker *qw, Lease *lease);
 
 /*
@@ -36,13 +37,16 @@ extern void sqs_lease_release(QueueWorker *qw, Lease *lease, int after);
 
 extern void sqs_lease_stop_renewing(QueueWorker *qw, Lease *lease);
 
-/* Show the lease as it now is in sqs_stats_in_flight. */
+/* Update the lease's copy in shared memory, for sqs_stats_in_flight. */
 extern void sqs_lease_mirror(QueueWorker *qw, Lease *lease);
 
-/* Renew what is due, and give up what has run out. */
+/* Renew the leases that are due, and give up those that have run out. */
 extern void sqs_leases_renew(QueueWorker *qw);
 
-/* Send what is to be released; not "all": full batches, or after a short while. */
+/*
+ * Send releases: ten or more at once, fewer after a short while or when "all" is
+ * true.
+ */
 extern void sqs_leases_flush_releases(QueueWorker *qw, bool all);
 
 #endif							/* SQSBRIDGE_LEASE_H */

@@ -1,28 +1,27 @@
 /*-------------------------------------------------------------------------
  *
  * marks.c
- *	  Which messages of a queue have come to their end, for the inbox.
+ *	  Which messages of a queue are finished, for the inbox.
  *
- * The queue worker's half of what src/README describes under "How long the
- * inbox remembers".  A message gets a stamp when it is handed out; stamps only
- * grow.  It is unresolved until one of these is known:
+ * This is the queue worker's part of what src/README describes under "How long
+ * the inbox remembers".  A message gets a stamp when it is handed out; stamps
+ * only grow.  It is unresolved until one of these is known:
  *
- *	- it was not run, or its handler has said that it was rolled back;
- *	- SQS has confirmed its deletion, while we had its lease.  SQS confirms
- *	  the deletion of a message by a receipt handle that is no longer good,
- *	  too, and does not delete it.
+ *	- it was not run, or its handler has reported that it was rolled back;
+ *	- SQS has confirmed its deletion while we had its lease.  (Without the
+ *	  lease a confirmation means nothing: for a stale receipt handle SQS
+ *	  reports success, too, and deletes nothing.)
  *
- * One that is let go of without that is in doubt.  The low water is the least
- * stamp that is unresolved; it is written once a minute, together with the
- * doubts that it leaves behind.  If that fails, the mark in the table is an
- * old one and the inbox keeps more than it needs to; nothing else happens.
+ * A message that is given up before that is in doubt.  The low water is the
+ * least unresolved stamp; it is written once a minute, together with the doubts
+ * that it has passed.  If that fails, the mark in the table is out of date, and
+ * the inbox keeps more than it needs to; that is all.
  *
- * Nothing here is done per message but a clock reading and a list operation.
+ * The cost per message is one clock reading and two list operations.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
-
 
 #include "receive/inbox_marks.h"
 #include "receive/marks.h"
@@ -31,23 +30,23 @@
 #define RETRY_MIN_MS		1000
 #define RETRY_MAX_MS		60000
 
-/* There is one queue in a queue worker. */
+/* Static, because a queue worker has one queue. */
 static bool mark_is_open = false;		/* messages may be handed out */
 static TimestampTz last_stamp = 0;
 static TimestampTz written = 0; /* low water of the mark in the table */
 static dlist_head unresolved = DLIST_STATIC_INIT(unresolved);	/* leases, by stamp */
 static SqsDoubt doubts[SQS_MAX_DOUBTS + 1]; /* not in the table yet */
 static int	ndoubts = 0;
-static int	failures = 0;		/* to write, in a row */
+static int	failures = 0;		/* consecutive failures to write */
 static int64 next_write = 0;	/* ms, monotonic */
 
-/* What a transaction has to do: false if a table is locked. */
+/* What to do in a transaction; returns false if a table is locked. */
 typedef bool (*MarksAction) (QueueWorker *qw);
 
 /*
- * Run it in a short transaction of its own.  Returns NULL, or why it could
- * not be done: then it is tried again later, all of it.  To have written a
- * doubt twice does no harm.
+ * Run an action in a short transaction of its own.  Returns NULL, or why it
+ * failed; next_write says when to retry.  The whole action is repeated, even if
+ * part of it was written: to write a doubt twice does no harm.
  */
 static const char *
 in_transaction(QueueWorker *qw, MarksAction action)
@@ -78,9 +77,9 @@ in_transaction(QueueWorker *qw, MarksAction action)
 }
 
 /*
- * What the worker before this one gave last is in shared memory: its handlers
- * may still run, and commit rows with its stamps.  After a restart of the
- * server there are none.
+ * The last stamp of this worker's predecessor is in shared memory, because its
+ * handlers may still run, and commit rows with its stamps.  After a restart of
+ * the server there are no such handlers.
  */
 static bool
 begin(QueueWorker *qw)
@@ -117,6 +116,7 @@ sqs_marks_begin(QueueWorker *qw)
 	return true;
 }
 
+/* The least unresolved stamp, or the next one to be given. */
 static TimestampTz
 low_water(void)
 {
@@ -132,7 +132,7 @@ write_open_mark(QueueWorker *qw)
 		sqs_mark_write(qw->config->queue_id, qw->config->dedup_retention, low_water(), true);
 }
 
-/* Nothing is unresolved. */
+/* Nothing is unresolved, so the next worker need not doubt anything. */
 static bool
 write_last_mark(QueueWorker *qw)
 {
@@ -155,7 +155,7 @@ write_mark(QueueWorker *qw, MarksAction action)
 		ereport(LOG,
 				(errmsg("sqsbridge queue \"%s\" cannot record which messages are deleted: %s",
 						qw->config->name, why),
-				 errdetail("The inbox keeps what it has, and this is tried again.")));
+				 errdetail("The inbox keeps its rows, and this will be retried.")));
 }
 
 void
@@ -168,7 +168,7 @@ sqs_marks_turn(QueueWorker *qw)
 		write_mark(qw, write_open_mark);
 }
 
-/* With anything unresolved, the next worker has to doubt it. */
+/* An open mark, which is left if anything is unresolved, makes the next worker doubt it. */
 void
 sqs_marks_end(QueueWorker *qw)
 {
@@ -183,7 +183,7 @@ sqs_marks_end(QueueWorker *qw)
 
 /* ---- stamps ---- */
 
-/* Later than any before, whatever the clock does. */
+/* Stamps grow, even if the clock is set back. */
 TimestampTz
 sqs_marks_stamp(QueueWorker *qw, Lease *lease)
 {
@@ -218,7 +218,7 @@ sqs_marks_lease_lost(QueueWorker *qw, Lease *lease)
 	lease->deletion_counts = false;
 }
 
-/* By the clocks of now, not of the turn's beginning, in case we were frozen. */
+/* Reads the clocks anew, because this process may have been frozen in this turn. */
 void
 sqs_marks_deleted(QueueWorker *qw, Lease *lease)
 {

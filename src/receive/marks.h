@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * marks.h
- *	  Which messages of a queue have come to their end, for the inbox.
+ *	  Which messages of a queue are finished, for the inbox.
  *
  *-------------------------------------------------------------------------
  */
@@ -11,34 +11,34 @@
 #include "receive/queue_state.h"
 
 /*
- * Is there an open mark?  Nothing may be handed out before there is.  Tries to
- * write one; if that fails, the queue's error says why, and it is tried again
- * later.
+ * Make sure that there is an open mark; before that, no message may be handed
+ * out.  Returns false if it could not be written: the queue's error says why,
+ * and a later call tries again.
  */
 extern bool sqs_marks_begin(QueueWorker *qw);
 
-/* Once a turn: bring the mark up to date, every minute. */
+/* To be called every turn: write the mark once a minute, if it has changed. */
 extern void sqs_marks_turn(QueueWorker *qw);
 
-/* The worker leaves. */
+/* The worker exits. */
 extern void sqs_marks_end(QueueWorker *qw);
 
 /*
- * A message is about to be handed out, to be recorded in the inbox: its stamp,
- * which it keeps until it is known to be done, or not done.
+ * A message of a queue with exactly_once is about to be handed out.  Returns its
+ * stamp, which it keeps until it is resolved.
  */
 extern TimestampTz sqs_marks_stamp(QueueWorker *qw, Lease *lease);
 
-/* It has not run, or its handler says that it was rolled back. */
+/* The message has not run, or its handler has reported that it was rolled back. */
 extern void sqs_marks_not_done(QueueWorker *qw, Lease *lease);
 
-/* Its lease is lost, so that no deletion counts any more. */
+/* The lease is lost, so that a confirmed deletion means nothing. */
 extern void sqs_marks_lease_lost(QueueWorker *qw, Lease *lease);
 
-/* SQS has confirmed its deletion. */
+/* SQS has confirmed the deletion. */
 extern void sqs_marks_deleted(QueueWorker *qw, Lease *lease);
 
-/* The lease is let go: if it is not known how it ended, it is in doubt. */
+/* The lease is given up; if the message is still unresolved, it is in doubt. */
 extern void sqs_marks_let_go(QueueWorker *qw, Lease *lease);
 
 #endif							/* SQSBRIDGE_MARKS_H */

@@ -18,10 +18,10 @@
 extern Datum sqs_message_datum(const char *queue, const SqsReceivedMessage *message);
 
 /*
- * What tells a message from others for good, palloc'd: SQS's own id, or for a
- * message that an outbox has sent the id that it has there, which two copies
- * of one row share, bound to what the message says and to who sent it.  ASCII,
- * at most 128 bytes.
+ * The key of a message in the inbox, palloc'd: SQS's own id or, for a message
+ * that an outbox has sent, the id that it has there, which all copies sent of
+ * one row share, combined with a digest of the message's contents and sender.
+ * ASCII, at most 128 bytes.
  */
 extern char *sqs_message_identity(const SqsReceivedMessage *message);
 

@@ -3,11 +3,10 @@
  * polling.c
  *	  Finding the queue at SQS, and receiving from it.
  *
- * One receive is open while the queue is idle; a full reply allows one more in
- * parallel, up to what the handlers can take; an empty one goes back to one, and
- * is not followed by another within half a second, should it not have waited.
- * Nothing SQS or the network do ends this: a failed poll is repeated after 0.5 s
- * .. 60 s, without end.
+ * While the queue is idle one receive is open.  A full reply allows one more in
+ * parallel, up to what the handlers can take.  An empty reply goes back to one;
+ * if it came without waiting, the next receive is half a second later.  A failed
+ * poll is repeated after 0.5 s to 60 s, for as long as SQS or the network fail.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,12 +22,13 @@
 
 #define POLL_BACKOFF_MIN_MS		500
 #define POLL_BACKOFF_MAX_MS		60000
-#define POLL_MARGIN_MS			10000	/* beyond the wait, the hard deadline */
-#define EMPTY_PAUSE_MS			500 /* between polls that bring nothing */
+#define POLL_MARGIN_MS			10000	/* deadline of a poll, beyond its wait_time */
+#define EMPTY_PAUSE_MS			500 /* from the start of an empty poll to the next */
 #define SETUP_DEADLINE_MS		15000
 
+/* A call without which nothing can be received has failed: back off. */
 static void
-setup_failed(QueueWorker *qw, const char *action, const AwsError *error)
+poll_failed(QueueWorker *qw, const char *action, const AwsError *error)
 {
 	char		text[SQS_ERROR_TEXT];
 	long		delay;
@@ -62,7 +62,7 @@ url_done(SqsCall *call, void *arg)
 	qw->polling.setup_call = NULL;
 	sqs_count_call(call, qw->stats);
 	if (error != NULL)
-		setup_failed(qw, "GetQueueUrl", error);
+		poll_failed(qw, "GetQueueUrl", error);
 	else
 	{
 		qw->queue_url = MemoryContextStrdup(qw->context, sqs_call_queue_url(call));
@@ -71,7 +71,7 @@ url_done(SqsCall *call, void *arg)
 	sqs_call_free(call);
 }
 
-/* The queue's own visibility timeout is known, or will not be told: poll. */
+/* The queue's own visibility timeout is known, or may not be read: start polling. */
 static void
 attributes_done(SqsCall *call, void *arg)
 {
@@ -83,25 +83,25 @@ attributes_done(SqsCall *call, void *arg)
 	sqs_count_call(call, qw->stats);
 	if (error != NULL)
 	{
-		/* the right to receive does not include the right to look */
+		/* permission to receive does not include permission to read attributes */
 		if (error->class != AWS_ERROR_CONFIGURATION)
 		{
-			setup_failed(qw, "GetQueueAttributes", error);
+			poll_failed(qw, "GetQueueAttributes", error);
 			sqs_call_free(call);
 			return;
 		}
 		ereport(LOG,
 				(errmsg("sqsbridge queue \"%s\" cannot read its attributes: %s: %s",
 						qw->config->name, error->code, error->message),
-				 errdetail("A visibility timeout of %d s is asked for unless the queue's option says otherwise.",
+				 errdetail("A visibility timeout of %d s is used unless the queue's option visibility_timeout is set.",
 						   SQS_DEFAULT_VISIBILITY)));
 	}
 	else
 		own = sqs_call_queue_attributes(call)->visibility_timeout;
 
 	/*
-	 * The length of the lease is named in every receive, so that it is
-	 * known.  A queue with a timeout of 0 s lends nothing; it gets 1 s.
+	 * Every receive specifies the visibility timeout, so that we know it.  With
+	 * a timeout of 0 s there would be no lease at all, so use at least 1 s.
 	 */
 	if (qw->config->visibility_timeout > 0)
 		qw->visibility = qw->config->visibility_timeout;
@@ -113,6 +113,7 @@ attributes_done(SqsCall *call, void *arg)
 	sqs_call_free(call);
 }
 
+/* Find out the queue's URL, then its attributes; one call at a time. */
 static void
 look_up_queue(QueueWorker *qw)
 {
@@ -135,12 +136,12 @@ look_up_queue(QueueWorker *qw)
 														attributes_done, qw);
 }
 
-/* The one there is in this process: receives know only their poll. */
+/* This process's only one; the argument of a receive's completion is its poll. */
 static QueueWorker *the_worker = NULL;
 
 /*
- * A poll has ended.  What it brought goes into the table of leases, which own
- * the reply from then on; a failure begins or goes on with a back-off.
+ * A poll has ended.  Its messages get leases, which together own the reply (and
+ * with it the call).  A failure starts or continues a back-off.
  */
 static void
 receive_done(SqsCall *call, void *arg)
@@ -161,17 +162,17 @@ receive_done(SqsCall *call, void *arg)
 	if (error != NULL)
 	{
 		/*
-		 * Several polls that were open when the trouble began are one step
-		 * of the back-off, not one each.  Nor does the end of a poll that was
-		 * made with other keys, or while this worker leaves, say anything.
+		 * Several polls that were open when the failures began count as one
+		 * step of the back-off.  Polls that were made with other keys, or that
+		 * end while this worker is stopping, do not count at all.
 		 */
 		if (qw->stopping || poll->client != qw->client ||
 			(qw->polling.failures > 0 && poll->started_at <= qw->polling.failed_at))
 			sqs_count(qw->stats, SQS_POLL_FAILURES, 1);
 		else
-			setup_failed(qw, "ReceiveMessage", error);
+			poll_failed(qw, "ReceiveMessage", error);
 		qw->polling.width = 1;
-		/* deleted, or made anew under another URL? */
+		/* it may have been deleted and created again with another URL */
 		if (error->class == AWS_ERROR_NO_QUEUE &&
 			strstr(qw->config->queue_name, "://") == NULL)
 			qw->queue_url = NULL;
@@ -180,7 +181,7 @@ receive_done(SqsCall *call, void *arg)
 	}
 
 	n = sqs_call_nmessages(call);
-	/* a receive from before the failure does not say that it is over */
+	/* a receive from before the failure does not prove that SQS works again */
 	if (poll->started_at >= qw->polling.failed_at &&
 		(qw->polling.failures > 0 || qw->stats->state != SQS_QUEUE_POLLING))
 	{
@@ -196,7 +197,7 @@ receive_done(SqsCall *call, void *arg)
 
 	if (n == 0)
 	{
-		/* it need not have waited: with a wait_time of 0, or not SQS's own */
+		/* it may not have waited: wait_time is 0, or a proxy answered for SQS */
 		qw->polling.width = 1;
 		qw->polling.next = Max(qw->polling.next, poll->started_at + EMPTY_PAUSE_MS);
 		sqs_call_free(call);
@@ -223,7 +224,7 @@ receive_done(SqsCall *call, void *arg)
 										poll->visibility);
 
 		if (lease == NULL)
-			break;				/* more than was asked for: left to time out */
+			break;				/* more than requested: leave them to time out */
 		sqs_waiting_add(qw, lease);
 	}
 	if (--reply->leases == 0)
@@ -234,7 +235,10 @@ receive_done(SqsCall *call, void *arg)
 	}
 }
 
-/* Open as many receives as are wanted. */
+/*
+ * Open as many receives as make sense: within the width, what handlers can take,
+ * the room in the table of leases, and sqsbridge.max_in_flight_memory.
+ */
 static void
 start_polls(QueueWorker *qw)
 {
@@ -257,8 +261,8 @@ start_polls(QueueWorker *qw)
 		int			n = Min(want, qw->config->batch_size);
 
 		/*
-		 * Beyond the first, a poll for less than a batch costs more than it
-		 * brings; wait until there is room for a whole one.
+		 * A further poll for less than a batch would cost more than it is
+		 * worth; wait until there is room for a whole batch.
 		 */
 		if (qw->polling.n > 0 && n < qw->config->batch_size)
 			break;
@@ -285,7 +289,6 @@ start_polls(QueueWorker *qw)
 	}
 }
 
-/* Polls are not waited for any more.  What they bring is lost to us. */
 void
 sqs_polling_abandon(QueueWorker *qw)
 {

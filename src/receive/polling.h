@@ -13,15 +13,15 @@
 extern void sqs_polling_init(QueueWorker *qw);
 
 /*
- * Open as many receives as are wanted; before that, find out the queue's URL
- * and its visibility timeout, and have an open mark (marks.h).
+ * Open receives; before the first one, find out the queue's URL and its
+ * visibility timeout, and make sure that there is an open mark (marks.h).
  */
 extern void sqs_polling_turn(QueueWorker *qw);
 
-/* Count the calls that are open: a long poll is shown as soon as it is sent. */
+/* Count the calls of open polls now, not only when they end, up to wait_time later. */
 extern void sqs_polling_count(QueueWorker *qw);
 
-/* Polls are not waited for any more.  What they bring is lost to us. */
+/* Abandon all polls.  Messages that they would bring wait for their timeout. */
 extern void sqs_polling_abandon(QueueWorker *qw);
 
 #endif							/* SQSBRIDGE_POLLING_H */

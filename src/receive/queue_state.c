@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * queue_state.c
- *	  What the parts of a queue worker share.
+ *	  States and errors of a queue, for all parts of its queue worker.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,7 +20,6 @@ sqs_ms_to_timestamp(QueueWorker *qw, int64 ms)
 	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms - qw->now);
 }
 
-/* A new state with its reason; one log line when either changes. */
 void
 sqs_queue_error(QueueWorker *qw, SqsQueueState state, const char *text)
 {
@@ -41,9 +40,6 @@ sqs_queue_is_well(QueueWorker *qw)
 				(errmsg("sqsbridge queue \"%s\" is polling", qw->config->name)));
 }
 
-/*
- * In a PG_CATCH(): get over the error, whose message is copied to "text".
- */
 void
 sqs_queue_catch(QueueWorker *qw, char *text, size_t size)
 {

@@ -5,23 +5,24 @@
  *
  *		queue_worker.c	the process, its configuration, the event loop
  *		polling.c		finding the queue, receiving
- *		lease.c			the table of messages in hand; renewing and releasing
- *		waiting.c		what waits, and message groups
- *		dispatch.c		who gets what next
+ *		dispatch.c		which handler gets which message next
  *		handler_pool.c	starting, watching and ending handler workers
- *		in_hand.c		what a handler has been handed
  *		results.c		what handlers report
  *		ack.c			durability, then deletion
- *		marks.c			what has come to its end, for the inbox
+ *		in_hand.c		what a handler has been given
+ *		waiting.c		what waits, and message groups
+ *		lease.c			the table of messages in hand; renewing and releasing
+ *		marks.c			which messages are finished, for the inbox
+ *		queue_state.c	states and errors
  *
- * Of these each calls those below it only, but for polling.c, which is beside
- * the handlers; lease.c tells what has become of a lease by SqsLeaseEvents.
+ * Each of these calls only those below it; lease.c reports what has become of
+ * a lease by SqsLeaseEvents.
  *
  * A lease goes through these states:
  *
  *		WAITING	  in a list of waiting leases: the queue's, its group's, or
  *				  the tail of a group that failed
- *		HANDED	  in the place of its seq in Handler.by_seq
+ *		HANDED	  in Handler.by_seq, by its seq
  *		COMMITTED in Acks.committed
  *		DELETING  in Acks.deletes, or in the batch of an open call
  *		RELEASING in LeaseTable.releases, or in the batch of an open call
@@ -31,14 +32,14 @@
  *		   +----------+-----------+---> RELEASING ------+
  *
  * A lease that was lost, or is left to run out, is freed from any of them.  It
- * is renewed while WAITING, HANDED or COMMITTED.  The body and everything else
- * about the message stay in the reply they came in, which is freed with the
+ * is renewed while WAITING, HANDED or COMMITTED.  The body and all other data of
+ * the message stay in the reply in which they came, which is freed with the
  * last of its leases.
  *
- * Errors.  Each part of a turn has an error boundary of its own (queue_worker.c), so
- * that one that fails is tried again while the others go on renewing and
- * releasing.  Hence a rule for all these files: what may raise an error
- * (allocations, the start of a call) comes before the lists are changed.
+ * Errors.  Each part of a turn has an error boundary of its own
+ * (queue_worker.c), so that a part that fails is retried while the others go on
+ * renewing and releasing.  Hence a rule for all these files: whatever may raise
+ * an error (allocations, starting a call) comes before lists are changed.
  *
  *-------------------------------------------------------------------------
  */
@@ -56,11 +57,11 @@
 #include "config/queues.h"
 #include "receive/channel.h"
 
-/* Messages in hand at most, whatever the pace; sizes the shared table. */
+/* The most messages in hand, however fast handlers are; sizes the shared table. */
 #define SQS_MAX_LEASES		1024
 #define SQS_MAX_POLLS		16
 
-/* SQS's own visibility timeout (s) of a queue that says nothing else. */
+/* SQS's default visibility timeout (s). */
 #define SQS_DEFAULT_VISIBILITY	30
 
 typedef enum LeaseState
@@ -86,7 +87,7 @@ struct QueueWorker;
 
 typedef struct Lease
 {
-	dlist_node	node;			/* the list its state says */
+	dlist_node	node;			/* in the list that its state implies */
 	dlist_node	renewal_node;	/* LeaseTable.renewals, while renewed */
 	LeaseState	state;
 	uint32		generation;		/* of this place in the table */
@@ -94,17 +95,17 @@ typedef struct Lease
 	const SqsReceivedMessage *message;
 	uint64		order;			/* of receipt */
 	int64		received_at;	/* ms, monotonic */
-	int64		until;			/* the lease ends */
-	SqsLeaseEnd fence;			/* no commit from then on */
+	int64		until;			/* end of the lease */
+	SqsLeaseEnd fence;			/* the handler may not commit from then on */
 	int64		renew_at;
 	struct Handler *handler;	/* HANDED */
 	uint64		seq;			/* HANDED */
 	struct MessageGroup *group;		/* FIFO */
 	XLogRecPtr	lsn;			/* COMMITTED */
-	int64		since;			/* entered its list */
-	int64		not_before;		/* DELETING: not tried again until then */
-	int			attempts;		/* DELETING: that failed, for this entry alone */
-	int			release_after;	/* RELEASING: s from the call */
+	int64		since;			/* when it entered its list */
+	int64		not_before;		/* DELETING: not retried before */
+	int			attempts;		/* DELETING: failures of this entry alone */
+	int			release_after;	/* RELEASING: visible so long after the call (s) */
 	TimestampTz stamp;			/* of its row in the inbox; 0: none, or resolved */
 	dlist_node	stamp_node;		/* marks.c: unresolved, while it has a stamp */
 	bool		deletion_counts;	/* no sign yet that the lease is lost */
@@ -137,9 +138,9 @@ typedef struct MessageGroup
 	dlist_node	node;			/* Waiting.groups_ready */
 	int			nwaiting;
 	int			handed;
-	bool		failed;			/* run nothing more, release what is left */
+	bool		failed;			/* run nothing more, release the rest */
 	struct Handler *handler;	/* while handed > 0 */
-	uint32		chain;
+	uint32		chain;			/* see dispatch.c */
 	dlist_head	tail;			/* failed: to be released, any order */
 } MessageGroup;
 
@@ -154,12 +155,12 @@ typedef struct Handler
 	int			outstanding;
 	Lease	   *by_seq[SQS_CHANNEL_DEPTH];
 	bool		stopping;
-	bool		giving_back;	/* its slot, after its message */
+	bool		giving_back;	/* its slot, once its message is finished */
 	int64		idle_since;
-	int64		term_seen_at;	/* its first SIGTERM came; 0: none */
-	uint64		canceled_seq;	/* whose lease was lost as it ran; 0: none */
+	int64		term_seen_at;	/* when its first SIGTERM was seen; 0: none */
+	uint64		canceled_seq;	/* whose lease was lost while it ran; 0: none */
 	int64		canceled_at;
-	uint64		overdue_seq;	/* that it should have been done with; 0: none */
+	uint64		overdue_seq;	/* reported by note_overdue(); 0: none */
 	bool		sending;		/* a frame is half sent */
 	StringInfoData frame;
 	shm_mq_iovec iov[2];
@@ -174,13 +175,17 @@ typedef struct Poll
 	int64		started_at;		/* ms */
 } Poll;
 
+/* By these lease.c tells the code that holds the message; see in_hand.c. */
 typedef struct SqsLeaseEvents
 {
 	void		(*renewed) (struct QueueWorker *qw, Lease *lease);
 	void		(*lost) (struct QueueWorker *qw, Lease *lease);
 } SqsLeaseEvents;
 
-/* A batch call over leases: who they were when it was sent. */
+/*
+ * A batch call over leases.  A lease whose generation is not the same when the
+ * call ends has been freed in the meantime.
+ */
 typedef struct LeaseBatch
 {
 	struct QueueWorker *qw;
@@ -196,10 +201,10 @@ typedef struct LeaseBatch
 
 typedef struct Reload			/* queue_worker.c: reading the configuration again */
 {
-	uint64		change;			/* SqsDatabase.change that it is of */
-	bool		look_again;		/* whatever that says */
+	uint64		change;			/* SqsDatabase.change when it was last read */
+	bool		look_again;		/* read it again even if that is unchanged */
 	int64		last;
-	bool		has_problem;	/* of the configuration's, as it was read last */
+	bool		has_problem;	/* the configuration has, as last read */
 	int			failures;
 	int64		next;
 } Reload;
@@ -208,13 +213,13 @@ typedef struct Polling			/* polling.c */
 {
 	SqsCall    *setup_call;		/* finding the queue, before anything else */
 	Poll		polls[SQS_MAX_POLLS];
-	int			n;				/* that are open */
+	int			n;				/* open polls */
 	int			asked;			/* messages that they may bring */
 	int			width;			/* polls wanted in parallel */
-	int			failures;		/* in a row */
+	int			failures;		/* consecutive */
 	int64		failed_at;		/* the last of them */
 	int64		next;			/* not before */
-	size_t		memory;			/* of replies in hand; lease.c frees them */
+	size_t		memory;			/* of replies in hand; lease.c subtracts */
 	double		mean_size;		/* bytes of memory per message */
 } Polling;
 
@@ -245,13 +250,13 @@ typedef struct HandlerPool		/* handler_pool.c */
 {
 	Handler		handlers[SQS_CONCURRENCY_MAX];
 	int			n;
-	int			start_failures; /* in a row */
+	int			start_failures; /* consecutive */
 	int64		next_start;		/* not before */
 	int64		last_alive_check;
 	int64		last_share_check;
-	uint64		exits;			/* SqsDatabase.exits then */
-	bool		starved;		/* out of slots before: first a handler */
-	bool		no_slot;		/* gives its own slot back for want of another */
+	uint64		exits;			/* SqsDatabase.exits at the last check */
+	bool		starved;		/* was out of slots: start a handler before receiving */
+	bool		no_slot;		/* exits, because there is no slot for a handler */
 } HandlerPool;
 
 typedef struct Acks				/* ack.c */
@@ -260,18 +265,18 @@ typedef struct Acks				/* ack.c */
 	int			ncommitted;
 	dlist_head	deletes;
 	int			ndeletes;
-	int			failures;		/* calls that failed in a row */
+	int			failures;		/* consecutive failed calls */
 	int64		failed_at;		/* the last of them */
 	int64		next;			/* not before */
-	bool		trial;			/* the one call that may end them is open */
+	bool		trial;			/* the call that tests whether they work is open */
 } Acks;
 
-typedef struct Stop				/* queue_worker.c: leaving; see begin_stop() */
+typedef struct Stop				/* queue_worker.c: exiting; see begin_stop() */
 {
 	bool		hurry;			/* open polls were abandoned */
 	bool		letting_go;		/* what waits has been released */
-	int64		at;				/* handlers are canceled then */
-	int64		last_at;		/* nothing is waited for from then on */
+	int64		at;				/* when handlers are canceled */
+	int64		last_at;		/* when to exit in any case */
 	bool		canceled;
 } Stop;
 
@@ -292,14 +297,14 @@ typedef struct QueueWorker
 	int64		now;			/* sqs_now_ms() of this turn */
 	int64		wall;			/* sqs_wall_ms() of this turn */
 	int64		overslept;		/* ms by which the last wait was too long */
-	int64		wake_at;		/* earliest thing to do by time */
+	int64		wake_at;		/* end of the next wait; see sqs_wake_at() */
 	int			calls_open;		/* deletes, releases, renewals under way */
 
-	/* what handlers have in hand, and how they get on with it */
+	/* what handlers have in hand, and their pace */
 	int			handed;
-	uint32		chains;			/* of FIFO queues, so far */
+	uint32		chains;			/* the last chain's number */
 	double		mean_us;		/* handler time; 0: not known yet */
-	int			cannot_run;		/* the handler cannot be run: times in a row */
+	int			cannot_run;		/* consecutive times that no handler could be run */
 	int64		paused_until;	/* for that reason */
 
 	Reload		reload;
@@ -319,8 +324,8 @@ sqs_wake_at(QueueWorker *qw, int64 at)
 }
 
 /*
- * Is the end of this process near?  While its polls are still open there is
- * time to try things again.
+ * Is this process about to exit?  While its polls are still open there is time
+ * to retry things.
  */
 static inline bool
 sqs_is_leaving(const QueueWorker *qw)
@@ -328,16 +333,18 @@ sqs_is_leaving(const QueueWorker *qw)
 	return qw->stopping && qw->polling.n == 0;
 }
 
+/* A time of sqs_now_ms() as a time of day. */
 extern TimestampTz sqs_ms_to_timestamp(QueueWorker *qw, int64 ms);
 
-/* A new state with its reason; one log line when either changes. */
+/* Set the state, with its reason; logged when either changes. */
 extern void sqs_queue_error(QueueWorker *qw, SqsQueueState state, const char *text);
 
-/* It is polling, and nothing is wrong any more. */
+/* The queue is polled, and nothing is wrong any more. */
 extern void sqs_queue_is_well(QueueWorker *qw);
 
 /*
- * In a PG_CATCH(): get over the error, whose message is copied to "text".
+ * To be called in PG_CATCH(): recover from the error, without logging it, and
+ * copy its message to "text".
  */
 extern void sqs_queue_catch(QueueWorker *qw, char *text, size_t size);
 

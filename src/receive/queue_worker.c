@@ -1,51 +1,46 @@
 /*-------------------------------------------------------------------------
  *
  * queue_worker.c
- *	  One process per enabled queue with a handler: polls SQS, holds the
- *	  leases, hands messages out, acknowledges.  It runs no code of users.
+ *	  One process per enabled queue with a handler: it polls SQS, renews leases,
+ *	  hands messages out and acknowledges them.  It runs no users' code.
  *
- * An event loop over one latch and the AWS clients' file descriptor.  No
+ * This is an event loop over a latch and the AWS clients' file descriptor.  No
  * transaction, snapshot or lock is held while it waits.  It opens transactions
- * only to read the configuration, at start and after a change, and to write
- * down what a handler that died with its message can no longer say.
+ * only to read the configuration, at start and after a change, to write marks
+ * (marks.c), and to record the failure of a handler that died.
  *
  * States (sqs_stats.state):
  *
  *	starting		finding out the queue's URL and attributes
  *	polling			at least one receive is open, or handlers are busy
  *	backing off		the last poll failed; the next is at next_poll_at
- *	error			a person has to mend something; looked at again with a
- *					growing delay
+ *	error			needs an administrator; retried with a growing delay
  *	waiting for worker slot		no handler worker can be started: this process
- *					gives its own slot back, and its successor begins
- *					with a handler or leaves, too
+ *					exits to free its own slot, and its successor starts
+ *					a handler before it receives, or exits, too
  *	stopping		disabled, dropped, moved, blocked or shut down: no new
  *					receives; running handlers have shutdown_timeout, then
- *					they are canceled; what is not done is made visible
+ *					they are canceled; messages not handled are released
  *
- * An open poll is not abandoned without need: SQS may answer it anyway, and
- * the message is then nobody's until its visibility timeout is over.  So a
- * queue that is disabled, or moved to another place, stays "stopping" until
- * its polls have ended: wait_time, or 10 s more if SQS does not answer.  What
- * waits or arrives meanwhile is kept, with its lease renewed, because what is
- * released would come by one of the polls; should the queue be enabled again,
- * it is handled.  A shutdown of the server, and a DROP, have no time for that.
+ * An open poll is not abandoned without need: SQS may still answer it, and the
+ * message is then lost until its visibility timeout ends.  So a queue that is
+ * disabled, or moved to another server, stays "stopping" until its polls have
+ * ended: for wait_time, or 10 s more if SQS does not answer.  Messages that wait
+ * or arrive in the meantime are kept, and their leases renewed, because one of
+ * the polls would return what is released.  If the queue is enabled again, they
+ * are handled.  At a shutdown of the server or a DROP there is no time for that.
  *
- * New keys, or other options of the server that are not about the place, stop
- * nothing: new calls are made with a new client, those that are open end with
- * the one that began them.
+ * New keys, or other options of the server that do not change which queue it
+ * is, stop nothing: new calls are made with a new client, and open calls end
+ * with the client that began them.
  *
- * Polling widens and narrows: one receive is open while the queue is idle; a
- * full reply allows one more in parallel, up to what the handlers can take;
- * an empty one goes back to one, and is not followed by another within half a
- * second, should it not have waited.  Nothing SQS or the network do ends this
- * process: a failed poll is repeated after 0.5 s .. 60 s, without end.  Nor
- * does an error in here: each part of a turn has a boundary of its own, and
- * the others go on.
+ * No failure of SQS or the network makes this process exit (polling.c).  Nor
+ * does an error in this process: each part of a turn has an error boundary of
+ * its own, and the others go on.
  *
- * If it dies, its handlers see the channel abandoned and leave after their
- * current message; its leases run out; the messages come back, and those
- * that were committed are recognized by the inbox.
+ * If it dies, its handlers find the channel abandoned and exit after their
+ * current message; its leases run out; the messages come back, and the inbox
+ * recognizes those that were committed.
  *
  *-------------------------------------------------------------------------
  */
@@ -78,9 +73,9 @@
 #define IDLE_WAKE_MS			10000
 #define LOAD_RETRY_MIN_MS		1000
 #define LOAD_RETRY_MAX_MS		10000
-#define RELENT_MS				1000	/* between looks whether to stop still */
+#define RELENT_MS				1000	/* stopping: how often to check if we still should */
 #define STOP_HARD_MS			500 /* from cancel to SIGTERM */
-#define STOP_LAST_MS			1500	/* from cancel to leaving in any case */
+#define STOP_LAST_MS			1500	/* from cancel to exit in any case */
 #define PART_RETRY_MIN_MS		100
 #define PART_RETRY_MAX_MS		1000	/* leases have to be renewed */
 
@@ -94,13 +89,13 @@ static const SqsLeaseEvents lease_events = {
 typedef enum ConfigLoad
 {
 	CONFIG_LOADED,
-	CONFIG_GONE,				/* this worker has to go */
-	CONFIG_UNREADABLE			/* for now; this worker goes on with the old */
+	CONFIG_GONE,				/* this worker must exit */
+	CONFIG_UNREADABLE			/* at present; go on with the old one */
 } ConfigLoad;
 
 /*
- * Somebody may hold a lock on what there is to read for long, or the disk be
- * broken.  That must not end a process that has messages in hand.
+ * The configuration cannot be read: a catalog may be locked, or the disk broken.
+ * A process that has messages in hand must not exit for that.
  */
 static void
 config_unreadable(QueueWorker *qw, const char *why)
@@ -118,7 +113,7 @@ same_text(const char *a, const char *b)
 	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
 }
 
-/* Is it the same queue at AWS, and are its handlers the same role's? */
+/* Is it the same queue at AWS, with the same owner? */
 static bool
 same_place(const SqsQueueConfig *a, const SqsQueueConfig *b)
 {
@@ -127,8 +122,9 @@ same_place(const SqsQueueConfig *a, const SqsQueueConfig *b)
 }
 
 /*
- * Have a client for this server and these keys; the one there was ends its
- * open calls by itself.  False if none can be made of them.
+ * Get a client for this server and these keys, unless we have it already.  Open
+ * calls of the old client end by themselves.  False, with *error filled in, if
+ * there can be none.
  */
 static bool
 renew_client(QueueWorker *qw, const SqsQueueConfig *config, const SqsKeys *keys,
@@ -151,8 +147,8 @@ renew_client(QueueWorker *qw, const SqsQueueConfig *config, const SqsKeys *keys,
 }
 
 /*
- * Read the queue's configuration.  This worker has to go if the queue is gone
- * or disabled, or is another place than before.
+ * Read the queue's configuration.  This worker must exit if the queue is gone,
+ * disabled or unusable, or is a different one at AWS.
  */
 static ConfigLoad
 load_config(QueueWorker *qw)
@@ -183,7 +179,7 @@ load_config(QueueWorker *qw)
 
 		sqs_wipe_keys(&keys);
 		if (first)
-			PG_RE_THROW();		/* the supervisor tries again */
+			PG_RE_THROW();		/* the supervisor starts another worker */
 		sqs_queue_catch(qw, why, sizeof(why));
 		MemoryContextDelete(fresh);
 		config_unreadable(qw, why);
@@ -226,7 +222,7 @@ load_config(QueueWorker *qw)
 	qw->reload.next = 0;
 	qw->reload.has_problem = false;
 
-	/* another function has another pace */
+	/* a new function may be faster or slower */
 	if (!first && strcmp(config->handler, qw->config->handler) != 0)
 		qw->mean_us = 0;
 	if (qw->attributes_known && config->visibility_timeout > 0)
@@ -238,12 +234,12 @@ load_config(QueueWorker *qw)
 	return CONFIG_LOADED;
 }
 
-/* ---- leaving ---- */
+/* ---- stopping ---- */
 
 /*
- * Receive nothing any more, give running handlers shutdown_timeout.  Polls end
- * before anything is released, because SQS would hand it to them: by
- * themselves, or at once if this is done in a hurry.
+ * Stop receiving, and give running handlers shutdown_timeout.  Polls must end
+ * before anything is released, because SQS would return it by one of them.  They
+ * end by themselves or, with "hurry", are abandoned.
  */
 static void
 begin_stop(QueueWorker *qw, bool hurry)
@@ -278,7 +274,7 @@ go_on(QueueWorker *qw)
 							SQS_QUEUE_BACKING_OFF : SQS_QUEUE_STARTING);
 }
 
-/* Release everything that does not run. */
+/* Release every message that does not run. */
 static void
 release_all(QueueWorker *qw)
 {
@@ -286,7 +282,7 @@ release_all(QueueWorker *qw)
 	sqs_waiting_release(qw);
 }
 
-/* One turn of leaving; true when there is nothing left to wait for. */
+/* One turn of stopping; true when there is nothing left to wait for. */
 static bool
 stop_turn(QueueWorker *qw)
 {
@@ -316,9 +312,9 @@ stop_turn(QueueWorker *qw)
 		return false;
 	}
 	if (qw->waiting.n > 0)
-		release_all(qw);		/* put back since then */
+		release_all(qw);		/* messages that were put back since */
 
-	/* a standby that stalls is not waited for: the inbox knows the message */
+	/* do not wait for a standby that stalls: the inbox recognizes the message */
 	if (qw->handed == 0)
 	{
 		dlist_mutable_iter iter;
@@ -342,8 +338,8 @@ stop_turn(QueueWorker *qw)
 /* ---- the process ---- */
 
 /*
- * Settings of the database or of all roles that must not reach a process that
- * is a superuser's and that others wait for.
+ * Settings of the database or of all roles must not affect a process that runs
+ * as a superuser, and for which others wait.
  */
 static void
 override_settings(void)
@@ -363,7 +359,7 @@ override_settings(void)
 		SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_OVERRIDE);
 }
 
-/* The next worker for this queue need not wait: nothing failed. */
+/* This worker exits normally, so its successor may start at once. */
 static void
 forget_start(SqsQueueStats *stats)
 {
@@ -371,7 +367,7 @@ forget_start(SqsQueueStats *stats)
 	stats->starts.next = 0;
 }
 
-/* Take notice of reloads, of changes to the configuration and of stops. */
+/* Notice reloads, changes of the configuration and requests to stop. */
 static void
 look_around(QueueWorker *qw)
 {
@@ -381,7 +377,7 @@ look_around(QueueWorker *qw)
 	{
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
-		qw->reload.look_again = true;	/* the client was made with some of it */
+		qw->reload.look_again = true;	/* the client depends on ca_file */
 	}
 
 	if (ShutdownRequestPending || qw->pool.no_slot || sqs_database_is_blocked(MyDatabaseId))
@@ -400,7 +396,7 @@ look_around(QueueWorker *qw)
 	newest = pg_atomic_read_u64(&qw->database->change);
 	if (qw->stopping)
 	{
-		/* nobody says when a problem goes away */
+		/* nothing notifies us when a problem has been fixed */
 		if (qw->now >= qw->reload.last + RELENT_MS)
 			qw->reload.look_again = true;
 		else
@@ -442,7 +438,7 @@ send_releases(QueueWorker *qw)
 	sqs_leases_flush_releases(qw, sqs_is_leaving(qw));
 }
 
-/* What is received next, or first has to be known for that. */
+/* Receive; but if the queue was out of slots, start a handler first. */
 static void
 receive(QueueWorker *qw)
 {
@@ -462,15 +458,16 @@ receive(QueueWorker *qw)
 	sqs_polling_count(qw);
 }
 
-/* A turn, in this order. */
+/* The parts of a turn. */
 typedef struct Part
 {
 	void		(*run) (QueueWorker *qw);
 	const char *what;
 	int			failures;
-	int64		next;			/* failed: not before */
+	int64		next;			/* after a failure: not before */
 } Part;
 
+/* They run in this order. */
 static Part parts[] = {
 	{look_around, "looking for changes"},
 	{call_clients, "talking to SQS"},
@@ -481,13 +478,13 @@ static Part parts[] = {
 	{sqs_leases_renew, "renewing leases"},
 	{send_deletes, "deleting messages"},
 	{send_releases, "releasing messages"},
-	{sqs_marks_turn, "recording what has come to its end"},
+	{sqs_marks_turn, "recording which messages are finished"},
 	{receive, "receiving messages"},
 };
 
 /*
- * Run a part of the turn.  When it fails, the process goes on: leases of
- * messages in hand have to be renewed or released, whatever is wrong.
+ * Run a part of the turn.  If it fails, the process goes on, because leases of
+ * messages in hand must still be renewed or released.
  */
 static void
 run_part(QueueWorker *qw, Part *part)
@@ -519,7 +516,7 @@ run_part(QueueWorker *qw, Part *part)
 	PG_END_TRY();
 }
 
-/* The table of leases is shown in shared memory, of which there may be none. */
+/* Make the table of leases; exit if there is no shared memory for its copy. */
 static void
 make_leases(QueueWorker *qw)
 {
@@ -540,7 +537,7 @@ make_leases(QueueWorker *qw)
 	PG_END_TRY();
 }
 
-/* Leaves the process if there is nothing to do for it. */
+/* Set up everything.  Exits if the queue is gone, disabled or unusable. */
 static QueueWorker *
 begin_work(void)
 {
@@ -560,7 +557,7 @@ begin_work(void)
 	qw->reload.change = pg_atomic_read_u64(&qw->database->change);
 	if (load_config(qw) == CONFIG_GONE)
 		proc_exit(0);
-	/* from now on there are leases to renew meanwhile */
+	/* from now on a wait for a lock delays the renewal of leases */
 	SetConfigOption("lock_timeout", "200ms", PGC_USERSET, PGC_S_OVERRIDE);
 	SpinLockAcquire(&qw->stats->mutex);
 	qw->stats->owner = qw->config->owner;
@@ -575,8 +572,8 @@ begin_work(void)
 }
 
 /*
- * Wait for something to do.  A wait that takes much longer than it may, by
- * either clock, says that this process stood still.
+ * Wait for something to do.  If the wait takes longer than its timeout, by either
+ * clock, this process was frozen; see sqs_lease_add().
  */
 static void
 wait_for_something(QueueWorker *qw, uint32 wait_event)
@@ -591,7 +588,7 @@ wait_for_something(QueueWorker *qw, uint32 wait_event)
 	qw->overslept = Max(took - timeout, 0);
 }
 
-/* Entry point of the process: set up, turn after turn, leave. */
+/* Entry point of the process. */
 void
 sqs_queue_worker_main(Datum arg)
 {

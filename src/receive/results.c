@@ -3,6 +3,10 @@
  * results.c
  *	  What handlers report, and what becomes of their messages.
  *
+ * This is the only place where a message that was handed out leaves its
+ * handler with an outcome; the outcome of one whose handler died is made up in
+ * handler_pool.c.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -41,20 +45,20 @@ count_handler_time(QueueWorker *qw, uint32 micros)
 		qw->mean_us += (Max(micros, 1) - qw->mean_us) / 16;
 }
 
-/* The message is not going to be handled by us now. */
+/*
+ * Give up a message that has failed: make it visible after so many seconds or,
+ * if negative, when its visibility timeout ends.
+ */
 static void
 end_failed(QueueWorker *qw, Lease *lease, int release_after)
 {
 	if (release_after >= 0)
 		sqs_lease_release(qw, lease, release_after);
 	else
-		sqs_lease_free(qw, lease);	/* its visibility timeout brings it back */
+		sqs_lease_free(qw, lease);
 }
 
-/*
- * Failed attempts are shown in sqs_failures.  Those that are not are shown
- * here; the log has the error already.
- */
+/* Only in the view; the error has been logged already. */
 void
 sqs_results_not_recorded(QueueWorker *qw, const char *why)
 {
@@ -65,7 +69,8 @@ sqs_results_not_recorded(QueueWorker *qw, const char *why)
 }
 
 /*
- * A handler is done with a message that it had in hand.
+ * The lease has been taken off the handler, and is in no list.  Afterwards it is
+ * in the list of its new state, or free.
  */
 void
 sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result)
@@ -76,8 +81,9 @@ sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result)
 		result->outcome == SQS_OUTCOME_LOCKED)
 	{
 		/*
-		 * No message's fault: they wait, leased, and nothing is received
-		 * until somebody has looked again.  A lock goes away by itself.
+		 * No message is to blame: they wait, their leases are renewed, and
+		 * nothing is received until we have tried again.  A lock will be
+		 * released; anything else may need an administrator, so wait longer.
 		 */
 		if (qw->now >= qw->paused_until)
 		{
@@ -92,7 +98,7 @@ sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result)
 		return;
 	}
 
-	/* while polls are open, what is released would come by one of them */
+	/* while polls are open, SQS would return a released message by one of them */
 	if (result->outcome == SQS_OUTCOME_NOT_RUN ||
 		(result->outcome == SQS_OUTCOME_STOPPED && qw->polling.n > 0))
 	{
@@ -155,7 +161,7 @@ sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result)
 		sqs_group_settle(qw, group);
 }
 
-/* Take the handlers' results off their rings, and notice those that are ready. */
+/* A ring has at most SQS_CHANNEL_DEPTH results, so this does not take long. */
 void
 sqs_results_collect(QueueWorker *qw)
 {

@@ -10,13 +10,13 @@
 
 #include "receive/queue_state.h"
 
-/* Take the handlers' results off their rings, and notice those that are ready. */
+/* Apply the results in the handlers' rings, and note which handlers are ready. */
 extern void sqs_results_collect(QueueWorker *qw);
 
-/* A handler is done with a message that it had in hand. */
+/* Apply the result of a message that a handler had in hand. */
 extern void sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result);
 
-/* A failed attempt could not be recorded in sqs_failures: show it all the same. */
+/* A failed attempt could not be recorded in sqs_failures: show that as an error. */
 extern void sqs_results_not_recorded(QueueWorker *qw, const char *why);
 
 #endif							/* SQSBRIDGE_RESULTS_H */
