@@ -3,28 +3,29 @@
  * adopt.c
  *	  sqs_adopt_queues(): making the queues of a copied database work in it.
  *
- * A queue belongs to one database of one cluster (sqs_home()).  In a copy,
- * that is a restored dump, CREATE DATABASE ... TEMPLATE or a cluster that
- * pg_upgrade made, nothing is received and nothing sent, because the original
- * may still run, and because a restore may still be under way.  When a person
- * says that the queues shall work here, this is done, in one transaction:
+ * A queue belongs to one database of one cluster (sqs_home()).  In a copy (a
+ * restored dump, a database made by CREATE DATABASE ... TEMPLATE, a cluster made
+ * by pg_upgrade) nothing is received or sent, because the original may still
+ * run, and because a restore may still be under way.  When a superuser decides
+ * that the copy is to be used, this is done in one transaction:
  *
- *	- What a queue refers to is looked up again by name.  Numbers of the
- *	  original mean nothing here.  Where an object is missing, or belongs to
- *	  somebody with another name, the queue stays stopped and says why.
+ *	- What a queue refers to is looked up by name, because OIDs of the original
+ *	  mean nothing here.  If an object is missing, or belongs to a role with
+ *	  another name, the queue does not work and reports why.
  *
- *	- The outbox.  A batch that was copied as a row, not as a page of the
- *	  table, may be there before its rows or after them, and its transaction id
- *	  is of another counter.  All such batches are made anew, in their order,
- *	  for those rows that are there.  Or the rows are deleted: whoever adopts
- *	  has to say which, for nobody can know whether the original sends them too.
+ *	- A batch of the outbox that was copied as a row, not as a page of the
+ *	  table, may have been written before or after its rows, and its
+ *	  transaction ID is from another counter.  All such batches are written
+ *	  anew, in their order, for the rows that exist.  Or the rows are deleted;
+ *	  the caller has to choose, for it cannot be known here whether the original
+ *	  sends them, too.
  *
- *	- With the rows discarded the queues are disabled, too: the original still
- *	  runs, and a copy that works on the same queues at AWS would take its
- *	  messages.
+ *	- If the rows are discarded, the queues are also disabled, because the
+ *	  original still runs, and a copy that works on the same queues at AWS would
+ *	  take its messages.
  *
- *	- Messages that the original had in hand may come back here; what the
- *	  inbox knows of them is kept for as long as SQS keeps a message.
+ *	- Messages that the original had in hand may come back here; their inbox
+ *	  rows are kept for as long as SQS keeps a message.
  *
  *-------------------------------------------------------------------------
  */
@@ -60,8 +61,8 @@
 PG_FUNCTION_INFO_V1(sqs_adopt_queues);
 
 /*
- * A batch is known by its number and its queue.  Rows that were restored into
- * a database in use may have the number of somebody else's batch.
+ * A batch is identified by its number and its queue: rows that were restored
+ * into a database in use may have the number of another queue's batch.
  */
 typedef struct BatchKey
 {
@@ -69,7 +70,7 @@ typedef struct BatchKey
 	int64		queue_id;		/* wide: a hash key has no padding */
 } BatchKey;
 
-/* A batch of the outbox, of which there are rows. */
+/* A batch of the outbox that has rows. */
 typedef struct CopiedBatch
 {
 	BatchKey	key;			/* hash key: must be first */
@@ -78,7 +79,10 @@ typedef struct CopiedBatch
 	bool		native;			/* there is a record that is not a copy */
 } CopiedBatch;
 
-/* The queue is bound to what has its names now; InvalidOid: nothing has. */
+/*
+ * Bind the queue to the objects that have the names it refers to; InvalidOid
+ * where there is none.
+ */
 static void
 adopt_queue(const SqsQueueConfig *queue, bool disable)
 {
@@ -92,7 +96,7 @@ adopt_queue(const SqsQueueConfig *queue, bool disable)
 	sqs_queue_row_set_text(&row, "home", sqs_home());
 	sqs_queue_row_set(&row, "owner_oid", ObjectIdGetDatum(owner));
 
-	/* the names of their owners stay: they must be what they were */
+	/* keep the owners' names: the owners must be the same as in the original */
 	if (server != NULL && !sqs_fdw_is_ours(server->fdwid))
 		server = NULL;
 	sqs_queue_row_set(&row, "server_oid",
@@ -301,6 +305,10 @@ adopt_outbox(List *adopted, bool discard)
 	return deleted;
 }
 
+/*
+ * The lock serializes calls.  All batches are written by this very transaction,
+ * which makes them native (outbox.h).
+ */
 Datum
 sqs_adopt_queues(PG_FUNCTION_ARGS)
 {
@@ -323,7 +331,7 @@ sqs_adopt_queues(PG_FUNCTION_ARGS)
 				 errmsg("invalid value for argument \"waiting\": \"%s\"", waiting) :
 				 errmsg("argument \"waiting\" must not be null"),
 				 errdetail("It must be \"send\" or \"discard\"."),
-				 errhint("It says what becomes of the messages that wait in the copied outbox: discard them if the original database still runs, and sends them itself.")));
+				 errhint("It says what to do with the messages that wait in the copied outbox: discard them if the original database still runs and sends them itself.")));
 
 	/* a batch must be written by the transaction itself: see outbox.h */
 	if (IsSubTransaction())

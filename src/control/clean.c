@@ -1,28 +1,27 @@
 /*-------------------------------------------------------------------------
  *
  * clean.c
- *	  Deletes rows that have been kept long enough: a job of the database
+ *	  Deleting rows that have been kept long enough: a job of the database
  *	  worker.
  *
  * The inbox: rows below the low water of a mark that is dedup_retention old,
- * except those in doubt.  These are deleted as ranges of the index between the
- * doubts, so that rows that stay are not walked again and again.  Of a queue
- * that is not configured any more a row goes when SQS cannot have its message
- * any more.  A queue that is a copy keeps everything: its tables may not be
+ * except those in doubt.  They are deleted as ranges of the index between the
+ * doubts, so that rows that stay are not scanned each time.  A row of a queue
+ * that is no longer configured is deleted when SQS cannot have its message any
+ * more.  A queue that is a copy keeps everything, because its tables may not be
  * complete yet.
  *
  * sqs_failures: rows older than sqsbridge.failure_retention, and the oldest
- * beyond sqsbridge.max_failures of a queue.
+ * ones of a queue that has more than sqsbridge.max_failures.
  *
- * Deleted rows leave entries in the indexes until VACUUM takes them away, or
- * for as long as somebody's old snapshot holds it up.  So each look begins
- * where the one before has ended; once an hour, and when this process is
- * new, one begins at the beginning and counts, should anything be left.
+ * Deleted rows leave entries in the indexes until VACUUM removes them, which an
+ * old snapshot may prevent.  So each scan begins where the previous one has
+ * ended; once an hour, and when this process is new, scans begin at the
+ * beginning and failures are counted, in case anything was left.
  *
- * The caller has an error boundary around it, bounds its time, and has it
- * canceled when the worker is to stop.  An error here must leave nothing
- * behind but an aborted transaction.  A table or row that somebody has locked
- * is left for the next time.
+ * The caller has an error boundary, limits the time, and cancels it when the
+ * worker is to stop.  An error here must leave nothing behind but an aborted
+ * transaction.  A table or row that is locked is left for the next round.
  *
  *-------------------------------------------------------------------------
  */
@@ -54,7 +53,7 @@
 #define CLEAN_BATCH				5000	/* rows deleted in a transaction */
 #define FULL_LOOK_MS			3600000
 
-/* What is remembered of a queue; lost with the process. */
+/* What is remembered about a queue from round to round; lost with the process. */
 typedef struct Progress
 {
 	int32		queue_id;		/* hash key: must be first */
@@ -86,7 +85,10 @@ typedef struct Cleaning
 	TimestampTz last;			/* time of the last one; else untouched */
 } Cleaning;
 
-/* Begun anew by each full look; has the queues that are configured no more. */
+/*
+ * Made anew for each full look.  Also has the queues that are no longer
+ * configured but have rows.
+ */
 static HTAB *progress = NULL;
 static TimestampTz next_full_look = 0;
 
@@ -344,6 +346,7 @@ forget_marks(int32 queue_id, TimestampTz before)
 	table_close(rel, NoLock);
 }
 
+/* Delete a queue's inbox rows between its doubts, and doubts that are over. */
 static void
 clean_inbox_of(Cleaning *cleaning, Queue *queue)
 {
@@ -356,7 +359,7 @@ clean_inbox_of(Cleaning *cleaning, Queue *queue)
 
 	for (int i = 0; i < ndoubts; i++)
 	{
-		/* one that is over hides rows no longer, where they were passed by */
+		/* rows in a doubt that is over were skipped before, so start there */
 		if (doubts[i].keep_until <= now)
 		{
 			over++;

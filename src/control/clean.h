@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * clean.h
- *	  Deletes rows that have been kept long enough.
+ *	  Deleting rows that have been kept long enough.
  *
  *-------------------------------------------------------------------------
  */
@@ -9,7 +9,7 @@
 #define SQSBRIDGE_CLEAN_H
 
 /*
- * One round, in transactions of its own.  True if there may be more to
+ * One round, in transactions of its own.  Returns true if there may be more to
  * delete.  May raise an error, and may be canceled.
  */
 extern bool sqs_clean(void);

@@ -1,32 +1,32 @@
 /*-------------------------------------------------------------------------
  *
  * database_worker.c
- *	  One process per database with work: supervises its queue workers,
- *	  clears away old rows (clean.c), and relays the outbox (relay.c).
+ *	  One process per database with work: supervises its queue workers, deletes
+ *	  old rows (clean.c), and relays the outbox (send/relay.c).
  *
- * States: starting (looking whether there is anything to do here), idle,
- * running (messages of the outbox are under way), and stopping.  A cycle of
- * supervision reads the configured queues in one short transaction and
- * compares them with the queue workers there are:
+ * States: starting (finding out whether there is anything to do), idle, running
+ * (messages of the outbox are under way), and stopping.  A cycle of supervision
+ * reads the configured queues in one short transaction and compares them with
+ * the existing queue workers:
  *
- *	- enabled, with a handler, without a problem, no worker: launch one,
- *	  unless its back-off has not passed yet, or as many run as may;
- *	- a problem, but a worker: have it look at its configuration again;
- *	- one too many of its owner's: end its worker;
+ *	- enabled, with a handler, without a problem, no worker: launch one, unless
+ *	  it must wait for its back-off, or a limit is reached;
+ *	- a problem, but a worker: make it read its configuration again;
+ *	- more than its owner's limit permits: terminate its worker;
  *	- anything else: nothing to do.  A queue worker notices by itself that it
- *	  is no longer wanted (the entry's change counter), and leaves.
+ *	  is no longer wanted (by the entry's change counter), and exits.
  *
- * The three jobs fail alone.  Each has an error boundary and a growing
+ * The three jobs fail independently.  Each has an error boundary and a growing
  * back-off of its own (run_job), shows its error in sqs_stats_workers, and
- * neither delays nor resets another; a lock on sqs_failures, say, stops the
- * cleaning and nothing else.  What one hands to another (the queues that
- * supervision reads are the relay's configuration) is kept until the other
- * has taken it.
+ * neither delays nor resets another; for example, a lock on sqs_failures stops
+ * the cleaning and nothing else.  What one passes to another (the queues that
+ * supervision reads are the relay's configuration) is kept until the other has
+ * taken it.
  *
- * It holds no lock, snapshot or transaction between cycles and runs no code
- * of users: it reads tables that only the extension's owner can touch.
+ * It holds no lock, snapshot or transaction between cycles, and runs no users'
+ * code: it reads tables that only superusers can change.
  *
- * If it dies the queue workers go on; its successor adopts them by slot.
+ * If it dies, the queue workers go on, and its successor finds them by slot.
  *
  *-------------------------------------------------------------------------
  */
@@ -69,7 +69,7 @@
 #define CLEAN_TIMEOUT_MS		30000	/* of one round of cleaning */
 #define SCAN_INTERVAL_MS		60000	/* of the whole outbox: a safety net */
 
-/* Back-off of a job that fails, at most. */
+/* The longest back-off of a job that fails. */
 static const long job_backoff_max_ms[SQS_NUM_JOBS] = {
 	10000,						/* supervision: as often as it is done */
 	300000,						/* cleaning */
@@ -78,7 +78,7 @@ static const long job_backoff_max_ms[SQS_NUM_JOBS] = {
 
 typedef struct JobState
 {
-	int			failures;		/* in a row */
+	int			failures;		/* consecutive */
 	int64		not_before;		/* ms: backing off until */
 } JobState;
 
@@ -89,7 +89,7 @@ typedef struct Events
 	uint64		exits;
 	uint64		outbox;
 	uint64		roles;
-	uint64		freed;			/* handlers' slots; for queues that wait for one */
+	uint64		freed;			/* SqsShared.handler_left_at; for starved queues */
 } Events;
 
 typedef struct DatabaseWorker
@@ -100,22 +100,22 @@ typedef struct DatabaseWorker
 
 	Events		now;			/* when this turn began */
 	Events		supervised;		/* what supervision has seen */
-	uint64		tried_change;	/* or has tried to */
+	uint64		tried_change;	/* "change" that it last tried to see */
 	uint64		relayed;		/* "outbox" that the relay has seen */
-	uint64		own_changes;	/* "change" counted by us in this turn */
+	uint64		own_changes;	/* added to "change" by us in this turn */
 
-	int64		last_supervision;	/* ms, as the others; or the last try */
-	int64		last_roles;		/* for a change of roles or their settings */
+	int64		last_supervision;	/* the last attempt; in ms, like the others */
+	int64		last_roles;		/* the last because of changed roles or settings */
 	int64		next_supervision;
-	int64		next_look;		/* at what was put on our tables */
+	int64		next_look;		/* of look_at_tables() */
 	int64		next_clean;
 	int64		next_scan;		/* of the outbox */
 
 	MemoryContext queues_context;
 	List	   *queues;			/* as of the last supervision */
 	bool		extension;		/* it is installed */
-	bool		configured;		/* there are queues, for all we know */
-	bool		config_news;	/* queues that the relay has not taken over */
+	bool		configured;		/* there are queues, or that is not known yet */
+	bool		config_news;	/* the relay has not been given "queues" yet */
 	bool		news;			/* there may be new rows for the relay */
 	bool		under_way;		/* requests of the relay */
 	bool		may_leave;
@@ -125,7 +125,7 @@ typedef struct DatabaseWorker
 
 /* ---- jobs ---- */
 
-/* After an error was caught: be ready for what comes next. */
+/* After an error was caught: make this process fit for going on. */
 static void
 recover(DatabaseWorker *dw)
 {
@@ -137,8 +137,8 @@ recover(DatabaseWorker *dw)
 }
 
 /*
- * Log the error, if the log has not had its like since the job was last well,
- * and put the job off.  An error because we are to stop is none.
+ * Log the error, unless one of its kind has been logged since the job last
+ * succeeded, and delay the job.  A cancel because we are to stop does not count.
  */
 static void
 job_failed(DatabaseWorker *dw, SqsJob job)
@@ -167,7 +167,7 @@ job_failed(DatabaseWorker *dw, SqsJob job)
 	RESUME_INTERRUPTS();
 }
 
-/* The error boundary of a job.  True if it went well. */
+/* Run a job in its error boundary.  Returns whether it succeeded. */
 static bool
 run_job(DatabaseWorker *dw, SqsJob job, void (*work) (DatabaseWorker *dw))
 {
@@ -196,14 +196,14 @@ run_job(DatabaseWorker *dw, SqsJob job, void (*work) (DatabaseWorker *dw))
 	return well;
 }
 
-/* The turn after this one is no later than then. */
+/* The next turn must not be later than "at". */
 static void
 wake_at(DatabaseWorker *dw, int64 at)
 {
 	dw->timeout = Min(dw->timeout, (long) Max(at - sqs_now_ms(), 0));
 }
 
-/* Is the job due, which wants to run at that time?  If not, when? */
+/* Is a job due that should run at "at", or when its back-off ends?  If not, wake then. */
 static bool
 is_due(DatabaseWorker *dw, SqsJob job, int64 at)
 {
@@ -217,9 +217,9 @@ is_due(DatabaseWorker *dw, SqsJob job, int64 at)
 /* ---- supervision ---- */
 
 /*
- * A queue worker is told of changes to queues, servers and user mappings, but
- * not of a role or function that is gone or a privilege that was revoked.  It
- * leaves when it has seen the problem for itself.
+ * Queue workers are notified of changes to queues, servers and user mappings, but
+ * not of a role or function that was dropped or a privilege that was revoked.  So
+ * make this one read its configuration; it exits when it finds the problem.
  */
 static void
 look_again(DatabaseWorker *dw, int slot)
@@ -234,8 +234,8 @@ look_again(DatabaseWorker *dw, int slot)
 }
 
 /*
- * The entry of a queue that shall not run.  It may lose the one it had among
- * those that run; with "make" it gets another, if it can.
+ * The entry of a queue that shall not run.  It may lose the entry that it had as
+ * one that runs; with "make" it gets another one, if there is room.
  */
 static SqsQueueStats *
 stop_entry(const SqsQueueConfig *queue, bool make)
@@ -250,9 +250,9 @@ stop_entry(const SqsQueueConfig *queue, bool make)
 }
 
 /*
- * As many queues run as may.  The queue says so, if it has an entry or can
- * get one of those for queues that do not run; else the view says it for all
- * that have none, because of the flag.
+ * A limit keeps the queue from running.  That is reported in its entry, if it has
+ * one or can get one as a queue that does not run; otherwise the flag makes the
+ * view report it for all queues without an entry.
  */
 static void
 report_no_room(DatabaseWorker *dw, const SqsQueueConfig *queue, const char *why)
@@ -271,14 +271,14 @@ report_no_room(DatabaseWorker *dw, const SqsQueueConfig *queue, const char *why)
 	dw->database->no_room = true;
 }
 
-/* Supervise again after so many ms, at the latest. */
+/* Supervise again after "ms" at the latest. */
 static void
 supervise_in(DatabaseWorker *dw, long ms)
 {
 	dw->next_supervision = Min(dw->next_supervision, sqs_now_ms() + ms);
 }
 
-/* A queue that shall run, and is not kept from it by what is configured. */
+/* Launch the worker of a queue that shall run, and has no problem. */
 static void
 start_queue(DatabaseWorker *dw, const SqsQueueConfig *queue, SqsQueueStats *stats)
 {
@@ -288,7 +288,7 @@ start_queue(DatabaseWorker *dw, const SqsQueueConfig *queue, SqsQueueStats *stat
 
 	dw->starved |= starved;
 
-	/* with a handler's slot free since it was last tried, it need not wait */
+	/* if a handler's slot has become free since, it need not wait */
 	if (stats->starts.next > now &&
 		!(starved && (TimestampTz) dw->now.freed > stats->starts.last))
 	{
@@ -297,10 +297,11 @@ start_queue(DatabaseWorker *dw, const SqsQueueConfig *queue, SqsQueueStats *stat
 	}
 
 	/*
-	 * A queue that is short of slots needs two, for itself and for a handler,
-	 * or leaves again; it is starting until it has both.  One at a time, lest
-	 * several take one each.  To wait for a slot is no failure: the wait
-	 * stays short.
+	 * A starved queue needs two slots, for its queue worker and for a handler;
+	 * the queue worker is "starting" until it has both, and exits if it cannot
+	 * get the second.  Start one such queue at a time, or several could take
+	 * one slot each.  Waiting for a slot is not a failure, so the delay stays
+	 * short.
 	 */
 	if (starved && sqs_start_under_way(SQS_QUEUE_WORKER, MyDatabaseId))
 	{
@@ -344,7 +345,7 @@ reconcile(DatabaseWorker *dw, const uint64 *settings)
 
 		slot = sqs_slot_find(SQS_QUEUE_WORKER, MyDatabaseId, queue->queue_id);
 
-		/* only what runs takes one of the entries for what runs */
+		/* a queue that does not run must not occupy an entry of one that runs */
 		if (!wanted || queue->problem != NULL)
 		{
 			if (slot >= 0)
@@ -387,7 +388,7 @@ reconcile(DatabaseWorker *dw, const uint64 *settings)
 	}
 	dw->database->no_room = no_room;
 
-	/* entries of queues that are configured no more */
+	/* free the entries of queues that are no longer configured */
 	for (int i = 0; i < sqs_shared->nqueues; i++)
 	{
 		SqsQueueStats *stats = &sqs_shared->queues[i];
@@ -405,6 +406,7 @@ reconcile(DatabaseWorker *dw, const uint64 *settings)
 	}
 }
 
+/* The job of supervision: read the configuration, and act on it. */
 static void
 supervise(DatabaseWorker *dw)
 {
@@ -428,7 +430,7 @@ supervise(DatabaseWorker *dw)
 	MemoryContextSwitchTo(dw->context);
 	pgstat_report_activity(STATE_IDLE, NULL);
 
-	/* until the relay has it, and for the next turns */
+	/* kept until the next supervision, also for the relay */
 	MemoryContextSetParent(fresh, TopMemoryContext);
 	if (dw->queues_context != NULL)
 		MemoryContextDelete(dw->queues_context);
@@ -437,7 +439,7 @@ supervise(DatabaseWorker *dw)
 	dw->extension = extension;
 	dw->configured = queues != NIL;
 	dw->config_news = true;
-	/* COMMIT PREPARED tells nobody */
+	/* COMMIT PREPARED does not notify us of new rows */
 	dw->news = true;
 
 	dw->next_supervision = sqs_now_ms() + RECONCILE_INTERVAL_MS;
@@ -450,10 +452,9 @@ supervise(DatabaseWorker *dw)
 }
 
 /*
- * Say so, once, when somebody has put a trigger, a rule or a policy on an
- * internal table: it does not do what was meant.  No more than a diagnosis,
- * so an error ends nothing but the look: who needs a table that cannot be
- * opened says so.
+ * Log, once, that users have put a trigger, a rule or a policy on an internal
+ * table, where it has no effect.  This is only a diagnosis, so errors are
+ * ignored; code that needs a table that cannot be opened reports that itself.
  */
 static void
 look_at_tables(DatabaseWorker *dw)
@@ -476,7 +477,7 @@ look_at_tables(DatabaseWorker *dw)
 		if (hash != 0 && hash != reported)
 			ereport(LOG,
 					(errmsg("sqsbridge writes its tables below the executor"),
-					 errdetail("What was put on them is %s.", found)));
+					 errdetail("What was added to them is %s.", found)));
 		reported = hash;
 		sqs_commit();
 		MemoryContextSwitchTo(dw->context);
@@ -507,6 +508,7 @@ clean(DatabaseWorker *dw)
 
 /* ---- the relay ---- */
 
+/* The job of relaying: pass on a new configuration, then one turn of the relay. */
 static void
 relay(DatabaseWorker *dw)
 {
@@ -544,7 +546,7 @@ relay(DatabaseWorker *dw)
 	sqs_outbox_health_relay_well(MyDatabaseId);
 }
 
-/* What the relay has in memory is in doubt: everything is in the tables. */
+/* After an error, do not trust the relay's memory: read everything again. */
 static void
 reset_relay(DatabaseWorker *dw)
 {
@@ -555,9 +557,12 @@ reset_relay(DatabaseWorker *dw)
 	dw->next_scan = 0;
 }
 
-/* ---- leaving ---- */
+/* ---- stopping ---- */
 
-/* Neither a row that is there nor one that is being written. */
+/*
+ * Does the table have neither a row nor one that a transaction is writing?  The
+ * lock, which is kept, excludes writers.
+ */
 static bool
 table_is_empty(SqsTable table)
 {
@@ -578,12 +583,12 @@ table_is_empty(SqsTable table)
 }
 
 /*
- * Nothing seems to be left to do.  Remove the mark, by which the launcher
- * would send another worker, if nobody has written a queue or a row since we
- * looked, nor is about to.
+ * There seems to be nothing left to do.  Remove the mark, because of which the
+ * launcher would start another worker, unless a transaction has written a queue
+ * or a row in the meantime, or is writing one.  Sets may_leave.
  */
 static void
-try_to_leave(DatabaseWorker *dw)
+try_to_remove_mark(DatabaseWorker *dw)
 {
 	bool		leave;
 
@@ -620,11 +625,12 @@ read_events(SqsDatabase *database, Events *events)
 }
 
 /*
- * One turn of the loop: each job that is due.
+ * One turn of the loop: run each job that is due.
  *
- * Anybody can bring about events, by ALTER ROLE in a loop, say.  The first is
- * acted on at once, the next ones together.  A change of a queue or a server is
- * acted on at once each time: it takes a right to make one.
+ * Any role can cause events, for example by ALTER ROLE in a loop.  So only the
+ * first one is acted on at once, and those that follow are taken together.  A
+ * change of a queue or a server requires a privilege, and is always acted on at
+ * once.
  */
 static void
 turn(DatabaseWorker *dw)
@@ -637,9 +643,10 @@ turn(DatabaseWorker *dw)
 	int64		due = dw->next_supervision;
 
 	/*
-	 * The relay must not send to a queue that was disabled before.  And a
-	 * setting that is changed and changed back must not go unnoticed for
-	 * something else that happened shortly before.
+	 * Changes must be read before the relay's turn, or it could send to a queue
+	 * that has been disabled.  Changes of roles have a limit of their own, or an
+	 * exit shortly before one would delay it, and a setting that is changed
+	 * and changed back could go unnoticed.
 	 */
 	if (changed)
 		due = 0;
@@ -647,7 +654,7 @@ turn(DatabaseWorker *dw)
 		due = Min(due, dw->last_roles + EVENT_INTERVAL_MS);
 	else if (events)
 		due = Min(due, dw->last_supervision + EVENT_INTERVAL_MS);
-	/* a change may be the remedy, and is tried at once, but once */
+	/* a change may be what ends a failure, so retry at once, but only once */
 	if (changed && dw->now.change != dw->tried_change)
 		dw->jobs[SQS_JOB_SUPERVISION].not_before = 0;
 	dw->tried_change = dw->now.change;
@@ -660,12 +667,12 @@ turn(DatabaseWorker *dw)
 		if (run_job(dw, SQS_JOB_SUPERVISION, supervise))
 			look_at_tables(dw);
 		else
-			dw->next_supervision = 0;	/* when its back-off is over */
+			dw->next_supervision = 0;	/* as soon as its back-off is over */
 	}
 	wake_at(dw, Max(events ? due : dw->next_supervision,
 					dw->jobs[SQS_JOB_SUPERVISION].not_before));
 
-	/* before anything has been read there is no telling what may be cleaned */
+	/* the other jobs need the configuration */
 	if (dw->queues_context == NULL)
 		return;
 	if (is_due(dw, SQS_JOB_RELAY, 0) && !run_job(dw, SQS_JOB_RELAY, relay))
@@ -673,7 +680,7 @@ turn(DatabaseWorker *dw)
 	wake_at(dw, dw->jobs[SQS_JOB_RELAY].not_before > 0 ?
 			dw->jobs[SQS_JOB_RELAY].not_before : PG_INT64_MAX);
 
-	/* it has met rows of a queue that it does not know yet */
+	/* the relay has found rows of a queue that it does not know yet */
 	if (sqs_relay_needs_config())
 		wake_at(dw, Max(dw->last_supervision + EVENT_INTERVAL_MS,
 						dw->jobs[SQS_JOB_SUPERVISION].not_before));
@@ -687,6 +694,7 @@ turn(DatabaseWorker *dw)
 	}
 }
 
+/* Entry point of the process. */
 void
 sqs_database_worker_main(Datum arg)
 {
@@ -700,13 +708,13 @@ sqs_database_worker_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(MySlot->dboid, InvalidOid, 0);
 	wait_event = sqs_wait_event_new("SqsbridgeDatabaseWorker");
 
-	/* never wait for a standby, never be steered by anybody's schema or role */
+	/* do not wait for standbys, nor depend on settings of roles */
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_OVERRIDE);
 	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_OVERRIDE);
 	SetConfigOption("role", "none", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("max_parallel_workers_per_gather", "0", PGC_USERSET, PGC_S_OVERRIDE);
 
-	/* whatever the database's sessions are set to */
+	/* override the settings of the database */
 	SetConfigOption("default_transaction_isolation", "read committed",
 					PGC_USERSET, PGC_S_OVERRIDE);
 	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_OVERRIDE);
@@ -747,12 +755,12 @@ sqs_database_worker_main(Datum arg)
 		if (!dw->configured && dw->jobs[SQS_JOB_RELAY].failures == 0 &&
 			sqs_relay_is_idle() && sqs_slots_of_database(MyDatabaseId) <= 1)
 		{
-			(void) run_job(dw, SQS_JOB_SUPERVISION, try_to_leave);
+			(void) run_job(dw, SQS_JOB_SUPERVISION, try_to_remove_mark);
 			if (dw->may_leave)
 				break;
 		}
 
-		/* what has set the latch may have met a wait of ours for a lock */
+		/* a wait for a lock may have reset the latch, so compare the counters */
 		read_events(dw->database, &seen);
 		if (ShutdownRequestPending || ConfigReloadPending ||
 			seen.change != dw->now.change + dw->own_changes ||
@@ -773,7 +781,7 @@ sqs_database_worker_main(Datum arg)
 	}
 	sqs_relay_reset();
 
-	/* the next one need not wait: this one leaves as it should */
+	/* this worker exits normally, so its successor may start at once */
 	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
 	dw->database->starts.failures = 0;
 	dw->database->starts.next = 0;

@@ -7,25 +7,23 @@
  * DATABASE ... TEMPLATE need the database without connections, DROP
  * EXTENSION needs the tables without locks.  So before such a statement runs
  * the backend *blocks* the database: the entry's blocker count forbids new
- * workers, those there are leave as at a shutdown, and the backend waits for
- * the last one.  The block is lifted when the transaction ends, whichever
- * way: after a rollback, or a statement that failed, everything comes back
- * by itself.
+ * workers, existing ones exit as at a shutdown, and the backend waits for the
+ * last one.  The block is lifted when the transaction ends, in either way: after
+ * a rollback, or a statement that failed, the workers are started again.
  *
  * A backend counts each database it blocks once, in a list of its own, and
- * gives all of them back at transaction end or, at the latest, at its exit.
- * If it is killed, the crash restart resets shared memory.
+ * unblocks all of them at transaction end or, at the latest, at its exit.  If it
+ * is killed, the crash restart resets shared memory.
  *
  * The object access hook catches what the statement does not name (DROP
- * SCHEMA ... CASCADE, DROP OWNED).  When it is the extension, its tables are
- * locked by then, so the workers are only told; each finds out at its next
- * look.
+ * SCHEMA ... CASCADE, DROP OWNED).  If the extension is dropped that way, its
+ * tables are locked by then, so the workers are woken at commit, and notice.
  *
- * The same hook into utility statements refuses those with which a stranger
- * could make our tables' users wait (ddl_guard.c).  The same hook into object
- * access takes marks away with what they are of, and notices changes of roles
- * and their settings, and of servers and user mappings, so that a corrected
- * key is tried at once.
+ * In addition, the hook for utility statements refuses those by which other
+ * roles could make the users of our tables wait (ddl_guard.c), and the object
+ * access hook removes the marks of what is dropped, and notices changes of roles
+ * and their settings, and of servers and user mappings, so that, for example, a
+ * corrected key is tried at once.
  *
  *-------------------------------------------------------------------------
  */
@@ -220,6 +218,10 @@ changes_privileges(GrantStmt *stmt)
 	return false;
 }
 
+/*
+ * Block the database that the statement needs free of workers, if any, and wait
+ * for them.  The caller has made sure that the current role may do that.
+ */
 static void
 before_utility(Node *parsetree)
 {
@@ -261,7 +263,7 @@ before_utility(Node *parsetree)
 				block_database(MyDatabaseId);
 			break;
 
-			/* no hook tells of a privilege that is revoked */
+			/* there is no hook for a privilege that is granted or revoked */
 		case T_GrantStmt:
 			if (changes_privileges(castNode(GrantStmt, parsetree)) &&
 				OidIsValid(get_extension_oid("sqsbridge", true)))
@@ -274,9 +276,9 @@ before_utility(Node *parsetree)
 }
 
 /*
- * Statements that block wait for workers to leave, so only those that can
- * get that far may: the privilege checks come first in PostgreSQL too, but
- * after us.  Owner or superuser is what all of them need.
+ * May the current role stop the workers by this statement?  PostgreSQL checks
+ * privileges only after our hook has run, so a role whose statement is going to
+ * fail must be recognized here.  All of these statements need ownership.
  */
 static bool
 may_block(Node *parsetree)
@@ -320,6 +322,7 @@ may_block(Node *parsetree)
 	}
 }
 
+/* ProcessUtility hook. */
 static void
 sqs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 				   bool readOnlyTree, ProcessUtilityContext context,
@@ -345,7 +348,7 @@ sqs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
 								params, queryEnv, dest, qc);
 
-	/* its queues may have been there before the mark was */
+	/* a version without marks may have left queues but no mark */
 	if (updates && sqs_shared != NULL)
 	{
 		sqs_mark_database_wanted();
@@ -353,6 +356,7 @@ sqs_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 	}
 }
 
+/* Object access hook; most calls concern objects that do not matter here. */
 static void
 sqs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 				  int subId, void *arg)
@@ -360,7 +364,7 @@ sqs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 	if (prev_object_access)
 		prev_object_access(access, classId, objectId, subId, arg);
 
-	/* what has happened, not what was asked for: a DROP may find nothing */
+	/* here, and not before the statement, because a DROP may find nothing */
 	if ((access == OAT_POST_CREATE || access == OAT_POST_ALTER || access == OAT_DROP) &&
 		(classId == ForeignServerRelationId || classId == UserMappingRelationId))
 	{
@@ -383,7 +387,7 @@ sqs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 			break;
 
 		case OAT_POST_ALTER:
-			/* no cache is invalidated by changed settings of a role or database */
+			/* changed settings of a role or database invalidate no cache */
 			if (classId == DbRoleSettingRelationId || classId == AuthIdRelationId)
 				sqs_roles_changed_at_commit();
 			break;

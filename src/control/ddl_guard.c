@@ -1,34 +1,34 @@
 /*-------------------------------------------------------------------------
  *
  * ddl_guard.c
- *	  Statements with which a stranger could make our tables' users wait.
+ *	  Refusing statements by which other roles could make our tables' users wait.
  *
- * Most statements look at privileges before they ask for a lock.  Some ask
- * first: CREATE TRIGGER, CREATE RULE, a foreign key that refers to the table,
- * and whatever makes it a partition or a parent; LOCK TABLE takes no more than
- * a privilege to write; and DROP is for the owner of the schema too, whom it
- * lets wait before it says that the extension needs the relation.  Behind a transaction that has written and lasts
- * they wait for their strong lock, and every later writer waits behind them.
- * So a role that may do nothing at all with one of our relations could stop
- * its writers.
+ * Most statements check privileges before they request a lock.  Some request
+ * it first: CREATE TRIGGER, CREATE RULE, a foreign key that refers to the table,
+ * and whatever makes it a partition or a parent.  LOCK TABLE requires only a
+ * privilege to write.  DROP is permitted to the owner of the schema, too, and
+ * waits for the lock before it finds that the extension needs the relation.  If
+ * a transaction that has written stays open, these statements wait for their
+ * strong lock, and every later writer waits for them.  So a role without any
+ * privilege on one of our relations could stop its writers.
  *
- * Here such a statement is refused before it asks for the lock, if it names
- * a relation of this extension and is run by somebody who is neither its owner
- * nor a superuser.  For all other statements this costs a look at the kind of
- * the statement; for those, a look at the catalogs, without a lock.
+ * Here such a statement is refused before it requests the lock, if it names a
+ * relation of this extension and is run by a role that is neither its owner nor
+ * a superuser.  For all other statements this costs a look at the kind of the
+ * statement; for these, catalog lookups without a lock.
  *
  * Since PostgreSQL 17 there is MAINTAIN, which is part of GRANT ALL ON ALL
- * TABLES and allows to rewrite a table, or to ask for a view's strongest lock
- * to no end.  Those statements are refused in the same way, except to members
- * of pg_maintain and to the owner of the database, who have that power over
- * all relations and can use it without naming one.
+ * TABLES and permits rewriting a table, or requesting a view's strongest lock
+ * without any use.  Those statements are refused in the same way, except to
+ * members of pg_maintain and to the owner of the database, who have that right
+ * on all relations and can use it without naming one.
  *
- * The columns of our tables nobody may change, superusers included.
+ * No role may change the columns of our tables, not even a superuser.
  *
- * A name that cannot be found is left to the statement itself, whose error
- * is the better one.  A name without a schema may come to mean one of our
- * relations between here and there, when what stands before it in the search
- * path is dropped: so it is refused wherever in the path one of ours is.
+ * A name that cannot be found is left to the statement itself, which has the
+ * better error.  A name without a schema may resolve to one of our relations
+ * only later, if a relation that precedes it in the search path is dropped in
+ * the meantime; so it is refused if any schema in the path has one of ours.
  *
  *-------------------------------------------------------------------------
  */
@@ -351,6 +351,7 @@ check_maintenance(Node *statement)
 	}
 }
 
+/* Called for every utility statement, so the first switch must be quick. */
 void
 sqs_ddl_guard(Node *statement)
 {

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * ddl_guard.h
- *	  Statements with which a stranger could make our tables' users wait.
+ *	  Refusing statements by which other roles could make our tables' users wait.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,7 +10,7 @@
 
 #include "nodes/nodes.h"
 
-/* Raises an error if the statement may not be run; in a transaction. */
+/* Raises an error if the statement may not be run.  Needs a transaction. */
 extern void sqs_ddl_guard(Node *statement);
 
 #endif							/* SQSBRIDGE_DDL_GUARD_H */

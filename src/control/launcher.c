@@ -1,19 +1,19 @@
 /*-------------------------------------------------------------------------
  *
  * launcher.c
- *	  One process per cluster that sees to it that databases with work have
- *	  a database worker.
+ *	  One process per cluster, which starts a database worker in each database
+ *	  with work.
  *
- * It is connected to no database, so it sees shared catalogs only and stands
- * in nobody's way.  Which databases have work it learns from their marks
- * (database_mark.c), which it reads anew in each turn: at least every ten seconds, and
- * whenever it is woken.
+ * It is not connected to a database, so it sees only shared catalogs, and does
+ * not block DDL on a database.  Databases with work have marks
+ * (config/database_mark.c), which it reads in each turn: at least every ten
+ * seconds, and whenever it is woken.
  *
- * All by level: each turn compares the databases that have a mark, can be
- * connected to and are admitted by sqsbridge.databases with the slots in use.
- * So it does not matter what was missed, and a new launcher adopts the
- * workers of its predecessor.  A database worker that does not last is
- * launched again after a delay that grows from 1 s to 5 min.
+ * It does not depend on events: each turn compares the databases that have a
+ * mark, accept connections and are admitted by sqsbridge.databases with the
+ * slots in use.  So it does not matter if a wake-up is missed, and a new
+ * launcher adopts the workers of its predecessor.  A database worker that does
+ * not last is launched again after a delay that grows from 1 s to 5 min.
  *
  *-------------------------------------------------------------------------
  */
@@ -61,7 +61,7 @@ sqs_launcher_register(void)
 
 	memset(&worker, 0, sizeof(worker));
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	/* not on a standby; at promotion, by itself */
+	/* not on a standby; started by the postmaster at promotion */
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = 1;
 	snprintf(worker.bgw_library_name, sizeof(worker.bgw_library_name), "sqsbridge");
@@ -156,8 +156,8 @@ find_candidate(List *databases, Oid dboid)
 }
 
 /*
- * Go through the entries there are: those that are needed no more are given
- * back, and workers that may not be where they are have to leave.
+ * Free the entries that are no longer needed, and terminate workers in databases
+ * that sqsbridge.databases does not admit any more.
  */
 static void
 tidy_entries(List *databases)
@@ -182,13 +182,13 @@ tidy_entries(List *databases)
 }
 
 /*
- * Launch a worker for each database that has work and no worker.  Returns the
- * time in ms until the next of them may be tried.
+ * Launch a worker for each database that has work but no worker.  Returns the
+ * time in ms until the next one may be launched.
  */
 static long
 reconcile(List *databases)
 {
-	static bool full = false;	/* has been said */
+	static bool full = false;	/* that has been logged */
 	bool		was_full = full;
 	TimestampTz now = GetCurrentTimestamp();
 	long		timeout = RECONCILE_INTERVAL_MS;
@@ -215,7 +215,7 @@ reconcile(List *databases)
 			if (!was_full && !full)
 				ereport(WARNING,
 						(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-						 errmsg("sqsbridge has work in more than %d databases, and does none in database \"%s\"",
+						 errmsg("sqsbridge has work in more than %d databases, and cannot work in database \"%s\"",
 								sqs_shared->ndatabases, NameStr(candidate->name)),
 						 errhint("Increase sqsbridge.max_databases and restart the server.")));
 			full = true;
@@ -259,6 +259,7 @@ reconcile(List *databases)
 	return timeout;
 }
 
+/* Entry point of the process. */
 void
 sqs_launcher_main(Datum arg)
 {
@@ -294,7 +295,7 @@ sqs_launcher_main(Datum arg)
 		}
 		PG_CATCH();
 		{
-			/* a catalog locked for long, say: the workers go on without us */
+			/* a catalog may be locked; the workers do not depend on us */
 			sqs_recover_from_error(context);
 			failures++;
 			timeout = sqs_backoff_ms(failures, SQS_RESTART_MIN_MS, RECONCILE_INTERVAL_MS);
@@ -302,7 +303,6 @@ sqs_launcher_main(Datum arg)
 		PG_END_TRY();
 		pgstat_report_activity(STATE_IDLE, NULL);
 
-		/* what has set the latch may have met a wait of ours for a lock */
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 timeout, wait_event);
 		ResetLatch(MyLatch);

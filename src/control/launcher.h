@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * launcher.h
- *	  The launcher: one per cluster, starts the database workers.
+ *	  The launcher: one process per cluster, which starts the database workers.
  *
  *-------------------------------------------------------------------------
  */

@@ -4,12 +4,12 @@
  *	  What sqs_stats, sqs_stats_outbox, sqs_stats_workers and
  *	  sqs_stats_in_flight show of shared memory.
  *
- * Everything is copied from shared memory first and made into rows after, so
- * that no lock is held while memory is allocated.  Counters survive the
- * restart of a worker, not that of the server.
+ * Everything is copied from shared memory before rows are made of it, so that no
+ * lock is held while memory is allocated.  Counters survive the restart of a
+ * worker, but not of the server.
  *
- * Error texts and messages are shown to those who have the privileges of the
- * queue's owner or of pg_read_all_stats; everything else is anybody's.
+ * Error texts and messages are shown only to roles that have the privileges of
+ * the queue's owner or of pg_read_all_stats; everything else is public.
  *
  *-------------------------------------------------------------------------
  */

@@ -5,13 +5,12 @@
  *	  sqs_failures, sqs_outbox, sqs_outbox_failures; and the counts of rows in
  *	  sqs_stats_outbox, whose other columns are in stats.c.
  *
- * The views read functions, not tables, and the functions decide which rows
- * the caller may see.  With a view over a table, a lock on the view would
- * reach the table, as the view's owner; here there is nothing but the view to
- * be locked.
+ * The views are defined by functions, not over tables, and the functions decide
+ * which rows the caller may see.  LOCK on a view over a table would also lock
+ * the table, with the rights of the view's owner; here it locks only the view.
  *
- * Tables are scanned in the snapshot of the query, so a transaction sees its
- * own rows, and REPEATABLE READ means what it says.
+ * Tables are scanned with the snapshot of the query, so a transaction sees its
+ * own rows, and REPEATABLE READ works as usual.
  *
  *-------------------------------------------------------------------------
  */
