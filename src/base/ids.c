@@ -15,6 +15,11 @@
  * What has been sent and deleted need not be considered: after that, neither
  * an id nor a position means anything.
  *
+ * The look sees rows that are dead or not committed, too.  A number that is
+ * greater than it had to be does no harm, but while somebody holds a snapshot,
+ * an MVCC scan would have each new session pass everything that has been sent
+ * since, to find the last row that waits.
+ *
  * As microseconds since 2000, the numbers can be represented exactly in double
  * precision until 2285.
  *
@@ -37,9 +42,9 @@
 
 /*
  * The greatest value of a column that an index begins with; 0 if there is no
- * row.  Also 0 if the table is locked: a session that sends must not wait
- * because some other table is being rebuilt, and a table that the caller
- * writes is one that it has locked already.
+ * row, visible or not.  Also 0 if the table is locked: a session that sends
+ * must not wait because some other table is being rebuilt, and a table that
+ * the caller writes is one that it has locked already.
  */
 static int64
 greatest(SqsTable table, SqsIndex index, bool is_bigint, int column)
@@ -54,7 +59,7 @@ greatest(SqsTable table, SqsIndex index, bool is_bigint, int column)
 	if (rel == NULL)
 		return 0;
 	index_rel = index_open(sqs_index_oid(index), AccessShareLock);
-	scan = systable_beginscan_ordered(rel, index_rel, GetActiveSnapshot(), 0, NULL);
+	scan = systable_beginscan_ordered(rel, index_rel, SnapshotAny, 0, NULL);
 	tuple = systable_getnext_ordered(scan, BackwardScanDirection);
 	if (tuple != NULL)
 	{
@@ -91,7 +96,7 @@ greatest_position(void)
 		/* the last queue that precedes the previous round's */
 		ScanKeyInit(&keys[0], BATCH_QUEUE_ID + 1, BTLessStrategyNumber, F_INT4LT,
 					Int32GetDatum(queue_id));
-		scan = systable_beginscan_ordered(rel, index, GetActiveSnapshot(), 1, keys);
+		scan = systable_beginscan_ordered(rel, index, SnapshotAny, 1, keys);
 		tuple = systable_getnext_ordered(scan, BackwardScanDirection);
 		any = tuple != NULL;
 		if (any)
@@ -105,7 +110,7 @@ greatest_position(void)
 					Int32GetDatum(queue_id));
 		ScanKeyInit(&keys[1], BATCH_DELIVER_AT + 1, BTEqualStrategyNumber, F_TIMESTAMPTZ_EQ,
 					TimestampTzGetDatum(DT_NOBEGIN));
-		scan = systable_beginscan_ordered(rel, index, GetActiveSnapshot(), 2, keys);
+		scan = systable_beginscan_ordered(rel, index, SnapshotAny, 2, keys);
 		tuple = systable_getnext_ordered(scan, BackwardScanDirection);
 		if (tuple != NULL)
 			result = Max(result,

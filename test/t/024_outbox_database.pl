@@ -109,6 +109,15 @@ is( $node->safe_psql('postgres', "SELECT backend_xmin FROM pg_stat_activity WHER
 stat_is('steady', 'waiting, sent', "0|$rows", 'everything is sent');
 is($sqs->stats('steady')->{sent}, $rows, 'once');
 cmp_ok($cost[-1], '<', 2 * $cost[0], 'dead rows that cannot be removed do not slow it down');
+# ... nor a session that has just begun, and looks for the greatest id there is
+my $reads = $node->safe_psql('postgres', <<'EOQ');
+BEGIN;
+SELECT 1 FROM sqs_enqueue('steady', 'from a new session');
+SELECT sum(pg_stat_get_xact_tuples_returned(indexrelid)) FROM pg_index
+WHERE indrelid IN ('sqsbridge_internal.outbox_rows'::regclass, 'sqsbridge_internal.outbox_batches'::regclass);
+ROLLBACK;
+EOQ
+cmp_ok((split /\n/, $reads)[-1], '<', 100, 'nor a new session');
 
 # ... which is not the relay's
 my $xmin_of = "SELECT backend_xmin IS NULL, backend_xid IS NULL, xact_start IS NULL FROM pg_stat_activity
