@@ -47,7 +47,7 @@ sub open_session
 	$session->{harness} = IPC::Run::start(
 		[ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres') ],
 		'<', \$session->{in}, '>', \$session->{out}, '2>', \$session->{err},
-		IPC::Run::timeout(120));
+		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
 	IPC::Run::pump($session->{harness}) until $session->{out} =~ /ready/ || $session->{err} =~ /ERROR|FATAL/;
 	like($session->{out}, qr/ready/, $name) or diag($session->{err});
 	return $session;

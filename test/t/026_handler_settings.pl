@@ -86,7 +86,7 @@ sub holding
 	my $session = { in => "$sql\n\\echo ready\n", out => '', err => '' };
 	$session->{harness} = IPC::Run::start(
 		[ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres') ],
-		'<', \$session->{in}, '>', \$session->{out}, '2>', \$session->{err}, IPC::Run::timeout(120));
+		'<', \$session->{in}, '>', \$session->{out}, '2>', \$session->{err}, IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
 	IPC::Run::pump($session->{harness}) until $session->{out} =~ /ready/ || $session->{err} =~ /ERROR|FATAL/;
 	like($session->{out}, qr/ready/, $sql) or diag($session->{err});
 	return $session;

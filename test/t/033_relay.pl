@@ -67,7 +67,7 @@ sub session
 	my (@statements) = @_;
 	my $session = { in => join('', map { "$_;\n" } 'BEGIN', @statements, q{SELECT 'rea' || 'dy'}), out => '', err => '' };
 	$session->{harness} = IPC::Run::start([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres') ],
-		'<', \$session->{in}, '>', \$session->{out}, '2>', \$session->{err}, IPC::Run::timeout(300));
+		'<', \$session->{in}, '>', \$session->{out}, '2>', \$session->{err}, IPC::Run::timeout(2 * $PostgreSQL::Test::Utils::timeout_default));
 	IPC::Run::pump($session->{harness}) until $session->{out} =~ /ready/ || $session->{err} =~ /ERROR|FATAL/;
 	is($session->{err}, '', "@statements");
 	return $session;
