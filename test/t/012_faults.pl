@@ -338,12 +338,11 @@ foreach my $queue (@queues, 'entries')
 
 my %rules;
 my %poll_failures;
-my %calls;
 my $offset = -s $node->logfile;
 # no time is to be lost from here to the opening of the gates: leases run out
 foreach my $queue (@queues)
 {
-	($poll_failures{$queue}, $calls{$queue}) = split /\|/, stat_of($queue, 'poll_failures, receive_calls');
+	$poll_failures{$queue} = stat_of($queue, 'poll_failures');
 }
 foreach my $queue (@queues)
 {
@@ -353,12 +352,12 @@ foreach my $queue (@queues)
 }
 # polls are well, but no message can be deleted and no lease be renewed
 $rules{entries} = [ map { $sqs->fault(kind => 'entry_fail', action => $_, queue => 'entries') } @actions[ 1, 2 ] ];
-$calls{entries} = $sqs->calls('entries', 'DeleteMessageBatch');
+my $deletes_before = $sqs->calls('entries', 'DeleteMessageBatch');
 $since{entries} = time();
 $sqs->fill('entries', 10, body => 'during {i}');
 $node->safe_psql('postgres', "INSERT INTO gate VALUES ('entries')");
 # SQS's clock is ten minutes off, and it accepts five
-my $shift = $clock->fault(kind => 'clock', seconds => 600);
+$clock->fault(kind => 'clock', seconds => 600);
 $clock->fill('clock', 10, body => 'during {i}');
 stop_relay('refused');
 kill 'USR1', $relay{silent}{pid};
@@ -366,7 +365,7 @@ $node->safe_psql('postgres', "INSERT INTO gate SELECT unnest('{" . join(',', @qu
 $sqs->fill($_, 10, body => 'during {i}') foreach @queues;
 
 # the story as it is told while they last
-my %first;
+my (%first, %failed_first, %calls_first);
 
 sub tells
 {
@@ -378,7 +377,8 @@ sub tells
 		sub { stat_of($queue, q{state || ' ' || last_error}) =~ /^backing off ReceiveMessage$pattern/ },
 		"$queue: state and last_error tell the fault")
 	  or diag(stat_of($queue, 'state, last_error'));
-	$first{$queue} = stat_of($queue, 'error_since');
+	($first{$queue}, $failed_first{$queue}, $calls_first{$queue}) =
+	  split /\|/, stat_of($queue, 'error_since, poll_failures, receive_calls');
 	return;
 }
 # a poll that is not answered takes eleven seconds to fail: that one is last
@@ -395,7 +395,7 @@ query_true($node, "(SELECT error_since <= now() - interval '$seconds s' FROM sqs
 	# calls go on: what is an upper bound is read last
 	my $errors = stat_of('entries', 'consecutive_errors');
 	my $renewals = fired($rules{entries}[1]);
-	my $calls = $sqs->calls('entries', 'DeleteMessageBatch') - $calls{entries};
+	my $calls = $sqs->calls('entries', 'DeleteMessageBatch') - $deletes_before;
 	my $rounds = 7 * (int((time() - $since{entries}) / $entries_visibility) + 1);
 	my @lines = log_text($node, $offset) =~ /LOG:  sqsbridge queue "entries": (.*)/g;
 	note("entries: $calls deletes, room for $rounds rounds, log lines " . @lines);
@@ -419,7 +419,10 @@ foreach my $queue (@queues)
 	  split /\|/,
 	  stat_of($queue, 'state, error_since, consecutive_errors, poll_failures, next_poll_at, receive_calls,
 		extract(epoch FROM next_poll_at - last_error_at)');
-	my $polls = $fault{$queue} ? fired($rules{$queue}[0]) : $receive_calls - $calls{$queue};
+	# SQS does not see polls that fail in the network: their own count since the
+	# first failure was told, before which polls may still have succeeded
+	my $polls = $fault{$queue} ? fired($rules{$queue}[0]) :
+	  $failed_first{$queue} - $poll_failures{$queue} + $receive_calls - $calls_first{$queue};
 	my $others = $fault{$queue} ? fired(@{ $rules{$queue} }[ 1, 2 ]) : 0;
 	my $room = room_for(time() - $since{$queue});
 	my $failed = $poll_failures - $poll_failures{$queue};
@@ -493,8 +496,8 @@ sub clock_is_made_up_for
 }
 clock_is_made_up_for('ten minutes ahead', 0);
 my $refused = $clock->stats->{auth_failures};
-$clock->clear_faults($shift);
-$clock->fault(kind => 'clock', seconds => -600);
+# (shifts add up; a call that met two changes would have failed rightly)
+$clock->fault(kind => 'clock', seconds => -1200);
 $clock->fill('clock', 10, body => 'behind {i}');
 clock_is_made_up_for('ten minutes behind', $refused);
 
