@@ -58,6 +58,8 @@ build_source() {
 	get_source "$1" "$2" "$3.source" || return
 	(
 		cd "$3.source" || exit
+		# pg_upgrade wants programs of the server's very version
+		[ -z "$2" ] || sed -i "/^PACKAGE_\(VERSION\|STRING\)=/s/$1[a-z.0-9]*'/$1.$2'/" configure || exit
 		# binaries find their libraries wherever the tree is
 		./configure -q --prefix=$PREFIX --enable-tap-tests --with-openssl --without-icu --without-readline \
 			${4:+--enable-cassert --enable-debug CFLAGS="-O1 -g"} \
