@@ -133,9 +133,9 @@ all_done('postmaster killed');
 # by kind and, of queue workers, queue
 sub workers
 {
-	my (undef, $out, $err) = $node->psql('postgres', q{SELECT CASE kind WHEN 'queue worker' THEN kind || ' ' || queue
+	my (undef, $out, $err) = try_psql($node, 'postgres', q{SELECT CASE kind WHEN 'queue worker' THEN kind || ' ' || queue
 			WHEN 'handler worker' THEN kind || ' ' || pid ELSE kind END, pid, queue
-		FROM sqs_stats_workers}, timeout => 60);
+		FROM sqs_stats_workers});
 	my %worker;
 
 	return {} if ($err || '') ne '' || !defined $out;
@@ -189,7 +189,7 @@ foreach my $round (1 .. $rounds / 3)
 		kill('KILL', $pid);
 		poll_until(sub { crashes() > $before }, "$name: takes the server down");
 		is(crashes(), $before + 1, "$name: once");
-		$node->poll_query_until('postgres', q{SELECT true});
+		query_is($node, 'SELECT true', 't', "$name: the server is back");
 		all_agree($name);
 		poll_until(
 			sub {

@@ -221,7 +221,7 @@ SKIP:
 		poll_until(sub { crashes() > $before }, "$name: takes the server down");
 		note('with ' . deleted() . ' of ' . total() . ' deleted');
 		is(crashes(), $before + 1, "$name: once");
-		$node->poll_query_until('postgres', q{SELECT true});
+		query_is($node, 'SELECT true', 't', "$name: the server is back");
 		all_agree($node, $name);
 	}
 	my $panics = () = log_text($node) =~ /PANIC:  could not write to log file .*No space left on device/g;

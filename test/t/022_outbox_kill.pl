@@ -97,8 +97,8 @@ sub kill_servers
 sub database_worker
 {
 	my ($node) = @_;
-	my (undef, $pid) = $node->psql('postgres',
-		q{SELECT pid FROM sqs_stats_workers WHERE kind = 'database worker' AND state <> 'starting'}, timeout => 60);
+	my (undef, $pid) = try_psql($node, 'postgres',
+		q{SELECT pid FROM sqs_stats_workers WHERE kind = 'database worker' AND state <> 'starting'});
 	return $pid;
 }
 
@@ -234,7 +234,7 @@ EOQ
 		$sqs->clear_faults;
 		poll_until(sub { crashes($node) > $before }, "$name: takes the server down");
 		writers_end($writers);
-		$node->poll_query_until('postgres', q{SELECT true});
+		query_is($node, 'SELECT true', 't', "$name: the server is back");
 	}
 	$all_had_their_effect->('relay killed');
 

@@ -41,7 +41,7 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
-  start_sqs new_node setup_database poll_until query_is query_true
+  start_sqs new_node setup_database poll_until try_psql query_is query_true
   check_log need_sqsd endpoint_kind elapsed backs_off sql_literal log_text
   private_memory open_files seconds_pass slowness
 );
@@ -99,6 +99,17 @@ sub poll_until
 	return;
 }
 
+# As psql of the node, if the server may be down: IPC::Run dies if a psql that
+# cannot connect is gone before the query is written to it.
+sub try_psql
+{
+	my ($node, $dbname, $query) = @_;
+	my @answer = eval { $node->psql($dbname, $query, timeout => 60) };
+	return @answer if $@ eq '';
+	die $@ unless $@ =~ /Broken pipe/;
+	return (2, '', $@);
+}
+
 # The query must yield what is expected, sooner or later.
 sub query_is
 {
@@ -109,8 +120,7 @@ sub query_is
 
 	while (1)
 	{
-		(undef, $got, $stderr) =
-		  $node->psql($o{dbname} || 'postgres', $query, timeout => 60);
+		(undef, $got, $stderr) = try_psql($node, $o{dbname} || 'postgres', $query);
 		last if ($stderr || '') eq '' && $got eq $expected;
 		last if time() > $until;
 		usleep(50_000);
