@@ -210,6 +210,11 @@ sqs_writer_delete(SqsWriter *writer, ItemPointer tid, bool wait)
 											   GetActiveSnapshot(), wait, &failure));
 }
 
+/*
+ * heap_update() does not know how not to wait: a row that somebody else has
+ * locked fails an assertion.  So the row is locked first, which can be refused;
+ * then there is nobody to be waited for.
+ */
 SqsWriteResult
 sqs_writer_update(SqsWriter *writer, ItemPointer tid, const Datum *values,
 				  const bool *nulls, bool wait)
@@ -219,9 +224,20 @@ sqs_writer_update(SqsWriter *writer, ItemPointer tid, const Datum *values,
 	sqs_update_indexes update_indexes;
 	TM_Result	result;
 
+	if (!wait)
+	{
+		ItemPointerData copy = *tid;
+
+		result = table_tuple_lock(writer->rel, &copy, GetActiveSnapshot(), writer->slot,
+								  GetCurrentCommandId(true), LockTupleExclusive,
+								  LockWaitSkip, 0, &failure);
+		ExecClearTuple(writer->slot);
+		if (result != TM_Ok)
+			return write_result(result);
+	}
 	fill_slot(writer, values, nulls);
 	result = sqs_table_tuple_update(writer->rel, tid, writer->slot, GetCurrentCommandId(true),
-									GetActiveSnapshot(), wait, &failure, &lock_mode,
+									GetActiveSnapshot(), true, &failure, &lock_mode,
 									&update_indexes);
 	if (result == TM_Ok && writer->rri->ri_NumIndices > 0 &&
 		sqs_indexes_need_update(update_indexes))
