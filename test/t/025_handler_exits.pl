@@ -244,6 +244,8 @@ $node->stop;
 check_log(
 	$node,
 	qr/could not open shared memory segment/,
+	# one to be canceled that has just left
+	qr/WARNING:  PID \d+ is not a PostgreSQL (?:backend|server) process/,
 	qr/canceling statement due to user request/,
 	qr/FATAL:  terminating (?:connection|background worker "sqsbridge handler worker") due to administrator command/,
 	qr/background worker "sqsbridge (?:handler|queue) worker" \(PID \d+\) exited with exit code 1$/,
