@@ -183,9 +183,9 @@ my @illness = (
 foreach my $case (@illness)
 {
 	my ($name, %rule) = @$case;
+	my $poll_failures = $node->safe_psql('postgres', 'SELECT poll_failures FROM sqs_stats');
 	my $fault = $sqs->fault(action => 'ReceiveMessage', queue => 'q', count => 2, %rule);
 	my $i = ++$main::serial;
-	my $poll_failures = $node->safe_psql('postgres', 'SELECT poll_failures FROM sqs_stats');
 
 	if ($rule{nonempty})
 	{
