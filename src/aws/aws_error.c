@@ -351,7 +351,7 @@ aws_text_redact(char *text, const char *secret)
 
 void
 aws_error_set(AwsError *error, AwsErrorClass class, const char *code,
-			  const char *fmt,...)
+			  const char *fmt, ...)
 {
 	va_list		args;
 

@@ -26,8 +26,10 @@ typedef enum AwsErrorClass
 	AWS_ERROR_CLOCK,			/* signature refused for its date */
 	AWS_ERROR_NO_QUEUE,			/* no such queue, or no access to it */
 	AWS_ERROR_OVER_LIMIT,		/* too many messages in flight */
-	AWS_ERROR_LEASE_LOST,		/* receipt handle invalid, expired, not in flight */
-	AWS_ERROR_CONFIGURATION,	/* KMS, TLS, URL, permissions: a person must act */
+	AWS_ERROR_LEASE_LOST,		/* receipt handle invalid, expired, not in
+								 * flight */
+	AWS_ERROR_CONFIGURATION,	/* KMS, TLS, URL, permissions: a person must
+								 * act */
 	AWS_ERROR_UNKNOWN,			/* refused, perhaps not because of its content */
 	AWS_ERROR_REQUEST			/* refused for its content: will never succeed */
 } AwsErrorClass;
@@ -64,7 +66,7 @@ extern const char *aws_error_class_name(AwsErrorClass class);
 
 /* Set *error; everything but class, code and message becomes 0. */
 extern void aws_error_set(AwsError *error, AwsErrorClass class,
-						  const char *code, const char *fmt,...) pg_attribute_printf(4, 5);
+						  const char *code, const char *fmt, ...) pg_attribute_printf(4, 5);
 
 /* Make a text from the network printable ASCII, in place. */
 extern void aws_text_sanitize(char *text);

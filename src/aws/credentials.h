@@ -39,7 +39,8 @@ typedef struct AwsCredentials
 typedef enum AwsCredentialsStatus
 {
 	AWS_CREDENTIALS_OK,
-	AWS_CREDENTIALS_PENDING,	/* being fetched; ask again after the next poll */
+	AWS_CREDENTIALS_PENDING,	/* being fetched; ask again after the next
+								 * poll */
 	AWS_CREDENTIALS_FAILED		/* *error says why */
 } AwsCredentialsStatus;
 

@@ -33,6 +33,7 @@ static const struct
 	const char *prefix;
 	const char *suffix;
 }			partitions[] =
+
 {
 	{"cn-", "amazonaws.com.cn"},
 	{"us-isob-", "sc2s.sgov.gov"},

@@ -65,8 +65,10 @@
 #define MAX_ERROR_REPLY		(64 * 1024) /* bytes of a reply other than 200 */
 #define FIRST_BUFFER		4096	/* bytes; doubled as needed */
 #define DEFAULT_CONNECTIONS	64	/* kept alive */
-#define POOL_FDS			4	/* the epoll set, and what a multi handle opens */
-#define RESOLVER_FDS		2	/* by which libcurl's thread tells that it is done */
+#define POOL_FDS			4	/* the epoll set, and what a multi handle
+								 * opens */
+#define RESOLVER_FDS		2	/* by which libcurl's thread tells that it is
+								 * done */
 #define MAX_EVENTS			256 /* looked at in one go */
 
 /* The mark of an idle connection in the epoll set: its fd, made negative. */
@@ -731,7 +733,7 @@ http_post(HttpPool *pool, const HttpTarget *target, const char *const *headers,
 
 	ok = ok &&
 		curl_easy_setopt(request->easy, CURLOPT_URL, target->url) == CURLE_OK &&
-		/* "" stands for no proxy; NULL for what the environment says */
+	/* "" stands for no proxy; NULL for what the environment says */
 		curl_easy_setopt(request->easy, CURLOPT_PROXY, target->direct ? "" : NULL) == CURLE_OK &&
 		curl_easy_setopt(request->easy, CURLOPT_HTTPHEADER, request->headers) == CURLE_OK &&
 		curl_easy_setopt(request->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) body_len) == CURLE_OK &&
@@ -828,7 +830,8 @@ set_curl_error(HttpRequest *request)
 	char		code[32];
 
 	if (request->lost)
-		request->result = CURLE_GOT_NOTHING;	/* not how we ended the repetition */
+		request->result = CURLE_GOT_NOTHING;	/* not how we ended the
+												 * repetition */
 
 	/* the last of several addresses may have failed for another reason */
 	if (request->no_descriptor && !reply->sent)

@@ -48,7 +48,8 @@
 #define MAX_OTHER_REPLY		((size_t) 1024 * 1024)
 
 #define SKEW_LIMIT_S		300
-#define SKEW_MAX_S			((int64) 10 * 365 * 86400) /* beyond it the Date is nonsense */
+#define SKEW_MAX_S			((int64) 10 * 365 * 86400)	/* beyond it the Date is
+														 * nonsense */
 /* the first pause after an error, and the longest, as in the AWS SDKs (2026) */
 #define RETRY_TRANSIENT_MS	50
 #define RETRY_THROTTLED_MS	1000
@@ -64,7 +65,8 @@ struct SqsCall
 {
 	SqsClient  *client;
 	SqsCall    *next;
-	SqsCall   **link;			/* what points here in the list; NULL: not in it */
+	SqsCall   **link;			/* what points here in the list; NULL: not in
+								 * it */
 	SqsAction	action;
 	char	   *url;
 	char	   *host;
@@ -78,7 +80,8 @@ struct SqsCall
 	uint64		turn;			/* the client's when the call was started */
 	int64		skew_ms;		/* correction of the clock it is signed with */
 	bool		extra_used;		/* the attempt after a clock or key correction */
-	bool		may_repeat;		/* a receive that has a ReceiveRequestAttemptId */
+	bool		may_repeat;		/* a receive that has a
+								 * ReceiveRequestAttemptId */
 	long		deadline_ms;	/* as given by the caller */
 	HttpRequest *request;
 	SqsCallUsage usage;			/* since it was last taken */

@@ -131,7 +131,7 @@ static const IndexSpec index_specs[SQS_NUM_INDEXES] = {
 	[SQS_INDEX_INBOX_MARKS_PKEY] = {SQS_TABLE_INBOX_MARKS, "queue_id, at", true, 2,
 	{MARK_QUEUE_ID + 1, MARK_AT + 1}},
 	[SQS_INDEX_INBOX_DOUBTS_PKEY] = {SQS_TABLE_INBOX_DOUBTS, "queue_id, from_stamp, to_stamp",
-		true, 3, {DOUBT_QUEUE_ID + 1, DOUBT_FROM_STAMP + 1, DOUBT_TO_STAMP + 1}},
+	true, 3, {DOUBT_QUEUE_ID + 1, DOUBT_FROM_STAMP + 1, DOUBT_TO_STAMP + 1}},
 	[SQS_INDEX_FAILURES_TIME] = {SQS_TABLE_FAILURES, "queue_id, failed_at", false, 2,
 	{FAILED_QUEUE_ID + 1, FAILED_AT + 1}},
 	[SQS_INDEX_OUTBOX_ROWS_PKEY] = {SQS_TABLE_OUTBOX_ROWS, "batch_id, id", true, 2,
@@ -232,11 +232,10 @@ sqs_table_oid(SqsTable table)
 
 /* ---- is the table what we expect? ---- */
 
-static void
-refuse(Relation rel, const char *hint, const char *why,...) pg_attribute_printf(3, 4);
+static void refuse(Relation rel, const char *hint, const char *why, ...) pg_attribute_printf(3, 4);
 
 static void
-refuse(Relation rel, const char *hint, const char *why,...)
+refuse(Relation rel, const char *hint, const char *why, ...)
 {
 	StringInfoData buf;
 

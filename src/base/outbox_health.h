@@ -15,7 +15,7 @@
  * tries again; 0: it does not wait.
  */
 extern void sqs_outbox_health_set(SqsQueueStats *stats, SqsOutboxState state,
-								 long next_attempt_ms);
+								  long next_attempt_ms);
 
 /* Add an error; returns whether it is to be logged (see errors.h). */
 extern bool sqs_outbox_health_error(SqsQueueStats *stats, const char *text, bool announce);

@@ -73,7 +73,8 @@ typedef struct SqsWorkerSlot
 	dsm_handle	segment;		/* queue worker: leases; handler: channel */
 	pg_atomic_uint32 state;		/* SqsWorkerState */
 	pg_atomic_uint64 messages;	/* handled (or received) by this process */
-	pg_atomic_uint32 handlers;	/* queue worker: how many handler workers it has */
+	pg_atomic_uint32 handlers;	/* queue worker: how many handler workers it
+								 * has */
 } SqsWorkerSlot;
 
 /* The starts of a worker, as its supervisor counts them. */
@@ -96,7 +97,8 @@ typedef enum SqsQueueState
 	SQS_QUEUE_NONE,				/* no worker has reported on it yet */
 	SQS_QUEUE_STARTING,
 	SQS_QUEUE_POLLING,			/* working normally */
-	SQS_QUEUE_BACKING_OFF,		/* SQS refuses or is unreachable; see last_error */
+	SQS_QUEUE_BACKING_OFF,		/* SQS refuses or is unreachable; see
+								 * last_error */
 	SQS_QUEUE_NO_WORKER_SLOT,	/* out of background worker slots */
 	SQS_QUEUE_NO_ROOM,			/* max_queues queues are running already */
 	SQS_QUEUE_ERROR,			/* needs an administrator; see last_error */
@@ -151,10 +153,13 @@ typedef enum SqsOutboxState
 typedef struct SqsErrors
 {
 	TimestampTz last_at;
-	TimestampTz since;			/* first of the consecutive errors; 0: none now */
+	TimestampTz since;			/* first of the consecutive errors; 0: none
+								 * now */
 	uint64		consecutive;
-	int			nannounced;		/* kinds logged since then, forgotten ones included */
-	uint32		announced[SQS_ANNOUNCED_ERRORS];	/* ring of the kinds logged */
+	int			nannounced;		/* kinds logged since then, forgotten ones
+								 * included */
+	uint32		announced[SQS_ANNOUNCED_ERRORS];	/* ring of the kinds
+													 * logged */
 	char		last[SQS_ERROR_TEXT];
 } SqsErrors;
 
@@ -165,7 +170,8 @@ typedef struct SqsOutboxHealth
 	TimestampTz state_since;
 	TimestampTz last_success_at;
 	TimestampTz next_attempt_at;	/* backing off until; 0: not backing off */
-	bool		relay_failed;	/* the last error was the relay's, not the queue's */
+	bool		relay_failed;	/* the last error was the relay's, not the
+								 * queue's */
 	SqsErrors	errors;
 } SqsOutboxHealth;
 
@@ -182,7 +188,8 @@ typedef struct SqsDatabase
 {
 	Oid			dboid;			/* InvalidOid: entry is free */
 	int			blockers;		/* backends that need it free of workers */
-	bool		no_room;		/* max_queues keeps one of its queues from running */
+	bool		no_room;		/* max_queues keeps one of its queues from
+								 * running */
 	pg_atomic_uint64 change;	/* counts committed configuration changes */
 	pg_atomic_uint64 exits;		/* counts workers that have exited */
 	pg_atomic_uint64 outbox;	/* counts commits with rows for the outbox */
@@ -196,16 +203,19 @@ typedef struct SqsQueueStats
 {
 	Oid			dboid;			/* InvalidOid: entry is free; control lock */
 	int32		queue_id;
-	bool		runs;			/* one of the max_queues that run; control lock */
+	bool		runs;			/* one of the max_queues that run; control
+								 * lock */
 
 	pg_atomic_uint64 counters[SQS_NUM_COUNTERS];
 	pg_atomic_uint64 histogram[SQS_HISTOGRAM_BUCKETS];
 	pg_atomic_uint32 in_flight;
 	pg_atomic_uint32 outbox_in_flight;
-	pg_atomic_uint64 last_stamp;	/* given to a message; outlives the queue worker */
+	pg_atomic_uint64 last_stamp;	/* given to a message; outlives the queue
+									 * worker */
 	pg_atomic_uint64 failures_known;	/* see queue_stats.h for these two */
 	pg_atomic_uint64 failures_from;
-	pg_atomic_uint64 used_at;	/* TimestampTz: last lookup by sqs_stats_get() or _run() */
+	pg_atomic_uint64 used_at;	/* TimestampTz: last lookup by sqs_stats_get()
+								 * or _run() */
 
 	/*
 	 * TimestampTz: when it was last refused a slot that it cannot work
@@ -241,11 +251,14 @@ typedef struct SqsShared
 	pid_t		launcher_pid;
 	PGPROC	   *launcher;		/* NULL: not running */
 	TimestampTz no_slot_warned; /* last warning that slots are short */
-	pg_atomic_uint64 launcher_waits_since;	/* like waits_since in SqsQueueStats */
-	pg_atomic_uint64 handler_left_at;	/* TimestampTz: a handler's slot was last freed */
+	pg_atomic_uint64 launcher_waits_since;	/* like waits_since in
+											 * SqsQueueStats */
+	pg_atomic_uint64 handler_left_at;	/* TimestampTz: a handler's slot was
+										 * last freed */
 	pg_atomic_uint64 last_id;	/* see ids.c */
 	pg_atomic_uint64 last_queue_id;
-	pg_atomic_uint64 role_changes;	/* counts commits that changed roles or their settings */
+	pg_atomic_uint64 role_changes;	/* counts commits that changed roles or
+									 * their settings */
 	ConditionVariable slots_cv; /* broadcast when a slot becomes free */
 	int			nslots;
 	int			ndatabases;

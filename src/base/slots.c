@@ -90,7 +90,9 @@ sqs_slot_attach(int i, uint16 generation)
 	bool		ok;
 
 	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-	ok = slot->in_use && slot->generation == generation && slot->proc == NULL;
+	/* after so long a slot counts as free, see sqs_slot_find() */
+	ok = slot->in_use && slot->generation == generation && slot->proc == NULL &&
+		!TimestampDifferenceExceeds(slot->launch_time, now, SLOT_ATTACH_TIMEOUT_MS);
 	if (ok)
 	{
 		slot->proc = MyProc;
@@ -150,7 +152,8 @@ sqs_slot_release(int i, uint16 generation)
 		 * Tell those who wait for a slot that one is free, but only if it was
 		 * a handler's.  A queue worker that exits because it gets no handler
 		 * frees a slot as well, but the next queue worker would again find no
-		 * second slot for its handler, and they would wake each other forever.
+		 * second slot for its handler, and they would wake each other
+		 * forever.
 		 */
 		if (kind == SQS_HANDLER_WORKER)
 			pg_atomic_write_u64(&sqs_shared->handler_left_at, (uint64) now);

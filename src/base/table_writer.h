@@ -24,7 +24,8 @@ typedef enum SqsWriteResult
 {
 	SQS_WRITTEN,
 	SQS_WRITE_GONE,				/* it was deleted or changed before */
-	SQS_WRITE_BUSY				/* another transaction has it locked; only if not "wait" */
+	SQS_WRITE_BUSY				/* another transaction has it locked; only if
+								 * not "wait" */
 } SqsWriteResult;
 
 /*

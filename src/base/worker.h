@@ -33,7 +33,8 @@ typedef struct SqsWorkerRef
 typedef enum SqsLaunch
 {
 	SQS_LAUNCHED,
-	SQS_LAUNCH_NO_SLOT			/* sqsbridge.max_workers or max_worker_processes */
+	SQS_LAUNCH_NO_SLOT			/* sqsbridge.max_workers or
+								 * max_worker_processes */
 } SqsLaunch;
 
 extern SqsLaunch sqs_worker_launch(SqsWorkerKind kind, Oid dboid,

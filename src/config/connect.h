@@ -59,7 +59,7 @@ extern void sqs_shared_clients_keep(int connections);
  * have completed or been abandoned.
  */
 extern SqsSharedClient *sqs_shared_client_acquire(const SqsQueueConfig *queue,
-										   const SqsKeys *keys, AwsError *error);
+												  const SqsKeys *keys, AwsError *error);
 extern void sqs_shared_client_release(SqsSharedClient *shared);
 
 /*

@@ -111,11 +111,11 @@ sqs_find_handler(const char *given, Oid owner, Oid *funcid)
 
 	if (!split_handler(given, &names, &type))
 		sqs_option_refuse(OPT_HANDLER, sqs_option_quoted(given),
-					 "must be the name of a function, with or without its schema");
+						  "must be the name of a function, with or without its schema");
 	if (type != NULL && !is_message_type(type))
 		sqs_option_refuse(OPT_HANDLER, sqs_option_quoted(given),
-					 psprintf("must be a function with one argument, of type %s",
-							  message_type_name));
+						  psprintf("must be a function with one argument, of type %s",
+								   message_type_name));
 
 	proname = llast(names);
 	if (list_length(names) == 2)

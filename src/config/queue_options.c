@@ -104,10 +104,10 @@ sqs_option_check_range(SqsOptionId id, Datum value)
 	if (!legal || number < option->min || number > option->max ||
 		number % option->unit != 0)
 		sqs_option_refuse(id,
-					 option->type == INTERVALOID ?
-					 sqs_option_quoted(DatumGetCString(DirectFunctionCall1(interval_out, value))) :
-					 psprintf("%d", DatumGetInt32(value)),
-					 psprintf("must be %s", option->legal));
+						  option->type == INTERVALOID ?
+						  sqs_option_quoted(DatumGetCString(DirectFunctionCall1(interval_out, value))) :
+						  psprintf("%d", DatumGetInt32(value)),
+						  psprintf("must be %s", option->legal));
 }
 
 /*
@@ -147,8 +147,8 @@ check_url_region(const char *value, const SqsServerOptions *options)
 		region_of_server(options, server_region, sizeof(server_region)) &&
 		strcmp(url_region, server_region) != 0)
 		sqs_option_refuse(OPT_QUEUE_NAME, sqs_option_quoted(value),
-					 psprintf("names a queue in region %s, but its server is in %s",
-							  url_region, server_region));
+						  psprintf("names a queue in region %s, but its server is in %s",
+								   url_region, server_region));
 }
 
 void

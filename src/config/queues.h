@@ -61,7 +61,8 @@ typedef struct SqsQueueConfig
 	 */
 	char	   *problem;
 	bool		is_copy;		/* the row belongs to another database */
-	bool		can_send;		/* a problem, if any, concerns only the handler */
+	bool		can_send;		/* a problem, if any, concerns only the
+								 * handler */
 } SqsQueueConfig;
 
 /*

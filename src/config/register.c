@@ -319,12 +319,12 @@ sqs_register_queue(PG_FUNCTION_ARGS)
 {
 	char	   *name = queue_argument(fcinfo);
 	Oid			owner = GetUserId();
-	SqsOptionChange 	changes[NUM_OPTIONS];
+	SqsOptionChange changes[NUM_OPTIONS];
 	ForeignServer *server;
 	char	   *queue_name = name;
 	SqsServerOptions server_options;
 	const char *why;
-	SqsQueueRow	row;
+	SqsQueueRow row;
 
 	if (!sqs_queue_name_is_valid(name, &why))
 		ereport(ERROR,
@@ -354,7 +354,7 @@ sqs_register_queue(PG_FUNCTION_ARGS)
 	{
 		Oid			funcid;
 		char	   *handler = sqs_find_handler(TextDatumGetCString(changes[OPT_HANDLER].value),
-										   owner, &funcid);
+											   owner, &funcid);
 
 		check_owner(name, owner);
 		sqs_queue_row_bind_handler(&row, handler, funcid);
@@ -437,7 +437,7 @@ sqs_alter_queue(PG_FUNCTION_ARGS)
 {
 	char	   *name = queue_argument(fcinfo);
 	SqsQueueConfig *queue;
-	SqsOptionChange 	changes[NUM_OPTIONS];
+	SqsOptionChange changes[NUM_OPTIONS];
 	SqsServerOptions server_options;
 	ForeignServer *server;
 	Oid			server_oid;
@@ -448,7 +448,7 @@ sqs_alter_queue(PG_FUNCTION_ARGS)
 	bool		confirm;
 	bool		new_server;
 	bool		new_handler;
-	SqsQueueRow	row;
+	SqsQueueRow row;
 
 	PreventCommandIfReadOnly("sqs_alter_queue()");
 	sqs_options_read(fcinfo, changes);
@@ -546,7 +546,7 @@ sqs_unregister_queue(PG_FUNCTION_ARGS)
 {
 	char	   *name = queue_argument(fcinfo);
 	SqsQueueConfig *queue;
-	SqsQueueRow	row;
+	SqsQueueRow row;
 
 	PreventCommandIfReadOnly("sqs_unregister_queue()");
 	queue = find_and_lock_queue(name);
@@ -568,7 +568,7 @@ set_enabled(char *name, bool enabled)
 
 	if (queue->enabled != enabled)
 	{
-		SqsQueueRow	row;
+		SqsQueueRow row;
 
 		sqs_queue_row_open(&row);
 		if (!sqs_queue_row_read(&row, queue->queue_id))

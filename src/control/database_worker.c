@@ -89,7 +89,8 @@ typedef struct Events
 	uint64		exits;
 	uint64		outbox;
 	uint64		roles;
-	uint64		freed;			/* SqsShared.handler_left_at; for starved queues */
+	uint64		freed;			/* SqsShared.handler_left_at; for starved
+								 * queues */
 } Events;
 
 typedef struct DatabaseWorker
@@ -104,8 +105,10 @@ typedef struct DatabaseWorker
 	uint64		relayed;		/* "outbox" that the relay has seen */
 	uint64		own_changes;	/* added to "change" by us in this turn */
 
-	int64		last_supervision;	/* the last attempt; in ms, like the others */
-	int64		last_roles;		/* the last because of changed roles or settings */
+	int64		last_supervision;	/* the last attempt; in ms, like the
+									 * others */
+	int64		last_roles;		/* the last because of changed roles or
+								 * settings */
 	int64		next_supervision;
 	int64		next_look;		/* of look_at_tables() */
 	int64		next_clean;
@@ -297,11 +300,11 @@ start_queue(DatabaseWorker *dw, const SqsQueueConfig *queue, SqsQueueStats *stat
 	}
 
 	/*
-	 * A starved queue needs two slots, for its queue worker and for a handler;
-	 * the queue worker is "starting" until it has both, and exits if it cannot
-	 * get the second.  Start one such queue at a time, or several could take
-	 * one slot each.  Waiting for a slot is not a failure, so the delay stays
-	 * short.
+	 * A starved queue needs two slots, for its queue worker and for a
+	 * handler; the queue worker is "starting" until it has both, and exits if
+	 * it cannot get the second.  Start one such queue at a time, or several
+	 * could take one slot each.  Waiting for a slot is not a failure, so the
+	 * delay stays short.
 	 */
 	if (starved && sqs_start_under_way(SQS_QUEUE_WORKER, MyDatabaseId))
 	{
@@ -643,10 +646,10 @@ turn(DatabaseWorker *dw)
 	int64		due = dw->next_supervision;
 
 	/*
-	 * Changes must be read before the relay's turn, or it could send to a queue
-	 * that has been disabled.  Changes of roles have a limit of their own, or an
-	 * exit shortly before one would delay it, and a setting that is changed
-	 * and changed back could go unnoticed.
+	 * Changes must be read before the relay's turn, or it could send to a
+	 * queue that has been disabled.  Changes of roles have a limit of their
+	 * own, or an exit shortly before one would delay it, and a setting that
+	 * is changed and changed back could go unnoticed.
 	 */
 	if (changed)
 		due = 0;

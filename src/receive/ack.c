@@ -163,7 +163,10 @@ delete_done(SqsCall *call, void *arg)
 		if (class != AWS_ERROR_LEASE_LOST && class != AWS_ERROR_REQUEST &&
 			!sqs_is_leaving(qw) && qw->now < lease->until)
 		{
-			/* one delay for entries with equal attempts, to keep them together */
+			/*
+			 * one delay for entries with equal attempts, to keep them
+			 * together
+			 */
 			if (error == NULL && ++lease->attempts != attempts)
 			{
 				attempts = lease->attempts;

@@ -83,7 +83,8 @@ typedef enum SqsCancel
 /* In ms.  The lease has ended when either clock has reached its value. */
 typedef struct SqsLeaseEnd
 {
-	int64		uptime;			/* of sqs_now_ms(), which advances in a suspend */
+	int64		uptime;			/* of sqs_now_ms(), which advances in a
+								 * suspend */
 	int64		wall;			/* of sqs_wall_ms(), corrected after a pause */
 } SqsLeaseEnd;
 
@@ -104,8 +105,9 @@ typedef struct SqsChannelShared
 
 	/*
 	 * The queue worker is about to signal the handler because of the current
-	 * message.  Set under the mutex, cleared after the kill().  In between, the
-	 * handler begins no other message, so that the signal cannot hit that one.
+	 * message.  Set under the mutex, cleared after the kill().  In between,
+	 * the handler begins no other message, so that the signal cannot hit that
+	 * one.
 	 */
 	pg_atomic_uint32 signaling;
 

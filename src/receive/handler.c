@@ -126,7 +126,7 @@ static bool lease_over = false; /* the fence found the lease at its end */
 
 /* The handler function, resolved; again after an invalidation or an error. */
 static char *handler_name = NULL;
-static Oid	handler_owner = InvalidOid;	/* whose function it is */
+static Oid	handler_owner = InvalidOid; /* whose function it is */
 static FmgrInfo handler_flinfo;
 static bool handler_valid = false;
 
@@ -524,9 +524,9 @@ run_message(SqsDelivery *delivery, SqsResult *result, volatile Phase *phase)
 	PopActiveSnapshot();
 
 	/*
-	 * Do now, under handler_timeout, what the commit would do on behalf of the
-	 * handler: deferred constraints and triggers.  Also drop cursors WITH HOLD,
-	 * which the commit would run to completion for nothing.
+	 * Do now, under handler_timeout, what the commit would do on behalf of
+	 * the handler: deferred constraints and triggers.  Also drop cursors WITH
+	 * HOLD, which the commit would run to completion for nothing.
 	 */
 	AfterTriggerFireDeferred();
 	PortalHashTableDeleteAll();
@@ -633,7 +633,8 @@ try_message(SqsDelivery *delivery, int attempt, SqsResult *result)
 
 		/*
 		 * What the function's language keeps in fn_extra may belong to the
-		 * call that failed; since 18 an SQL function would continue that call.
+		 * call that failed; since 18 an SQL function would continue that
+		 * call.
 		 */
 		handler_valid = false;
 

@@ -31,11 +31,13 @@
 #include "receive/results.h"
 #include "receive/waiting.h"
 
-#define STUCK_MS			50	/* the messages after the current are taken back */
+#define STUCK_MS			50	/* the messages after the current are taken
+								 * back */
 #define ALIVE_CHECK_MS		50
 #define SHARE_CHECK_MS		500 /* interval of checks for sqs_must_give_back() */
 #define TERM_GRACE_MS		100 /* from a first SIGTERM to the second */
-#define START_RETRY_MS		10000	/* longest delay when no handler can be started */
+#define START_RETRY_MS		10000	/* longest delay when no handler can be
+									 * started */
 #define CANCEL_GRACE_MS		2000	/* from a cancel to SIGTERM */
 #define OVERDUE_TIMES		4	/* a handler is overdue after handler_timeout */
 #define OVERDUE_MS			5000	/* times OVERDUE_TIMES, plus OVERDUE_MS */
@@ -211,7 +213,8 @@ static void
 handler_has_exited(QueueWorker *qw, Handler *handler)
 {
 	SqsChannelShared *shared = handler->channel->shared;
-	uint64		current = shared->current;	/* no lock: the only writer is gone */
+	uint64		current = shared->current;	/* no lock: the only writer is
+											 * gone */
 	uint64		taken = shared->taken;
 
 	for (uint64 seq = handler->last_seq; seq > 0 && handler->outstanding > 0; seq--)
@@ -363,7 +366,8 @@ watch_cancel(QueueWorker *qw, Handler *handler)
 		sqs_wake_at(qw, handler->canceled_at + CANCEL_GRACE_MS);
 	else if (handler->term_seen_at == 0)
 	{
-		sqs_handler_signal(handler, SIGTERM);	/* watch_sigterm() sends the second */
+		sqs_handler_signal(handler, SIGTERM);	/* watch_sigterm() sends the
+												 * second */
 		sqs_wake_at(qw, qw->now + TERM_GRACE_MS);
 	}
 }
@@ -488,7 +492,7 @@ sqs_pool_cancel(QueueWorker *qw, bool hard)
 			for (int j = 0; j < SQS_CHANNEL_DEPTH; j++)
 				if (handler->by_seq[j] != NULL)
 					(void) sqs_in_hand_cancel(handler, handler->by_seq[j]->seq,
-										  SQS_CANCEL_SHUTDOWN);
+											  SQS_CANCEL_SHUTDOWN);
 	}
 }
 

@@ -138,6 +138,7 @@ sqs_in_hand_lease_lost(QueueWorker *qw, Lease *lease)
 			lease->handler->canceled_at = qw->now;
 			return;
 		}
+
 		/*
 		 * Take it back if it has not begun.  It may also have finished just
 		 * now; then its result is on the way.

@@ -52,9 +52,9 @@ sqs_inbox_insert(int32 queue_id, const char *message_key, TimestampTz stamp)
 	 *
 	 * That a message comes back shows that its last deletion had no effect,
 	 * whatever SQS said.  So it now depends on this delivery how long the row
-	 * is needed, and it gets this delivery's stamp.  If the row changes in the
-	 * meantime, look it up again; if another transaction is just changing it,
-	 * leave it.
+	 * is needed, and it gets this delivery's stamp.  If the row changes in
+	 * the meantime, look it up again; if another transaction is just changing
+	 * it, leave it.
 	 */
 	while (!(inserted = sqs_writer_insert_new(writer, values, nulls, key, &tid)))
 	{

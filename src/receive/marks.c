@@ -31,7 +31,7 @@
 #define RETRY_MAX_MS		60000
 
 /* Static, because a queue worker has one queue. */
-static bool mark_is_open = false;		/* messages may be handed out */
+static bool mark_is_open = false;	/* messages may be handed out */
 static TimestampTz last_stamp = 0;
 static TimestampTz written = 0; /* low water of the mark in the table */
 static dlist_head unresolved = DLIST_STATIC_INIT(unresolved);	/* leases, by stamp */

@@ -22,8 +22,10 @@
 
 #define POLL_BACKOFF_MIN_MS		500
 #define POLL_BACKOFF_MAX_MS		60000
-#define POLL_MARGIN_MS			10000	/* deadline of a poll, beyond its wait_time */
-#define EMPTY_PAUSE_MS			500 /* from the start of an empty poll to the next */
+#define POLL_MARGIN_MS			10000	/* deadline of a poll, beyond its
+										 * wait_time */
+#define EMPTY_PAUSE_MS			500 /* from the start of an empty poll to the
+									 * next */
 #define SETUP_DEADLINE_MS		15000
 
 /* A call without which nothing can be received has failed: back off. */
@@ -83,7 +85,10 @@ attributes_done(SqsCall *call, void *arg)
 	sqs_count_call(call, qw->stats);
 	if (error != NULL)
 	{
-		/* permission to receive does not include permission to read attributes */
+		/*
+		 * permission to receive does not include permission to read
+		 * attributes
+		 */
 		if (error->class != AWS_ERROR_CONFIGURATION)
 		{
 			poll_failed(qw, "GetQueueAttributes", error);
@@ -100,8 +105,9 @@ attributes_done(SqsCall *call, void *arg)
 		own = sqs_call_queue_attributes(call)->visibility_timeout;
 
 	/*
-	 * Every receive specifies the visibility timeout, so that we know it.  With
-	 * a timeout of 0 s there would be no lease at all, so use at least 1 s.
+	 * Every receive specifies the visibility timeout, so that we know it.
+	 * With a timeout of 0 s there would be no lease at all, so use at least 1
+	 * s.
 	 */
 	if (qw->config->visibility_timeout > 0)
 		qw->visibility = qw->config->visibility_timeout;
@@ -129,11 +135,11 @@ look_up_queue(QueueWorker *qw)
 
 	if (qw->queue_url == NULL)
 		qw->polling.setup_call = sqs_start_get_queue_url(qw->client, qw->config->queue_name,
-												 SETUP_DEADLINE_MS, 1, url_done, qw);
+														 SETUP_DEADLINE_MS, 1, url_done, qw);
 	else
 		qw->polling.setup_call = sqs_start_get_queue_attributes(qw->client, qw->queue_url,
-														SETUP_DEADLINE_MS, 1,
-														attributes_done, qw);
+																SETUP_DEADLINE_MS, 1,
+																attributes_done, qw);
 }
 
 /* This process's only one; the argument of a receive's completion is its poll. */
@@ -163,8 +169,8 @@ receive_done(SqsCall *call, void *arg)
 	{
 		/*
 		 * Several polls that were open when the failures began count as one
-		 * step of the back-off.  Polls that were made with other keys, or that
-		 * end while this worker is stopping, do not count at all.
+		 * step of the back-off.  Polls that were made with other keys, or
+		 * that end while this worker is stopping, do not count at all.
 		 */
 		if (qw->stopping || poll->client != qw->client ||
 			(qw->polling.failures > 0 && poll->started_at <= qw->polling.failed_at))
@@ -221,7 +227,7 @@ receive_done(SqsCall *call, void *arg)
 	for (int i = 0; i < n; i++)
 	{
 		Lease	   *lease = sqs_lease_add(qw, reply, sqs_call_message(call, i),
-										poll->visibility);
+										  poll->visibility);
 
 		if (lease == NULL)
 			break;				/* more than requested: leave them to time out */

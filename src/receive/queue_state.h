@@ -100,13 +100,15 @@ typedef struct Lease
 	int64		renew_at;
 	struct Handler *handler;	/* HANDED */
 	uint64		seq;			/* HANDED */
-	struct MessageGroup *group;		/* FIFO */
+	struct MessageGroup *group; /* FIFO */
 	XLogRecPtr	lsn;			/* COMMITTED */
 	int64		since;			/* when it entered its list */
 	int64		not_before;		/* DELETING: not retried before */
 	int			attempts;		/* DELETING: failures of this entry alone */
-	int			release_after;	/* RELEASING: visible so long after the call (s) */
-	TimestampTz stamp;			/* of its row in the inbox; 0: none, or resolved */
+	int			release_after;	/* RELEASING: visible so long after the call
+								 * (s) */
+	TimestampTz stamp;			/* of its row in the inbox; 0: none, or
+								 * resolved */
 	dlist_node	stamp_node;		/* marks.c: unresolved, while it has a stamp */
 	bool		deletion_counts;	/* no sign yet that the lease is lost */
 } Lease;
@@ -199,7 +201,8 @@ typedef struct LeaseBatch
 
 /* Each of these is written by one file; others read it. */
 
-typedef struct Reload			/* queue_worker.c: reading the configuration again */
+typedef struct Reload			/* queue_worker.c: reading the configuration
+								 * again */
 {
 	uint64		change;			/* SqsDatabase.change when it was last read */
 	bool		look_again;		/* read it again even if that is unchanged */
@@ -255,8 +258,10 @@ typedef struct HandlerPool		/* handler_pool.c */
 	int64		last_alive_check;
 	int64		last_share_check;
 	uint64		exits;			/* SqsDatabase.exits at the last check */
-	bool		starved;		/* was out of slots: start a handler before receiving */
-	bool		no_slot;		/* exits, because there is no slot for a handler */
+	bool		starved;		/* was out of slots: start a handler before
+								 * receiving */
+	bool		no_slot;		/* exits, because there is no slot for a
+								 * handler */
 } HandlerPool;
 
 typedef struct Acks				/* ack.c */
@@ -268,7 +273,8 @@ typedef struct Acks				/* ack.c */
 	int			failures;		/* consecutive failed calls */
 	int64		failed_at;		/* the last of them */
 	int64		next;			/* not before */
-	bool		trial;			/* the call that tests whether they work is open */
+	bool		trial;			/* the call that tests whether they work is
+								 * open */
 } Acks;
 
 typedef struct Stop				/* queue_worker.c: exiting; see begin_stop() */
@@ -304,7 +310,8 @@ typedef struct QueueWorker
 	int			handed;
 	uint32		chains;			/* the last chain's number */
 	double		mean_us;		/* handler time; 0: not known yet */
-	int			cannot_run;		/* consecutive times that no handler could be run */
+	int			cannot_run;		/* consecutive times that no handler could be
+								 * run */
 	int64		paused_until;	/* for that reason */
 
 	Reload		reload;

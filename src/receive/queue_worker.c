@@ -73,7 +73,8 @@
 #define IDLE_WAKE_MS			10000
 #define LOAD_RETRY_MIN_MS		1000
 #define LOAD_RETRY_MAX_MS		10000
-#define RELENT_MS				1000	/* stopping: how often to check if we still should */
+#define RELENT_MS				1000	/* stopping: how often to check if we
+										 * still should */
 #define STOP_HARD_MS			500 /* from cancel to SIGTERM */
 #define STOP_LAST_MS			1500	/* from cancel to exit in any case */
 #define PART_RETRY_MIN_MS		100

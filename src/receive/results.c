@@ -98,7 +98,10 @@ sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result)
 		return;
 	}
 
-	/* while polls are open, SQS would return a released message by one of them */
+	/*
+	 * while polls are open, SQS would return a released message by one of
+	 * them
+	 */
 	if (result->outcome == SQS_OUTCOME_NOT_RUN ||
 		(result->outcome == SQS_OUTCOME_STOPPED && qw->polling.n > 0))
 	{
@@ -129,7 +132,11 @@ sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result)
 
 		case SQS_OUTCOME_FAILED:
 			count_handler_time(qw, result->micros);
-			/* what went wrong is in sqs_failures; last_error is the bridge's own */
+
+			/*
+			 * what went wrong is in sqs_failures; last_error is the bridge's
+			 * own
+			 */
 			sqs_count(qw->stats, SQS_FAILED, 1);
 			if (result->unrecorded)
 				sqs_results_not_recorded(qw, result->text);

@@ -28,7 +28,7 @@ sqs_waiting_init(QueueWorker *qw)
 	ctl.entrysize = sizeof(MessageGroup);
 	ctl.hcxt = qw->context;
 	qw->waiting.groups = hash_create("sqsbridge message groups", 64, &ctl,
-							 HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+									 HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
 	dlist_init(&qw->waiting.groups_ready);
 }
 

@@ -263,9 +263,9 @@ sqs_outbox_store(const char *name, Datum *values, bool *nulls)
 
 	/*
 	 * Locked before the queue is looked up: the database worker, which leaves
-	 * when there is neither a queue nor a row, sees that there may be one.  And
-	 * what is written at commit is locked now, so that nothing has to be waited
-	 * for then.
+	 * when there is neither a queue nor a row, sees that there may be one.
+	 * And what is written at commit is locked now, so that nothing has to be
+	 * waited for then.
 	 */
 	writer = sqs_writer_open(SQS_TABLE_OUTBOX_ROWS);
 	LockRelationOid(sqs_table_oid(SQS_TABLE_OUTBOX_BATCHES), RowExclusiveLock);

@@ -416,7 +416,7 @@ prepare_attributes(Jsonb *attributes, SqsOutgoing *message)
 		{
 			attribute->data_type = cstring_slice("Number");
 			attribute->value = cstring_slice(DatumGetCString(DirectFunctionCall1(numeric_out,
-																				NumericGetDatum(v.val.numeric))));
+																				 NumericGetDatum(v.val.numeric))));
 			error = check_number(name, attribute->value);
 		}
 		else

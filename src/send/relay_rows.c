@@ -93,7 +93,7 @@ make_item(Relay *relay, OutboxTables *tables, RelayBatch *batch, HeapTuple tuple
 
 	item->id = DatumGetInt64(sqs_getattr(item->tuple, ROW_ID + 1, relay->row_desc, &isnull));
 	item->send.size = DatumGetInt32(sqs_getattr(item->tuple, ROW_SIZE + 1,
-												 relay->row_desc, &isnull));
+												relay->row_desc, &isnull));
 
 	/* it is there twice while a request is under way */
 	item->bytes = GetMemoryChunkSpace(item->tuple) + GetMemoryChunkSpace(item) +
@@ -127,7 +127,7 @@ load_batch(Relay *relay, OutboxTables *tables, RelayBatch *batch, int64 now)
 		bool		isnull;
 
 		if (DatumGetInt32(sqs_getattr(tuple, ROW_QUEUE_ID + 1, relay->row_desc,
-									   &isnull)) != batch->queue->queue_id)
+									  &isnull)) != batch->queue->queue_id)
 			continue;
 		item = make_item(relay, tables, batch, tuple);
 		sqs_relay_add_item(relay, batch->queue, item,

@@ -567,6 +567,7 @@ prepare_items(ArrayType *array, const SqsQueueConfig *queue, BatchRun *run, int 
 			finish_with_error(item, "MissingParameter", "the message must not be null", true);
 			continue;
 		}
+
 		/*
 		 * Not DatumGetHeapTupleHeader(), a function that older minor releases
 		 * lack: it is for types that others than superusers can alter.
