@@ -75,6 +75,10 @@ put_errors(Datum *values, bool *nulls, int n, const SqsErrors *errors, bool visi
 	return n;
 }
 
+/*
+ * Behind sqs_stats and sqs_stats_outbox: a row for each queue of this database
+ * that has an entry in shared memory.
+ */
 Datum
 sqs_get_queue_stats(PG_FUNCTION_ARGS)
 {
@@ -179,6 +183,7 @@ worst_job(Oid dboid, SqsErrors *worst)
 	}
 }
 
+/* Behind sqs_stats_workers: a row for each process, of all databases. */
 Datum
 sqs_get_workers(PG_FUNCTION_ARGS)
 {

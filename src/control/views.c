@@ -167,6 +167,7 @@ sqs_get_queues(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/* Behind sqs_failures: the failed attempts that the current role may see. */
 Datum
 sqs_get_failures(PG_FUNCTION_ARGS)
 {
@@ -206,6 +207,7 @@ sqs_get_failures(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/* Behind sqs_outbox: the messages that wait, for whoever may see them. */
 Datum
 sqs_get_outbox(PG_FUNCTION_ARGS)
 {
@@ -265,6 +267,7 @@ typedef struct OutboxCount
 	TimestampTz next;
 } OutboxCount;
 
+/* Behind sqs_stats_outbox: how much waits, a row for each queue. */
 Datum
 sqs_get_outbox_counts(PG_FUNCTION_ARGS)
 {
@@ -336,6 +339,7 @@ sqs_get_outbox_counts(PG_FUNCTION_ARGS)
 
 /* ---- failures of the outbox ---- */
 
+/* Behind sqs_outbox_failures: what could not be sent, for whoever may see it. */
 Datum
 sqs_get_outbox_failures(PG_FUNCTION_ARGS)
 {

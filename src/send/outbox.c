@@ -5,7 +5,7 @@
  *
  * sqs_outbox is a view; an INSTEAD OF trigger checks each row and stores it.
  * A table under row-level security would look simpler, but COPY refuses
- * those, and the checks would have to be triggers all the same.
+ * those, and the checks would have to be triggers anyway.
  *
  * Rows of roles that may not write the tables are written below the executor,
  * as those of the inbox are: no privilege of the session is asked, no code of
@@ -359,6 +359,10 @@ view_column(HeapTuple tuple, TupleDesc desc, const char *name, bool *isnull)
 	return sqs_getattr(tuple, attnum, desc, isnull);
 }
 
+/*
+ * The INSTEAD OF INSERT trigger of view sqs_outbox: stores the row, and returns
+ * it with id, enqueued_at and enqueued_by filled in, for RETURNING.
+ */
 Datum
 sqs_outbox_insert(PG_FUNCTION_ARGS)
 {
@@ -443,6 +447,11 @@ sqs_outbox_insert(PG_FUNCTION_ARGS)
 													 made_values, made_nulls));
 }
 
+/*
+ * sqs_enqueue(queue, body, attributes, delay, group_id, deduplication_id,
+ * system_attributes, deliver_at) returns the id: INSERT INTO sqs_outbox as a
+ * function.
+ */
 Datum
 sqs_enqueue(PG_FUNCTION_ARGS)
 {

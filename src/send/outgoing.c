@@ -372,6 +372,11 @@ prepare_object(JsonbIterator **it, const char *name, SqsAttribute *attribute)
 	return NULL;
 }
 
+/*
+ * Message attributes, as README describes them, into message->attributes.
+ * NULL if they are well, else what is wrong.  The slices are in the current
+ * memory context.
+ */
 static SqsDraftError *
 prepare_attributes(Jsonb *attributes, SqsOutgoing *message)
 {

@@ -3,8 +3,8 @@
  * send.c
  *	  sqs_send() and sqs_send_batch(): messages sent now, by the session.
  *
- * What is sent here is sent, whatever becomes of the transaction; who wants
- * the transaction's fate for it uses the outbox.
+ * What is sent here is sent, whatever becomes of the transaction; the outbox
+ * is for messages that share the fate of the transaction.
  *
  * Everything that can be known without the network is checked before it is
  * used.  While a reply is waited for, the session is as interruptible as in
@@ -95,6 +95,12 @@ forget_queues(SessionConnection *session)
 	}
 }
 
+/*
+ * A connection of the session's for the current role and the queue's server:
+ * the one that is there, or a new one if there is none or if the server's
+ * options or the keys have changed.  It belongs to the session.  ERROR if the
+ * role has no keys, or nothing can be made of them.
+ */
 static SessionConnection *
 connect_to(const SqsQueueConfig *queue)
 {
@@ -247,6 +253,10 @@ raise_call_error(SqsCall *call, const char *queue)
 
 /* ---- the queue's URL ---- */
 
+/*
+ * The queue's URL, from what the session knows or from SQS (GetQueueUrl).  It
+ * belongs to the session.  ERROR if SQS does not tell.
+ */
 static const char *
 find_url(SessionConnection *session, const SqsQueueConfig *queue, SqsQueueStats *stats)
 {
@@ -311,6 +321,13 @@ queue_argument(FunctionCallInfo fcinfo)
 	return text_to_cstring(PG_GETARG_TEXT_PP(0));
 }
 
+/*
+ * sqs_send(queue, body, attributes, delay, group_id, deduplication_id,
+ * system_attributes) returns text: sends one message and waits for SQS's
+ * message id.  ERROR if the message, the queue or the keys are not well, if SQS
+ * refuses it, or after MAX_ATTEMPTS attempts or DEADLINE_MS; the DETAIL says
+ * whether it may have been sent.
+ */
 Datum
 sqs_send(PG_FUNCTION_ARGS)
 {
@@ -435,6 +452,10 @@ finish_with_call(BatchItem *item, const AwsError *error, bool sender_fault)
 					  sender_fault);
 }
 
+/*
+ * The Sender's report of a message of a batch: SendItemDone.  "arg" is the
+ * BatchRun.  Copies what the row that is returned will say.
+ */
 static void
 item_done(SendItem *send, SendOutcome outcome, const SqsBatchEntry *entry,
 		  const AwsError *error, void *arg)
@@ -612,6 +633,11 @@ prepare_items(ArrayType *array, const SqsQueueConfig *queue, BatchRun *run, int 
 	return items;
 }
 
+/*
+ * sqs_send_batch(queue, sqs_outgoing[]) returns a row for each message, in the
+ * array's order, with its message id or its error.  ERROR only where nothing
+ * has been sent: no such queue, no keys, and the like.
+ */
 Datum
 sqs_send_batch(PG_FUNCTION_ARGS)
 {

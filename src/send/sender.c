@@ -4,7 +4,7 @@
  *	  Which messages go into which SendMessageBatch, and when.
  *
  * A batch is full with ten entries or 1 MiB.  One that is not full is sent
- * all the same if the last request was begun "linger" ms ago or more: at low
+ * nevertheless if the last request was begun "linger" ms ago or more: at low
  * rates messages leave at once, at higher ones they come together, without
  * anybody having tuned anything, and requests with few messages are limited
  * in their number.
