@@ -361,8 +361,11 @@ counts_as_new_while_waiting($victim);
 sub counts_as_new_while_waiting
 {
 	my ($token) = @_;
+	my $deleted = $sqs->stats('same')->{deleted};
 	$sqs->send_messages('same', message('late', $token));
 	query_is($node, q{SELECT count(*) FROM got WHERE body = 'late'}, '1', 'an id that SQS will use: handled');
+	# the clock would end its lease
+	poll_until(sub { $sqs->stats('same')->{deleted} > $deleted }, 'and deleted');
 	$sqs->advance(901);
 	query_is($node, q{SELECT count(*) FROM got WHERE body = 'late'}, '2', 'and so is the message that has it');
 	$sqs->is_empty('same', 'all are deleted');
