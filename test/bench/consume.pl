@@ -84,9 +84,9 @@ sub peer_cpu
 
 sub start_bridge
 {
-	my ($concurrency, $exactly_once) = @_;
-	sql(sprintf q{SELECT sqs_alter_queue('bridge', concurrency => %d, exactly_once => %s)},
-		$concurrency, $exactly_once ? 'true' : 'false');
+	my ($concurrency, $exactly_once, $wait_time) = @_;
+	sql(sprintf q{SELECT sqs_alter_queue('bridge', concurrency => %d, exactly_once => %s, wait_time => '%s')},
+		$concurrency, $exactly_once ? 'true' : 'false', $wait_time || '20 s');
 	sql(q{SELECT sqs_enable_queue('bridge')});
 	return;
 }
@@ -161,7 +161,8 @@ sub drain
 	my $client = peer_cpu();
 
 	fill($queue, $count);
-	start_bridge($concurrency, $exactly_once) if $kind eq 'bridge';
+	# a queue that is disabled stops when its last poll has ended
+	start_bridge($concurrency, $exactly_once, '1 s') if $kind eq 'bridge';
 	deleted($queue, $count);
 	$r{server_cpu} = (server_cpu() - $server) / $count;
 	$r{client_cpu} = (peer_cpu() - $client) / $count;
