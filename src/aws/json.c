@@ -186,6 +186,72 @@ hex4(const char *p, const char *end)
 }
 
 /*
+ * Read an escape sequence, behind its backslash, and write what it stands for
+ * at *out.  Advances both pointers.
+ */
+static bool
+read_escape(char **in, char *end, char **out)
+{
+	char	   *p = *in;
+	int			code;
+
+	if (p >= end)
+		return false;
+	switch (*p++)
+	{
+		case '"':
+			code = '"';
+			break;
+		case '\\':
+			code = '\\';
+			break;
+		case '/':
+			code = '/';
+			break;
+		case 'b':
+			code = '\b';
+			break;
+		case 'f':
+			code = '\f';
+			break;
+		case 'n':
+			code = '\n';
+			break;
+		case 'r':
+			code = '\r';
+			break;
+		case 't':
+			code = '\t';
+			break;
+		case 'u':
+			code = hex4(p, end);
+			if (code < 0 || (code >= 0xdc00 && code <= 0xdfff))
+				return false;
+			p += 4;
+			if (code >= 0xd800 && code <= 0xdbff)
+			{
+				int			low;
+
+				/* the first half of a surrogate pair */
+				if (end - p < 6 || p[0] != '\\' || p[1] != 'u')
+					return false;
+				low = hex4(p + 2, end);
+				if (low < 0xdc00 || low > 0xdfff)
+					return false;
+				p += 6;
+				code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+			}
+			break;
+		default:
+			return false;
+	}
+	unicode_to_utf8(code, (unsigned char *) *out);
+	*out += pg_utf_mblen((unsigned char *) *out);
+	*in = p;
+	return true;
+}
+
+/*
  * Read a string in place, from its opening quote to behind its closing one.
  * No escape is shorter than what it stands for, so "out" never passes p, and
  * there is room for the NUL where the closing quote was.
@@ -223,7 +289,13 @@ read_string(JsonReader *reader)
 		}
 		if (c < 0x20)
 			return false;
-		if (c >= 0x80)
+		if (c == '\\')
+		{
+			p++;
+			if (!read_escape(&p, end, &out))
+				return false;
+		}
+		else
 		{
 			int			n = pg_utf_mblen((unsigned char *) p);
 
@@ -233,63 +305,6 @@ read_string(JsonReader *reader)
 				memmove(out, p, n);
 			out += n;
 			p += n;
-			continue;
-		}
-
-		/* a backslash */
-		if (end - p < 2)
-			return false;
-		p++;
-		switch (*p++)
-		{
-			case '"':
-				*out++ = '"';
-				break;
-			case '\\':
-				*out++ = '\\';
-				break;
-			case '/':
-				*out++ = '/';
-				break;
-			case 'b':
-				*out++ = '\b';
-				break;
-			case 'f':
-				*out++ = '\f';
-				break;
-			case 'n':
-				*out++ = '\n';
-				break;
-			case 'r':
-				*out++ = '\r';
-				break;
-			case 't':
-				*out++ = '\t';
-				break;
-			case 'u':
-				{
-					int			code = hex4(p, end);
-					int			low;
-
-					if (code < 0 || (code >= 0xdc00 && code <= 0xdfff))
-						return false;
-					p += 4;
-					if (code >= 0xd800 && code <= 0xdbff)
-					{
-						if (end - p < 6 || p[0] != '\\' || p[1] != 'u')
-							return false;
-						low = hex4(p + 2, end);
-						if (low < 0xdc00 || low > 0xdfff)
-							return false;
-						p += 6;
-						code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
-					}
-					unicode_to_utf8(code, (unsigned char *) out);
-					out += pg_utf_mblen((unsigned char *) out);
-					break;
-				}
-			default:
-				return false;
 		}
 	}
 }

@@ -47,10 +47,28 @@
 #include "base/extension.h"
 #include "base/internal_tables.h"
 #include "base/privileges.h"
+#include "base/settings.h"
 #include "config/bindings.h"
 #include "config/fdw.h"
 #include "config/keys.h"
 #include "config/queues.h"
+
+void
+sqs_queue_is_null(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 errmsg("queue name must not be null")));
+}
+
+char *
+sqs_queue_argument(FunctionCallInfo fcinfo)
+{
+	sqs_require_preloaded();
+	if (PG_ARGISNULL(0))
+		sqs_queue_is_null();
+	return text_to_cstring(PG_GETARG_TEXT_PP(0));
+}
 
 /* Fill in what is known about the server, and a problem if it is incomplete. */
 static void

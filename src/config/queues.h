@@ -12,6 +12,7 @@
 #define SQSBRIDGE_QUEUES_H
 
 #include "datatype/timestamp.h"
+#include "fmgr.h"
 #include "nodes/pg_list.h"
 
 #include "config/bindings.h"
@@ -66,7 +67,16 @@ typedef struct SqsQueueConfig
 } SqsQueueConfig;
 
 /*
- * All of these need a transaction with an active snapshot, and return memory in
+ * A function's first argument, a queue's name, palloc'd.  An ERROR if it is
+ * NULL, or if the library is not preloaded.
+ */
+extern char *sqs_queue_argument(FunctionCallInfo fcinfo);
+
+/* Raise that ERROR. */
+extern void sqs_queue_is_null(void) pg_attribute_noreturn();
+
+/*
+ * The following need a transaction with an active snapshot, and return memory in
  * the caller's context.
  */
 

@@ -250,17 +250,6 @@ check_owner(const char *queue, Oid owner)
 
 /* ---- the functions ---- */
 
-static char *
-queue_argument(FunctionCallInfo fcinfo)
-{
-	sqs_require_preloaded();
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("queue name must not be null")));
-	return text_to_cstring(PG_GETARG_TEXT_PP(0));
-}
-
 /*
  * An ERROR if registering or altering a queue would exceed the limits per role.
  * Queues registered before a limit was set are kept within it by the database
@@ -317,7 +306,7 @@ sqsbridge_check_preloaded(PG_FUNCTION_ARGS)
 Datum
 sqs_register_queue(PG_FUNCTION_ARGS)
 {
-	char	   *name = queue_argument(fcinfo);
+	char	   *name = sqs_queue_argument(fcinfo);
 	Oid			owner = GetUserId();
 	SqsOptionChange changes[NUM_OPTIONS];
 	ForeignServer *server;
@@ -428,110 +417,153 @@ is_as_bound(const SqsQueueConfig *queue)
 		 OidIsValid(sqs_bound_handler(&queue->bound_handler, queue->owner, &why)));
 }
 
+/* What sqs_alter_queue() has found that it must store; see there. */
+typedef struct QueueAlteration
+{
+	const SqsQueueConfig *queue;	/* as it was */
+	SqsOptionChange changes[NUM_OPTIONS];
+	bool		confirm;		/* check everything, and bind it anew */
+
+	Oid			owner;
+	ForeignServer *server;		/* NULL: it was dropped, and stays */
+	SqsServerOptions server_options;
+	bool		bind_server;
+	char	   *queue_name;
+	char	   *handler;		/* NULL: none */
+	Oid			funcid;			/* set if the handler is to be bound */
+	bool		bind_handler;
+}			QueueAlteration;
+
+/* The server after the change, and its options.  Checked if it is to be bound. */
+static void
+alter_server(QueueAlteration * alter)
+{
+	const SqsQueueConfig *queue = alter->queue;
+	const SqsOptionChange *change = &alter->changes[OPT_SERVER];
+	const char *name = queue->server;
+
+	alter->bind_server = alter->confirm || change->is_set || alter->owner != queue->owner;
+	alter->server = GetForeignServerExtended(queue->server_oid, FSV_MISSING_OK);
+	if (alter->bind_server)
+	{
+		/* to confirm a renamed server means the server with the stored OID */
+		if (change->is_set)
+			name = NameStr(*DatumGetName(change->value));
+		else if (alter->server != NULL)
+			name = alter->server->servername;
+		alter->server = check_server(name, alter->owner, &alter->server_options);
+	}
+	else if (alter->server != NULL && sqs_fdw_is_ours(alter->server->fdwid))
+		sqs_server_options(alter->server, &alter->server_options);
+}
+
+/* The queue's name at AWS after the change.  Needs the server. */
+static void
+alter_queue_name(QueueAlteration * alter)
+{
+	const SqsOptionChange *change = &alter->changes[OPT_QUEUE_NAME];
+
+	if (change->is_set)
+		alter->queue_name = TextDatumGetCString(change->value);
+	else if (change->is_reset)
+		alter->queue_name = alter->queue->name; /* the same as here */
+	else
+		alter->queue_name = alter->queue->queue_name;
+	if (change->is_set || alter->changes[OPT_SERVER].is_set)
+		sqs_option_check_queue_name(alter->queue_name, &alter->server_options);
+}
+
+/*
+ * The handler after the change.  Needs the server and the queue's name at AWS,
+ * since no other queue may have a handler for the same queue there.
+ */
+static void
+alter_handler(QueueAlteration * alter)
+{
+	const SqsQueueConfig *queue = alter->queue;
+	const SqsOptionChange *changes = alter->changes;
+
+	if (changes[OPT_HANDLER].is_set)
+		alter->handler = TextDatumGetCString(changes[OPT_HANDLER].value);
+	else if (!changes[OPT_HANDLER].is_reset)
+		alter->handler = queue->handler;
+	if (alter->handler == NULL)
+		return;
+
+	alter->bind_handler = alter->confirm || changes[OPT_HANDLER].is_set ||
+		alter->owner != queue->owner;
+	if (alter->bind_handler)
+	{
+		alter->handler = sqs_find_handler(alter->handler, alter->owner, &alter->funcid);
+		check_owner(queue->name, alter->owner);
+	}
+	if (alter->bind_handler || changes[OPT_SERVER].is_set ||
+		changes[OPT_QUEUE_NAME].is_set || changes[OPT_QUEUE_NAME].is_reset)
+		refuse_second_consumer(queue->queue_id,
+							   alter->bind_server ? alter->server->serverid : queue->server_oid,
+							   alter->queue_name);
+}
+
 /*
  * Arguments: the queue, NUM_OPTIONS options (NULL: unchanged), an array of
  * option names to reset, and the new owner.
+ *
+ * Only what is changed is checked, so that something that has broken does not
+ * prevent other changes.  Without any option, everything is checked and, if the
+ * queue refers to something that has changed, stored anew.
  */
 Datum
 sqs_alter_queue(PG_FUNCTION_ARGS)
 {
-	char	   *name = queue_argument(fcinfo);
-	SqsQueueConfig *queue;
-	SqsOptionChange changes[NUM_OPTIONS];
-	SqsServerOptions server_options;
-	ForeignServer *server;
-	Oid			server_oid;
-	Oid			owner;
-	char	   *queue_name;
-	char	   *handler;
-	Oid			funcid = InvalidOid;
-	bool		confirm;
-	bool		new_server;
-	bool		new_handler;
+	const int	reset_arg = NUM_OPTIONS + 1;
+	const int	owner_arg = NUM_OPTIONS + 2;
+	char	   *name = sqs_queue_argument(fcinfo);
+	QueueAlteration alter = {0};
+	const SqsQueueConfig *queue;
 	SqsQueueRow row;
 
 	PreventCommandIfReadOnly("sqs_alter_queue()");
-	sqs_options_read(fcinfo, changes);
-	if (!PG_ARGISNULL(NUM_OPTIONS + 1))
-		sqs_options_read_resets(PG_GETARG_ARRAYTYPE_P(NUM_OPTIONS + 1), changes);
+	sqs_options_read(fcinfo, alter.changes);
+	if (!PG_ARGISNULL(reset_arg))
+		sqs_options_read_resets(PG_GETARG_ARRAYTYPE_P(reset_arg), alter.changes);
 
-	queue = find_and_lock_queue(name);
+	queue = alter.queue = find_and_lock_queue(name);
 	if (queue->is_copy)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("queue \"%s\" is a copy of a queue of another database", name),
 				 errhint("To use it here, call sqs_adopt_queues() first.")));
 
-	/*
-	 * Only what is changed is checked, so that something that has broken does
-	 * not prevent other changes.  Without any option, everything is checked
-	 * and, if the queue refers to something that has changed, stored anew.
-	 */
-	confirm = PG_ARGISNULL(NUM_OPTIONS + 2);
+	alter.confirm = PG_ARGISNULL(owner_arg);
 	for (int id = 0; id < NUM_OPTIONS; id++)
-		confirm &= !changes[id].is_set && !changes[id].is_reset;
-	if (confirm && is_as_bound(queue))
+		alter.confirm &= !alter.changes[id].is_set && !alter.changes[id].is_reset;
+	if (alter.confirm && is_as_bound(queue))
 	{
 		PopActiveSnapshot();
 		PG_RETURN_VOID();
 	}
-	owner = new_owner(fcinfo, NUM_OPTIONS + 2, queue,
-					  confirm || changes[OPT_SERVER].is_set || changes[OPT_HANDLER].is_set);
-	check_role_limits(owner, owner != queue->owner, changes);
-	new_server = confirm || changes[OPT_SERVER].is_set || owner != queue->owner;
-	new_handler = confirm || changes[OPT_HANDLER].is_set || owner != queue->owner;
-
-	server_oid = queue->server_oid;
-	memset(&server_options, 0, sizeof(server_options));
-	if (new_server)
-	{
-		/* to confirm a renamed server means the server with the stored OID */
-		server = GetForeignServerExtended(server_oid, FSV_MISSING_OK);
-		server = check_server(changes[OPT_SERVER].is_set ?
-							  NameStr(*DatumGetName(changes[OPT_SERVER].value)) :
-							  server != NULL ? server->servername : queue->server,
-							  owner, &server_options);
-		server_oid = server->serverid;
-	}
-	else if ((server = GetForeignServerExtended(server_oid, FSV_MISSING_OK)) != NULL &&
-			 sqs_fdw_is_ours(server->fdwid))
-		sqs_server_options(server, &server_options);
-
-	queue_name = queue->queue_name;
-	if (changes[OPT_QUEUE_NAME].is_set)
-		queue_name = TextDatumGetCString(changes[OPT_QUEUE_NAME].value);
-	else if (changes[OPT_QUEUE_NAME].is_reset)
-		queue_name = name;		/* the default: the same as here */
-	if (changes[OPT_QUEUE_NAME].is_set || changes[OPT_SERVER].is_set)
-		sqs_option_check_queue_name(queue_name, &server_options);
-
-	handler = changes[OPT_HANDLER].is_reset ? NULL :
-		changes[OPT_HANDLER].is_set ? TextDatumGetCString(changes[OPT_HANDLER].value) :
-		queue->handler;
-	if (handler != NULL && new_handler)
-	{
-		handler = sqs_find_handler(handler, owner, &funcid);
-		check_owner(name, owner);
-	}
-	if (handler != NULL &&
-		(new_handler || changes[OPT_SERVER].is_set || changes[OPT_QUEUE_NAME].is_set ||
-		 changes[OPT_QUEUE_NAME].is_reset))
-		refuse_second_consumer(queue->queue_id, server_oid, queue_name);
+	alter.owner = new_owner(fcinfo, owner_arg, queue,
+							alter.confirm || alter.changes[OPT_SERVER].is_set ||
+							alter.changes[OPT_HANDLER].is_set);
+	check_role_limits(alter.owner, alter.owner != queue->owner, alter.changes);
+	alter_server(&alter);
+	alter_queue_name(&alter);
+	alter_handler(&alter);
 
 	sqs_queue_row_open(&row);
 	if (!sqs_queue_row_read(&row, queue->queue_id))
 		queue_does_not_exist(name);
 	/* naming the present owner confirms that it was renamed */
-	if (confirm || owner != queue->owner || !PG_ARGISNULL(NUM_OPTIONS + 2))
-		sqs_queue_row_bind_owner(&row, owner);
-	if (new_server)
-		sqs_queue_row_bind_server(&row, server);
-	if (handler == NULL)
+	if (alter.confirm || alter.owner != queue->owner || !PG_ARGISNULL(owner_arg))
+		sqs_queue_row_bind_owner(&row, alter.owner);
+	if (alter.bind_server)
+		sqs_queue_row_bind_server(&row, alter.server);
+	if (alter.handler == NULL)
 		sqs_queue_row_bind_no_handler(&row);
-	else if (new_handler)
-		sqs_queue_row_bind_handler(&row, handler, funcid);
-	sqs_queue_row_set_text(&row, "queue_name", queue_name);
-	sqs_options_store(&row, changes, false);
+	else if (alter.bind_handler)
+		sqs_queue_row_bind_handler(&row, alter.handler, alter.funcid);
+	sqs_queue_row_set_text(&row, "queue_name", alter.queue_name);
+	sqs_options_store(&row, alter.changes, false);
 	sqs_queue_row_update(&row);
 	sqs_queue_row_close(&row);
 	PopActiveSnapshot();
@@ -544,7 +576,7 @@ sqs_alter_queue(PG_FUNCTION_ARGS)
 Datum
 sqs_unregister_queue(PG_FUNCTION_ARGS)
 {
-	char	   *name = queue_argument(fcinfo);
+	char	   *name = sqs_queue_argument(fcinfo);
 	SqsQueueConfig *queue;
 	SqsQueueRow row;
 
@@ -586,7 +618,7 @@ Datum
 sqs_disable_queue(PG_FUNCTION_ARGS)
 {
 	PreventCommandIfReadOnly("sqs_disable_queue()");
-	set_enabled(queue_argument(fcinfo), false);
+	set_enabled(sqs_queue_argument(fcinfo), false);
 	PG_RETURN_VOID();
 }
 
@@ -594,6 +626,6 @@ Datum
 sqs_enable_queue(PG_FUNCTION_ARGS)
 {
 	PreventCommandIfReadOnly("sqs_enable_queue()");
-	set_enabled(queue_argument(fcinfo), true);
+	set_enabled(sqs_queue_argument(fcinfo), true);
 	PG_RETURN_VOID();
 }

@@ -697,19 +697,15 @@ turn(DatabaseWorker *dw)
 	}
 }
 
-/* Entry point of the process. */
-void
-sqs_database_worker_main(Datum arg)
+/*
+ * Make this process a session of its database, with settings that neither the
+ * database nor a role can change.
+ */
+static void
+start_database_worker(DatabaseWorker *dw)
 {
-	static DatabaseWorker worker;
-	DatabaseWorker *dw = &worker;
-	uint32		wait_event;
-	int64		end;
-
-	sqs_worker_attach(arg);
 	sqs_worker_signals();
 	BackgroundWorkerInitializeConnectionByOid(MySlot->dboid, InvalidOid, 0);
-	wait_event = sqs_wait_event_new("SqsbridgeDatabaseWorker");
 
 	/* do not wait for standbys, nor depend on settings of roles */
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_OVERRIDE);
@@ -733,6 +729,38 @@ sqs_database_worker_main(Datum arg)
 	dw->context = AllocSetContextCreate(TopMemoryContext, "sqsbridge database worker",
 										ALLOCSET_DEFAULT_SIZES);
 	dw->configured = true;
+}
+
+/*
+ * Stop the relay: within sqsbridge.shutdown_timeout, let the calls that are
+ * under way end and store their results.
+ */
+static void
+finish_relay(DatabaseWorker *dw, uint32 wait_event)
+{
+	int64		end = sqs_now_ms() + sqs_shutdown_timeout;
+
+	while (!dw->may_leave && !sqs_relay_is_idle() && sqs_now_ms() < end)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!run_job(dw, SQS_JOB_RELAY, stop_relay) || !dw->under_way)
+			break;
+		sqs_shared_clients_wait(Max(Min(end - sqs_now_ms(), dw->timeout), 0), wait_event);
+	}
+	sqs_relay_reset();
+}
+
+/* Entry point of the process. */
+void
+sqs_database_worker_main(Datum arg)
+{
+	static DatabaseWorker worker;
+	DatabaseWorker *dw = &worker;
+	uint32		wait_event;
+
+	sqs_worker_attach(arg);
+	start_database_worker(dw);
+	wait_event = sqs_wait_event_new("SqsbridgeDatabaseWorker");
 
 	for (;;)
 	{
@@ -774,15 +802,7 @@ sqs_database_worker_main(Datum arg)
 	}
 
 	sqs_set_worker_state(SQS_WORKER_STOPPING);
-	end = sqs_now_ms() + sqs_shutdown_timeout;
-	while (!dw->may_leave && !sqs_relay_is_idle() && sqs_now_ms() < end)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (!run_job(dw, SQS_JOB_RELAY, stop_relay) || !dw->under_way)
-			break;
-		sqs_shared_clients_wait(Max(Min(end - sqs_now_ms(), dw->timeout), 0), wait_event);
-	}
-	sqs_relay_reset();
+	finish_relay(dw, wait_event);
 
 	/* this worker exits normally, so its successor may start at once */
 	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);

@@ -104,6 +104,30 @@ put(ReturnSetInfo *rsinfo, Datum *values, bool *nulls)
 }
 
 /*
+ * Return these columns of a table's row, all that the function returns.  A role or server is stored by its name as text, and returned as a name.
+ * Allocates in the row's context.
+ */
+static void
+put_columns(ReturnSetInfo *rsinfo, const int *columns, int n, const Datum *row,
+			const bool *row_nulls)
+{
+	TupleDesc	desc = rsinfo->setDesc;
+	Datum	   *values = palloc(sizeof(Datum) * n);
+	bool	   *nulls = palloc(sizeof(bool) * n);
+
+	if (desc->natts != n)
+		elog(ERROR, "the function returns %d columns, not %d", desc->natts, n);
+	for (int i = 0; i < n; i++)
+	{
+		nulls[i] = row_nulls[columns[i]];
+		values[i] = row[columns[i]];
+		if (!nulls[i] && TupleDescAttr(desc, i)->atttypid == NAMEOID)
+			values[i] = text_to_name(values[i]);
+	}
+	put(rsinfo, values, nulls);
+}
+
+/*
  * Columns are taken as they are stored; the text of a problem may name roles
  * and functions, and is for those who may see statistics of the owner.
  */
@@ -171,7 +195,7 @@ sqs_get_queues(PG_FUNCTION_ARGS)
 Datum
 sqs_get_failures(PG_FUNCTION_ARGS)
 {
-	static const FailureRowColumn columns[] = {
+	static const int columns[] = {
 		FAILED_AT, FAILED_QUEUE, FAILED_OWNER, FAILED_MESSAGE_ID, FAILED_RECEIVE_COUNT,
 		FAILED_SQLSTATE, FAILED_MESSAGE, FAILED_DETAIL, FAILED_HINT, FAILED_CONTEXT,
 		FAILED_HANDLER_PID
@@ -187,21 +211,11 @@ sqs_get_failures(PG_FUNCTION_ARGS)
 	begin_table(&scan, SQS_TABLE_FAILURES);
 	while (next_row(&scan, row, row_nulls))
 	{
-		Datum		values[lengthof(columns)];
-		bool		nulls[lengthof(columns)];
-
 		if (!sees_all &&
 			!sqs_has_privs_of(DatumGetObjectId(row[FAILED_OWNER_OID]),
 							  TextDatumGetCString(row[FAILED_OWNER])))
 			continue;
-		for (int i = 0; i < (int) lengthof(columns); i++)
-		{
-			values[i] = row[columns[i]];
-			nulls[i] = row_nulls[columns[i]];
-			if (columns[i] == FAILED_OWNER)
-				values[i] = text_to_name(values[i]);
-		}
-		put(rsinfo, values, nulls);
+		put_columns(rsinfo, columns, lengthof(columns), row, row_nulls);
 	}
 	end_table(&scan);
 	return (Datum) 0;
@@ -211,7 +225,7 @@ sqs_get_failures(PG_FUNCTION_ARGS)
 Datum
 sqs_get_outbox(PG_FUNCTION_ARGS)
 {
-	static const OutboxColumn columns[] = {
+	static const int columns[] = {
 		ROW_QUEUE, ROW_BODY, ROW_ATTRIBUTES, ROW_GROUP_ID, ROW_DEDUPLICATION_ID,
 		ROW_DELIVER_AT, ROW_SYSTEM_ATTRIBUTES, ROW_ID, ROW_ENQUEUED_AT, ROW_ENQUEUED_BY
 	};
@@ -238,21 +252,11 @@ sqs_get_outbox(PG_FUNCTION_ARGS)
 	begin_table(&scan, SQS_TABLE_OUTBOX_ROWS);
 	while (next_row(&scan, row, row_nulls))
 	{
-		Datum		values[lengthof(columns)];
-		bool		nulls[lengthof(columns)];
-
 		if (!sees_all && !list_member_int(owned, DatumGetInt32(row[ROW_QUEUE_ID])) &&
 			!sqs_has_privs_of(DatumGetObjectId(row[ROW_ENQUEUED_BY_OID]),
 							  TextDatumGetCString(row[ROW_ENQUEUED_BY])))
 			continue;
-		for (int i = 0; i < (int) lengthof(columns); i++)
-		{
-			values[i] = row[columns[i]];
-			nulls[i] = row_nulls[columns[i]];
-			if (columns[i] == ROW_ENQUEUED_BY)
-				values[i] = text_to_name(values[i]);
-		}
-		put(rsinfo, values, nulls);
+		put_columns(rsinfo, columns, lengthof(columns), row, row_nulls);
 	}
 	end_table(&scan);
 	return (Datum) 0;
@@ -343,7 +347,7 @@ sqs_get_outbox_counts(PG_FUNCTION_ARGS)
 Datum
 sqs_get_outbox_failures(PG_FUNCTION_ARGS)
 {
-	static const OutboxFailureColumn columns[] = {
+	static const int columns[] = {
 		FAILURE_ID, FAILURE_QUEUE, FAILURE_ERROR_CODE, FAILURE_ERROR_MESSAGE, FAILURE_FAILED_AT,
 		FAILURE_BODY, FAILURE_ATTRIBUTES, FAILURE_GROUP_ID, FAILURE_DEDUPLICATION_ID,
 		FAILURE_SYSTEM_ATTRIBUTES, FAILURE_ENQUEUED_AT, FAILURE_ENQUEUED_BY, FAILURE_SERVER
@@ -362,20 +366,9 @@ sqs_get_outbox_failures(PG_FUNCTION_ARGS)
 	begin_table(&scan, SQS_TABLE_OUTBOX_FAILURES);
 	while (next_row(&scan, row, row_nulls))
 	{
-		Datum		values[lengthof(columns)];
-		bool		nulls[lengthof(columns)];
-
 		if (!sees_all && !sqs_may_take_outbox_failure(row, row_nulls, queues))
 			continue;
-		for (int i = 0; i < (int) lengthof(columns); i++)
-		{
-			nulls[i] = row_nulls[columns[i]];
-			values[i] = row[columns[i]];
-			if (!nulls[i] &&
-				(columns[i] == FAILURE_ENQUEUED_BY || columns[i] == FAILURE_SERVER))
-				values[i] = text_to_name(values[i]);
-		}
-		put(rsinfo, values, nulls);
+		put_columns(rsinfo, columns, lengthof(columns), row, row_nulls);
 	}
 	end_table(&scan);
 	return (Datum) 0;

@@ -871,14 +871,13 @@ handle_frame(const char *data, Size len)
 	MemoryContextReset(message_context);
 }
 
-/* Entry point of the process. */
-void
-sqs_handler_worker_main(Datum arg)
+/*
+ * Attach to the queue worker's channel, and make this process a session of the
+ * queue's owner.
+ */
+static void
+start_handler_worker(void)
 {
-	bool		reported_idle = false;
-	uint64		unannounced = 0;
-
-	sqs_worker_attach(arg);
 	owner = MySlot->role;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
@@ -917,6 +916,17 @@ sqs_handler_worker_main(Datum arg)
 	StartTransactionCommand();
 	remember_rights();
 	CommitTransactionCommand();
+}
+
+/* Entry point of the process. */
+void
+sqs_handler_worker_main(Datum arg)
+{
+	bool		reported_idle = false;
+	uint64		unannounced = 0;
+
+	sqs_worker_attach(arg);
+	start_handler_worker();
 
 	in_loop = true;
 	pg_atomic_write_u32(&channel->shared->ready, 1);

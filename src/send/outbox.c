@@ -340,14 +340,6 @@ outbox_check_perms(SQS_CHECK_PERMS_ARGS)
 	return true;
 }
 
-static void
-queue_is_null(void)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-			 errmsg("the queue must not be null")));
-}
-
 /* Column of the view, by name. */
 static Datum
 view_column(HeapTuple tuple, TupleDesc desc, const char *name, bool *isnull)
@@ -415,7 +407,7 @@ sqs_outbox_insert(PG_FUNCTION_ARGS)
 
 	queue = view_column(tuple, desc, "queue", &isnull);
 	if (isnull)
-		queue_is_null();
+		sqs_queue_is_null();
 	for (int i = 0; i < (int) lengthof(given); i++)
 		values[given[i].column] = view_column(tuple, desc, given[i].name,
 											  &nulls[given[i].column]);
@@ -473,7 +465,7 @@ sqs_enqueue(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("sqs_enqueue()");
 	if (PG_ARGISNULL(0))
-		queue_is_null();
+		sqs_queue_is_null();
 	queue = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	memset(values, 0, sizeof(values));
 	memset(nulls, true, sizeof(nulls));

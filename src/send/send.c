@@ -36,7 +36,6 @@
 
 #include "base/compat.h"
 #include "base/queue_stats.h"
-#include "base/settings.h"
 #include "base/shmem.h"
 #include "base/worker.h"
 #include "config/connect.h"
@@ -310,17 +309,6 @@ forget_url(SessionConnection *session, const char *queue_name)
 
 /* ---- one message ---- */
 
-static char *
-queue_argument(FunctionCallInfo fcinfo)
-{
-	sqs_require_preloaded();
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("the queue must not be null")));
-	return text_to_cstring(PG_GETARG_TEXT_PP(0));
-}
-
 /*
  * sqs_send(queue, body, attributes, delay, group_id, deduplication_id,
  * system_attributes) returns text: sends one message and waits for SQS's
@@ -331,7 +319,7 @@ queue_argument(FunctionCallInfo fcinfo)
 Datum
 sqs_send(PG_FUNCTION_ARGS)
 {
-	char	   *name = queue_argument(fcinfo);
+	char	   *name = sqs_queue_argument(fcinfo);
 	Datum	   *fields[] = {NULL, NULL, NULL, NULL, NULL, NULL};
 	SqsDraft	draft;
 	SqsOutgoing message;
@@ -642,7 +630,7 @@ Datum
 sqs_send_batch(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	char	   *name = queue_argument(fcinfo);
+	char	   *name = sqs_queue_argument(fcinfo);
 	SqsQueueConfig *queue;
 	BatchRun	run;
 	BatchItem  *items;
