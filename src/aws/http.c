@@ -34,6 +34,12 @@
  * request has left (see is_repeat()).  Otherwise the request fails as one that
  * may have been done, and the caller decides whether to make it again.
  *
+ * A new TLS connection resumes a session of an earlier one, which saves the
+ * server's certificate and its verification.  Before 8.12, libcurl keeps
+ * sessions with the easy handle unless they are shared, and so a request that is
+ * made beside others would not find theirs.  A session is used only with the
+ * server, the authorities and the options that it was made with.
+ *
  * A request must not fail merely because the server has closed an idle
  * connection, which is normal.  libcurl checks for that before it reuses a
  * connection, but before version 8.0 it considers a TLS connection alive as
@@ -107,6 +113,7 @@ struct HttpRequest
 struct HttpPool
 {
 	CURLM	   *multi;
+	CURLSH	   *share;			/* TLS sessions, for all requests */
 	int			epoll;
 	int64		timer_at;		/* ms; -1: none */
 	bool		epoll_failed;
@@ -508,11 +515,14 @@ http_pool_create(const char *user_agent, int connections, AwsError *error)
 	{
 		pool->epoll = epoll_create1(EPOLL_CLOEXEC);
 		pool->multi = curl_multi_init();
+		pool->share = curl_share_init();
 		pool->timer_at = -1;
 		pool->finished_tail = &pool->finished;
 		pool->user_agent = strdup(user_agent);
 	}
-	if (pool == NULL || pool->epoll < 0 || pool->multi == NULL || pool->user_agent == NULL)
+	if (pool == NULL || pool->epoll < 0 || pool->multi == NULL || pool->share == NULL ||
+		pool->user_agent == NULL ||
+		curl_share_setopt(pool->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION) != CURLSHE_OK)
 	{
 		if (pool != NULL)
 		{
@@ -520,6 +530,7 @@ http_pool_create(const char *user_agent, int connections, AwsError *error)
 				close(pool->epoll);
 			if (pool->multi != NULL)
 				curl_multi_cleanup(pool->multi);
+			curl_share_cleanup(pool->share);
 			free(pool->user_agent);
 			free(pool);
 		}
@@ -563,6 +574,7 @@ http_pool_destroy(HttpPool *pool)
 		free(request);
 	}
 	curl_multi_cleanup(pool->multi);
+	curl_share_cleanup(pool->share);	/* not before all who use it */
 	close(pool->epoll);
 	release_fds(POOL_FDS);
 	free(pool->user_agent);
@@ -618,6 +630,7 @@ set_options(HttpRequest *request)
 	CURL	   *easy = request->easy;
 
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, request);
+	curl_easy_setopt(easy, CURLOPT_SHARE, request->pool->share);
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");

@@ -12,6 +12,7 @@
 #include "postgres_fe.h"
 
 #include <arpa/inet.h>
+#include <dlfcn.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
@@ -1098,6 +1099,111 @@ SSL_CTX_load_verify_dir(void *context, const char *path)
 	return 1;
 }
 
+/* As above, to see when libcurl is given a session, and resumes one. */
+static int	sessions = 0;
+static int	resumed = 0;
+static int	(*keep_session) (void *, void *);
+
+extern int	SSL_set_session(void *ssl, void *session);
+extern void SSL_CTX_sess_set_new_cb(void *context, int (*callback) (void *, void *));
+
+static int
+count_session(void *ssl, void *session)
+{
+	sessions++;
+	return keep_session(ssl, session);
+}
+
+void
+SSL_CTX_sess_set_new_cb(void *context, int (*callback) (void *, void *))
+{
+	void		(*original) (void *, int (*) (void *, void *)) =
+		dlsym(RTLD_NEXT, "SSL_CTX_sess_set_new_cb");
+
+	keep_session = callback;
+	original(context, count_session);
+}
+
+int
+SSL_set_session(void *ssl, void *session)
+{
+	int			(*original) (void *, void *) = dlsym(RTLD_NEXT, "SSL_set_session");
+
+	resumed += session != NULL;
+	return original(ssl, session);
+}
+
+/* Have a server that never answers, but gives out sessions. */
+static pid_t
+start_mute_server(int *port, const char *cert, const char *key)
+{
+	char		address[32];
+	int			listener = listen_somewhere(port);
+	pid_t		pid;
+
+	close(listener);
+	snprintf(address, sizeof(address), "127.0.0.1:%d", *port);
+	pid = fork();
+	if (pid == 0)
+	{
+		dup2(STDERR_FILENO, STDOUT_FILENO);
+		execlp("openssl", "openssl", "s_server", "-quiet", "-www", "-accept", address,
+			   "-cert", cert, "-key", key, (char *) NULL);
+		_exit(127);
+	}
+	for (int i = 0; i < 500; i++)
+	{
+		struct pollfd none = {-1, 0, 0};
+		int			fd = connect_to(*port);
+
+		if (fd >= 0)
+		{
+			close(fd);
+			break;
+		}
+		poll(&none, 0, 20);
+	}
+	return pid;
+}
+
+/*
+ * Requests of one pool side by side: from the second on, their connections
+ * resume the session of the first.
+ */
+static void
+resumed_sessions(const char *cert, const char *key)
+{
+	static const char *const headers[] = {"Content-Type: text/plain"};
+	AwsError	error;
+	HttpPool   *pool = http_pool_create("t", 0, &error);
+	HttpReply	replies[2];
+	char		url[64];
+	HttpTarget	target = {url, cert, false};
+	int			port;
+	pid_t		server = start_mute_server(&port, cert, key);
+	int64		end;
+
+	snprintf(url, sizeof(url), "https://127.0.0.1:%d", port);
+	memset(replies, 0, sizeof(replies));
+	sessions = resumed = 0;
+	for (int i = 0; i < (int) lengthof(replies); i++)
+	{
+		http_post(pool, &target, headers, 1, "{}", 2, 60000, 1000, keep_reply, &replies[i]);
+		/* that the server serves one connection at a time does not matter */
+		for (end = now_ms() + 30000; now_ms() < end && (i == 0 ? sessions : resumed) == 0;)
+		{
+			struct pollfd fd = {http_pool_fd(pool), POLLIN, 0};
+
+			poll(&fd, 1, 10);
+			http_pool_poll(pool);
+		}
+	}
+	ok(resumed > 0, "a connection beside another resumes its session");
+	http_pool_destroy(pool);
+	kill(server, SIGTERM);
+	waitpid(server, NULL, 0);
+}
+
 /* Clients of one pool trust different authorities, one after the other. */
 static void
 shared_authorities(const Server *server, AwsCredentialsProvider *good, const char *cert)
@@ -1152,6 +1258,7 @@ tls(AwsCredentialsProvider *good)
 		sqs_client_destroy(client);
 		shared_authorities(&server, good, cert);
 		kept_connections(&server, good, cert);
+		resumed_sessions(cert, key);
 	}
 	stop_server(&server);
 	unlink(cert);
