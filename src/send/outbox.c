@@ -1,27 +1,30 @@
 /*-------------------------------------------------------------------------
  *
  * outbox.c
- *	  Messages sent by the commit of the transaction that enqueues them.
+ *	  The session's side of the outbox: storing messages, to be sent after
+ *	  COMMIT.
  *
- * sqs_outbox is a view; an INSTEAD OF trigger checks each row and stores it.
- * A table under row-level security would look simpler, but COPY refuses
- * those, and the checks would have to be triggers anyway.
+ * sqs_outbox is a view; its INSTEAD OF trigger checks each row and stores
+ * it.  A table with row-level security would look simpler, but COPY FROM
+ * refuses such tables, and the checks would have to be triggers anyway.
  *
- * Rows of roles that may not write the tables are written below the executor,
- * as those of the inbox are: no privilege of the session is asked, no code of
- * users runs, and nobody can forge a row that was not checked.
+ * The roles that insert have no privileges on the tables.  The rows are
+ * written below the executor (table_writer.c): no privileges of the session
+ * are checked, no user-defined code runs, and no role can store a row that
+ * was not checked.
  *
- * The order of commits.  Messages of a group shall be sent in the order in
- * which their transactions committed, and ids are given out earlier than
- * that.  So each transaction writes, as the last thing before it commits, a
- * batch record with a position, which rises (ids.c).  If a transaction B can see
- * the effects of A, or had to wait for a lock of A's, A had committed before
- * B could, and A's position is the lower.  Two that commit at the same time
- * and know nothing of each other are in either order, as they are for any
- * observer.  The cost is one narrow row per transaction and queue.
+ * The order of commits.  Messages of a group are sent in the order in which
+ * their transactions committed.  The ids of the rows do not give that order,
+ * because they are assigned earlier.  So each transaction writes a batch
+ * record immediately before it commits, with a position that only increases
+ * (ids.c).  If transaction B sees the effects of A, or has waited for one of
+ * A's locks, then A took its position before B, so A's position is lower.
+ * Two transactions that commit concurrently and do not depend on each other
+ * can get either order, as for any other observer.  The cost is one narrow
+ * row per transaction and queue.
  *
- * A row with a time in the future is a batch of its own, so that it can be
- * found by that time.
+ * A message with a deliver_at in the future is a batch of its own, so that
+ * it can be found by its time.
  *
  *-------------------------------------------------------------------------
  */
@@ -63,7 +66,7 @@
 PG_FUNCTION_INFO_V1(sqs_outbox_insert);
 PG_FUNCTION_INFO_V1(sqs_enqueue);
 
-/* A queue that the transaction has enqueued to, and may, as this role. */
+/* A queue that a role has enqueued to in this transaction. */
 typedef struct EnqueuedQueue
 {
 	struct EnqueuedQueue *next;
@@ -74,35 +77,36 @@ typedef struct EnqueuedQueue
 	char		name[SQS_QUEUE_NAME_MAX + 1];
 } EnqueuedQueue;
 
-/* A batch that the transaction has begun, or a message with its own time. */
+/* A batch of this transaction whose record is not yet written. */
 typedef struct OpenBatch
 {
 	struct OpenBatch *next;
-	SubTransactionId subid;		/* that began it, or has inherited it */
+	SubTransactionId subid;		/* the subtransaction that it belongs to */
 	int32		queue_id;
 	int64		batch_id;
 	TimestampTz deliver_at;		/* DT_NOBEGIN: at commit */
 } OpenBatch;
 
-/* What a transaction with rows knows; lives in TopTransactionContext. */
+/* State of a transaction that has enqueued; in TopTransactionContext. */
 typedef struct OutboxTransaction
 {
 	Oid			extension;
-	EnqueuedQueue *queues;		/* known when ... */
-	uint64		config_changes; /* ... sqs_config_changes was this */
-	OpenBatch  *open;			/* one a queue; newest first, as these: */
-	OpenBatch  *timed;
+	EnqueuedQueue *queues;		/* valid while sqs_config_changes is ... */
+	uint64		config_changes; /* ... this */
+	OpenBatch  *open;			/* one per queue; newest first */
+	OpenBatch  *timed;			/* one per message; newest first */
 } OutboxTransaction;
 
 static OutboxTransaction *current = NULL;
-static bool wake_relay = false; /* committed */
+static bool wake_relay = false; /* set by a commit, for after_commit() */
 
+/* Set "current", if this is the first message of the transaction. */
 static void
 begin_transaction(void)
 {
 	Oid			extension = sqs_extension_oid();
 
-	/* the extension may have been dropped, and created, since */
+	/* the extension may have been dropped and created in this transaction */
 	if (current != NULL && current->extension == extension)
 		return;
 	sqs_require_preloaded();
@@ -111,9 +115,10 @@ begin_transaction(void)
 }
 
 /*
- * The queue, if it is there and the current role may send to it.  Whether it
- * may is asked each time, as it is for a table: privileges may be revoked
- * while the transaction lasts.
+ * Look up a queue that the current role is to send to.  Raises an ERROR if
+ * the queue does not exist or the role may not send to it.  The privilege is
+ * checked each time, as for a table, because it can be revoked during the
+ * transaction.  The result is in TopTransactionContext.
  */
 static EnqueuedQueue *
 find_queue(const char *name)
@@ -122,7 +127,7 @@ find_queue(const char *name)
 	SqsQueueConfig *config;
 	Oid			role = GetUserId();
 
-	/* one may have been registered, dropped or altered in this transaction */
+	/* a queue may have been changed in this transaction */
 	if (current->config_changes != sqs_config_changes)
 	{
 		current->queues = NULL;
@@ -148,6 +153,9 @@ find_queue(const char *name)
 	return queue;
 }
 
+/*
+ * The id of this transaction's batch for the queue, which may be a new one.
+ */
 static int64
 open_batch(int32 queue_id)
 {
@@ -168,7 +176,10 @@ open_batch(int32 queue_id)
 	return batch->batch_id;
 }
 
-/* A message with a time of its own is a batch of one, and has its id. */
+/*
+ * Add the batch of a message that has a deliver_at.  It has only this
+ * message, and has its id.
+ */
 static void
 open_timed_batch(int64 id, int32 queue_id, TimestampTz deliver_at)
 {
@@ -182,6 +193,10 @@ open_timed_batch(int64 id, int32 queue_id, TimestampTz deliver_at)
 	current->timed = batch;
 }
 
+/*
+ * Write the records of a list of batches.  Their order in the list becomes
+ * their order of sending, if they have the same deliver_at.
+ */
 static void
 insert_batches(SqsWriter *writer, const OpenBatch *batch)
 {
@@ -200,18 +215,26 @@ insert_batches(SqsWriter *writer, const OpenBatch *batch)
 	}
 }
 
+/*
+ * Was the batch record written by the transaction that it names?  Otherwise
+ * it is a copy; see outbox.h.
+ */
 bool
 sqs_batch_is_native(HeapTuple batch, TupleDesc desc)
 {
 	bool		isnull;
 	Datum		xid = sqs_getattr(batch, BATCH_XID + 1, desc, &isnull);
 
-	/* raw: freezing keeps it */
+	/* the raw xmin, because freezing does not change it */
 	return !isnull &&
 		HeapTupleHeaderGetRawXmin(batch->t_data) ==
 		XidFromFullTransactionId(DatumGetFullTransactionId(xid));
 }
 
+/*
+ * A random UUID that identifies the message, so that receivers can recognize
+ * it if it is sent twice.  It is palloc'd.
+ */
 static Datum
 new_token(void)
 {
@@ -227,7 +250,11 @@ new_token(void)
 	return UUIDPGetDatum(uuid);
 }
 
-/* From a row's columns to a message; NULL if it is well, else what is wrong. */
+/*
+ * Turn the columns of a row into a message, for the checks at insertion and
+ * again for sending.  Returns NULL, or what is wrong with the row.  The
+ * message refers to the row's values and to the current memory context.
+ */
 SqsDraftError *
 sqs_outbox_prepare(const Datum *values, const bool *nulls, bool fifo, SqsOutgoing *message)
 {
@@ -243,9 +270,13 @@ sqs_outbox_prepare(const Datum *values, const bool *nulls, bool fifo, SqsOutgoin
 }
 
 /*
- * Check a message and store it.  values and nulls are of a row, with what is
- * of the message filled in; the rest is filled in here.  A token is given
- * where the row is not new.  Returns the id.
+ * Check a message and store it, to be sent when the current transaction
+ * commits.  values and nulls are those of a row of outbox_rows in which the
+ * columns of the message are set; the others are set here.  The token is set
+ * only if a failed message is stored again; who enqueued it, and when, is
+ * kept then, too.  Returns the id of the new row.  Raises an ERROR if the
+ * queue does not exist, the role may not use it, or SQS would refuse the
+ * message.
  */
 int64
 sqs_outbox_store(const char *name, Datum *values, bool *nulls)
@@ -262,10 +293,11 @@ sqs_outbox_store(const char *name, Datum *values, bool *nulls)
 	begin_transaction();
 
 	/*
-	 * Locked before the queue is looked up: the database worker, which leaves
-	 * when there is neither a queue nor a row, sees that there may be one.
-	 * And what is written at commit is locked now, so that nothing has to be
-	 * waited for then.
+	 * Open the table, which locks it, before the queue is looked up: the
+	 * database worker, which exits when there is neither a queue nor a row,
+	 * then knows that there may soon be one.  The table that is written at
+	 * commit is locked now, too, so that the commit does not have to wait for
+	 * it.
 	 */
 	writer = sqs_writer_open(SQS_TABLE_OUTBOX_ROWS);
 	LockRelationOid(sqs_table_oid(SQS_TABLE_OUTBOX_BATCHES), RowExclusiveLock);
@@ -306,14 +338,15 @@ sqs_outbox_store(const char *name, Datum *values, bool *nulls)
 	return id;
 }
 
-/* ---- the ways in ---- */
+/* ---- the view and the function ---- */
 
 static ExecutorCheckPerms_hook_type prev_check_perms = NULL;
 
 /*
- * In the role of a replica the view's trigger does not fire, and ENABLE ALWAYS
- * is for tables only: the row would be gone without a word.  So whoever asks
- * for the privilege to insert is told.
+ * ExecutorCheckPerms hook: refuse to insert into sqs_outbox while
+ * session_replication_role is "replica".  The view's trigger does not fire
+ * then, and ENABLE ALWAYS is not possible for triggers of views, so the row
+ * would be lost without an error.
  */
 static bool
 outbox_check_perms(SQS_CHECK_PERMS_ARGS)
@@ -340,7 +373,7 @@ outbox_check_perms(SQS_CHECK_PERMS_ARGS)
 	return true;
 }
 
-/* Column of the view, by name. */
+/* Get a column of the row by its name in the view. */
 static Datum
 view_column(HeapTuple tuple, TupleDesc desc, const char *name, bool *isnull)
 {
@@ -352,8 +385,8 @@ view_column(HeapTuple tuple, TupleDesc desc, const char *name, bool *isnull)
 }
 
 /*
- * The INSTEAD OF INSERT trigger of view sqs_outbox: stores the row, and returns
- * it with id, enqueued_at and enqueued_by filled in, for RETURNING.
+ * INSTEAD OF INSERT trigger of the view sqs_outbox.  Stores the row and
+ * returns it with id, enqueued_at and enqueued_by filled in, for RETURNING.
  */
 Datum
 sqs_outbox_insert(PG_FUNCTION_ARGS)
@@ -393,7 +426,7 @@ sqs_outbox_insert(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function sqs_outbox_insert() is the trigger of view sqs_outbox only")));
 
-	/* who made a view of their own chose its columns' types */
+	/* in another view, the columns could have other types */
 	begin_transaction();
 	if (RelationGetRelid(trigger->tg_relation) != sqs_view_oid("sqs_outbox"))
 		ereport(ERROR,
@@ -441,8 +474,9 @@ sqs_outbox_insert(PG_FUNCTION_ARGS)
 
 /*
  * sqs_enqueue(queue, body, attributes, delay, group_id, deduplication_id,
- * system_attributes, deliver_at) returns the id: INSERT INTO sqs_outbox as a
- * function.
+ * system_attributes, deliver_at) returns bigint
+ *
+ * INSERT INTO sqs_outbox as a function.  Returns the id of the row.
  */
 Datum
 sqs_enqueue(PG_FUNCTION_ARGS)
@@ -491,7 +525,7 @@ sqs_enqueue(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(sqs_outbox_store(queue, values, nulls));
 }
 
-/* ---- the transaction's end ---- */
+/* ---- end of transaction ---- */
 
 bool
 sqs_outbox_has_batches(void)
@@ -499,7 +533,10 @@ sqs_outbox_has_batches(void)
 	return current != NULL && (current->open != NULL || current->timed != NULL);
 }
 
-/* Messages with a time of their own are due in the order of their making. */
+/*
+ * Reverse a list of batches in place.  Messages with the same deliver_at are
+ * to be sent in the order in which they were enqueued.
+ */
 static OpenBatch *
 reversed(OpenBatch *batch)
 {
@@ -517,9 +554,9 @@ reversed(OpenBatch *batch)
 }
 
 /*
- * Write the batch records.  Not earlier: see above for the order of commits,
- * and outbox.h for what a batch's xmin tells.  A rolled-back savepoint may
- * have taken all rows along of a batch that was begun before; an empty batch
+ * Write the batch records, immediately before the commit: see the top of
+ * this file for the order of commits, and outbox.h for the meaning of a
+ * record's xmin.  A batch may be empty if a savepoint was rolled back; that
  * does no harm.
  */
 static void
@@ -534,11 +571,11 @@ write_batches(void)
 	if (current->open == NULL && current->timed == NULL)
 		return;
 
-	/* the extension may have been dropped since */
+	/* the extension may have been dropped */
 	if (sqs_extension_oid() != current->extension)
 		return;
 
-	/* the transaction may have been made read only after it enqueued */
+	/* the transaction may have become read-only after it enqueued */
 	XactReadOnly = false;
 	PushActiveSnapshot(GetTransactionSnapshot());
 	writer = sqs_writer_open(SQS_TABLE_OUTBOX_BATCHES);
@@ -549,6 +586,7 @@ write_batches(void)
 	XactReadOnly = read_only;
 }
 
+/* Transaction callback. */
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
@@ -573,8 +611,8 @@ at_transaction_end(XactEvent event, void *arg)
 }
 
 /*
- * Batches that were begun in the subtransaction are its parent's, or are gone
- * with their rows.  They are the newest of their list.
+ * A subtransaction ends: its batches go to its parent, or disappear with
+ * their rows.  They are the newest ones in the list.
  */
 static void
 end_batches(OpenBatch **batches, SubTransactionId mySubid, SubTransactionId parentSubid,
@@ -588,6 +626,7 @@ end_batches(OpenBatch **batches, SubTransactionId mySubid, SubTransactionId pare
 		*batches = batch;
 }
 
+/* Subtransaction callback. */
 static void
 at_subtransaction_end(SubXactEvent event, SubTransactionId mySubid,
 					  SubTransactionId parentSubid, void *arg)
@@ -599,12 +638,15 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId mySubid,
 	end_batches(&current->open, mySubid, parentSubid, commit);
 	end_batches(&current->timed, mySubid, parentSubid, commit);
 
-	/* a queue may have been registered in the subtransaction */
+	/* it may have registered a queue */
 	if (!commit)
 		current->queues = NULL;
 }
 
-/* The relay is told when the rows can be seen: see wake_at_commit.c. */
+/*
+ * Wake up the relay, when other sessions can see the rows; see
+ * wake_at_commit.c.
+ */
 static void
 after_commit(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg)
 {
@@ -614,6 +656,7 @@ after_commit(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *a
 	sqs_database_outbox_committed(MyDatabaseId);
 }
 
+/* Install the callbacks and the hook.  Called from _PG_init(). */
 void
 sqs_outbox_init(void)
 {

@@ -3,14 +3,16 @@
  * outbox.h
  *	  The outbox's tables: what is in them, and who may rely on what.
  *
- * outbox_rows holds a row per message that has not been sent, outbox_batches
- * one per transaction and queue (or per message with a time of its own), which
- * says when and in what order their messages go.
+ * outbox_rows has one row per message that has not been sent.
+ * outbox_batches has one row per transaction and queue, and one per message
+ * with a deliver_at of its own; it says when and in what order the messages
+ * are sent.
  *
- * A batch is written by the top-level transaction itself, as the last thing
- * before it commits, so its xmin is its xid: it became visible together with
- * all its rows.  A batch with another xmin is a copy (restored, replicated),
- * which proves nothing about rows; see sqs_adopt_queues().
+ * A batch record is written by the top-level transaction itself, immediately
+ * before it commits.  So its xmin is the xid that it contains, and it
+ * becomes visible together with all rows of the batch.  A record with
+ * another xmin is a copy (restored or replicated) and says nothing about
+ * which rows exist; see sqs_adopt_queues().
  *
  *-------------------------------------------------------------------------
  */
@@ -23,26 +25,17 @@
 #include "base/internal_tables.h"
 #include "send/outgoing.h"
 
-/*
- * Check a row and turn it into a message, as sqs_outgoing_prepare() does: a
- * row that is inserted, and once more one that is sent.
- */
+/* Check a row and turn it into a message; NULL, or what is wrong with it */
 extern SqsDraftError *sqs_outbox_prepare(const Datum *values, const bool *nulls,
 										 bool fifo, SqsOutgoing *message);
 
-/* Was the batch written by the transaction it says, or is it a copy? */
+/* Was the batch record written by the transaction that it names? */
 extern bool sqs_batch_is_native(HeapTuple batch, TupleDesc desc);
 
-/* Has this transaction enqueued anything, whose batches are still to come? */
+/* Will the commit of this transaction write batch records? */
 extern bool sqs_outbox_has_batches(void);
 
-/*
- * Check a message and store it, to be sent when the current transaction
- * commits.  values and nulls are of a row, with what is of the message filled
- * in; the rest is filled in here.  A token is given where the row is not new.
- * Errors: no such queue, no right to use it, a message that SQS would refuse.
- * Returns the id.
- */
+/* Check a message and store it in outbox_rows; returns its id */
 extern int64 sqs_outbox_store(const char *queue, Datum *values, bool *nulls);
 
 extern void sqs_outbox_init(void);	/* from _PG_init */

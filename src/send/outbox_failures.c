@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * outbox_failures.c
- *	  Messages of the outbox that could not be sent: who may retry or discard them.
+ *	  Failed messages of the outbox: retrying and discarding them.
  *
  *-------------------------------------------------------------------------
  */
@@ -43,6 +43,14 @@ const SqsKeptColumn sqs_kept_columns[SQS_KEPT_COLUMNS] = {
 	{ROW_TOKEN, FAILURE_TOKEN},
 };
 
+/*
+ * May the current role retry or discard a failed message?  values and nulls
+ * are the columns of its row in outbox_failures, queues the result of
+ * sqs_catalog_queues().  Superusers may, and so may roles with the
+ * privileges of the role that enqueued the message, of the owner of its
+ * server, or of the owner of its queue, provided that server and queue are
+ * still the same ones.
+ */
 bool
 sqs_may_take_outbox_failure(const Datum *values, const bool *nulls, List *queues)
 {
@@ -66,6 +74,7 @@ sqs_may_take_outbox_failure(const Datum *values, const bool *nulls, List *queues
 	return queue != NULL && queue->server_oid == server->serverid && sqs_owns_queue(queue);
 }
 
+/* May the current role see the failed message? */
 static bool
 may_see(const Datum *values, const bool *nulls)
 {
@@ -73,8 +82,10 @@ may_see(const Datum *values, const bool *nulls)
 }
 
 /*
- * Find a failure that the current role may see, and lock nothing: NULL if
- * there is none.  A role that may not see it learns no more than that.
+ * Find a failed message that the current role may see; locks no row.
+ * Returns a copy, and its columns in values and nulls.  Raises an ERROR if
+ * there is none.  The error is the same if the role may not see it, so that
+ * it learns nothing.
  */
 static HeapTuple
 find_failure(Relation rel, int64 id, Datum *values, bool *nulls)
@@ -101,7 +112,9 @@ find_failure(Relation rel, int64 id, Datum *values, bool *nulls)
 	return tuple;
 }
 
-/* Seeing a failure is one thing, taking it from where its owners see it another. */
+/*
+ * Raise an ERROR if the current role may see the message but not change it.
+ */
 static void
 check_may_take_failure(int64 id, const char *verb, const Datum *values, const bool *nulls)
 {
@@ -114,8 +127,9 @@ check_may_take_failure(int64 id, const char *verb, const Datum *values, const bo
 }
 
 /*
- * A queue that was registered since under the same name may be somebody
- * else's, who would get to see the message.
+ * Raise an ERROR if the queue of that name is not the one that the message
+ * was enqueued to, unless the current role has the privileges of its owner.
+ * Otherwise somebody else would receive the message.
  */
 static void
 check_same_queue(const char *name, int32 queue_id)
@@ -130,7 +144,10 @@ check_same_queue(const char *name, int32 queue_id)
 				 errdetail("It was registered since, by another role.")));
 }
 
-/* Two that want to delete the same failure: the second finds none. */
+/*
+ * Delete a failed message.  Raises an ERROR if another transaction has
+ * deleted it since it was found.
+ */
 static void
 delete_failure(SqsWriter *writer, HeapTuple tuple, int64 id)
 {
@@ -142,8 +159,11 @@ delete_failure(SqsWriter *writer, HeapTuple tuple, int64 id)
 }
 
 /*
- * A failed row goes back into the outbox, with the token it had: where it was
- * sent after all, it is recognized.
+ * sqs_outbox_retry(id) returns bigint
+ *
+ * Move a failed message back into the outbox and return its new id.  It
+ * keeps its token, so that a receiver recognizes it in case it had been sent
+ * after all.
  */
 Datum
 sqs_outbox_retry(PG_FUNCTION_ARGS)
@@ -180,6 +200,11 @@ sqs_outbox_retry(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(new_id);
 }
 
+/*
+ * sqs_outbox_discard(id) returns void
+ *
+ * Delete a failed message.
+ */
 Datum
 sqs_outbox_discard(PG_FUNCTION_ARGS)
 {

@@ -12,7 +12,7 @@
 
 #include "base/internal_tables.h"
 
-/* What a row keeps when it fails, and when it is retried. */
+/* The columns that are the same in outbox_rows and outbox_failures. */
 typedef struct SqsKeptColumn
 {
 	OutboxColumn row;
@@ -22,12 +22,7 @@ typedef struct SqsKeptColumn
 #define SQS_KEPT_COLUMNS	11
 extern const SqsKeptColumn sqs_kept_columns[SQS_KEPT_COLUMNS];
 
-/*
- * May the current role take a failure away, of which these are the columns?
- * For who enqueued the message, and for the owners of the queue and of the
- * server that it had, if these are still what they were.  "queues" are those
- * of sqs_catalog_queues().
- */
+/* May the current role retry or discard a failed message? */
 extern bool sqs_may_take_outbox_failure(const Datum *values, const bool *nulls, List *queues);
 
 #endif							/* SQSBRIDGE_OUTBOX_FAILURES_H */

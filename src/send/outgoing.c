@@ -1,14 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * outgoing.c
- *	  A message to be sent: from SQL values to what the AWS layer takes.
+ *	  Checking a message to be sent, and converting it from SQL values.
  *
- * Everything SQS refuses for what a message is, is refused here already,
- * before any network: whoever makes a bad message shall get the error, and in
- * the outbox that is the transaction that inserts it.  The rules and numbers
- * are those of the SQS API reference for SendMessage (2025-08).
+ * A message that SQS would refuse because of its content is refused here,
+ * before the network is used, so that the error is raised where the message
+ * is made.  For the outbox, that is the inserting transaction.  Rules and
+ * numbers are those of the SQS API reference for SendMessage (2025-08).
  *
- * Texts are converted to UTF-8 by the server's own routines.  SQS takes
+ * Text is converted to UTF-8 by the server's own routines.  SQS accepts
  * U+0009, U+000A, U+000D, U+0020 to U+D7FF, U+E000 to U+FFFD and U+10000 to
  * U+10FFFF; it used to replace anything else silently.
  *
@@ -29,6 +29,7 @@
 
 #define MAX_NUMBER_DIGITS	38
 
+/* Make an error.  The strings are not copied; detail and hint may be NULL. */
 static SqsDraftError *
 refuse(int sqlstate, const char *code, const char *message, const char *detail,
 	   const char *hint)
@@ -43,6 +44,7 @@ refuse(int sqlstate, const char *code, const char *message, const char *detail,
 	return error;
 }
 
+/* The same, for an invalid value. */
 static SqsDraftError *
 refuse_value(const char *message, const char *detail, const char *hint)
 {
@@ -50,6 +52,7 @@ refuse_value(const char *message, const char *detail, const char *hint)
 				  message, detail, hint);
 }
 
+/* Raise what is wrong with a message for "queue" as an ERROR. */
 void
 sqs_draft_error_raise(const SqsDraftError *error, const char *queue)
 {
@@ -63,8 +66,9 @@ sqs_draft_error_raise(const SqsDraftError *error, const char *queue)
 /* ---- characters ---- */
 
 /*
- * The text in UTF-8.  A database in SQL_ASCII may hold anything: then false,
- * if it is not UTF-8.
+ * Convert text to UTF-8.  False if that is not possible: a database with
+ * encoding SQL_ASCII can hold anything, and does not convert.  The slice
+ * refers to the given data or to the current memory context.
  */
 static bool
 to_utf8(const char *data, int len, SqsSlice *slice)
@@ -80,7 +84,10 @@ to_utf8(const char *data, int len, SqsSlice *slice)
 	return true;
 }
 
-/* The first character that SQS does not take; 0: there is none. */
+/*
+ * Find the first character that SQS does not accept, and set *position to
+ * its number, counted from 1.  Returns the character, or 0 if there is none.
+ */
 static uint32
 illegal_character(SqsSlice text, size_t *position)
 {
@@ -104,7 +111,7 @@ illegal_character(SqsSlice text, size_t *position)
 	return 0;
 }
 
-/* "what" begins the error message, as in: the body */
+/* "what" is the subject of the error message, for example "the body". */
 static SqsDraftError *
 check_characters(SqsSlice text, const char *what)
 {
@@ -120,6 +127,7 @@ check_characters(SqsSlice text, const char *what)
 				  "Encode what is not text, for example with encode(..., 'base64'), or send it as a Binary attribute.");
 }
 
+/* The error for text that is not UTF-8; "what" is as above. */
 static SqsDraftError *
 not_utf8(const char *what)
 {
@@ -131,7 +139,10 @@ not_utf8(const char *what)
 
 /* ---- ids ---- */
 
-/* Alphanumeric characters and ASCII punctuation, 1 to 128 of them. */
+/*
+ * Check a group id or deduplication id: 1 to 128 ASCII letters, digits, and
+ * punctuation characters.  The slice refers to the value.
+ */
 static SqsDraftError *
 prepare_id(Datum value, const char *name, SqsSlice *slice)
 {
@@ -167,6 +178,7 @@ shown(SqsSlice text, int encoding)
 	return pg_any_to_server(clipped, len, encoding);
 }
 
+/* Does the text begin with the prefix, in whatever case? */
 static bool
 begins_with(SqsSlice text, const char *prefix)
 {
@@ -175,6 +187,7 @@ begins_with(SqsSlice text, const char *prefix)
 	return text.len >= len && pg_strncasecmp(text.data, prefix, len) == 0;
 }
 
+/* Check the name of an attribute; NULL, or what is wrong with it. */
 static SqsDraftError *
 check_attribute_name(SqsSlice name)
 {
@@ -203,7 +216,11 @@ check_attribute_name(SqsSlice name)
 						psprintf("The name of an attribute %s.", why), NULL);
 }
 
-/* "String", "Number" or "Binary", and a label behind a period if need be. */
+/*
+ * Check the type of an attribute: String, Number or Binary, optionally
+ * followed by a period and a label.  "name" is the attribute's name, for the
+ * error.
+ */
 static SqsDraftError *
 check_data_type(const char *name, SqsSlice type)
 {
@@ -228,15 +245,19 @@ is_digit(char c)
 	return c >= '0' && c <= '9';
 }
 
-/* A decimal number of at most 38 digits, 1e-128 to 1e+126 in magnitude. */
+/*
+ * Check the value of an attribute of type Number: a decimal number with at
+ * most 38 significant digits and a magnitude from 1e-128 to 1e+126, or zero.
+ */
 static SqsDraftError *
 check_number(const char *name, SqsSlice value)
 {
 	const char *p = value.data;
 	const char *end = p + value.len;
 	int			digits = 0;
-	int			zeros = 0;		/* the last of the digits */
-	int			before = 0;		/* from the first digit to the point */
+	int			zeros = 0;		/* trailing zeros among the digits */
+	int			before = 0;		/* digits before the point, or minus the zeros
+								 * behind it */
 	bool		any = false;
 	bool		point = false;
 	int			exponent = 0;
@@ -287,6 +308,7 @@ check_number(const char *name, SqsSlice value)
 	return NULL;
 }
 
+/* Decode the base64 text of a binary attribute. */
 static SqsDraftError *
 decode_bytes(const char *name, SqsSlice encoded, SqsSlice *value)
 {
@@ -294,7 +316,7 @@ decode_bytes(const char *name, SqsSlice encoded, SqsSlice *value)
 	char	   *bytes = palloc(size);
 	int			len;
 
-	/* void: from 18 on the bytes are uint8 */
+	/* void, because the type is uint8 in PostgreSQL 18 and later */
 	len = pg_b64_decode(encoded.data, encoded.len, (void *) bytes, size);
 	if (len < 0)
 		return refuse_value(psprintf("the BinaryValue of attribute \"%s\" is not base64", name),
@@ -321,6 +343,7 @@ malformed_attribute(const char *name)
 						NULL);
 }
 
+/* The text of a JSON string in UTF-8; false if it is not one. */
 static bool
 jsonb_text(const JsonbValue *value, SqsSlice *slice)
 {
@@ -328,7 +351,10 @@ jsonb_text(const JsonbValue *value, SqsSlice *slice)
 		to_utf8(value->val.string.val, value->val.string.len, slice);
 }
 
-/* An attribute in its long form, behind the opening brace. */
+/*
+ * Read an attribute that is given as an object, {"DataType": ...}.  The
+ * iterator is behind the opening brace.  NULL, or what is wrong.
+ */
 static SqsDraftError *
 prepare_object(JsonbIterator **it, const char *name, SqsAttribute *attribute)
 {
@@ -373,9 +399,9 @@ prepare_object(JsonbIterator **it, const char *name, SqsAttribute *attribute)
 }
 
 /*
- * Message attributes, as README describes them, into message->attributes.
- * NULL if they are well, else what is wrong.  The slices are in the current
- * memory context.
+ * Convert message attributes (see doc/reference.md) into
+ * message->attributes.  NULL, or what is wrong.  The slices refer to the
+ * JSON value or to the current memory context.
  */
 static SqsDraftError *
 prepare_attributes(Jsonb *attributes, SqsOutgoing *message)
@@ -441,6 +467,7 @@ prepare_attributes(Jsonb *attributes, SqsOutgoing *message)
 	return NULL;
 }
 
+/* Convert system attributes.  SQS accepts only AWSTraceHeader. */
 static SqsDraftError *
 prepare_system_attributes(Jsonb *attributes, SqsOutgoing *message)
 {
@@ -464,8 +491,9 @@ prepare_system_attributes(Jsonb *attributes, SqsOutgoing *message)
 						"For example '{\"AWSTraceHeader\": \"Root=1-5759e988-bd862e3fe1be46a994272793\"}'.");
 }
 
-/* ---- the whole ---- */
+/* ---- the message ---- */
 
+/* Convert SQS's own delay, which FIFO queues do not have per message. */
 static SqsDraftError *
 prepare_delay(Datum value, bool fifo, SqsOutgoing *message)
 {
@@ -489,6 +517,11 @@ prepare_delay(Datum value, bool fifo, SqsOutgoing *message)
 	return NULL;
 }
 
+/*
+ * Check a draft and turn it into an outgoing message for a queue of this
+ * kind.  Returns NULL, or what is wrong with the draft.  The slices of the
+ * message refer to the draft's values or to the current memory context.
+ */
 SqsDraftError *
 sqs_outgoing_prepare(const SqsDraft *draft, bool fifo, SqsOutgoing *message)
 {
@@ -540,6 +573,12 @@ sqs_outgoing_prepare(const SqsDraft *draft, bool fifo, SqsOutgoing *message)
 	return check_characters(message->body, "the body");
 }
 
+/*
+ * Add the attribute sqsbridge-id, by which a receiver recognizes a second
+ * copy of the message.  "id" is a UUID in text form and must live as long as
+ * the message.  False, without a change, if the message has ten attributes,
+ * one of that name, or no room for it.
+ */
 bool
 sqs_outgoing_add_id(SqsOutgoing *message, const char *id)
 {

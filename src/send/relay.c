@@ -1,25 +1,26 @@
 /*-------------------------------------------------------------------------
  *
  * relay.c
- *	  The relay of the outbox: a part of the database worker.
+ *	  The relay of the outbox, a part of the database worker: its main
+ *	  function.
  *
- * Rows go from the tables (relay_batches.c, relay_rows.c) into the Sender of
- * their queue, from there ten at a time to SQS (relay_send.c), and when SQS
- * has confirmed them they are deleted (relay_settle.c).  All queues of the
- * database are worked on at once by one process; each has its own back-off,
- * Sender and error boundary, so that none waits for another.
+ * The relay reads rows from the tables (relay_batches.c, relay_rows.c) into
+ * the Sender of their queue, sends them in batches of up to ten
+ * (relay_send.c), and deletes them when SQS has confirmed them
+ * (relay_settle.c).  One process serves all queues of the database
+ * concurrently.  Each queue has a Sender, a back-off and an error boundary
+ * of its own, so no queue waits for another.
  *
- * Here is the turn: which of these is due, each in an error boundary of its
- * own (try_job), and when to come again.
+ * This file decides what is due in a turn, runs each transaction in an error
+ * boundary (try_job), and computes when the next turn is due.  The database
+ * worker calls it when rows have been committed, when SQS has answered, and
+ * at the time that the last turn asked for.
  *
- * What wakes it: a commit with rows (the counter in the database's entry),
- * an answer of SQS, a time: of a row, of a back-off, of a linger.
- *
- * Failures.  A message that SQS refuses because of its contents goes to
- * sqs_outbox_failures, and so do those of a queue that is not registered any
- * more.  Everything else is tried again until it succeeds: a queue that does
- * not exist at AWS, or keys that are refused, are for a person to mend, and
- * nothing is lost meanwhile.
+ * A message that SQS refuses because of its content is moved to
+ * outbox_failures, and so are the messages of queues that are no longer
+ * registered.  Everything else is retried until it succeeds.  If, for
+ * example, the queue does not exist at AWS or the keys are refused, somebody
+ * has to correct that; nothing is lost in the meantime.
  *
  *-------------------------------------------------------------------------
  */
@@ -38,13 +39,20 @@
 #include "send/relay_settle.h"
 #include "send/relay_trouble.h"
 
-#define DELETE_ROWS			250 /* finished rows that are worth a turn, */
-#define DELETE_LINGER_MS	5	/* or time after the first of them */
-#define DISCONNECT_MS		60000	/* without anything to send */
-#define SHORTAGE_OVER_MS	60000
-#define STRANDED_WAIT_MS	60000	/* for a moment without requests, at most */
+/* Finished rows are deleted when there are so many, or after this time. */
+#define DELETE_ROWS			250
+#define DELETE_LINGER_MS	5
 
-/* The work that takes a transaction. */
+/* A queue without rows keeps its client for this long. */
+#define DISCONNECT_MS		60000
+
+/* A shortage of descriptors is over when it has not recurred for this long. */
+#define SHORTAGE_OVER_MS	60000
+
+/* Longest wait for a moment without requests to look for stranded rows. */
+#define STRANDED_WAIT_MS	60000
+
+/* Kinds of work that need a transaction. */
 typedef enum RelayJob
 {
 	JOB_READ,
@@ -55,6 +63,7 @@ typedef enum RelayJob
 
 static Relay *the_relay = NULL;
 
+/* The relay of this process, created if there is none. */
 static Relay *
 get_relay(void)
 {
@@ -74,7 +83,12 @@ compare_ids(const void *a, const void *b)
 	return (left > right) - (left < right);
 }
 
-/* A queue without rows is not the relay's concern. */
+/*
+ * Take over the configuration of the queues, a list of SqsQueueConfig.  The
+ * relay keeps copies of what it needs.  A queue without rows is ignored;
+ * when it gets some, sqs_relay_needs_config() asks for this call.  Needs a
+ * transaction.  After an ERROR, reset the relay.
+ */
 void
 sqs_relay_configure(List *queues)
 {
@@ -106,6 +120,9 @@ sqs_relay_configure(List *queues)
 	pfree(sorted);
 }
 
+/*
+ * Has the relay found rows of a queue whose configuration it does not have?
+ */
 bool
 sqs_relay_needs_config(void)
 {
@@ -115,8 +132,9 @@ sqs_relay_needs_config(void)
 /* ---- jobs ---- */
 
 /*
- * Run one of the transactions in an error boundary.  Whatever is wrong with one
- * table, or with one queue's rows, only that waits.
+ * Run a transaction in an error boundary.  An error is recorded as the
+ * trouble of the queue or the kind of work that it hit, which is retried
+ * later; everything else goes on.  "queue" is used by JOB_RECORD only.
  */
 static void
 try_job(Relay *relay, RelayJob job, RelayQueue *queue, int64 now)
@@ -174,7 +192,7 @@ try_job(Relay *relay, RelayJob job, RelayQueue *queue, int64 now)
 	MemoryContextSwitchTo(relay->scratch);
 }
 
-/* All transactions that are due. */
+/* Run all transactions that are due. */
 static void
 do_jobs(Relay *relay, bool stopping, int64 now)
 {
@@ -183,7 +201,7 @@ do_jobs(Relay *relay, bool stopping, int64 now)
 		now >= relay->holding.not_before;
 	dlist_iter	iter;
 
-	/* what is confirmed comes first: nothing may keep it from being deleted */
+	/* confirmed rows first: nothing may keep them from being deleted */
 	if (now >= relay->deleting.not_before &&
 		(held || relay->nconfirmed >= DELETE_ROWS ||
 		 (relay->nconfirmed > 0 &&
@@ -212,7 +230,9 @@ do_jobs(Relay *relay, bool stopping, int64 now)
 
 /* ---- the turn ---- */
 
-/* Ms until the queue has something to do, without anything happening. */
+/*
+ * Time in ms until the queue has something to do, if nothing happens before.
+ */
 static long
 queue_timeout(Relay *relay, RelayQueue *queue, int64 now, bool stopping)
 {
@@ -229,7 +249,7 @@ queue_timeout(Relay *relay, RelayQueue *queue, int64 now, bool stopping)
 	if (queue->gone || sender == NULL)
 		return timeout;
 
-	/* who waits for a request of somebody else's to end is woken by that */
+	/* if other queues have all requests, the end of one wakes us up */
 	if (sender->waiting > 0 && queue->config->enabled && queue->config->can_send &&
 		queue->url_call == NULL && !queue->reconnect)
 	{
@@ -253,7 +273,7 @@ queue_timeout(Relay *relay, RelayQueue *queue, int64 now, bool stopping)
 	return timeout;
 }
 
-/* Start requests, queue by queue, and tell how the queues are. */
+/* Start requests, queue by queue, and report the state of each queue. */
 static void
 send_all(Relay *relay, bool stopping, int64 now)
 {
@@ -284,7 +304,9 @@ send_all(Relay *relay, bool stopping, int64 now)
 		dlist_push_tail(&relay->queues, dlist_pop_head_node(&relay->queues));
 }
 
-/* Ms until there is something to do, without anything happening. */
+/*
+ * Time in ms until the relay has something to do, if nothing happens before.
+ */
 static long
 relay_timeout(Relay *relay, bool stopping, int64 now)
 {
@@ -310,8 +332,9 @@ relay_timeout(Relay *relay, bool stopping, int64 now)
 }
 
 /*
- * Look for stranded rows, if it is time, and no answer of SQS is waited for:
- * it may take long.  Ms until then.
+ * Look for stranded rows, if that is due.  It can take long, so it waits for
+ * a moment in which no request is under way, but not forever.  Returns the
+ * time in ms until it is due.
  */
 static long
 look_for_stranded(Relay *relay, int64 now)
@@ -327,6 +350,15 @@ look_for_stranded(Relay *relay, int64 now)
 	return 10000;
 }
 
+/*
+ * Do all that is due, without waiting.
+ *
+ * "news": rows may have been committed since the last turn.  "scan": look at
+ * all batches.  "stopping": finish what is under way and start nothing new.
+ * Lowers *timeout (ms) to the time until the next turn is due.  Returns true
+ * while requests are under way or confirmed rows are not deleted yet.  After
+ * an ERROR, reset the relay.
+ */
 bool
 sqs_relay_turn(bool news, bool scan, bool stopping, long *timeout)
 {
@@ -358,6 +390,10 @@ sqs_relay_turn(bool news, bool scan, bool stopping, long *timeout)
 	return relay->nrequests > 0 || relay->nconfirmed > 0;
 }
 
+/*
+ * Is no row waiting to be sent, now or later?  A relay that has not yet
+ * looked at the tables is not idle.
+ */
 bool
 sqs_relay_is_idle(void)
 {
@@ -377,6 +413,12 @@ sqs_relay_is_idle(void)
 	return true;
 }
 
+/*
+ * Forget everything that is in memory, except which rows SQS has confirmed.
+ * Requests under way are abandoned, and the next turn starts with a new
+ * relay.  Used after an error that may have left the memory inconsistent,
+ * and at exit.
+ */
 void
 sqs_relay_reset(void)
 {
@@ -392,6 +434,6 @@ sqs_relay_reset(void)
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextDelete(relay->context);
 
-	/* nothing is under way: this closes what is open */
+	/* with nothing under way, this closes the connections */
 	sqs_shared_clients_poll();
 }

@@ -1,9 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * relay.h
- *	  The relay of the outbox: a part of the database worker.
+ *	  The relay sends the rows of the outbox.  It is a part of the database
+ *	  worker.
  *
- * It has one relay, which is made when it is first needed.
+ * A database worker has one relay, which is created when it is first needed.
  *
  *-------------------------------------------------------------------------
  */
@@ -12,34 +13,22 @@
 
 #include "nodes/pg_list.h"
 
-/* Requests under way at most, of all queues. */
+/* Limit on concurrent requests, of all queues together. */
 #define SQS_RELAY_REQUESTS	256
 
-/*
- * The queues there are (SqsQueueConfig), of which it takes copies.  Needs a
- * transaction.  An ERROR leaves the relay in doubt: reset it.
- */
+/* Take over the configuration of the queues; needs a transaction */
 extern void sqs_relay_configure(List *queues);
 
-/*
- * Do all there is to do, without waiting.  news: rows may have been committed
- * since the last turn; scan: look at everything; stopping: finish what is under
- * way.  Returns true while something is under way, and lowers *timeout (ms) to
- * when to come again at the latest.  An ERROR leaves the relay in doubt: reset
- * it.
- */
+/* Do all that is due, without waiting; true while something is under way */
 extern bool sqs_relay_turn(bool news, bool scan, bool stopping, long *timeout);
 
-/* Has it met rows of a queue that it does not know? */
+/* Are there rows of a queue whose configuration it does not have? */
 extern bool sqs_relay_needs_config(void);
 
-/* No row is known, or waited for. */
+/* Is no row waiting to be sent, now or later? */
 extern bool sqs_relay_is_idle(void);
 
-/*
- * After an error that leaves in doubt what is in memory, or to leave: what is
- * under way is abandoned, and everything read anew.
- */
+/* Abandon what is under way and forget all but the confirmed rows */
 extern void sqs_relay_reset(void);
 
 #endif							/* SQSBRIDGE_RELAY_H */

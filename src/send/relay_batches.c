@@ -3,33 +3,32 @@
  * relay_batches.c
  *	  Finding the batches of the outbox that are to be sent.
  *
- * Finding what has been committed.  A look at all batches is made at the
- * start, and again now and then as a safety net.  In between, the question is
- * only which transactions the new snapshot sees and the last one did not:
- * those that were running then and are not now, and those that began since.
- * They are looked up by transaction id.  So a row that the relay has deleted
- * is never met again, even while an old snapshot somewhere keeps it from
- * being vacuumed away; a relay that searched a queue from its beginning would
- * grow slower with each message.  The looks at everything do meet the dead,
- * and are spaced so that they take no more than a hundredth of the time.
+ * Finding what has been committed.  All batches are scanned at the start,
+ * and occasionally after that, as a safety net.  In between, the relay asks
+ * which transactions its new snapshot sees and its last one did not: those
+ * that were running then and are not now, and those that started since.  It
+ * looks up their batches by transaction id.  So it never meets a row that it
+ * has deleted, even if an old snapshot somewhere keeps VACUUM from removing
+ * it; if the relay read a queue from its beginning each time, it would
+ * become slower with each message.  The scans do meet dead rows, and are
+ * spaced so that they take at most one hundredth of the time.
  *
- * What is known of a queue is kept in memory as far as there is room
- * (relay_room.c); the rest stays where it is, and is read in order, from the
- * place where what is in memory ends.
+ * Batches are kept in memory as far as there is room (relay_room.c).  The
+ * rest is read in order, from the place where those in memory end.
  *
- * Copies.  A batch that was restored or replicated proves nothing about rows,
- * and its transaction id is of another counter.  It is neither sent from nor
- * deleted (see outbox.h).  Nor are rows found whose batch is missing: nothing
- * leads to them but a look at all rows, which is made once a day.
+ * Copies.  A batch that was restored or replicated says nothing about which
+ * rows exist, and its transaction id means nothing here.  It is neither sent
+ * from nor deleted (see outbox.h).  Rows without a batch record are not found
+ * by any of this; a scan of the rows once a day counts them.
  *
- * Durability.  A transaction that committed asynchronously is visible before
- * it is durable.  The commit log knows up to where WAL must be flushed for
- * it; where it need not know any more, because VACUUM has frozen the batch
- * (which it does without waiting for anything to be durable), all WAL that is
- * written is flushed.  With synchronous standbys, rows wait until these have
- * flushed everything that was written when the rows were found: a transaction
- * that waited for the standby itself is not visible earlier, but one that did
- * not could be lost with a failover.
+ * Durability.  A transaction that commits asynchronously is visible before
+ * it is durable.  The commit log knows up to where WAL has to be flushed for
+ * it.  VACUUM freezes batches without waiting for their durability, and the
+ * commit log may not reach back to a frozen one, so for these all WAL
+ * written so far is flushed.  With synchronous standbys, rows wait until the
+ * standbys have flushed everything that was written when the rows were
+ * found.  A transaction that waited for the standbys itself is not visible
+ * earlier, but one that did not could be lost in a failover.
  *
  *-------------------------------------------------------------------------
  */
@@ -56,15 +55,17 @@
 #include "send/relay_batches.h"
 #include "send/relay_room.h"
 
-/* How often stranded rows are looked for. */
+/* Interval between two searches for stranded rows. */
 #define STRANDED_MS			86400000
 
-/* Less than SQS_RELAY_SCAN_COST: a person waits for what is found. */
+/*
+ * Like SQS_RELAY_SCAN_COST; less, because a person may wait for the result.
+ */
 #define STRANDED_COST		10
 
 /* ---- durability ---- */
 
-/* Up to where WAL must be flushed before what the batch holds is sent. */
+/* Up to where WAL must be flushed before rows of the batch are sent. */
 static XLogRecPtr
 durable_lsn(HeapTuple tuple)
 {
@@ -77,13 +78,13 @@ durable_lsn(HeapTuple tuple)
 		return TransactionIdGetCommitLSN(xmin);
 
 	/*
-	 * Everything that is written so far.  The commit log may not reach back
-	 * to what is frozen, and VACUUM may have frozen what is not durable yet.
+	 * All WAL that has been written so far; the commit log may not reach back
+	 * to a frozen batch.
 	 */
 	end = GetXLogInsertRecPtr();
 	offset = XLogSegmentOffset(end, wal_segment_size);
 
-	/* at the start of a page it points behind a header not yet written */
+	/* at the start of a page, it points behind a header not yet written */
 	if (offset == SizeOfXLogLongPHD)
 		end -= SizeOfXLogLongPHD;
 	else if (end % XLOG_BLCKSZ == SizeOfXLogShortPHD)
@@ -91,6 +92,10 @@ durable_lsn(HeapTuple tuple)
 	return end;
 }
 
+/*
+ * Is the batch durable, so that it may be sent?  Flushes WAL if necessary.
+ * False while a synchronous standby has not flushed it.
+ */
 bool
 sqs_relay_is_durable(RelayBatch *batch)
 {
@@ -105,6 +110,7 @@ sqs_relay_is_durable(RelayBatch *batch)
 
 /* ---- finding ---- */
 
+/* A column of a batch record, none of which may be null. */
 static Datum
 batch_column(OutboxTables *tables, HeapTuple tuple, BatchColumn column)
 {
@@ -117,8 +123,9 @@ batch_column(OutboxTables *tables, HeapTuple tuple, BatchColumn column)
 }
 
 /*
- * An entry for a batch that was read, in no list.  NULL if it is known already
- * or is a copy; which of the two, *copy tells.
+ * Make an entry for a batch that has been read; it is in no list yet.
+ * Returns NULL if the batch is known already or is a copy; *copy tells
+ * which.
  */
 static RelayBatch *
 new_batch(Relay *relay, OutboxTables *tables, HeapTuple tuple, bool *copy)
@@ -154,9 +161,9 @@ new_batch(Relay *relay, OutboxTables *tables, HeapTuple tuple, bool *copy)
 }
 
 /*
- * A batch that has just become visible: into its stream, if it belongs to the
- * part that is in memory.  Else the stream, or the queue's next_due, knows
- * that there is something to be read later.
+ * A batch has just become visible.  Put it into its stream, if it belongs to
+ * the part of the stream that is in memory.  Otherwise note, in the stream
+ * or in the queue's next_due, that there is something to read later.
  */
 static void
 found_batch(Relay *relay, OutboxTables *tables, HeapTuple tuple)
@@ -190,7 +197,7 @@ found_batch(Relay *relay, OutboxTables *tables, HeapTuple tuple)
 	{
 		RelayBatch *last = dlist_tail_element(RelayBatch, node, &stream->batches);
 
-		/* some of its rows are in hand: others have come before it since */
+		/* it has rows in hand, and others have come before it since */
 		if (last->rows > 0)
 			return;
 		stream->tail = last->place;
@@ -201,8 +208,8 @@ found_batch(Relay *relay, OutboxTables *tables, HeapTuple tuple)
 }
 
 /*
- * The epoch of a transaction id from a snapshot, none of which is more than
- * half a cycle old.
+ * Add the epoch to a transaction id from a snapshot, which is less than half
+ * a cycle old.
  */
 static FullTransactionId
 full_xid(TransactionId xid)
@@ -216,8 +223,9 @@ full_xid(TransactionId xid)
 }
 
 /*
- * Batches of the transactions from one to before another.  Both ends matter:
- * copies may have any transaction id, and those beyond would be met each time.
+ * Find the batches of transactions "from" to before "before".  Both ends are
+ * needed: copies can have any transaction id, and with an open end those
+ * beyond it would be found each time.
  */
 static void
 find_by_xid(Relay *relay, OutboxTables *tables, FullTransactionId from, FullTransactionId before)
@@ -237,7 +245,7 @@ find_by_xid(Relay *relay, OutboxTables *tables, FullTransactionId from, FullTran
 	systable_endscan_ordered(scan);
 }
 
-/* All queues that have batches: everything of theirs is to be read again. */
+/* Find all queues that have batches, and have all of them read again. */
 static void
 find_queues(Relay *relay, OutboxTables *tables)
 {
@@ -267,8 +275,10 @@ find_queues(Relay *relay, OutboxTables *tables)
 }
 
 /*
- * Which transactions does this snapshot see that the last one did not?  Those
- * that were running then and are not now, and those that began since.
+ * Find the batches that have become visible since the last call: those of
+ * transactions that this snapshot sees and the last one did not.  If a scan
+ * is requested and due, or if this is the first call, have everything read
+ * instead.
  */
 void
 sqs_relay_find_batches(Relay *relay, OutboxTables *tables, int64 now)
@@ -309,8 +319,9 @@ sqs_relay_find_batches(Relay *relay, OutboxTables *tables, int64 now)
 }
 
 /*
- * Read batches of a queue along the index, and list them.  False if there was
- * no room for more, or what follows is not due: *tail is there then.
+ * Read batches of a queue in the order of the index, and put them into the
+ * stream.  Returns true at the end of the scan.  False if there is no more
+ * room or the next batch is not due yet; *tail is then its place.
  */
 static bool
 list_batches(Relay *relay, OutboxTables *tables, RelayQueue *queue, BatchStream *stream,
@@ -330,7 +341,7 @@ list_batches(Relay *relay, OutboxTables *tables, RelayQueue *queue, BatchStream 
 		batch = new_batch(relay, tables, tuple, &copy);
 		if (batch == NULL)
 		{
-			/* how many there are is found out by sqs_relay_find_stranded() */
+			/* sqs_relay_find_stranded() counts them */
 			if (copy && queue->stranded == 0)
 				relay->stranded_at = Min(relay->stranded_at, sqs_now_ms());
 			continue;
@@ -348,7 +359,12 @@ list_batches(Relay *relay, OutboxTables *tables, RelayQueue *queue, BatchStream 
 	return tuple == NULL;
 }
 
-/* First those of the tail's time, of which there may be very many. */
+/*
+ * Read batches of a queue from the tail of the stream on, if the stream has
+ * few and there are more.  Those with the same deliver_at as the tail are
+ * read first, by position, because there can be very many of them; then
+ * those with a later deliver_at.
+ */
 void
 sqs_relay_refill_stream(Relay *relay, OutboxTables *tables, RelayQueue *queue, BatchStreamId id)
 {
@@ -369,7 +385,7 @@ sqs_relay_refill_stream(Relay *relay, OutboxTables *tables, RelayQueue *queue, B
 	at_end = list_batches(relay, tables, queue, stream, 3, keys, &tail);
 	if (at_end && id == STREAM_TIMED)
 	{
-		/* all keys anew: a scan may renumber the columns of those it gets */
+		/* initialize all keys again: a scan may change those it gets */
 		ScanKeyInit(&keys[0], BATCH_QUEUE_ID + 1, BTEqualStrategyNumber, F_INT4EQ,
 					Int32GetDatum(queue->queue_id));
 		ScanKeyInit(&keys[1], BATCH_DELIVER_AT + 1, BTGreaterStrategyNumber, F_TIMESTAMPTZ_GT,
@@ -377,14 +393,14 @@ sqs_relay_refill_stream(Relay *relay, OutboxTables *tables, RelayQueue *queue, B
 		at_end = list_batches(relay, tables, queue, stream, 2, keys, &tail);
 	}
 
-	/* what an ERROR has kept from being read is still there to be read */
+	/* after an ERROR, this is not reached, and they are read again */
 	stream->more = !at_end && tail.deliver_at <= tables->now;
 	if (id == STREAM_TIMED)
 		queue->next_due = !at_end && !stream->more ? tail.deliver_at : DT_NOEND;
 	stream->tail = tail;
 }
 
-/* ---- rows that nothing leads to ---- */
+/* ---- stranded rows ---- */
 
 static int
 compare_int64(const void *a, const void *b)
@@ -396,10 +412,10 @@ compare_int64(const void *a, const void *b)
 }
 
 /*
- * Go through the batches of which there are rows, in their order, beside those
- * of which there is a record.  One that has none, or a copy, is stranded:
- * somebody has deleted the record, or restored something.  O(batches), under
- * one snapshot.
+ * Count the stranded batches of each queue: those that have rows, but no
+ * record or only a copy of one, because somebody has deleted the record or
+ * restored something.  Compares the ids of the batches that have rows with
+ * the sorted ids of the records.  Takes O(batches), under one snapshot.
  */
 static void
 count_stranded(Relay *relay, OutboxTables *tables)
@@ -456,7 +472,10 @@ count_stranded(Relay *relay, OutboxTables *tables)
 	pfree(ids);
 }
 
-/* If a table is locked, what was found the last time holds. */
+/*
+ * Count the batches whose rows only sqs_adopt_queues() can have sent, in a
+ * transaction of its own.  If a table is locked, the last result stays.
+ */
 void
 sqs_relay_find_stranded(Relay *relay, int64 now)
 {

@@ -1,13 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * relay_room.c
- *	  Which queue of the relay may read how much.
+ *	  How much each queue of the relay may read.
  *
- * Memory is limited for the process (sqsbridge.max_outbox_memory): an eighth is
- * for batches, the rest for items.  A queue gets no more than it leaves free,
- * so that there is always some left for the next one.  Queues that cannot send
- * now give up what they hold when another is short of memory, and those that
- * may not send at all hold nothing.
+ * The memory of the process is limited by sqsbridge.max_outbox_memory.  An
+ * eighth of it is for batches, the rest for items.  A queue gets no more
+ * than it leaves free, so there is always some left for the next one.  A
+ * queue that cannot send at the moment gives up its rows when another one is
+ * short of memory, and a queue that may not send at all holds none.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,9 +16,9 @@
 #include "base/settings.h"
 #include "send/relay_room.h"
 
-#define MAX_WAITING			2000	/* rows of a queue that could go now */
+#define MAX_WAITING			2000	/* rows of a queue that are ready to go */
 #define MAX_BATCHES			8192	/* of a stream, in memory */
-#define MIN_BATCHES			16	/* which each stream may have in any case */
+#define MIN_BATCHES			16	/* always allowed for each stream */
 #define PUT_DOWN_MS			500 /* pause of a queue that makes room */
 
 /* Could the queue do anything with rows now? */
@@ -33,6 +33,10 @@ can_use_rows(const RelayQueue *queue, int64 now)
 		queue->sender->fifo == queue->config->fifo && now >= queue->sender->paused_until;
 }
 
+/*
+ * May rows of the queue be read now?  Not if the queue cannot send, even if
+ * only for the moment.
+ */
 bool
 sqs_relay_may_read(const RelayQueue *queue, int64 now)
 {
@@ -40,9 +44,10 @@ sqs_relay_may_read(const RelayQueue *queue, int64 now)
 }
 
 /*
- * What is confirmed or refused may still be in hand, because a row or a table
- * is locked.  As long as the queue could do nothing with its rows there is
- * time for that.
+ * Is it time for sqs_relay_restart_queue(), after the rows were put down?
+ * Rows that are confirmed or refused may still be in hand, because a row or
+ * table is locked; there is time for them until the queue can use rows
+ * again.
  */
 bool
 sqs_relay_is_to_restart(const RelayQueue *queue, int64 now)
@@ -51,9 +56,10 @@ sqs_relay_is_to_restart(const RelayQueue *queue, int64 now)
 }
 
 /*
- * What waits for a time or for its group is not counted but for its bytes:
- * else a group that fails, or has very much to send, would soon be all there
- * is in memory, and hold up the others.
+ * Does the queue have too few rows that are ready to go?  Rows that wait for
+ * a time or for their message group count toward the memory limit only:
+ * otherwise a group that fails, or that has very many messages, would keep
+ * the rows of other groups from being read.
  */
 static bool
 wants_more(const RelayQueue *queue)
@@ -63,13 +69,20 @@ wants_more(const RelayQueue *queue)
 	return queue->sender->nready < MAX_WAITING;
 }
 
+/*
+ * Does the queue have so few rows in hand that reading more is worth a
+ * transaction?
+ */
 bool
 sqs_relay_runs_low(const RelayQueue *queue)
 {
 	return queue->sender == NULL || queue->sender->nready <= MAX_WAITING / 2;
 }
 
-/* Notes in the relay if a queue gets nothing at all for want of memory. */
+/*
+ * Is there room for one more row of the queue?  Sets relay->out_of_room if
+ * the queue gets no row at all for lack of memory.
+ */
 bool
 sqs_relay_has_room(Relay *relay, const RelayQueue *queue)
 {
@@ -84,7 +97,10 @@ sqs_relay_has_room(Relay *relay, const RelayQueue *queue)
 	return false;
 }
 
-/* A stream gets no more than it leaves free, as queues do. */
+/*
+ * How many batches of one stream may be in memory.  As for rows, a stream
+ * gets no more than it leaves free.
+ */
 int
 sqs_relay_max_batches(Relay *relay)
 {
@@ -94,6 +110,11 @@ sqs_relay_max_batches(Relay *relay)
 	return Max(MIN_BATCHES, Min(MAX_BATCHES, room));
 }
 
+/*
+ * Release the rows in hand of a queue that has no request under way.  They
+ * are still in the table, and sqs_relay_restart_queue() has them read again
+ * when sqs_relay_is_to_restart() says so.
+ */
 void
 sqs_relay_put_down(Relay *relay, RelayQueue *queue)
 {
@@ -105,7 +126,7 @@ sqs_relay_put_down(Relay *relay, RelayQueue *queue)
 	queue->put_down = true;
 }
 
-/* Can nothing of the queue be sent now? */
+/* Can nothing of the queue be sent at the moment? */
 static bool
 is_stuck(const RelayQueue *queue, int64 now)
 {
@@ -115,6 +136,10 @@ is_stuck(const RelayQueue *queue, int64 now)
 		(now < sender->paused_until || sqs_sender_is_held_up(sender));
 }
 
+/*
+ * A queue is short of memory: put down the rows of the queue that has the
+ * most and cannot send any now.  Does nothing if there is no such queue.
+ */
 void
 sqs_relay_make_room(Relay *relay, int64 now)
 {
@@ -131,7 +156,7 @@ sqs_relay_make_room(Relay *relay, int64 now)
 	if (largest == NULL)
 		return;
 
-	/* one that only some of its messages hold up pauses as a whole, then */
+	/* even if only some of its messages had to wait, it pauses as a whole */
 	if (now >= largest->sender->paused_until)
 		largest->sender->paused_until = now + PUT_DOWN_MS;
 	sqs_relay_put_down(relay, largest);

@@ -1,12 +1,12 @@
 /*-------------------------------------------------------------------------
  *
  * relay_rows.c
- *	  Reading rows of the outbox into the senders.
+ *	  Reading rows of the outbox into the Senders.
  *
- * Batches are read in their order, first those with a time of their own.  Of
- * a batch as much is read as there is room for; where it ended is in the batch.
- * A row is copied whole, with its large values, because later, when the message
- * is put together, there is no transaction.
+ * Batches are read in their order, those with a deliver_at first.  As much
+ * of a batch is read as there is room for; RelayBatch.last_id remembers
+ * where reading ended.  A row is copied completely, including its TOASTed
+ * values, because no transaction is open later, when the message is sent.
  *
  *-------------------------------------------------------------------------
  */
@@ -32,7 +32,7 @@
 
 #define STANDBY_TICK_MS		10
 
-/* The hash of the group id, which may be stored compressed. */
+/* The hash of the group id; 0 on standard queues, or if there is none. */
 static uint64
 group_key(Relay *relay, RelayQueue *queue, HeapTuple tuple)
 {
@@ -55,8 +55,8 @@ group_key(Relay *relay, RelayQueue *queue, HeapTuple tuple)
 }
 
 /*
- * A row as an item in hand, palloc'd in the relay's context; the relay does
- * not know it yet.
+ * Make an item for a row.  It is palloc'd in the relay's context, and not
+ * yet known to the relay: see sqs_relay_add_item().
  */
 static RelayItem *
 make_item(Relay *relay, OutboxTables *tables, RelayBatch *batch, HeapTuple tuple)
@@ -66,7 +66,7 @@ make_item(Relay *relay, OutboxTables *tables, RelayBatch *batch, HeapTuple tuple
 	RelayItem  *item;
 	bool		isnull;
 
-	/* large values are fetched now: later there is no transaction */
+	/* fetch TOASTed values: later there is no transaction */
 	if (HeapTupleHasExternal(tuple))
 		flat = toast_flatten_tuple(tuple, relay->row_desc);
 	MemoryContextSwitchTo(relay->context);
@@ -95,16 +95,17 @@ make_item(Relay *relay, OutboxTables *tables, RelayBatch *batch, HeapTuple tuple
 	item->send.size = DatumGetInt32(sqs_getattr(item->tuple, ROW_SIZE + 1,
 												relay->row_desc, &isnull));
 
-	/* it is there twice while a request is under way */
+	/* the message exists twice while a request is under way */
 	item->bytes = GetMemoryChunkSpace(item->tuple) + GetMemoryChunkSpace(item) +
 		item->send.size;
 	return item;
 }
 
 /*
- * Read on in a batch, as far as there is room.  True if it was read to its end.
- * A row says itself to which queue it belongs: where rows were restored into a
- * database that was in use, they may have the number of somebody else's batch.
+ * Continue reading a batch, as far as there is room.  Returns true if it was
+ * read to its end.  Rows of other queues are skipped: where rows were
+ * restored into a database that was in use, they can have the number of
+ * another queue's batch.
  */
 static bool
 load_batch(Relay *relay, OutboxTables *tables, RelayBatch *batch, int64 now)
@@ -139,9 +140,9 @@ load_batch(Relay *relay, OutboxTables *tables, RelayBatch *batch, int64 now)
 }
 
 /*
- * Read rows of a queue as far as there is room.  A batch that was read to its
- * end leaves its stream, and is known by its rows; without any, its record is
- * to be deleted.
+ * Read rows of a queue, as far as there is room.  A batch that was read to
+ * its end leaves its stream and is then known only through its rows.  If it
+ * has none, its record is to be deleted.
  */
 static void
 load_rows(Relay *relay, OutboxTables *tables, RelayQueue *queue, int64 now)
@@ -168,6 +169,9 @@ load_rows(Relay *relay, OutboxTables *tables, RelayQueue *queue, int64 now)
 	}
 }
 
+/*
+ * Is there a queue that runs low on rows, has room, and has rows to be read?
+ */
 bool
 sqs_relay_wants_rows(Relay *relay, int64 now)
 {
@@ -178,7 +182,7 @@ sqs_relay_wants_rows(Relay *relay, int64 now)
 	{
 		const RelayQueue *queue = dlist_container(RelayQueue, node, iter.cur);
 
-		/* a transaction for some rows is worth it, for each one it is not */
+		/* a transaction is worthwhile for several rows, not for each */
 		if (!sqs_relay_may_read(queue, now) || !sqs_relay_has_room(relay, queue) ||
 			!sqs_relay_runs_low(queue))
 			continue;
@@ -199,8 +203,12 @@ sqs_relay_wants_rows(Relay *relay, int64 now)
 }
 
 /*
- * What it takes to look at everything is measured without what it takes to
- * read the rows, which would have to be read anyway.
+ * Find committed batches and read rows, in one short transaction that waits
+ * for no lock.  After an ERROR, what was read before it stays in memory, and
+ * relay->current is the queue whose rows raised it, or NULL.
+ *
+ * The cost of a scan, which determines when the next one may take place, is
+ * measured without the reading of rows, which have to be read anyway.
  */
 void
 sqs_relay_read_rows(Relay *relay, int64 now)
@@ -266,7 +274,7 @@ sqs_relay_read_rows(Relay *relay, int64 now)
 	if (relay->reading.failures > 0)
 		sqs_relay_trouble_over(relay, NULL, &relay->reading);
 
-	/* another one has the first look at what room there is the next time */
+	/* next time, another queue is the first to use the room */
 	if (!dlist_is_empty(&relay->queues))
 		dlist_push_tail(&relay->queues, dlist_pop_head_node(&relay->queues));
 }

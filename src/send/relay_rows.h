@@ -10,14 +10,10 @@
 
 #include "send/relay_state.h"
 
-/*
- * Look for committed batches, and read rows: one short transaction, which
- * waits for no lock.  An ERROR leaves what is in memory as far as it was read;
- * Relay.current is the queue whose rows raised it, or NULL.
- */
+/* Find committed batches and read rows, in one short transaction */
 extern void sqs_relay_read_rows(Relay *relay, int64 now);
 
-/* Is there something for it to read, and room for that? */
+/* Is there something to read, and room for it? */
 extern bool sqs_relay_wants_rows(Relay *relay, int64 now);
 
 #endif							/* SQSBRIDGE_RELAY_ROWS_H */

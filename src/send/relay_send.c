@@ -1,22 +1,23 @@
 /*-------------------------------------------------------------------------
  *
  * relay_send.c
- *	  The requests of the relay: from items in hand to SQS.
+ *	  The requests of the relay: sending the items in hand to SQS.
  *
  * Queues of one server with the same keys share a client (connect.c).  No
- * transaction is open while a request is waited for; its answer comes by
- * send_done(), from sqs_shared_clients_poll().
+ * transaction is open while the relay waits for a reply.  Replies arrive
+ * through send_done(), called from sqs_shared_clients_poll().
  *
- * Shares.  Requests are limited for the process, and a queue gets no more of
- * them than it leaves free.  Queues that are failing have half of the requests
- * together, so that those that wait for a timeout are not all that is under
- * way.  Who would get one and does not is remembered, and comes first in the
- * next turn.
+ * Sharing requests.  The number of concurrent requests is limited for the
+ * process, and a queue gets no more of them than it leaves free.  Queues
+ * that are failing get half of the requests together, so that requests that
+ * wait for a timeout cannot take all of them.  The first queue that could
+ * not get a request in a turn comes first in the next one.
  *
- * Messages carry their row's token: as attribute sqsbridge-id, where there is
- * room for one more, and on FIFO queues as deduplication id unless one was
- * given.  So a message that is sent twice, because the server died between
- * SQS's confirmation and the row's deletion, is recognized.
+ * Identification.  A message carries its row's token: as attribute
+ * sqsbridge-id if there is room for one more attribute, and on FIFO queues
+ * as deduplication id unless it has one.  So a receiver can recognize a
+ * message that is sent twice, because the server crashed between SQS's
+ * confirmation and the deletion of the row.
  *
  *-------------------------------------------------------------------------
  */
@@ -40,12 +41,17 @@
 #include "send/relay_send.h"
 #include "send/relay_trouble.h"
 
-#define MAX_REQUESTS		100 /* of a queue, under way */
-#define FIRST_REQUESTS		4	/* grows by one with each success */
+/* Concurrent requests of a queue; the number grows by one with each success. */
+#define MAX_REQUESTS		100
+#define FIRST_REQUESTS		4
+
+/* Time limits of the calls, and how long a batch that is not full may wait. */
 #define SEND_DEADLINE_MS	20000
-#define LINGER_MS			5	/* for a batch that is not full, at most */
+#define LINGER_MS			5
 #define URL_DEADLINE_MS		15000
-#define CANNOT_SEND_MS		10000	/* as often as the configuration is read */
+
+/* A queue that may not send is reported this often. */
+#define CANNOT_SEND_MS		10000
 
 /* A request under way. */
 typedef struct RelayRequest
@@ -53,22 +59,25 @@ typedef struct RelayRequest
 	dlist_node	node;			/* in RelayQueue.requests */
 	RelayQueue *queue;
 	SqsCall    *call;
-	bool		probe;			/* the queue was failing when it began */
+	bool		probe;			/* the queue was failing when it started */
 	SendBatch	batch;
 } RelayRequest;
 
-/* What became of a request's entries. */
+/* The results of a request's entries. */
 typedef struct SendReport
 {
 	Relay	   *relay;
-	int			done;
-	const SqsBatchEntry *failed;	/* to be tried again, and most often was */
+	int			done;			/* entries confirmed */
+	const SqsBatchEntry *failed;	/* the retried entry with most attempts */
 	const SendItem *failed_item;
 } SendReport;
 
 /* ---- configuration ---- */
 
-/* Of requests for messages there must be none; one for the URL is abandoned. */
+/*
+ * Release the client of a queue.  No request with messages may be under way;
+ * a GetQueueUrl call is abandoned.
+ */
 void
 sqs_relay_disconnect(RelayQueue *queue)
 {
@@ -89,6 +98,10 @@ sqs_relay_disconnect(RelayQueue *queue)
 	queue->shared = NULL;
 }
 
+/*
+ * Abandon all requests of the queue and release its client.  The queue
+ * cannot be used after that, except for being freed.
+ */
 void
 sqs_relay_abandon_requests(RelayQueue *queue)
 {
@@ -104,6 +117,11 @@ sqs_relay_abandon_requests(RelayQueue *queue)
 		sqs_shared_client_release(queue->shared);
 }
 
+/*
+ * The queue is not registered any more: its rows are to be recorded as
+ * failed.  Requests under way may still be confirmed; call this again when
+ * they have ended.
+ */
 void
 sqs_relay_queue_is_gone(Relay *relay, RelayQueue *queue)
 {
@@ -127,7 +145,7 @@ sqs_relay_queue_is_gone(Relay *relay, RelayQueue *queue)
 	queue->config_context = NULL;
 }
 
-/* A copy of what the relay needs of a configuration, in this context. */
+/* Copy what the relay needs of a configuration into this context. */
 static SqsQueueConfig *
 copy_config(MemoryContext context, const SqsQueueConfig *config)
 {
@@ -153,8 +171,10 @@ copy_config(MemoryContext context, const SqsQueueConfig *config)
 }
 
 /*
- * What is under way finishes where it was begun: see prepare_queue().  A
- * change may be what was needed, so failures so far are forgotten.
+ * Take over the configuration of a queue, which is copied.  Requests under
+ * way are finished with the old one; see prepare_queue().  Failures so far
+ * are forgotten if the change may have corrected their cause.  Needs a
+ * transaction.
  */
 void
 sqs_relay_configure_queue(Relay *relay, RelayQueue *queue, const SqsQueueConfig *config)
@@ -189,7 +209,10 @@ sqs_relay_configure_queue(Relay *relay, RelayQueue *queue, const SqsQueueConfig 
 	queue->config = copy;
 	queue->gone = false;
 
-	/* an entry that is not asked for is somebody else's after a while */
+	/*
+	 * Look up the entry for statistics again, because an unused one may have
+	 * been given to another queue.
+	 */
 	if (queue->stats != NULL && !sqs_relay_has_work(queue))
 	{
 		pg_atomic_write_u32(&queue->stats->outbox_in_flight, 0);
@@ -202,6 +225,7 @@ sqs_relay_configure_queue(Relay *relay, RelayQueue *queue, const SqsQueueConfig 
 
 /* ---- requests ---- */
 
+/* May the queue start another request now? */
 bool
 sqs_relay_may_start(const Relay *relay, const RelayQueue *queue, int64 now)
 {
@@ -213,7 +237,7 @@ sqs_relay_may_start(const Relay *relay, const RelayQueue *queue, int64 now)
 	return queue->sender->failures == 0 || relay->nprobes < Max(relay->max_requests / 2, 1);
 }
 
-/* The same; who gets none comes first when there is one to be had. */
+/* The same.  If not, remember the queue, so that it comes first next time. */
 static bool
 try_to_start(Relay *relay, RelayQueue *queue, int64 now)
 {
@@ -224,6 +248,7 @@ try_to_start(Relay *relay, RelayQueue *queue, int64 now)
 	return false;
 }
 
+/* Count a request that has ended. */
 static void
 request_ends(Relay *relay, bool probe)
 {
@@ -231,7 +256,7 @@ request_ends(Relay *relay, bool probe)
 	relay->nprobes -= probe;
 }
 
-/* GetQueueUrl has ended. */
+/* Completion function of GetQueueUrl; arg is the RelayQueue. */
 static void
 url_done(SqsCall *call, void *arg)
 {
@@ -256,7 +281,7 @@ url_done(SqsCall *call, void *arg)
 	sqs_call_free(call);
 }
 
-/* What became of an entry; called by sqs_sender_finish(). */
+/* SendItemDone callback: what became of an item; arg is the SendReport. */
 static void
 item_done(SendItem *send, SendOutcome outcome, const SqsBatchEntry *entry,
 		  const AwsError *error, void *arg)
@@ -289,8 +314,9 @@ item_done(SendItem *send, SendOutcome outcome, const SqsBatchEntry *entry,
 }
 
 /*
- * SendMessageBatch has ended: note what became of its entries, and what that
- * says about the queue.  Called outside any error boundary but the outermost.
+ * Completion function of SendMessageBatch; arg is the RelayRequest.  Records
+ * what became of the entries, and what that says about the queue.  It runs
+ * outside the error boundaries of the relay: an ERROR resets it.
  */
 static void
 send_done(SqsCall *call, void *arg)
@@ -322,7 +348,7 @@ send_done(SqsCall *call, void *arg)
 		if (error != NULL || paused)
 			sender->max_requests = FIRST_REQUESTS;
 
-		/* entries that fail once and succeed then are nothing for the log */
+		/* an entry that fails only once is not worth logging */
 		if (error != NULL)
 			sqs_relay_queue_error(queue, psprintf("SendMessageBatch: %s: %s", error->code,
 												  error->message), true);
@@ -338,7 +364,7 @@ send_done(SqsCall *call, void *arg)
 		sqs_relay_queue_well(relay, queue);
 	}
 
-	/* deleted, or made anew under another URL? */
+	/* the queue may have been deleted and created with another URL */
 	if (error != NULL && error->class == AWS_ERROR_NO_QUEUE && queue->url != NULL)
 	{
 		pfree(queue->url);
@@ -348,7 +374,10 @@ send_done(SqsCall *call, void *arg)
 	pfree(request);
 }
 
-/* Make the row into a message; NULL if it is well, else what is wrong with it. */
+/*
+ * Make a message of an item's row.  Returns NULL, or what is wrong with the
+ * row.
+ */
 static SqsDraftError *
 prepare_message(Relay *relay, RelayQueue *queue, RelayItem *item, SqsOutgoing *message)
 {
@@ -373,8 +402,9 @@ prepare_message(Relay *relay, RelayQueue *queue, RelayItem *item, SqsOutgoing *m
 }
 
 /*
- * Send Relay.taken, without what turns out to be no message.  After an ERROR
- * Relay.taken holds what is to be put back.
+ * Send the batch in relay->taken, without rows that turn out not to be valid
+ * messages; these are refused.  After an ERROR, relay->taken holds the items
+ * that must be put back.
  */
 static void
 send_taken(Relay *relay, RelayQueue *queue, int64 now)
@@ -386,7 +416,7 @@ send_taken(Relay *relay, RelayQueue *queue, int64 now)
 	RelayRequest *request;
 	MemoryContext old = MemoryContextSwitchTo(relay->scratch);
 
-	/* from the last, because those that are dropped close the gap */
+	/* last to first, because dropping an item closes the gap */
 	for (int i = batch->n - 1; i >= 0; i--)
 	{
 		RelayItem  *item = (RelayItem *) batch->items[i];
@@ -419,7 +449,10 @@ send_taken(Relay *relay, RelayQueue *queue, int64 now)
 	MemoryContextReset(relay->scratch);
 }
 
-/* Connect, find the URL, one step at a time.  True if requests can be sent. */
+/*
+ * Connect and find the queue's URL, one step per call.  True if requests can
+ * be sent.
+ */
 static bool
 is_ready(Relay *relay, RelayQueue *queue, int64 now)
 {
@@ -470,9 +503,9 @@ is_ready(Relay *relay, RelayQueue *queue, int64 now)
 }
 
 /*
- * What can be done only while nothing is under way: to be gone, to connect to
- * another place, to become another kind of queue, to put down what may not be
- * sent.  True if messages may be sent after that.
+ * Do what is possible only while no request is under way: dispose of a queue
+ * that is gone, reconnect, change between standard and FIFO, and put down
+ * rows that may not be sent.  True if messages may be sent after that.
  */
 static bool
 prepare_queue(Relay *relay, RelayQueue *queue, int64 now)
@@ -490,12 +523,12 @@ prepare_queue(Relay *relay, RelayQueue *queue, int64 now)
 		{
 			sqs_relay_disconnect(queue);
 			queue->reconnect = false;
-			/* what has failed since failed where it is not sent to any more */
+			/* the failures were those of the old connection */
 			sqs_sender_try_again(sender);
 		}
 		if (sender->fifo != queue->config->fifo)
 		{
-			/* what is in hand was put together for another kind of queue */
+			/* the rows in hand were sorted for the other kind of queue */
 			sqs_relay_put_down(relay, queue);
 			queue->sender = sqs_sender_create(relay->context, queue->config->fifo,
 											  FIRST_REQUESTS, 0, LINGER_MS);
@@ -509,7 +542,7 @@ prepare_queue(Relay *relay, RelayQueue *queue, int64 now)
 			if (sqs_relay_has_work(queue) && !queue->config->can_send && queue->config->enabled &&
 				now >= sender->paused_until)
 			{
-				/* looked at again with the next configuration */
+				/* look again when the configuration has been read again */
 				sender->paused_until = now + CANNOT_SEND_MS;
 				sqs_relay_queue_error(queue, queue->config->problem, true);
 			}
@@ -534,7 +567,7 @@ send_messages(Relay *relay, RelayQueue *queue, int64 now)
 	while (sqs_sender_next_time(sender, now) <= now && try_to_start(relay, queue, now) &&
 		   sqs_sender_take(sender, now, &relay->taken))
 	{
-		/* to find the conversion to UTF-8 takes a look at the catalogs */
+		/* looking up the conversion to UTF-8 needs a transaction */
 		if (converts && !IsTransactionState())
 			sqs_begin();
 		send_taken(relay, queue, now);
@@ -546,7 +579,11 @@ send_messages(Relay *relay, RelayQueue *queue, int64 now)
 	}
 }
 
-/* Another queue's rows are as good as ever, whatever is wrong with this one's. */
+/*
+ * Start all requests of the queue that can be started.  An ERROR is caught
+ * here, because it concerns only this queue: its items are put back or it
+ * pauses.
+ */
 void
 sqs_relay_send(Relay *relay, RelayQueue *queue, int64 now)
 {

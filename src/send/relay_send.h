@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * relay_send.h
- *	  The requests of the relay: from items in hand to SQS.
+ *	  The requests of the relay: sending the items in hand to SQS.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,26 +10,23 @@
 
 #include "send/relay_state.h"
 
-/* Take over a queue's configuration.  Needs a transaction. */
+/* Take over the configuration of a queue; needs a transaction */
 extern void sqs_relay_configure_queue(Relay *relay, RelayQueue *queue,
 									  const SqsQueueConfig *config);
 
-/*
- * The queue is not registered any more: its rows will never be sent.  What is
- * under way may still be confirmed; to be called again when nothing is.
- */
+/* The queue is not registered any more */
 extern void sqs_relay_queue_is_gone(Relay *relay, RelayQueue *queue);
 
-/* Start all requests of the queue that can be started, in an error boundary. */
+/* Start all requests of the queue that can be started */
 extern void sqs_relay_send(Relay *relay, RelayQueue *queue, int64 now);
 
-/* May the queue have another request now? */
+/* May the queue start another request now? */
 extern bool sqs_relay_may_start(const Relay *relay, const RelayQueue *queue, int64 now);
 
-/* Give back the client of a queue that has no message under way. */
+/* Release the client of a queue */
 extern void sqs_relay_disconnect(RelayQueue *queue);
 
-/* Abandon all that is under way, without a word to anybody: this is the end. */
+/* Abandon all requests of a queue; the relay is not used after that */
 extern void sqs_relay_abandon_requests(RelayQueue *queue);
 
 #endif							/* SQSBRIDGE_RELAY_SEND_H */

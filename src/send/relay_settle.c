@@ -1,18 +1,21 @@
 /*-------------------------------------------------------------------------
  *
  * relay_settle.c
- *	  Deleting rows of the outbox that are dealt with.
+ *	  Deleting rows of the outbox that are confirmed or refused.
  *
- * Rows that SQS has confirmed are deleted; those that it has refused, and those
- * of queues that are not registered any more, are moved to outbox_failures.
- * That is two kinds of transactions, so that a failure that cannot be recorded
- * does not keep confirmed rows from being deleted: they would be sent again.
+ * Rows that SQS has confirmed are deleted.  Rows that it has refused, and
+ * rows of queues that are not registered any more, are moved to
+ * outbox_failures.  These are separate transactions: if a failure cannot be
+ * recorded, confirmed rows must be deleted nevertheless, because otherwise
+ * they would be sent again.  Each is short and waits for no lock on a table
+ * or row.  What could not be done is noted in the relay.  Memory changes
+ * only after the commit, so an ERROR leaves it as it was.
  *
- * Nothing but the row that was sent is deleted: the id is compared, because
- * somebody may have deleted it, and another have taken its place.  A row that
- * is locked, or was just changed, is left for later.  A batch's record goes
- * with its last row, if the batch was read to its end and none of its rows was
- * put down.
+ * A row is deleted only if it has the id of the row that was sent, because
+ * somebody may have deleted that one, and another may have taken its place.
+ * A row that is locked or has just been changed is left for later.  A batch
+ * record is deleted with the last row of the batch, if the batch was read to
+ * its end and none of its rows was put down.
  *
  *-------------------------------------------------------------------------
  */
@@ -42,17 +45,18 @@
 
 /* ---- deletion ---- */
 
+/* The outcome of a deletion by the table writer. */
 static RelayOutcome
 outcome_of(SqsWriteResult result)
 {
-	/* changed since the snapshot: the next one tells what it is now */
+	/* changed since the snapshot was taken: look again with the next one */
 	return result == SQS_WRITTEN ? RELAY_DELETED : RELAY_BUSY;
 }
 
 /*
- * A tuple that is not where it was read: it was updated, or the table was
- * rewritten.  Look for it along the index, among those with these keys for the
- * one with this id.  Perhaps somebody who may has deleted it.
+ * Delete a tuple that is not where it was read, because it was updated or
+ * the table was rewritten.  Scan the index with these keys for the tuple
+ * whose "column" is "id".  If there is none, somebody has deleted it.
  */
 static RelayOutcome
 delete_moved(SqsWriter *writer, Relation index, Snapshot snapshot, int nkeys, ScanKey keys,
@@ -77,8 +81,8 @@ delete_moved(SqsWriter *writer, Relation index, Snapshot snapshot, int nkeys, Sc
 }
 
 /*
- * Is the tuple with this id still there?  Where somebody has deleted it,
- * another may have taken its place, which has not been sent.
+ * Is the tuple with this id still at its place?  If somebody has deleted it,
+ * another one may be there, which has not been sent.
  */
 static bool
 is_in_place(Relation rel, BlockNumber nblocks, TupleTableSlot *slot, Snapshot snapshot,
@@ -95,6 +99,7 @@ is_in_place(Relation rel, BlockNumber nblocks, TupleTableSlot *slot, Snapshot sn
 	return is;
 }
 
+/* Delete the row of an item. */
 static RelayOutcome
 delete_row(OutboxTables *tables, RelayItem *item)
 {
@@ -112,8 +117,8 @@ delete_row(OutboxTables *tables, RelayItem *item)
 }
 
 /*
- * The batch is native, and was read to its end: all the rows that it ever had
- * were visible then, and have been dealt with.
+ * Delete a batch record.  The batch is native and was read to its end, so
+ * all rows that it ever had were visible then, and have been dealt with.
  */
 static RelayOutcome
 delete_batch(OutboxTables *tables, RelayBatch *batch)
@@ -133,7 +138,7 @@ delete_batch(OutboxTables *tables, RelayBatch *batch)
 						BATCH_ID, batch->key.batch_id);
 }
 
-/* An item's row into outbox_failures: what rows keep, and why it failed. */
+/* Insert the row of a refused item into outbox_failures. */
 static void
 insert_failure(Relay *relay, OutboxTables *tables, RelayItem *item)
 {
@@ -176,16 +181,16 @@ insert_failure(Relay *relay, OutboxTables *tables, RelayItem *item)
 }
 
 /*
- * Delete the rows of at most so many items of a list, together with the
- * batches that have no other, and record them if the tables are open for
- * that.  Nothing in memory changes but what is noted of the outcome.
+ * Delete the rows of the first "limit" items of a list, together with the
+ * records of batches whose last row that is.  If outbox_failures is open,
+ * insert the rows there.  In memory, only the outcomes are noted.
  */
 static void
 settle(Relay *relay, OutboxTables *tables, dlist_head *items, int limit)
 {
 	dlist_iter	iter;
 
-	/* a transaction before this one may have been aborted */
+	/* forget the outcomes of an earlier transaction that was aborted */
 	dlist_foreach(iter, items)
 	{
 		RelayItem  *item = dlist_container(RelayItem, node, iter.cur);
@@ -212,7 +217,10 @@ settle(Relay *relay, OutboxTables *tables, dlist_head *items, int limit)
 	}
 }
 
-/* Its last item is settled.  The record was deleted, or is to be tried again. */
+/*
+ * The last item of a batch is settled: forget the batch, or keep it so that
+ * the deletion of its record is retried.
+ */
 static void
 batch_is_done(Relay *relay, RelayBatch *batch)
 {
@@ -223,8 +231,9 @@ batch_is_done(Relay *relay, RelayBatch *batch)
 }
 
 /*
- * The transaction that settled the item is committed: it leaves the list, in
- * which it is the head.  False if its row could not be deleted.
+ * The transaction that settled an item has committed; the caller has taken
+ * the item from its list.  Returns false if the row could not be deleted;
+ * otherwise frees the item.
  */
 static bool
 item_is_settled(Relay *relay, RelayItem *item)
@@ -244,7 +253,7 @@ item_is_settled(Relay *relay, RelayItem *item)
 	return true;
 }
 
-/* What was locked the last time has its turn again. */
+/* Retry the rows that were locked. */
 static void
 take_up_held(Relay *relay)
 {
@@ -259,7 +268,7 @@ take_up_held(Relay *relay)
 	}
 }
 
-/* The transaction is committed: take what it has deleted out of memory. */
+/* The transaction has committed: remove from memory what it has deleted. */
 static void
 forget_deleted(Relay *relay)
 {
@@ -290,6 +299,10 @@ forget_deleted(Relay *relay)
 	}
 }
 
+/*
+ * Delete the rows that SQS has confirmed, and batch records that have no
+ * rows left, in one transaction.  What is locked is kept and retried.
+ */
 void
 sqs_relay_delete_confirmed(Relay *relay, int64 now)
 {
@@ -321,7 +334,7 @@ sqs_relay_delete_confirmed(Relay *relay, int64 now)
 	sqs_commit();
 	MemoryContextSwitchTo(relay->scratch);
 
-	/* from here on nothing can fail */
+	/* nothing can fail after this point */
 	forget_deleted(relay);
 	sqs_relay_trouble_over(relay, NULL, &relay->deleting);
 	if (relay->nheld == 0 && dlist_is_empty(&relay->emptied))
@@ -333,8 +346,8 @@ sqs_relay_delete_confirmed(Relay *relay, int64 now)
 /* ---- failures ---- */
 
 /*
- * Is the queue really not registered, as this snapshot sees it?  False also
- * if that cannot be known because the table is locked.
+ * Is the queue not registered, according to this snapshot?  False also if
+ * the table is locked, with its name in *locked.
  */
 static bool
 is_not_registered(int32 queue_id, const char **locked)
@@ -349,7 +362,7 @@ is_not_registered(int32 queue_id, const char **locked)
 	return !registered;
 }
 
-/* The queue is registered after all: what was to fail is read anew. */
+/* The queue is registered after all: have its rows read again. */
 static void
 take_back_refused(Relay *relay, RelayQueue *queue)
 {
@@ -365,8 +378,9 @@ take_back_refused(Relay *relay, RelayQueue *queue)
 }
 
 /*
- * After an error the items have their turns one by one, so that the bad one is
- * known in the end, and keeps none of the others.
+ * Move the refused rows of a queue to outbox_failures, in one transaction.
+ * After an error, they are moved one by one, so that a row that cannot be
+ * moved does not hold up the others.
  */
 void
 sqs_relay_record_refused(Relay *relay, RelayQueue *queue, int64 now)
@@ -391,10 +405,7 @@ sqs_relay_record_refused(Relay *relay, RelayQueue *queue, int64 now)
 		return;
 	}
 
-	/*
-	 * after an error the next has its turn, and the bad one is known in the
-	 * end
-	 */
+	/* after an error, try another row first */
 	if (queue->one_by_one)
 		dlist_push_tail(&queue->refused, dlist_pop_head_node(&queue->refused));
 	settle(relay, &tables, &queue->refused, limit);

@@ -3,14 +3,15 @@
  * relay_state.c
  *	  What the relay of the outbox has in memory: queues, batches, items.
  *
- * Knows neither tables nor requests.  The account of a queue's items (nitems,
- * item_bytes, nconfirmed, nheld, nrefused) and of a batch's (rows) is kept
- * here, where items enter and leave; only relay_settle.c, which knows what has
- * become of a row, moves them between the lists of what is done.
+ * This file knows neither tables nor requests.  It keeps the counts of a
+ * queue's items (nitems, item_bytes, nconfirmed, nheld, nrefused) and of a
+ * batch's rows up to date, as items enter and leave.  Only relay_settle.c,
+ * which knows what became of a row, moves items between the lists of
+ * finished ones.
  *
- * What is confirmed outlives the items: when the relay, or a queue, is begun
- * anew, the rows that may still be in the table are remembered by their key,
- * and are confirmed as soon as they are met again.
+ * Confirmations outlive the items: when the relay or a queue starts again,
+ * the keys of confirmed rows that may still be in the table are remembered.
+ * When such a row is read again, it counts as confirmed at once.
  *
  *-------------------------------------------------------------------------
  */
@@ -29,10 +30,11 @@ typedef struct ConfirmedRow
 	int64		id;
 } ConfirmedRow;
 
-/* of table confirmed_rows_oid; NULL: none */
+/* ConfirmedRow entries, for the table confirmed_rows_oid; NULL if none */
 static HTAB *confirmed_rows = NULL;
 static Oid	confirmed_rows_oid = InvalidOid;
 
+/* Create an empty relay, with at most request_limit concurrent requests. */
 Relay *
 sqs_relay_create(int request_limit)
 {
@@ -60,6 +62,10 @@ sqs_relay_create(int request_limit)
 
 /* ---- queues ---- */
 
+/*
+ * Get the queue with this id.  If it is not known, it is created without a
+ * configuration, and need_config is set.
+ */
 RelayQueue *
 sqs_relay_queue(Relay *relay, int32 queue_id)
 {
@@ -90,6 +96,7 @@ sqs_relay_queue(Relay *relay, int32 queue_id)
 	return queue;
 }
 
+/* Is there anything of the queue to be sent, recorded or deleted? */
 bool
 sqs_relay_has_work(const RelayQueue *queue)
 {
@@ -104,8 +111,8 @@ sqs_relay_has_work(const RelayQueue *queue)
 }
 
 /*
- * Nothing may lead to it: not an item, not a batch, not a time at which there
- * will be one, nor what the log was told of it.
+ * Free a queue that is not registered any more, if nothing refers to it: no
+ * item, no batch, no deliver_at to come, and no report about stranded rows.
  */
 void
 sqs_relay_forget_queue_if_done(Relay *relay, RelayQueue *queue)
@@ -128,6 +135,7 @@ sqs_relay_forget_queue_if_done(Relay *relay, RelayQueue *queue)
 
 /* ---- batches ---- */
 
+/* Compare two places; negative, 0 or positive. */
 int
 sqs_relay_compare_places(const OutboxPlace *a, const OutboxPlace *b)
 {
@@ -138,13 +146,14 @@ sqs_relay_compare_places(const OutboxPlace *a, const OutboxPlace *b)
 	return 0;
 }
 
+/* Insert a batch into its stream, at its place. */
 void
 sqs_relay_list_batch(BatchStream *stream, RelayBatch *batch)
 {
 	dlist_node *after = NULL;
 	dlist_iter	iter;
 
-	/* nearly always it belongs at the end */
+	/* its place is nearly always at the end */
 	dlist_reverse_foreach(iter, &stream->batches)
 	{
 		if (sqs_relay_compare_places(&dlist_container(RelayBatch, node, iter.cur)->place,
@@ -162,6 +171,7 @@ sqs_relay_list_batch(BatchStream *stream, RelayBatch *batch)
 	batch->listed = true;
 }
 
+/* Remove a batch from its stream. */
 void
 sqs_relay_unlist_batch(BatchStream *stream, RelayBatch *batch)
 {
@@ -170,12 +180,17 @@ sqs_relay_unlist_batch(BatchStream *stream, RelayBatch *batch)
 	batch->listed = false;
 }
 
+/* Free a batch that is in no list and has no item. */
 void
 sqs_relay_forget_batch(Relay *relay, RelayBatch *batch)
 {
 	hash_search(relay->batches, &batch->key, HASH_REMOVE, NULL);
 }
 
+/*
+ * Have all batches of the queue read again.  Those that are still in memory
+ * are recognized and skipped.
+ */
 void
 sqs_relay_rewind_queue(RelayQueue *queue)
 {
@@ -187,7 +202,7 @@ sqs_relay_rewind_queue(RelayQueue *queue)
 	queue->streams[STREAM_TIMED].more = true;
 }
 
-/* Forget the batches of a queue of which no row is in hand. */
+/* Forget all batches of a queue that has no rows in hand. */
 static void
 forget_batches(Relay *relay, RelayQueue *queue)
 {
@@ -207,9 +222,12 @@ forget_batches(Relay *relay, RelayQueue *queue)
 	sqs_relay_rewind_queue(queue);
 }
 
-/* ---- rows that are confirmed ---- */
+/* ---- confirmed rows ---- */
 
-/* If the extension was created anew, it may give the same numbers again. */
+/*
+ * Forget the confirmed rows of an earlier table: if the extension was
+ * created again, the new one may use the same ids.
+ */
 static void
 forget_rows_of_the_past(const Relay *relay)
 {
@@ -219,7 +237,10 @@ forget_rows_of_the_past(const Relay *relay)
 	confirmed_rows = NULL;
 }
 
-/* Was the row confirmed before?  It is forgotten, as it is in hand now. */
+/*
+ * Was the row confirmed before?  If so, it is removed from the table of
+ * confirmed rows, because it is in hand now.
+ */
 static bool
 was_confirmed(Relay *relay, int64 batch_id, int64 id)
 {
@@ -230,6 +251,7 @@ was_confirmed(Relay *relay, int64 batch_id, int64 id)
 		hash_search(confirmed_rows, &row, HASH_REMOVE, NULL) != NULL;
 }
 
+/* Remember that the row of an item is confirmed. */
 static void
 remember_item(Relay *relay, const RelayItem *item)
 {
@@ -250,6 +272,7 @@ remember_item(Relay *relay, const RelayItem *item)
 	(void) hash_search(confirmed_rows, &row, HASH_ENTER, NULL);
 }
 
+/* Likewise for a list of items. */
 static void
 remember_items(Relay *relay, dlist_head *items)
 {
@@ -260,8 +283,9 @@ remember_items(Relay *relay, dlist_head *items)
 }
 
 /*
- * They are not to be sent again.  If there is no memory for that, it cannot be
- * helped.
+ * Remember all confirmed rows that are not deleted, beyond the end of the
+ * relay, so that they are not sent again.  Nothing can be done if there is
+ * no memory for that.
  */
 void
 sqs_relay_remember_confirmed(Relay *relay)
@@ -285,6 +309,7 @@ sqs_relay_remember_confirmed(Relay *relay)
 
 /* ---- items ---- */
 
+/* The item needs less memory. */
 static void
 forget_bytes(Relay *relay, RelayItem *item, size_t bytes)
 {
@@ -293,6 +318,7 @@ forget_bytes(Relay *relay, RelayItem *item, size_t bytes)
 	relay->item_bytes -= bytes;
 }
 
+/* Free an item.  The caller updates the batch's count of rows. */
 void
 sqs_relay_free_item(Relay *relay, RelayItem *item)
 {
@@ -311,9 +337,10 @@ sqs_relay_free_item(Relay *relay, RelayItem *item)
 }
 
 /*
- * The batch may have been read to its end, and has rows again that are not
- * dealt with.  So its record must stay, and when no row of it is in hand it is
- * not known any more: who reads the queue anew finds it then.
+ * Free an item whose row is to be read again.  Its batch may have been read
+ * to its end already, so the record must stay, and the batch is forgotten
+ * with its last row in hand.  It is found again when the queue is read
+ * again.
  */
 void
 sqs_relay_give_up_item(Relay *relay, RelayItem *item)
@@ -326,7 +353,7 @@ sqs_relay_give_up_item(Relay *relay, RelayItem *item)
 		sqs_relay_forget_batch(relay, batch);
 }
 
-/* What is kept is what it takes to find the row. */
+/* SQS has confirmed the item.  Keep only what is needed to find the row. */
 void
 sqs_relay_confirm_item(Relay *relay, RelayItem *item)
 {
@@ -339,6 +366,7 @@ sqs_relay_confirm_item(Relay *relay, RelayItem *item)
 	item->tuple = NULL;
 }
 
+/* Put an item on its queue's list of refused ones. */
 static void
 list_refused(RelayItem *item)
 {
@@ -349,6 +377,10 @@ list_refused(RelayItem *item)
 	dlist_push_tail(&queue->refused, &item->node);
 }
 
+/*
+ * SQS has refused the item; the texts are copied.  An ERROR (out of memory)
+ * leaves the item as it was.
+ */
 void
 sqs_relay_refuse_item(Relay *relay, RelayItem *item, const char *error_code,
 					  const char *error_message)
@@ -363,7 +395,7 @@ sqs_relay_refuse_item(Relay *relay, RelayItem *item, const char *error_code,
 		sqs_count(queue->stats, SQS_OUTBOX_FAILED, 1);
 }
 
-/* Allocates nothing, so it cannot fail. */
+/* The item's queue is not registered any more.  Cannot fail. */
 void
 sqs_relay_fail_not_registered(RelayItem *item)
 {
@@ -371,6 +403,12 @@ sqs_relay_fail_not_registered(RelayItem *item)
 	list_refused(item);
 }
 
+/*
+ * Take over an item for a row that has been read.  It goes to the Sender,
+ * unless its row is known to be confirmed or its queue is not registered any
+ * more.  group_key is as for sqs_sender_add().  An ERROR leaves the item
+ * with the caller, and everything else as it was.
+ */
 void
 sqs_relay_add_item(Relay *relay, RelayQueue *queue, RelayItem *item, uint64 group_key, int64 now)
 {
@@ -389,10 +427,11 @@ sqs_relay_add_item(Relay *relay, RelayQueue *queue, RelayItem *item, uint64 grou
 }
 
 /*
- * Read a queue anew whose rows were put down.  What of them is confirmed, and
- * could not be deleted yet, keeps its batch from being read again as little as
- * it keeps others: it is remembered, met again, and not sent again.  What was
- * refused and could not be recorded yet is sent again, and refused again.
+ * Have a queue whose rows were put down read again from the beginning.
+ *
+ * Confirmed rows that could not be deleted yet are remembered as such, so
+ * that they are not sent again when they are read again.  Refused rows that
+ * could not be recorded yet are sent again, and refused again.
  */
 void
 sqs_relay_restart_queue(Relay *relay, RelayQueue *queue)

@@ -3,8 +3,8 @@
  * relay_tables.c
  *	  The outbox's tables, open for one transaction of the relay.
  *
- * A table or index that somebody has locked is not waited for: answers of SQS
- * are to be taken meanwhile.
+ * The relay does not wait for a table or index that somebody has locked,
+ * because it has to process SQS's answers in the meantime.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,6 +22,11 @@
 
 #include "send/relay_tables.h"
 
+/*
+ * Open a table.  Returns NULL, and the table's name in *locked, if somebody
+ * holds a conflicting lock.  The lock is kept until the end of the
+ * transaction.
+ */
 Relation
 sqs_relay_open_table(SqsTable table, LOCKMODE mode, const char **locked)
 {
@@ -32,7 +37,10 @@ sqs_relay_open_table(SqsTable table, LOCKMODE mode, const char **locked)
 	return rel;
 }
 
-/* Likewise an index: REINDEX locks it, and lets its table be read. */
+/*
+ * Likewise for an index of the table.  (REINDEX locks the index, but lets
+ * the table be read.)
+ */
 static Relation
 open_index(SqsIndex which, SqsTable table, const char **locked)
 {
@@ -47,8 +55,14 @@ open_index(SqsIndex which, SqsTable table, const char **locked)
 }
 
 /*
- * The first time, the relay learns which table its rows are of, and what their
- * tuples look like.  When it is another table later, the relay is obsolete.
+ * Open the tables in this lock mode, and their indexes, in a transaction
+ * with an active snapshot.  Returns false, and the table's name in *locked,
+ * if somebody holds a conflicting lock.  In either case the caller calls
+ * sqs_relay_close_tables(); locks are kept until the end of the transaction.
+ *
+ * The first call notes the table's OID and row type in the relay.  If the
+ * table is another one later, because the extension was created again, the
+ * relay is marked as obsolete and the result is false.
  */
 bool
 sqs_relay_open_tables(Relay *relay, OutboxTables *tables, LOCKMODE mode, const char **locked)
@@ -59,7 +73,7 @@ sqs_relay_open_tables(Relay *relay, OutboxTables *tables, LOCKMODE mode, const c
 		return false;
 	if (OidIsValid(relay->rows_oid) && relay->rows_oid != RelationGetRelid(tables->rows))
 	{
-		/* the extension was created anew: what is in hand is of its past */
+		/* the extension was created again: forget what is in hand */
 		relay->obsolete = true;
 		*locked = sqs_table_name(SQS_TABLE_OUTBOX_ROWS);
 		return false;
@@ -85,6 +99,10 @@ sqs_relay_open_tables(Relay *relay, OutboxTables *tables, LOCKMODE mode, const c
 	return true;
 }
 
+/*
+ * The same, for deleting rows; with "failures", also for inserting them into
+ * outbox_failures.
+ */
 bool
 sqs_relay_open_tables_to_delete(Relay *relay, OutboxTables *tables, bool failures,
 								const char **locked)
@@ -108,7 +126,7 @@ sqs_relay_open_tables_to_delete(Relay *relay, OutboxTables *tables, bool failure
 	return true;
 }
 
-/* Closes what has been opened so far, be it nothing. */
+/* Close whatever has been opened. */
 void
 sqs_relay_close_tables(OutboxTables *tables)
 {
@@ -138,6 +156,7 @@ sqs_relay_close_tables(OutboxTables *tables)
 		table_close(tables->rows, NoLock);
 }
 
+/* Text for RelayTrouble, palloc'd. */
 char *
 sqs_relay_is_locked_text(const char *table)
 {

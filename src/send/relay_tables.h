@@ -16,7 +16,7 @@
 #include "base/table_writer.h"
 #include "send/relay_state.h"
 
-/* The tables, open for a transaction that reads. */
+/* The tables, open for one transaction. */
 typedef struct OutboxTables
 {
 	Relation	rows;
@@ -27,34 +27,29 @@ typedef struct OutboxTables
 	Snapshot	snapshot;
 	TimestampTz now;
 
-	/* where rows are deleted */
+	/* only if opened for deleting rows */
 	SqsWriter  *row_writer;
 	SqsWriter  *batch_writer;
-	SqsWriter  *failures;		/* NULL: not needed */
+	SqsWriter  *failures;		/* or NULL */
 	TupleTableSlot *row_slot;
 	TupleTableSlot *batch_slot;
-	BlockNumber row_blocks;		/* not truncated while they are locked */
+	BlockNumber row_blocks;		/* cannot shrink: the table is locked */
 	BlockNumber batch_blocks;
 } OutboxTables;
 
-/*
- * Open the tables in this mode, in a transaction with an active snapshot.
- * False, with the table's name in *locked, if somebody holds a lock that
- * conflicts.  Either way sqs_relay_close_tables() is to be called; locks are
- * kept to the end of the transaction, which is near.
- */
+/* Open the tables and indexes; false if one of them is locked */
 extern bool sqs_relay_open_tables(Relay *relay, OutboxTables *tables, LOCKMODE mode,
 								  const char **locked);
 
-/* The same, to delete rows; with failures, to move them there. */
+/* The same, for deleting rows */
 extern bool sqs_relay_open_tables_to_delete(Relay *relay, OutboxTables *tables, bool failures,
 											const char **locked);
 extern void sqs_relay_close_tables(OutboxTables *tables);
 
-/* NULL, with its name in *locked, if somebody has it locked. */
+/* Open one table; NULL if it is locked */
 extern Relation sqs_relay_open_table(SqsTable table, LOCKMODE mode, const char **locked);
 
-/* "table ... is locked" */
+/* "table ...  is locked" */
 extern char *sqs_relay_is_locked_text(const char *table);
 
 #endif							/* SQSBRIDGE_RELAY_TABLES_H */

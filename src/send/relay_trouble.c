@@ -1,14 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * relay_trouble.c
- *	  What goes wrong in the relay: back-offs, the view, the log.
+ *	  Failures of the relay: back-off, views and log.
  *
- * Two kinds are told apart.  Errors of a queue: SQS, the network or the keys
- * refuse what is sent; the Sender backs off, here is what is said about it.
- * Troubles of our own: a table that is locked, a row that cannot be read, no
- * descriptor.  What they concern is tried again after a back-off of its own
- * (RelayTrouble), everything else goes on, sqs_stats_outbox shows them, and
- * the log has a line when they begin and one when they are over.
+ * There are two kinds of failures.  Errors of a queue: SQS, the network or
+ * the keys prevent sending.  The Sender does the back-off, and this file the
+ * reporting.  Troubles of the relay itself: a table is locked, a row cannot
+ * be read, there is no file descriptor.  Each has a RelayTrouble with a
+ * back-off of its own while everything else goes on.  Both are shown in
+ * sqs_stats_outbox, and the log gets one line when they start and one when
+ * they are over.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,14 +24,26 @@
 #include "base/worker.h"
 #include "send/relay_trouble.h"
 
+/* Back-off for locks, where an attempt costs next to nothing. */
 #define TROUBLE_MIN_MS		50
-#define TROUBLE_MAX_MS		2000	/* to try costs next to nothing */
+#define TROUBLE_MAX_MS		2000
+
+/* Back-off for errors. */
 #define ERROR_MIN_MS		500
 #define ERROR_MAX_MS		60000
-#define ANNOUNCE_MS			1000	/* shorter locks are nothing to log */
-#define SHORTAGE_MS			500
-#define MIN_ALL_REQUESTS	4	/* however short of descriptors we are */
 
+/* A lock is logged if it lasts for so long. */
+#define ANNOUNCE_MS			1000
+
+/* For a shortage of descriptors: pause, and requests that we keep anyway. */
+#define SHORTAGE_MS			500
+#define MIN_ALL_REQUESTS	4
+
+/*
+ * A queue cannot be sent to: show the text in the view.  "announce": log it,
+ * too, unless it has been logged.  Does nothing if the queue has no
+ * statistics.
+ */
 void
 sqs_relay_queue_error(RelayQueue *queue, const char *text, bool announce)
 {
@@ -42,6 +55,10 @@ sqs_relay_queue_error(RelayQueue *queue, const char *text, bool announce)
 						queue->config->name, text)));
 }
 
+/*
+ * Something succeeded: if nothing else is wrong with the queue, end its
+ * error in the view and in the log.
+ */
 void
 sqs_relay_queue_well(Relay *relay, RelayQueue *queue)
 {
@@ -58,7 +75,7 @@ sqs_relay_queue_well(Relay *relay, RelayQueue *queue)
 						queue->config->name)));
 }
 
-/* What a trouble keeps us from. */
+/* What a trouble prevents, for the log: the part after "cannot". */
 static const char *
 trouble_name(Relay *relay, RelayQueue *queue, RelayTrouble *trouble)
 {
@@ -75,7 +92,7 @@ trouble_name(Relay *relay, RelayQueue *queue, RelayTrouble *trouble)
 					queue->config != NULL ? queue->config->name : psprintf("%d", queue->queue_id));
 }
 
-/* Has the queue to do with a trouble that is not of one queue? */
+/* Does a trouble that is not of a single queue affect this one? */
 static bool
 trouble_concerns(Relay *relay, RelayQueue *queue, RelayTrouble *trouble)
 {
@@ -87,8 +104,13 @@ trouble_concerns(Relay *relay, RelayQueue *queue, RelayTrouble *trouble)
 }
 
 /*
- * The log hears of an error at once, of a lock when it lasts, and of neither
- * twice while the text is the same.
+ * Record a failed attempt of work, and set the time of the next one.
+ * "queue" is the queue that it concerns; NULL means all queues that are
+ * affected.  "locked": it failed because of a lock and is retried soon;
+ * otherwise because of an error.  "text" says why.
+ *
+ * An error is logged at once, a lock if it lasts; neither is logged again
+ * while the text is the same.
  */
 void
 sqs_relay_trouble(Relay *relay, RelayQueue *queue, RelayTrouble *trouble, bool locked,
@@ -102,7 +124,7 @@ sqs_relay_trouble(Relay *relay, RelayQueue *queue, RelayTrouble *trouble, bool l
 	if (strcmp(trouble->text, text) != 0)
 	{
 		strlcpy(trouble->text, text, sizeof(trouble->text));
-		/* clipped, it would differ each time */
+		/* a text that is cut off would differ each time */
 		if (strlen(text) < sizeof(trouble->text))
 			trouble->announced = false;
 	}
@@ -130,6 +152,7 @@ sqs_relay_trouble(Relay *relay, RelayQueue *queue, RelayTrouble *trouble, bool l
 	}
 }
 
+/* The work has succeeded.  Does nothing if there was no trouble. */
 void
 sqs_relay_trouble_over(Relay *relay, RelayQueue *queue, RelayTrouble *trouble)
 {
@@ -150,6 +173,12 @@ sqs_relay_trouble_over(Relay *relay, RelayQueue *queue, RelayTrouble *trouble)
 	}
 }
 
+/*
+ * In PG_CATCH: abort the transaction and return the text of the error, in
+ * the scratch context, which is also the current context then.  The relay's
+ * memory needs no repair, because all functions that can raise an ERROR
+ * leave it consistent.
+ */
 char *
 sqs_relay_recover(Relay *relay)
 {
@@ -170,6 +199,10 @@ sqs_relay_recover(Relay *relay)
 	return text;
 }
 
+/*
+ * A request failed for lack of file descriptors: pause all new requests
+ * briefly, and limit their number to those that are under way.
+ */
 void
 sqs_relay_note_shortage(Relay *relay, RelayQueue *queue, const AwsError *error, int64 now)
 {
@@ -188,6 +221,11 @@ sqs_relay_note_shortage(Relay *relay, RelayQueue *queue, const AwsError *error, 
 			 errhint("Increase max_files_per_process, or the operating system's limit of open files.")));
 }
 
+/*
+ * Get the entry for the statistics of the queue, if it has work and none
+ * yet.  There may be no room for one; it is tried again after
+ * SQS_RELAY_STATS_RETRY_MS.
+ */
 void
 sqs_relay_find_stats(RelayQueue *queue, int64 now)
 {
@@ -198,9 +236,9 @@ sqs_relay_find_stats(RelayQueue *queue, int64 now)
 }
 
 /*
- * The state in the view, and while the queue backs off the time of the next
- * attempt, where that is known: not while a request is under way, nor when the
- * trouble is a lock of somebody's.
+ * Show the state of a queue in the view, and the time of the next attempt
+ * while it backs off.  That time is not known while a request is under way,
+ * or if the trouble is not of the queue itself.
  */
 void
 sqs_relay_report_state(Relay *relay, RelayQueue *queue, int64 now)
@@ -238,6 +276,11 @@ sqs_relay_report_state(Relay *relay, RelayQueue *queue, int64 now)
 	sqs_outbox_health_set(queue->stats, state, next);
 }
 
+/*
+ * Report stranded rows, which are not sent until somebody calls
+ * sqs_adopt_queues().  Nothing is said about the rows of a copied queue: its
+ * configuration has the problem already.
+ */
 void
 sqs_relay_report_stranded(Relay *relay)
 {
@@ -264,13 +307,13 @@ sqs_relay_report_stranded(Relay *relay)
 					 errhint("A superuser can have them recorded as failed by sqs_adopt_queues('send').")));
 		else if (!queue->gone && queue->config == NULL)
 		{
-			/* it is not known yet */
+			/* its configuration is not known yet */
 			relay->stranded_at = sqs_now_ms() + SQS_RELAY_STATS_RETRY_MS;
 			continue;
 		}
 		queue->told_stranded = queue->stranded;
 
-		/* of a copy everything is, and its own problem says so */
+		/* everything of a copy is stranded, and its problem says so */
 		if (queue->gone || queue->config->is_copy)
 			continue;
 		sqs_relay_find_stats(queue, queue->stats_at);

@@ -1,20 +1,21 @@
 /*-------------------------------------------------------------------------
  *
  * send.c
- *	  sqs_send() and sqs_send_batch(): messages sent now, by the session.
+ *	  sqs_send() and sqs_send_batch(): sending from the session, at once.
  *
- * What is sent here is sent, whatever becomes of the transaction; the outbox
- * is for messages that share the fate of the transaction.
+ * A message that is sent here stays sent even if the transaction is rolled
+ * back.  For messages that must be sent only if the transaction commits, see
+ * outbox.c.
  *
- * Everything that can be known without the network is checked before it is
- * used.  While a reply is waited for, the session is as interruptible as in
- * any other wait: it sleeps on its latch and the client's descriptor, and an
- * interrupt abandons the calls, which does not block.
+ * All arguments are checked before the network is used.  While waiting for a
+ * reply, the session sleeps on its latch and on the clients' descriptor, so
+ * it reacts to interrupts as in any other wait.  An interrupt abandons the
+ * calls that are under way, which does not block.
  *
- * Connections outlive the call, the transaction and an error.  They are kept
- * by server and role, for the life of the session, and are made anew when
- * what they were made from changes.  An abandoned call leaves nothing behind
- * in them.
+ * Connections are kept for the life of the session, one per server and role;
+ * they outlive the call, the transaction, and errors.  A connection is
+ * replaced when the options or keys that it was made from change.  An
+ * abandoned call does not affect the connection that it used.
  *
  *-------------------------------------------------------------------------
  */
@@ -49,16 +50,16 @@ PG_FUNCTION_INFO_V1(sqs_send);
 PG_FUNCTION_INFO_V1(sqs_send_batch);
 
 /*
- * sqs_send() ends within this, with all its calls and their attempts; in
- * sqs_send_batch() each call does.
+ * Time limit for sqs_send() as a whole, including all calls and attempts.
+ * In sqs_send_batch() it applies to each call.
  */
 #define DEADLINE_MS		30000
-/* As many as AWS's own SDKs make. */
+/* The default of AWS's own SDKs. */
 #define MAX_ATTEMPTS	3
-/* Requests of a batch under way at once. */
+/* Maximum number of concurrent requests in sqs_send_batch(). */
 #define MAX_REQUESTS	16
 
-/* A queue URL that has been looked up. */
+/* A queue URL that SQS has told us. */
 typedef struct KnownQueue
 {
 	struct KnownQueue *next;
@@ -66,7 +67,7 @@ typedef struct KnownQueue
 	char		name[FLEXIBLE_ARRAY_MEMBER];
 } KnownQueue;
 
-/* A connection that the session keeps. */
+/* A connection of the session, for one role and server. */
 typedef struct SessionConnection
 {
 	struct SessionConnection *next;
@@ -81,6 +82,7 @@ static SessionConnection *session_connections = NULL;
 
 /* ---- connections ---- */
 
+/* Forget the queue URLs that were looked up through a connection. */
 static void
 forget_queues(SessionConnection *session)
 {
@@ -95,10 +97,11 @@ forget_queues(SessionConnection *session)
 }
 
 /*
- * A connection of the session's for the current role and the queue's server:
- * the one that is there, or a new one if there is none or if the server's
- * options or the keys have changed.  It belongs to the session.  ERROR if the
- * role has no keys, or nothing can be made of them.
+ * Return the session's connection for the current role and the queue's
+ * server.  A new client is made if there is none yet, or if the server's
+ * options or the keys have changed.  The result belongs to the session; do
+ * not free it.  Raises an ERROR if the role has no keys or no client can be
+ * made from them.
  */
 static SessionConnection *
 connect_to(const SqsQueueConfig *queue)
@@ -152,7 +155,8 @@ connect_to(const SqsQueueConfig *queue)
 }
 
 /*
- * Wait for something to happen to calls, at most so long, and let it happen.
+ * Wait up to timeout ms for progress on any call, then process what has
+ * arrived; that runs the completion functions of calls that have ended.
  */
 static void
 wait_for_calls(long timeout)
@@ -166,12 +170,18 @@ wait_for_calls(long timeout)
 	sqs_shared_clients_poll();
 }
 
+/* Completion function of a single call; arg is a bool to set. */
 static void
 call_done(SqsCall *call, void *arg)
 {
 	*(bool *) arg = true;
 }
 
+/*
+ * Wait until *done, which call_done() sets, and count the call in stats
+ * (which may be NULL).  The caller then owns the finished call.  On an ERROR
+ * the call is freed or abandoned here.
+ */
 static void
 wait_for_call(SqsCall *call, const bool *done, SqsQueueStats *stats)
 {
@@ -195,6 +205,7 @@ wait_for_call(SqsCall *call, const bool *done, SqsQueueStats *stats)
 
 /* ---- errors ---- */
 
+/* The SQLSTATE for an error of a call or of an entry of a batch. */
 static int
 sqlstate_of(AwsErrorClass class, int http_status, const char *code)
 {
@@ -223,7 +234,7 @@ sqlstate_of(AwsErrorClass class, int http_status, const char *code)
 	}
 }
 
-/* Copies what it needs, then frees the call and raises its error. */
+/* Free a failed call and raise its error. */
 static void
 raise_call_error(SqsCall *call, const char *queue)
 {
@@ -253,8 +264,10 @@ raise_call_error(SqsCall *call, const char *queue)
 /* ---- the queue's URL ---- */
 
 /*
- * The queue's URL, from what the session knows or from SQS (GetQueueUrl).  It
- * belongs to the session.  ERROR if SQS does not tell.
+ * Return the queue's URL: the configured one, one that the session has
+ * looked up before, or the answer to a GetQueueUrl call.  The string belongs
+ * to the session or to the queue's configuration.  Raises an ERROR if SQS
+ * does not return a URL.
  */
 static const char *
 find_url(SessionConnection *session, const SqsQueueConfig *queue, SqsQueueStats *stats)
@@ -288,8 +301,8 @@ find_url(SessionConnection *session, const SqsQueueConfig *queue, SqsQueueStats 
 }
 
 /*
- * The queue may be deleted and made anew, at another URL: ask for it again
- * next time.
+ * Forget the URL of a queue that SQS reports as missing.  The queue may be
+ * deleted and created again at another URL, so the next call looks it up.
  */
 static void
 forget_url(SessionConnection *session, const char *queue_name)
@@ -311,10 +324,13 @@ forget_url(SessionConnection *session, const char *queue_name)
 
 /*
  * sqs_send(queue, body, attributes, delay, group_id, deduplication_id,
- * system_attributes) returns text: sends one message and waits for SQS's
- * message id.  ERROR if the message, the queue or the keys are not well, if SQS
- * refuses it, or after MAX_ATTEMPTS attempts or DEADLINE_MS; the DETAIL says
- * whether it may have been sent.
+ * system_attributes) returns text
+ *
+ * Send one message and return the message id that SQS assigns.  Raises an
+ * ERROR if the message, the queue or the keys are not valid, if SQS refuses
+ * the message, or if there is no success within MAX_ATTEMPTS attempts or
+ * DEADLINE_MS.  The DETAIL of the error says whether the message may have
+ * been sent nevertheless.
  */
 Datum
 sqs_send(PG_FUNCTION_ARGS)
@@ -390,6 +406,7 @@ sqs_send(PG_FUNCTION_ARGS)
 
 /* ---- many messages ---- */
 
+/* A message of sqs_send_batch(), and its result. */
 typedef struct BatchItem
 {
 	SendItem	send;			/* must be first */
@@ -397,30 +414,32 @@ typedef struct BatchItem
 	bool		finished;
 	bool		ok;
 	bool		sender_fault;
-	bool		may_be_done;	/* by some attempt */
+	bool		may_be_done;	/* some attempt may have sent it */
 	char	   *code;
 	char	   *text;
 	char	   *message_id;
 	char	   *sequence_number;	/* or NULL */
 } BatchItem;
 
+/* One call of sqs_send_batch(). */
 typedef struct BatchRun
 {
 	Sender	   *sender;
-	SqsQueueStats *stats;
-	int			unfinished;
+	SqsQueueStats *stats;		/* may be NULL */
+	int			unfinished;		/* items without a result */
 	AwsError	error;			/* of the last request that failed as a whole */
 } BatchRun;
 
 /* A request under way. */
 typedef struct BatchCall
 {
-	dlist_node	node;			/* in the list of those under way */
+	dlist_node	node;			/* in run_batches()'s list */
 	SqsCall    *call;
 	BatchRun   *run;
 	SendBatch	batch;
 } BatchCall;
 
+/* Give an item its final result, an error.  Copies code and text. */
 static void
 finish_with_error(BatchItem *item, const char *code, const char *text, bool sender_fault)
 {
@@ -431,7 +450,10 @@ finish_with_error(BatchItem *item, const char *code, const char *text, bool send
 	item->sender_fault = sender_fault;
 }
 
-/* The request has failed that the item was in, or was to be in. */
+/*
+ * Give an item the error of the request that it was in, or would have been
+ * in.
+ */
 static void
 finish_with_call(BatchItem *item, const AwsError *error, bool sender_fault)
 {
@@ -441,8 +463,8 @@ finish_with_call(BatchItem *item, const AwsError *error, bool sender_fault)
 }
 
 /*
- * The Sender's report of a message of a batch: SendItemDone.  "arg" is the
- * BatchRun.  Copies what the row that is returned will say.
+ * SendItemDone callback: the Sender reports what became of an item of a
+ * batch.  "arg" is the BatchRun.  Copies what the result row will need.
  */
 static void
 item_done(SendItem *send, SendOutcome outcome, const SqsBatchEntry *entry,
@@ -451,7 +473,7 @@ item_done(SendItem *send, SendOutcome outcome, const SqsBatchEntry *entry,
 	BatchItem  *item = (BatchItem *) send;
 	BatchRun   *run = arg;
 
-	/* what one attempt may have done, no later failure undoes */
+	/* a later failure does not undo what an earlier attempt may have done */
 	if (entry != NULL ? entry->may_be_done : error->may_be_done)
 		item->may_be_done = true;
 	if (outcome == SEND_RETRY)
@@ -476,6 +498,7 @@ item_done(SendItem *send, SendOutcome outcome, const SqsBatchEntry *entry,
 		finish_with_call(item, error, error->class == AWS_ERROR_REQUEST);
 }
 
+/* Completion function of a SendMessageBatch call; arg is the BatchCall. */
 static void
 batch_done(SqsCall *call, void *arg)
 {
@@ -493,8 +516,10 @@ batch_done(SqsCall *call, void *arg)
 }
 
 /*
- * Send what the sender holds.  Ends when every item has its result, or when
- * the queue as a whole has failed MAX_ATTEMPTS times in a row.
+ * Send what the Sender holds.  Returns when every item has its result, or
+ * when the queue as a whole has failed MAX_ATTEMPTS times in a row; the
+ * items that are left then have no result.  On an ERROR all calls are
+ * abandoned.
  */
 static pg_noinline void
 run_batches(BatchRun *run, SessionConnection *session, const char *url)
@@ -546,7 +571,11 @@ run_batches(BatchRun *run, SessionConnection *session, const char *url)
 	PG_END_TRY();
 }
 
-/* Check the messages of the array; those that are well go to the sender. */
+/*
+ * Check the messages of the array.  Valid ones are added to the Sender; the
+ * others get their error as their result.  Returns an array of *nitems items
+ * in the current memory context.
+ */
 static BatchItem *
 prepare_items(ArrayType *array, const SqsQueueConfig *queue, BatchRun *run, int *nitems)
 {
@@ -578,8 +607,9 @@ prepare_items(ArrayType *array, const SqsQueueConfig *queue, BatchRun *run, int 
 		}
 
 		/*
-		 * Not DatumGetHeapTupleHeader(), a function that older minor releases
-		 * lack: it is for types that others than superusers can alter.
+		 * Not DatumGetHeapTupleHeader(), because older minor releases lack
+		 * that function.  It matters only for types that users other than
+		 * superusers can alter.
 		 */
 		record = (HeapTupleHeader) PG_DETOAST_DATUM(elements[i]);
 		if (desc == NULL)
@@ -622,9 +652,12 @@ prepare_items(ArrayType *array, const SqsQueueConfig *queue, BatchRun *run, int 
 }
 
 /*
- * sqs_send_batch(queue, sqs_outgoing[]) returns a row for each message, in the
- * array's order, with its message id or its error.  ERROR only where nothing
- * has been sent: no such queue, no keys, and the like.
+ * sqs_send_batch(queue, sqs_outgoing[]) returns SETOF record
+ *
+ * Send the messages of the array.  Returns one row per message, in the order
+ * of the array, with its message id or its error.  Raises an ERROR only if
+ * nothing has been sent, for example if the queue does not exist or there
+ * are no keys.
  */
 Datum
 sqs_send_batch(PG_FUNCTION_ARGS)
@@ -664,7 +697,7 @@ sqs_send_batch(PG_FUNCTION_ARGS)
 		Datum		values[6];
 		bool		isnull[6] = {false, true, true, true, true, true};
 
-		if (!item->finished)	/* the queue as a whole has failed */
+		if (!item->finished)	/* the queue as a whole failed */
 			finish_with_call(item, &run.error, false);
 		sent += item->ok;
 		values[0] = Int32GetDatum(i + 1);

@@ -3,27 +3,31 @@
  * sender.c
  *	  Which messages go into which SendMessageBatch, and when.
  *
- * A batch is full with ten entries or 1 MiB.  One that is not full is sent
- * nevertheless if the last request was begun "linger" ms ago or more: at low
- * rates messages leave at once, at higher ones they come together, without
- * anybody having tuned anything, and requests with few messages are limited
- * in their number.
+ * A batch is full with ten entries or 1 MiB.  A batch that is not full is
+ * sent if the last request was started at least "linger" ms ago.  So
+ * messages leave at once when they are rare and are combined when they are
+ * frequent, and the rate of requests that carry few messages is limited.
  *
- * What a failure means:
+ * Failures are handled according to what they concern:
  *
- *	- of the request: the queue is out of reach, out of order or refuses our
- *	  keys.  Its messages wait, and the queue pauses, 0.5 s and doubling up to
- *	  a minute.  A request that SQS refuses for what is in it, is taken apart:
- *	  each of its messages is sent alone, until the bad one is known;
- *	- of the request, for a reason that may be in it or not: both.  A message
- *	  that fails alone waits for itself, and the others go on; it is never
- *	  given back for a reason that is not known to be its own;
- *	- of the request, for want of something in this process: it waits a moment,
- *	  and that says nothing about the queue;
- *	- of an entry that is not the sender's fault: the entry is tried again
- *	  after a delay of its own, and its group waits for it.  If that happens
- *	  to all of several entries it is the queue that is failing, and pauses;
- *	- of an entry that is the sender's fault: it is given back.
+ *	 - The request failed: SQS cannot be reached, is out of order, or refuses
+ *	   our keys.  The messages wait and the queue pauses, for 0.5 s at first,
+ *	   doubling up to a minute.
+ *	 - The request was refused because of its content.  Each of its messages
+ *	   is tried alone, until the bad one is found.
+ *	 - The request failed for a reason that may or may not be its content.
+ *	   Both of the above apply: the queue pauses, and the messages are tried
+ *	   alone.  A message that fails alone gets a retry delay of its own while
+ *	   the others go on.  It is never given up, because the failure may not
+ *	   be its fault.
+ *	 - The request could not be made for lack of resources in this process.
+ *	   The Sender pauses briefly and does not count it as a failure of the
+ *	   queue.
+ *	 - An entry was refused because of its content.  It is returned to its
+ *	   owner as refused.
+ *	 - An entry failed for another reason.  It is retried after a delay of its
+ *	   own, and its message group waits for it.  If all entries of a batch of
+ *	   several fail like that, the queue is taken to be failing and pauses.
  *
  *-------------------------------------------------------------------------
  */
@@ -48,6 +52,11 @@ struct SendGroup
 	int64		since;			/* as in SendItem */
 };
 
+/*
+ * Create a Sender in the given context. max_requests limits concurrent
+ * requests, max_attempts (0: no limit) the attempts per item and the
+ * failures of the queue in a row; linger is in ms.
+ */
 Sender *
 sqs_sender_create(MemoryContext context, bool fifo, int max_requests, int max_attempts,
 				  int linger)
@@ -75,6 +84,7 @@ sqs_sender_create(MemoryContext context, bool fifo, int max_requests, int max_at
 	return sender;
 }
 
+/* Put a group whose first item can be sent at the end of the ready list. */
 static void
 group_is_ready(Sender *sender, SendGroup *group, int64 since)
 {
@@ -84,6 +94,12 @@ group_is_ready(Sender *sender, SendGroup *group, int64 since)
 	sender->nready++;
 }
 
+/*
+ * Add an item.  It belongs to the Sender until it is reported by
+ * SendItemDone, dropped, or removed.  The caller has set item->size.
+ * group_key is the hash of the message group id, and is ignored on standard
+ * queues.  An ERROR (out of memory) leaves the Sender unchanged.
+ */
 void
 sqs_sender_add(Sender *sender, SendItem *item, uint64 group_key, int64 now)
 {
@@ -113,9 +129,10 @@ sqs_sender_add(Sender *sender, SendItem *item, uint64 group_key, int64 now)
 }
 
 /*
- * What has waited long enough is ready, ahead of what has not begun.  While
- * the queue is failing it is the other way round: else those that fail for
- * themselves, if there are many, would be all that is ever tried.
+ * Move items (or groups) whose time has come to the ready list.  They go to
+ * the front, before items that have not been tried yet.  While the queue is
+ * failing, they go to the end: otherwise, if many messages fail for reasons
+ * of their own, nothing else would be tried.
  */
 static void
 wake_later(Sender *sender, int64 now)
@@ -147,6 +164,7 @@ wake_later(Sender *sender, int64 now)
 	}
 }
 
+/* The item that goes next.  The ready list must not be empty. */
 static SendItem *
 first_item(const Sender *sender)
 {
@@ -158,6 +176,11 @@ first_item(const Sender *sender)
 	return dlist_container(SendItem, node, node);
 }
 
+/*
+ * Take the next batch to be sent now; false if there is none.  The caller
+ * sends it and then calls sqs_sender_finish(), or calls
+ * sqs_sender_cannot_prepare() if the request cannot be started.
+ */
 bool
 sqs_sender_take(Sender *sender, int64 now, SendBatch *batch)
 {
@@ -172,7 +195,7 @@ sqs_sender_take(Sender *sender, int64 now, SendBatch *batch)
 	if (sender->nready < SQS_MAX_BATCH && now < sender->last_request + sender->linger)
 		return false;
 
-	/* while the queue is failing, one request finds out whether it still is */
+	/* while the queue is failing, one request at a time tests it */
 	if (sender->failures > 0 && sender->requests > 0)
 		return false;
 
@@ -200,7 +223,7 @@ sqs_sender_take(Sender *sender, int64 now, SendBatch *batch)
 	return true;
 }
 
-/* The item leaves the sender; its group goes on. */
+/* The item leaves the Sender, and its group goes on with the next one. */
 static void
 release_item(Sender *sender, SendItem *item, int64 now)
 {
@@ -217,7 +240,10 @@ release_item(Sender *sender, SendItem *item, int64 now)
 		group_is_ready(sender, group, now);
 }
 
-/* Back to where it was; not before a time, if that is to come. */
+/*
+ * Put an item of a batch back at its place.  If not_before is in the future,
+ * it (or its group) waits until then.
+ */
 static void
 keep_item(Sender *sender, SendItem *item, int64 not_before, int64 now)
 {
@@ -245,7 +271,7 @@ keep_item(Sender *sender, SendItem *item, int64 not_before, int64 now)
 	}
 }
 
-/* The item has failed for itself once more. */
+/* Count a failure of the item itself. */
 static void
 note_trouble(Sender *sender, SendItem *item)
 {
@@ -253,12 +279,18 @@ note_trouble(Sender *sender, SendItem *item)
 		sender->troubled++;
 }
 
+/* When an item that has failed by itself is to be tried again. */
 static int64
 retry_at(const SendItem *item, int64 now)
 {
 	return now + sqs_backoff_ms(item->attempts, ENTRY_RETRY_MS, ENTRY_RETRY_MAX_MS);
 }
 
+/*
+ * Return a batch whose request could not be started because of an error in
+ * this process.  Its items are tried again one by one; an item that fails
+ * even alone waits for its own retry delay.
+ */
 void
 sqs_sender_cannot_prepare(Sender *sender, SendBatch *batch, int64 now)
 {
@@ -277,6 +309,11 @@ sqs_sender_cannot_prepare(Sender *sender, SendBatch *batch, int64 now)
 	batch->n = 0;
 }
 
+/*
+ * Remove an item from a batch that has been taken and not been sent, because
+ * its owner finds that it cannot be sent.  The item is the owner's again;
+ * there is no callback.
+ */
 void
 sqs_sender_drop(Sender *sender, SendBatch *batch, int position, int64 now)
 {
@@ -288,10 +325,14 @@ sqs_sender_drop(Sender *sender, SendBatch *batch, int position, int64 now)
 		sender->requests--;
 }
 
+/*
+ * Count a failure of the queue as a whole, and pause for a time that doubles
+ * with each failure in a row.
+ */
 void
 sqs_sender_pause(Sender *sender, int64 now)
 {
-	/* requests that were under way together fail together: that is once */
+	/* concurrent requests fail together; count that once */
 	if (now < sender->paused_until)
 		return;
 	sender->failures++;
@@ -299,9 +340,9 @@ sqs_sender_pause(Sender *sender, int64 now)
 }
 
 /*
- * May a refusal that is not known to be about a message be about one?  Who
- * answers without a code of SQS's (a proxy, a wrong endpoint) says nothing
- * about the messages, unless it is that there is too much of them.
+ * Can a refusal with an unknown error code be due to the messages?  A reply
+ * without an SQS error code (from a proxy or a wrong endpoint) says nothing
+ * about them, except 413, Content Too Large.
  */
 static bool
 may_be_about_messages(const AwsError *error)
@@ -311,8 +352,9 @@ may_be_about_messages(const AwsError *error)
 }
 
 /*
- * The request has succeeded, but none of its entries has, and that says
- * nothing about them.  One entry alone may have a trouble of its own.
+ * Did the request succeed, while none of its entries did and none was
+ * refused for its content?  Then the queue is failing.  A single entry does
+ * not count, because the problem may be its own.
  */
 static bool
 all_failed(const SendBatch *batch, SqsCall *call)
@@ -327,6 +369,12 @@ all_failed(const SendBatch *batch, SqsCall *call)
 	return batch->n > 1;
 }
 
+/*
+ * A request has ended: decide what that means for each item of the batch,
+ * call "done" for each of them, and empty the batch.  The call stays the
+ * caller's.  See the top of this file for the rules.  With max_attempts, an
+ * item is also refused when it, or the queue, has failed that often.
+ */
 void
 sqs_sender_finish(Sender *sender, SendBatch *batch, SqsCall *call, int64 now,
 				  SendItemDone done, void *arg)
@@ -339,7 +387,7 @@ sqs_sender_finish(Sender *sender, SendBatch *batch, SqsCall *call, int64 now,
 	sender->requests--;
 	if (error == NULL)
 	{
-		/* who has a limit of attempts gives up soon enough */
+		/* with a limit of attempts, the caller gives up soon enough */
 		if (sender->max_attempts == 0 && all_failed(batch, call))
 			sqs_sender_pause(sender, now);
 		else
@@ -356,7 +404,7 @@ sqs_sender_finish(Sender *sender, SendBatch *batch, SqsCall *call, int64 now,
 		give_up = sender->max_attempts > 0 && sender->failures >= sender->max_attempts;
 	}
 
-	/* from the last to the first, so that what is put back keeps its order */
+	/* last to first, so that items that are put back keep their order */
 	for (int i = batch->n - 1; i >= 0; i--)
 	{
 		SendItem   *item = batch->items[i];
@@ -405,6 +453,10 @@ sqs_sender_finish(Sender *sender, SendBatch *batch, SqsCall *call, int64 now,
 	batch->n = 0;
 }
 
+/*
+ * Forget all failures so far and end all delays, because the cause may have
+ * been corrected.
+ */
 void
 sqs_sender_try_again(Sender *sender)
 {
@@ -422,12 +474,17 @@ sqs_sender_try_again(Sender *sender)
 	}
 }
 
+/* Is there something waiting, and all of it for its time to be retried? */
 bool
 sqs_sender_is_held_up(const Sender *sender)
 {
 	return sender->waiting > 0 && sender->nready == 0 && sender->under_way == 0;
 }
 
+/*
+ * Take out any item that is waiting; NULL if there is none.  Used to empty
+ * the Sender.
+ */
 SendItem *
 sqs_sender_remove(Sender *sender)
 {
@@ -457,6 +514,7 @@ sqs_sender_remove(Sender *sender)
 	return item;
 }
 
+/* Free the Sender.  No item may be left. */
 void
 sqs_sender_destroy(Sender *sender)
 {
@@ -465,6 +523,10 @@ sqs_sender_destroy(Sender *sender)
 	pfree(sender);
 }
 
+/*
+ * When to call sqs_sender_take() again if no request ends and nothing is
+ * added before: in ms, or PG_INT64_MAX for never.
+ */
 int64
 sqs_sender_next_time(const Sender *sender, int64 now)
 {

@@ -3,19 +3,20 @@
  * sender.h
  *	  Which messages go into which SendMessageBatch, and when.
  *
- * One Sender per queue and purpose: the relay of an outbox has one, and so
- * has each call of sqs_send_batch().  It knows items, their sizes and groups,
- * and what became of them; it knows neither where they come from nor the
- * network.
+ * There is one Sender per queue in the relay, and one per call of
+ * sqs_send_batch().  A Sender knows items, their sizes and message groups,
+ * and what became of them.  It does not know where the items come from, and
+ * it does no I/O.
  *
  * Invariants:
- *	 - an item is waiting or in exactly one batch under way;
- *	 - of a message group at most one item is under way, and the next follows
- *	   only when it is done or refused.  SQS takes the entries of a batch
- *	   independently of each other, so two of one group in a batch could be
- *	   swapped by the failure of the first;
- *	 - without groups, items leave in the order in which they were added, as
- *	   far as failures let them.
+ *
+ *	 - An item is either waiting or in exactly one batch under way.
+ *	 - At most one item of a message group is under way.  The next one
+ *	   follows when it is done or refused.  (SQS treats the entries of a
+ *	   batch independently, so if two of one group were in a batch, a failure
+ *	   of the first would swap them.)
+ *	 - Without groups, items leave in the order in which they were added,
+ *	   except for those that are retried.
  *
  *-------------------------------------------------------------------------
  */
@@ -29,48 +30,48 @@
 
 typedef struct SendGroup SendGroup;
 
-/* First member of what its owner keeps for a message. */
+/* The first member of the struct that the owner keeps for a message. */
 typedef struct SendItem
 {
 	dlist_node	node;
 	SendGroup  *group;			/* FIFO queues only */
 	uint32		size;			/* bytes, as SQS counts them */
-	int			attempts;		/* that failed, for this entry alone */
-	int64		since;			/* ms: waiting since, or not before */
-	bool		alone;			/* in a batch of its own */
+	int			attempts;		/* failures of this item itself */
+	int64		since;			/* ms: waiting since; or not to be sent before */
+	bool		alone;			/* send it in a batch of its own */
 } SendItem;
 
 typedef struct Sender
 {
 	MemoryContext context;
 	bool		fifo;
-	int			max_requests;	/* under way at once */
+	int			max_requests;	/* limit on concurrent requests */
 	int			max_attempts;	/* of an item, or of the queue in a row; 0: no
 								 * limit */
-	int			linger;			/* ms */
-	int64		last_request;	/* ms: when it was begun */
+	int			linger;			/* ms; see sender.c */
+	int64		last_request;	/* ms: start of the last request */
 	int			waiting;		/* items not under way */
 	int			under_way;		/* items */
-	int			requests;		/* batches */
-	int			troubled;		/* items that have failed for themselves so
-								 * far */
+	int			requests;		/* batches under way */
+	int			troubled;		/* items whose "attempts" is not 0 */
 
-	/* the queue as a whole is failing */
-	int			failures;		/* requests in a row */
-	int64		paused_until;	/* ms; 0: not */
+	/* failures of the queue as a whole */
+	int			failures;		/* failed requests in a row */
+	int64		paused_until;	/* ms; 0: not paused */
 
 	dlist_head	ready;			/* standard: items; FIFO: groups */
 	int			nready;
-	dlist_head	later;			/* the same, with a time to go on */
-	int64		later_from;		/* ms: the earliest of these, or earlier */
+	dlist_head	later;			/* the same, waiting for their time */
+	int64		later_from;		/* ms: a lower bound of these times */
 	HTAB	   *groups;			/* FIFO: by hash of the group id */
 } Sender;
 
 typedef enum SendOutcome
 {
 	SEND_DONE,					/* SQS has it */
-	SEND_RETRY,					/* the sender keeps it and will try again */
-	SEND_REFUSED				/* never will, or not with max_attempts */
+	SEND_RETRY,					/* the Sender keeps it and will try again */
+	SEND_REFUSED				/* it cannot be sent, or max_attempts is
+								 * reached */
 } SendOutcome;
 
 typedef struct SendBatch
@@ -80,9 +81,9 @@ typedef struct SendBatch
 } SendBatch;
 
 /*
- * Tells what became of an item.  Unless it is SEND_RETRY the item is the
- * owner's again.  code and message are of the failure, entry is NULL if the
- * request failed as a whole.
+ * Callback of sqs_sender_finish(): what became of an item.  Unless the
+ * outcome is SEND_RETRY, the item belongs to its owner again. entry is NULL
+ * if the request failed as a whole; otherwise error is NULL.
  */
 typedef void (*SendItemDone) (SendItem *item, SendOutcome outcome,
 							  const SqsBatchEntry *entry, const AwsError *error,
@@ -91,45 +92,36 @@ typedef void (*SendItemDone) (SendItem *item, SendOutcome outcome,
 extern Sender *sqs_sender_create(MemoryContext context, bool fifo, int max_requests,
 								 int max_attempts, int linger);
 
-/* group_key: hash of the group id, on FIFO queues.  An ERROR changes nothing. */
+/* group_key: hash of the message group id; ignored on standard queues */
 extern void sqs_sender_add(Sender *sender, SendItem *item, uint64 group_key, int64 now);
 
-/*
- * The next batch to be sent now, if there is one.  The caller starts the
- * request, and gives the batch back with the call when that is finished, or
- * with sqs_sender_cannot_prepare() if it could not be started.
- */
+/* The next batch to send, and what became of it */
 extern bool sqs_sender_take(Sender *sender, int64 now, SendBatch *batch);
 extern void sqs_sender_finish(Sender *sender, SendBatch *batch, SqsCall *call,
 							  int64 now, SendItemDone done, void *arg);
 
-/*
- * Drop items that are not worth sending any more (the owner found that out
- * while loading a batch): as if SQS had refused them, without the callback.
- */
+/* Remove an item from a batch that has been taken and not been sent */
 extern void sqs_sender_drop(Sender *sender, SendBatch *batch, int position, int64 now);
 
 /*
- * A batch could not be put together, for an error in this process.  Each of
- * its items is tried alone next, and the one that fails alone waits for
- * itself.
+ * Return a batch that could not be sent because of an error in this process
  */
 extern void sqs_sender_cannot_prepare(Sender *sender, SendBatch *batch, int64 now);
 
-/* Forget the failures so far: what caused them may have been mended. */
+/* Forget all failures so far */
 extern void sqs_sender_try_again(Sender *sender);
 
-/* Is there something to wait for before anything can be sent? */
+/* Does every item wait for its time to be retried? */
 extern bool sqs_sender_is_held_up(const Sender *sender);
 
-/* To end it: any item that waits, NULL when there is none left. */
+/* Take out any waiting item; NULL if there is none */
 extern SendItem *sqs_sender_remove(Sender *sender);
 extern void sqs_sender_destroy(Sender *sender);
 
-/* When to call sqs_sender_take() again, if nothing else happens; ms, or never. */
+/* When to call sqs_sender_take() again (ms) */
 extern int64 sqs_sender_next_time(const Sender *sender, int64 now);
 
-/* The queue as a whole has failed: pause, growing with each time. */
+/* Count a failure of the queue as a whole, and pause */
 extern void sqs_sender_pause(Sender *sender, int64 now);
 
 #endif							/* SQSBRIDGE_SENDER_H */
