@@ -1,15 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * message.c
- *	  A received message as the SQL value that a handler gets.
+ *	  Converting a received message to the SQL value that a handler gets.
  *
- * SQS speaks UTF-8; the value is in the database's encoding, converted by
- * the server's own routines, which also verify it.  An error here is the
- * message's error, not the worker's.
+ * SQS uses UTF-8.  The text of the value is in the database's encoding; the
+ * server's own routines convert and verify it.  An error raised here is
+ * recorded as a failure of the message.
  *
- * The jsonb columns are made by way of JSON text and jsonb_in(): the C
- * interface for building jsonb differs between major versions, and a message
- * has few attributes.
+ * The jsonb values are built as JSON text and converted by jsonb_in(),
+ * because the C functions that build jsonb differ between major versions.  A
+ * message has few attributes, so this is fast enough.
  *
  *-------------------------------------------------------------------------
  */
@@ -37,12 +37,16 @@
 
 #define SQS_MESSAGE_NATTS	12
 
+/*
+ * Convert a slice of a message to a string in the database's encoding,
+ * palloc'd.
+ */
 static char *
 slice_to_cstring(SqsSlice slice)
 {
 	char	   *utf8 = pnstrdup(slice.data != NULL ? slice.data : "", slice.len);
 
-	/* NUL bytes cannot pass for the end of the string */
+	/* a NUL would be taken for the end of the string */
 	if (strlen(utf8) != slice.len)
 		ereport(ERROR,
 				(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
@@ -50,6 +54,7 @@ slice_to_cstring(SqsSlice slice)
 	return pg_any_to_server(utf8, slice.len, PG_UTF8);
 }
 
+/* Convert a slice to text; the empty text if there is none. */
 static Datum
 slice_to_text(SqsSlice slice)
 {
@@ -64,9 +69,10 @@ slice_to_text(SqsSlice slice)
 }
 
 /*
- * Can the value of a Number attribute stand as a JSON number?  SQS accepts
- * spellings that JSON does not ("+5", ".5", "007"); they are respelled.
- * Whatever else it may hold is passed on as a string.
+ * Append the value of a Number attribute as a JSON number.  SQS accepts
+ * spellings that JSON does not, such as "+5", ".5" and "007"; these are
+ * normalized.  Returns false, without appending anything, for any other
+ * text.
  */
 static bool
 append_number(StringInfo buf, SqsSlice value)
@@ -125,13 +131,14 @@ append_number(StringInfo buf, SqsSlice value)
 	return true;
 }
 
+/* Is the slice equal to a string? */
 static bool
 slice_is(SqsSlice slice, const char *text)
 {
 	return slice.len == strlen(text) && memcmp(slice.data, text, slice.len) == 0;
 }
 
-/* The id that an outbox gave the message; NULL: none. */
+/* The attribute with the id from an outbox; NULL if there is none. */
 static const SqsAttribute *
 outbox_id(const SqsReceivedMessage *message)
 {
@@ -142,7 +149,7 @@ outbox_id(const SqsReceivedMessage *message)
 		if (!slice_is(attribute->name, SQS_ID_ATTRIBUTE))
 			continue;
 
-		/* a UUID: anything else is not ours */
+		/* only a UUID can be from an outbox */
 		if (attribute->binary || attribute->value.len != 36)
 			return NULL;
 		for (int j = 0; j < 36; j++)
@@ -159,8 +166,9 @@ outbox_id(const SqsReceivedMessage *message)
 	return NULL;
 }
 
-/* ---- identity ---- */
+/* ---- key in the inbox ---- */
 
+/* Raise an ERROR for a failed hash. */
 static void
 hash_failed(pg_cryptohash_ctx *hash)
 {
@@ -169,6 +177,7 @@ hash_failed(pg_cryptohash_ctx *hash)
 			 errmsg("could not compute SHA-256: %s", pg_cryptohash_error(hash))));
 }
 
+/* Start a SHA-256 hash; free it with hash_end(). */
 static pg_cryptohash_ctx *
 hash_begin(void)
 {
@@ -183,6 +192,7 @@ hash_begin(void)
 	return hash;
 }
 
+/* Add bytes to the hash. */
 static void
 hash_bytes(pg_cryptohash_ctx *hash, const void *data, size_t len)
 {
@@ -190,7 +200,10 @@ hash_bytes(pg_cryptohash_ctx *hash, const void *data, size_t len)
 		hash_failed(hash);
 }
 
-/* With its length before it, so that what follows cannot pass for a part. */
+/*
+ * Add a slice with its length first, so that different sequences of slices
+ * cannot give the same bytes.
+ */
 static void
 hash_slice(pg_cryptohash_ctx *hash, SqsSlice slice)
 {
@@ -200,7 +213,7 @@ hash_slice(pg_cryptohash_ctx *hash, SqsSlice slice)
 	hash_bytes(hash, slice.data, slice.len);
 }
 
-/* Appends it in hexadecimal digits, and frees the hash. */
+/* Append the hash in hexadecimal digits to buf, and free it. */
 static void
 hash_end(pg_cryptohash_ctx *hash, StringInfo buf)
 {
@@ -214,6 +227,7 @@ hash_end(pg_cryptohash_ctx *hash, StringInfo buf)
 	buf->data[buf->len] = '\0';
 }
 
+/* Compare two slices bytewise. */
 static int
 compare_slices(SqsSlice a, SqsSlice b)
 {
@@ -225,6 +239,7 @@ compare_slices(SqsSlice a, SqsSlice b)
 	return a.len < b.len ? -1 : a.len > b.len;
 }
 
+/* qsort comparator: name, then type, then value. */
 static int
 compare_attributes(const void *a, const void *b)
 {
@@ -238,8 +253,8 @@ compare_attributes(const void *a, const void *b)
 }
 
 /*
- * The AWS principal that sent the message, as SQS says: the part before the
- * colon is the user's or role's, the rest a session's.
+ * The AWS principal that sent the message, according to SQS's SenderId.  The
+ * part before the colon identifies the user or role, the rest a session.
  */
 static SqsSlice
 sender_of(const SqsReceivedMessage *message)
@@ -261,7 +276,10 @@ sender_of(const SqsReceivedMessage *message)
 	return sender;
 }
 
-/* A digest of all that the message says, and of who says so. */
+/*
+ * Append a digest of the content of the message and of its sender.  "id" is
+ * the attribute to leave out.
+ */
 static void
 append_digest(StringInfo buf, const SqsReceivedMessage *message, const SqsAttribute *id)
 {
@@ -292,13 +310,20 @@ append_digest(StringInfo buf, const SqsReceivedMessage *message, const SqsAttrib
 }
 
 /*
- * Anybody who may send to the queue can write any attribute.  So the outbox's
- * id alone must not make a message pass for another, or who has seen one could
- * have the next ones dropped; and who forwards messages with all their
- * attributes would lose them.  Only a message that says the same and comes
- * from the same principal is a copy, and there handling one of them is right.
+ * The key of a message in the inbox, palloc'd: ASCII, at most 128 bytes.
  *
- * The three kinds of keys cannot meet: a plain id has no colon.
+ * Normally it is SQS's message id.  For a message from an outbox it is the
+ * id given there, which all copies of one row share, combined with a digest
+ * of the message's content and sender.  Anybody who may send to the queue
+ * can write any attribute, so the id alone must not identify a message:
+ * otherwise a sender who has seen an id could have later messages dropped,
+ * and messages that are forwarded with all their attributes would be lost.
+ * A message with the same id and content, from the same principal, is a
+ * copy, and it is right to handle only one of them.
+ *
+ * There are three kinds of keys, which cannot be equal: with prefix
+ * "outbox:", with prefix "sha256:" (for an id that is not like SQS's), and
+ * plain ids, which have no colon.
  */
 char *
 sqs_message_identity(const SqsReceivedMessage *message)
@@ -319,7 +344,7 @@ sqs_message_identity(const SqsReceivedMessage *message)
 		return buf.data;
 	}
 
-	/* SQS's ids are UUIDs; whatever else an endpoint makes up is no key */
+	/* SQS's ids are UUIDs; hash anything else that an endpoint may send */
 	for (int i = 0; i < own.len && plain; i++)
 		plain = own.data[i] == '-' || own.data[i] == '_' ||
 			(own.data[i] >= '0' && own.data[i] <= '9') ||
@@ -339,8 +364,9 @@ sqs_message_identity(const SqsReceivedMessage *message)
 }
 
 /*
- * Without the outbox's id: a handler that sends a message on, attributes and
- * all, must not send another message with the same id.
+ * The message attributes as jsonb.  The id from an outbox is left out, so
+ * that a handler that forwards a message with its attributes does not send
+ * another message with the same id.
  */
 static Datum
 attributes_jsonb(const SqsReceivedMessage *message)
@@ -375,7 +401,9 @@ attributes_jsonb(const SqsReceivedMessage *message)
 				int			len = pg_b64_enc_len(attribute->value.len);
 				char	   *encoded = palloc(len + 1);
 
-				/* void: from 18 on the bytes are uint8 */
+				/*
+				 * void, because the type is uint8 in PostgreSQL 18 and later
+				 */
 				len = pg_b64_encode((const void *) attribute->value.data,
 									attribute->value.len, encoded, len);
 				if (len < 0)
@@ -395,6 +423,7 @@ attributes_jsonb(const SqsReceivedMessage *message)
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(buf.data));
 }
 
+/* SQS's system attributes as jsonb. */
 static Datum
 system_jsonb(const SqsReceivedMessage *message)
 {
@@ -414,6 +443,7 @@ system_jsonb(const SqsReceivedMessage *message)
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(buf.data));
 }
 
+/* Convert milliseconds since 1970. */
 static TimestampTz
 timestamp_from_epoch_ms(int64 ms)
 {
@@ -421,6 +451,11 @@ timestamp_from_epoch_ms(int64 ms)
 		((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE)) * USECS_PER_DAY;
 }
 
+/*
+ * Make a value of type sqs_message in the current memory context.  "queue"
+ * is the name of the queue in sqs_queues.  Raises an ERROR if the database's
+ * encoding cannot represent the message.
+ */
 Datum
 sqs_message_datum(const char *queue, const SqsReceivedMessage *message)
 {
