@@ -44,6 +44,10 @@
 #define DELETE_RETRY_MS		500
 #define DELETE_RETRY_MAX_MS	10000
 
+/*
+ * The transaction of a message has committed.  The message may be deleted
+ * when lsn is durable.
+ */
 void
 sqs_ack_committed(QueueWorker *qw, Lease *lease, XLogRecPtr lsn)
 {
@@ -57,6 +61,10 @@ sqs_ack_committed(QueueWorker *qw, Lease *lease, XLogRecPtr lsn)
 	qw->ack.ncommitted++;
 }
 
+/*
+ * Flush WAL if it is time, and queue the messages for deletion whose WAL is
+ * flushed, here and on synchronous standbys.
+ */
 void
 sqs_ack_flush(QueueWorker *qw)
 {

@@ -13,10 +13,7 @@
 /* A message's transaction has committed; it may be deleted once lsn is durable. */
 extern void sqs_ack_committed(QueueWorker *qw, Lease *lease, XLogRecPtr lsn);
 
-/*
- * Flush WAL, if it is time to, and queue for deletion the messages whose WAL the
- * synchronous standbys have flushed, too.
- */
+/* Flush WAL if it is time, and queue the durable messages for deletion. */
 extern void sqs_ack_flush(QueueWorker *qw);
 
 /*

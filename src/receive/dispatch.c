@@ -115,6 +115,10 @@ least_busy(QueueWorker *qw)
 	return best;
 }
 
+/*
+ * Give waiting messages to the handlers that can take them, and start
+ * another handler if some are left.
+ */
 void
 sqs_dispatch(QueueWorker *qw)
 {
@@ -186,6 +190,11 @@ sqs_dispatch(QueueWorker *qw)
 	}
 }
 
+/*
+ * How many more messages can be started soon: one per handler, and what the
+ * handlers will finish in half a second, less what is in hand.  May be
+ * negative.
+ */
 int
 sqs_dispatch_capacity(QueueWorker *qw)
 {

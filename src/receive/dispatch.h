@@ -10,16 +10,10 @@
 
 #include "receive/queue_state.h"
 
-/*
- * Hand out what waits to the handlers that can take it; start another handler if
- * something still waits.
- */
+/* Give waiting messages to handlers. */
 extern void sqs_dispatch(QueueWorker *qw);
 
-/*
- * How many more messages can be started soon: one per handler, and what the
- * handlers will finish in half a second, less what is in hand.  May be negative.
- */
+/* How many more messages can be started soon. */
 extern int	sqs_dispatch_capacity(QueueWorker *qw);
 
 #endif							/* SQSBRIDGE_DISPATCH_H */

@@ -46,6 +46,7 @@ scan_failures(Relation rel, Relation index, int32 queue_id, TimestampTz from)
 	return systable_beginscan_ordered(rel, index, GetActiveSnapshot(), 2, keys);
 }
 
+/* Count a queue's failures from a time on, but no more than "most". */
 int64
 sqs_failures_count(Relation rel, Relation index, int32 queue_id, TimestampTz from, int64 most)
 {

@@ -411,6 +411,10 @@ watch_idleness(QueueWorker *qw, Handler *handler)
 		sqs_wake_at(qw, qw->now + ALIVE_CHECK_MS);
 }
 
+/*
+ * Supervise the handlers: those that have exited, are slow, ignore a cancel,
+ * are being terminated, or have been idle for too long.
+ */
 void
 sqs_pool_supervise(QueueWorker *qw)
 {
@@ -469,6 +473,7 @@ sqs_pool_supervise(QueueWorker *qw)
 	}
 }
 
+/* Take back the messages that the handlers have not started. */
 void
 sqs_pool_take_back(QueueWorker *qw)
 {
@@ -477,6 +482,10 @@ sqs_pool_take_back(QueueWorker *qw)
 			(void) sqs_in_hand_take_back(qw, &qw->pool.handlers[i]);
 }
 
+/*
+ * Cancel the messages that are running.  With "hard", terminate the
+ * handlers.
+ */
 void
 sqs_pool_cancel(QueueWorker *qw, bool hard)
 {
@@ -496,6 +505,10 @@ sqs_pool_cancel(QueueWorker *qw, bool hard)
 	}
 }
 
+/*
+ * Detach from all handlers, which makes them exit after their current
+ * message.
+ */
 void
 sqs_pool_end(QueueWorker *qw)
 {

@@ -19,10 +19,7 @@ extern bool sqs_pool_prepare(QueueWorker *qw);
  */
 extern void sqs_pool_start_handler(QueueWorker *qw);
 
-/*
- * Supervise the handlers: those that have exited, are slow, ignore a cancel, are
- * being terminated, or have been idle for too long.
- */
+/* Supervise the handlers. */
 extern void sqs_pool_supervise(QueueWorker *qw);
 
 /* Take back from the handlers what they have not begun with. */

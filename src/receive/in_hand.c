@@ -20,6 +20,10 @@
 #include "receive/marks.h"
 #include "receive/waiting.h"
 
+/*
+ * The result of a message was read, so the handler does not have it any
+ * more.
+ */
 void
 sqs_in_hand_remove(QueueWorker *qw, Handler *handler, Lease *lease)
 {
@@ -100,6 +104,7 @@ sqs_in_hand_cancel(Handler *handler, uint64 seq, SqsCancel reason)
 	return running;
 }
 
+/* Tell the handler until when it may commit. */
 void
 sqs_in_hand_tell_lease_end(Lease *lease)
 {
@@ -110,6 +115,7 @@ sqs_in_hand_tell_lease_end(Lease *lease)
 	SpinLockRelease(&shared->mutex);
 }
 
+/* A lease has been renewed: tell the handler, if one has the message. */
 void
 sqs_in_hand_lease_renewed(QueueWorker *qw, Lease *lease)
 {

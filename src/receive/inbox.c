@@ -27,12 +27,22 @@
 #include "base/table_writer.h"
 #include "receive/inbox.h"
 
+/*
+ * Take the lock that sqs_inbox_insert() needs.  A separate function, so that
+ * the caller can distinguish a wait for a lock on the table from a wait for
+ * another transaction with the same message.
+ */
 void
 sqs_inbox_lock(void)
 {
 	LockRelationOid(sqs_table_oid(SQS_TABLE_INBOX), RowExclusiveLock);
 }
 
+/*
+ * Record in the current transaction that this message is handled.  Waits for
+ * a concurrent transaction that does the same.  Returns false if the message
+ * has been handled before; its row then gets the newer stamp.
+ */
 bool
 sqs_inbox_insert(int32 queue_id, const char *message_key, TimestampTz stamp)
 {

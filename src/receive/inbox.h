@@ -10,18 +10,10 @@
 
 #include "utils/timestamp.h"
 
-/*
- * Take the lock that sqs_inbox_insert() needs.  A separate function, so that
- * the caller can distinguish a wait for a lock on the table from a wait for
- * another transaction with the same message.
- */
+/* Take the lock that sqs_inbox_insert() needs. */
 extern void sqs_inbox_lock(void);
 
-/*
- * Record in the current transaction that this message is handled.  Waits for a
- * concurrent transaction that does the same.  Returns false if the message has
- * been handled before; then its row gets the newer stamp.
- */
+/* Record in the current transaction that this message is handled. */
 extern bool sqs_inbox_insert(int32 queue_id, const char *message_key, TimestampTz stamp);
 
 #endif							/* SQSBRIDGE_INBOX_H */

@@ -54,6 +54,7 @@ scan_queue(Relation rel, SqsIndex index, int32 queue_id)
 	return systable_beginscan(rel, sqs_index_oid(index), true, GetActiveSnapshot(), 1, &key);
 }
 
+/* qsort comparator: by low_water. */
 static int
 compare_marks(const void *a, const void *b)
 {
@@ -65,6 +66,7 @@ compare_marks(const void *a, const void *b)
 	return left->at < right->at ? -1 : left->at > right->at;
 }
 
+/* Read a queue's marks, in the order of low_water.  Returns their number. */
 static int
 read_marks(Relation rel, int32 queue_id, SqsMark **marks)
 {
@@ -135,6 +137,10 @@ read_doubts(Relation rel, int32 queue_id, int more, SqsDoubt **doubts)
 	return n;
 }
 
+/*
+ * Read a queue's marks, in the order of low_water; palloc'd.  Returns their
+ * number.
+ */
 int
 sqs_marks_read(int32 queue_id, SqsMark **marks)
 {
@@ -145,6 +151,10 @@ sqs_marks_read(int32 queue_id, SqsMark **marks)
 	return n;
 }
 
+/*
+ * Read a queue's doubts, in the order of stamps; palloc'd.  Returns their
+ * number.
+ */
 int
 sqs_doubts_read(int32 queue_id, SqsDoubt **doubts)
 {
@@ -166,6 +176,10 @@ join_with_next(SqsDoubt *doubts, int *n, int i)
 	memmove(&doubts[i + 1], &doubts[i + 2], sizeof(SqsDoubt) * (*n - i - 1));
 }
 
+/*
+ * Sort doubts and join those that overlap.  If there are more than max then,
+ * also join neighbors.  Updates *n.
+ */
 void
 sqs_doubts_join(SqsDoubt *doubts, int *n, int max)
 {
@@ -293,6 +307,10 @@ write_mark(Relation rel, int32 queue_id, int64 retention, TimestampTz low_water,
 	pfree(marks);
 }
 
+/*
+ * Write the latest mark.  Returns false, with nothing written, if the table
+ * is locked.
+ */
 bool
 sqs_mark_write(int32 queue_id, int64 retention, TimestampTz low_water, bool open)
 {
@@ -305,6 +323,10 @@ sqs_mark_write(int32 queue_id, int64 retention, TimestampTz low_water, bool open
 	return true;
 }
 
+/*
+ * Write doubts.  Returns false, with nothing written, if the table is
+ * locked.
+ */
 bool
 sqs_doubts_write(int32 queue_id, const SqsDoubt *doubts, int n)
 {
@@ -365,6 +387,12 @@ open_doubt(int32 queue_id, const SqsMark *newest, TimestampTz *last, SqsDoubt *d
 	doubt->keep_until = Max(*last, GetCurrentTimestamp()) + SQS_MESSAGE_LIFE;
 }
 
+/*
+ * A queue worker starts: put in doubt what its predecessor left unresolved,
+ * and write an open mark.  Sets *last to a stamp, at least not_before, that
+ * all stamps of the new worker must exceed.  Returns false, with nothing
+ * written, if a table is locked.
+ */
 bool
 sqs_inbox_begin(int32 queue_id, int64 retention, TimestampTz not_before, TimestampTz *last)
 {
@@ -394,6 +422,10 @@ sqs_inbox_begin(int32 queue_id, int64 retention, TimestampTz not_before, Timesta
 	return true;
 }
 
+/*
+ * The inbox is a copy that is being adopted: put in doubt everything that is
+ * not known to be resolved.
+ */
 void
 sqs_inbox_adopt(int32 queue_id)
 {

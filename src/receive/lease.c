@@ -46,6 +46,12 @@
 #define RENEW_RETRY_MIN_MS	50
 #define RENEW_RETRY_MAX_MS	500
 
+/*
+ * Initialize the table and its copy in shared memory.  "events" are called
+ * when a lease has been renewed or lost; in the latter case the message must
+ * not be used any more.  Raises an ERROR if there is no shared memory for
+ * the copy.
+ */
 void
 sqs_leases_init(QueueWorker *qw, const SqsLeaseEvents *events)
 {
@@ -144,6 +150,11 @@ schedule_renewal(QueueWorker *qw, Lease *lease, int64 from, int64 wall, int visi
 	insert_renewal(qw, lease);
 }
 
+/*
+ * Add a message that was received.  Its lease is in state WAITING, but in no
+ * list yet.  Returns NULL if the table is full, which does not happen if no
+ * more messages are requested than fit.
+ */
 Lease *
 sqs_lease_add(QueueWorker *qw, Reply *reply, const SqsReceivedMessage *message,
 			  int visibility)
@@ -181,6 +192,7 @@ sqs_lease_add(QueueWorker *qw, Reply *reply, const SqsReceivedMessage *message,
 	return lease;
 }
 
+/* Do not renew the lease any more. */
 void
 sqs_lease_stop_renewing(QueueWorker *qw, Lease *lease)
 {
@@ -295,6 +307,7 @@ release_done(SqsCall *call, void *arg)
 	pfree(batch);
 }
 
+/* qsort comparator: the last received message first. */
 static int
 later_first(const void *a, const void *b)
 {
@@ -420,6 +433,7 @@ send_renewals(QueueWorker *qw, LeaseBatch *batch, const SqsSlice *handles,
 		sqs_lease_stop_renewing(qw, batch->leases[i]);	/* until it has ended */
 }
 
+/* Renew the leases that are due, and give up those that have ended. */
 void
 sqs_leases_renew(QueueWorker *qw)
 {

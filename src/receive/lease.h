@@ -10,18 +10,10 @@
 
 #include "receive/queue_state.h"
 
-/*
- * Initialize the table, and its copy in shared memory; an ERROR if there is no
- * memory for it.  "events" are called when a lease has been renewed or lost; in
- * the latter case the message must not be used any more.
- */
+/* Initialize the table and its copy in shared memory. */
 extern void sqs_leases_init(QueueWorker *qw, const SqsLeaseEvents *events);
 
-/*
- * Add a message that was received; its lease is WAITING, but in no list yet.
- * NULL if the table is full, which does not happen if no more messages are
- * requested than fit.
- */
+/* Add a message that was received. */
 extern Lease *sqs_lease_add(QueueWorker *qw, Reply *reply,
 							const SqsReceivedMessage *message,
 							int visibility);
@@ -35,12 +27,13 @@ extern void sqs_lease_free(QueueWorker *qw, Lease *lease);
  */
 extern void sqs_lease_release(QueueWorker *qw, Lease *lease, int after);
 
+/* Do not renew the lease any more. */
 extern void sqs_lease_stop_renewing(QueueWorker *qw, Lease *lease);
 
 /* Update the lease's copy in shared memory, for sqs_stats_in_flight. */
 extern void sqs_lease_mirror(QueueWorker *qw, Lease *lease);
 
-/* Renew the leases that are due, and give up those that have run out. */
+/* Renew the leases that are due, and give up those that have ended. */
 extern void sqs_leases_renew(QueueWorker *qw);
 
 /*

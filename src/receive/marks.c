@@ -90,6 +90,11 @@ begin(QueueWorker *qw)
 						   before, &last_stamp);
 }
 
+/*
+ * Make sure that there is an open mark.  Until then no message may be handed
+ * out.  Returns false if it could not be written: the queue's error says
+ * why, and a later call tries again.
+ */
 bool
 sqs_marks_begin(QueueWorker *qw)
 {
@@ -140,6 +145,7 @@ write_last_mark(QueueWorker *qw)
 		sqs_mark_write(qw->config->queue_id, qw->config->dedup_retention, low_water(), false);
 }
 
+/* Write the mark, and the doubts that it passes; log the first failure. */
 static void
 write_mark(QueueWorker *qw, MarksAction action)
 {
@@ -158,6 +164,7 @@ write_mark(QueueWorker *qw, MarksAction action)
 				 errdetail("The inbox keeps its rows, and this will be retried.")));
 }
 
+/* Called every turn: write the mark once a minute, if it has changed. */
 void
 sqs_marks_turn(QueueWorker *qw)
 {
@@ -198,6 +205,7 @@ sqs_marks_stamp(QueueWorker *qw, Lease *lease)
 	return lease->stamp;
 }
 
+/* The message is resolved: it does not hold back the low water any more. */
 static void
 resolve(Lease *lease)
 {
@@ -205,6 +213,10 @@ resolve(Lease *lease)
 	lease->stamp = 0;
 }
 
+/*
+ * A message was not run, or its handler has reported that it was rolled
+ * back: it is resolved.
+ */
 void
 sqs_marks_not_done(QueueWorker *qw, Lease *lease)
 {
@@ -212,6 +224,9 @@ sqs_marks_not_done(QueueWorker *qw, Lease *lease)
 		resolve(lease);
 }
 
+/*
+ * The lease is lost, so a confirmed deletion of the message proves nothing.
+ */
 void
 sqs_marks_lease_lost(QueueWorker *qw, Lease *lease)
 {
@@ -227,6 +242,9 @@ sqs_marks_deleted(QueueWorker *qw, Lease *lease)
 		resolve(lease);
 }
 
+/*
+ * The lease is given up.  If the message is unresolved, it is in doubt now.
+ */
 void
 sqs_marks_let_go(QueueWorker *qw, Lease *lease)
 {

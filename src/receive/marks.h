@@ -10,11 +10,7 @@
 
 #include "receive/queue_state.h"
 
-/*
- * Make sure that there is an open mark; before that, no message may be handed
- * out.  Returns false if it could not be written: the queue's error says why,
- * and a later call tries again.
- */
+/* Make sure that there is an open mark. */
 extern bool sqs_marks_begin(QueueWorker *qw);
 
 /* To be called every turn: write the mark once a minute, if it has changed. */

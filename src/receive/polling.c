@@ -55,6 +55,7 @@ poll_failed(QueueWorker *qw, const char *action, const AwsError *error)
 	SpinLockRelease(&qw->stats->mutex);
 }
 
+/* Completion function of GetQueueUrl. */
 static void
 url_done(SqsCall *call, void *arg)
 {
@@ -295,6 +296,10 @@ start_polls(QueueWorker *qw)
 	}
 }
 
+/*
+ * Abandon all polls.  A message that one of them would have brought stays
+ * invisible until its visibility timeout ends.
+ */
 void
 sqs_polling_abandon(QueueWorker *qw)
 {
@@ -318,6 +323,10 @@ sqs_polling_init(QueueWorker *qw)
 	qw->visibility = SQS_DEFAULT_VISIBILITY;
 }
 
+/*
+ * Open receives; before the first one, find out the queue's URL and its
+ * visibility timeout, and make sure that there is an open mark (marks.h).
+ */
 void
 sqs_polling_turn(QueueWorker *qw)
 {
@@ -327,6 +336,10 @@ sqs_polling_turn(QueueWorker *qw)
 		start_polls(qw);
 }
 
+/*
+ * Count the calls of open polls now, rather than up to wait_time later, when
+ * they end.
+ */
 void
 sqs_polling_count(QueueWorker *qw)
 {

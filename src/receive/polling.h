@@ -12,10 +12,7 @@
 
 extern void sqs_polling_init(QueueWorker *qw);
 
-/*
- * Open receives; before the first one, find out the queue's URL and its
- * visibility timeout, and make sure that there is an open mark (marks.h).
- */
+/* Open receive calls, after the setup that the first one needs. */
 extern void sqs_polling_turn(QueueWorker *qw);
 
 /* Count the calls of open polls now, not only when they end, up to wait_time later. */

@@ -14,12 +14,14 @@
 #include "base/queue_stats.h"
 #include "receive/queue_state.h"
 
+/* Convert a time of sqs_now_ms() to a timestamp. */
 TimestampTz
 sqs_ms_to_timestamp(QueueWorker *qw, int64 ms)
 {
 	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms - qw->now);
 }
 
+/* Set the state and its reason; logged when either changes. */
 void
 sqs_queue_error(QueueWorker *qw, SqsQueueState state, const char *text)
 {
@@ -31,6 +33,7 @@ sqs_queue_error(QueueWorker *qw, SqsQueueState state, const char *text)
 				 errdetail("The queue's state is \"%s\".", sqs_queue_state_name(state))));
 }
 
+/* The queue is polled and there is no error any more. */
 void
 sqs_queue_is_well(QueueWorker *qw)
 {
@@ -40,6 +43,10 @@ sqs_queue_is_well(QueueWorker *qw)
 				(errmsg("sqsbridge queue \"%s\" is polling", qw->config->name)));
 }
 
+/*
+ * In PG_CATCH(): recover from the error, without logging it, and copy its
+ * message to "text".
+ */
 void
 sqs_queue_catch(QueueWorker *qw, char *text, size_t size)
 {

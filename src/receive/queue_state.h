@@ -349,10 +349,7 @@ extern void sqs_queue_error(QueueWorker *qw, SqsQueueState state, const char *te
 /* The queue is polled, and nothing is wrong any more. */
 extern void sqs_queue_is_well(QueueWorker *qw);
 
-/*
- * To be called in PG_CATCH(): recover from the error, without logging it, and
- * copy its message to "text".
- */
+/* In PG_CATCH(): recover from the error, and copy its message to "text". */
 extern void sqs_queue_catch(QueueWorker *qw, char *text, size_t size);
 
 #endif							/* SQSBRIDGE_QUEUE_STATE_H */

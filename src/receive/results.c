@@ -22,6 +22,7 @@
 #define CANNOT_RUN_RETRY_MS	300000
 #define LOCKED_RETRY_MS		10000
 
+/* Add the run time of a handler to the statistics and to the mean. */
 static void
 count_handler_time(QueueWorker *qw, uint32 micros)
 {

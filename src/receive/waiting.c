@@ -58,6 +58,10 @@ group_of(QueueWorker *qw, const SqsReceivedMessage *message)
 	return group;
 }
 
+/*
+ * If no message of the group is with a handler, release those that may not
+ * run, and free the group if it has no messages.
+ */
 void
 sqs_group_settle(QueueWorker *qw, MessageGroup *group)
 {
@@ -82,6 +86,7 @@ sqs_group_settle(QueueWorker *qw, MessageGroup *group)
 	}
 }
 
+/* A message of the group has failed: those that wait may not run any more. */
 void
 sqs_group_fail(QueueWorker *qw, MessageGroup *group)
 {
@@ -97,6 +102,7 @@ sqs_group_fail(QueueWorker *qw, MessageGroup *group)
 	}
 }
 
+/* Add a message that was just received.  Its lease is in no list yet. */
 void
 sqs_waiting_add(QueueWorker *qw, Lease *lease)
 {
@@ -141,6 +147,12 @@ insert_in_order(dlist_head *list, Lease *lease)
 	dlist_push_tail(list, &lease->node);
 }
 
+/*
+ * Put back a message that was handed out and has not run.  Its lease is in
+ * no list.  If its group has failed and this was the last message handed
+ * out, the group is settled: then the lease is RELEASING, and the group may
+ * be gone.
+ */
 void
 sqs_waiting_put_back(QueueWorker *qw, Lease *lease)
 {
@@ -165,6 +177,11 @@ sqs_waiting_put_back(QueueWorker *qw, Lease *lease)
 		sqs_group_settle(qw, group);
 }
 
+/*
+ * The number of messages that wait for an earlier message of their group,
+ * not for a handler.  SQS delivers nothing more of such a group, so if more
+ * messages are requested, they are of other groups.
+ */
 int
 sqs_waiting_blocked(QueueWorker *qw)
 {
@@ -183,6 +200,7 @@ sqs_waiting_blocked(QueueWorker *qw)
 	return n;
 }
 
+/* Release all waiting messages. */
 void
 sqs_waiting_release(QueueWorker *qw)
 {
