@@ -21,6 +21,7 @@
 #include "base/queue_stats.h"
 #include "base/wakeup.h"
 
+/* The entry, or NULL.  The caller holds the control lock. */
 SqsDatabase *
 sqs_database_lookup(Oid dboid)
 {

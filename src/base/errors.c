@@ -48,6 +48,12 @@ is_first_of_its_kind(SqsErrors *errors, uint32 kind)
 	return true;
 }
 
+/*
+ * Add an error to a SqsErrors in shared memory.  "mutex" is the spinlock of
+ * the entry that contains it.  The text is truncated to SQS_ERROR_TEXT - 1
+ * bytes.  Returns whether the caller should log the error: if "announce" is
+ * true, and no error of its kind was announced in this series.
+ */
 bool
 sqs_errors_add(SqsErrors *errors, slock_t *mutex, const char *text, bool announce)
 {

@@ -10,12 +10,7 @@
 
 #include "base/shmem.h"
 
-/*
- * Add an error to a SqsErrors in shared memory; "mutex" is the spinlock of the
- * entry that contains it.  Returns whether the caller should log the error:
- * "announce" is true, and none of its kind was announced in this series.  The
- * text is clipped to SQS_ERROR_TEXT - 1 bytes.
- */
+/* Add an error; returns whether the caller should log it. */
 extern bool sqs_errors_add(SqsErrors *errors, slock_t *mutex, const char *text, bool announce);
 
 #endif							/* SQSBRIDGE_ERRORS_H */

@@ -47,12 +47,17 @@ find_extension(Oid *schema, Oid *owner)
 	table_close(rel, AccessShareLock);
 }
 
+/*
+ * The OID of the extension; InvalidOid if it is not installed in this
+ * database.
+ */
 Oid
 sqs_extension_oid(void)
 {
 	return get_extension_oid("sqsbridge", true);
 }
 
+/* Likewise, the OID of its schema. */
 Oid
 sqs_extension_schema(void)
 {
@@ -63,6 +68,7 @@ sqs_extension_schema(void)
 	return schema;
 }
 
+/* Likewise, the OID of its owner. */
 Oid
 sqs_extension_owner(void)
 {
@@ -84,6 +90,9 @@ missing_object(const char *kind, const char *name)
 			 errhint("Run CREATE EXTENSION sqsbridge in this database.")));
 }
 
+/*
+ * The OID of a view of the extension.  Raises an ERROR if it does not exist.
+ */
 Oid
 sqs_view_oid(const char *relname)
 {
@@ -95,6 +104,7 @@ sqs_view_oid(const char *relname)
 	return relid;
 }
 
+/* The OID of type sqs_message.  Raises an ERROR if it does not exist. */
 Oid
 sqs_message_type_oid(void)
 {
@@ -109,6 +119,11 @@ sqs_message_type_oid(void)
 	return type;
 }
 
+/*
+ * Where a row that is written now belongs: "cluster/database/extension",
+ * palloc'd.  If the value in a row differs, the row was copied: a dump was
+ * restored, a database copied, or a cluster upgraded.
+ */
 char *
 sqs_home(void)
 {

@@ -21,11 +21,7 @@ extern Oid	sqs_extension_owner(void);
 extern Oid	sqs_view_oid(const char *relname);
 extern Oid	sqs_message_type_oid(void);
 
-/*
- * Where a queue's row was registered: "cluster/database/extension", palloc'd.
- * It differs after a dump was restored, a database copied or a cluster
- * upgraded, which is how such copies are recognized.
- */
+/* Where a queue's row is registered: cluster, database, and extension. */
 extern char *sqs_home(void);
 
 #endif							/* SQSBRIDGE_EXTENSION_H */

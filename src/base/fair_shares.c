@@ -24,6 +24,10 @@
  */
 #define WAIT_EXPIRES_MS		30000
 
+/*
+ * May this role have another handler, with regard to
+ * sqsbridge.max_handlers_per_role?  The caller holds the control lock.
+ */
 bool
 sqs_role_may_have_handler(Oid role)
 {
@@ -41,6 +45,11 @@ sqs_role_may_have_handler(Oid role)
 	return n < sqs_max_handlers_per_role;
 }
 
+/*
+ * When was a supervisor that is still waiting last refused a slot without
+ * which a queue or database cannot work at all?  Returns 0 if none is
+ * waiting.  The caller holds the control lock.
+ */
 TimestampTz
 sqs_somebody_waits(TimestampTz now)
 {
@@ -56,6 +65,12 @@ sqs_somebody_waits(TimestampTz now)
 	return latest == 0 || TimestampDifferenceExceeds(latest, now, WAIT_EXPIRES_MS) ? 0 : latest;
 }
 
+/*
+ * Record, or with "wanted" false clear, that a supervisor was refused a slot
+ * without which a queue or a database cannot work at all.  While one is
+ * waiting, no queue may take a second or further handler, and the queue that
+ * has the most gives one back.
+ */
 void
 sqs_slot_wanted(pg_atomic_uint64 *waits_since, bool wanted)
 {
@@ -101,6 +116,10 @@ leaves_room(void)
 	return Min(sqs_shared->nslots, max_worker_processes - 2) - in_use > without;
 }
 
+/*
+ * May a queue of this owner, with nhandlers handler workers, start another?
+ * If not, *why is set to a static string.
+ */
 bool
 sqs_may_take_handler(Oid owner, int nhandlers, const char **why)
 {
@@ -125,8 +144,9 @@ sqs_may_take_handler(Oid owner, int nhandlers, const char **why)
 }
 
 /*
- * Of all queues, only the one with the most handlers gives one back; every
- * queue worker finds that out for itself, by the same rule.
+ * Must this queue, with nhandlers handler workers, give one back?  Only the
+ * queue with the most handlers must; every queue worker finds that out for
+ * itself, by the same rule.
  */
 bool
 sqs_must_give_back(Oid dboid, int32 queue_id, int nhandlers)

@@ -136,6 +136,12 @@ next_number(pg_atomic_uint64 *last, int64 least)
 	return (int64) next;
 }
 
+/*
+ * A new id of a message or a batch of the outbox, or a new position of a
+ * batch.  It is greater than all that were given out since the server was
+ * started, and than all in the tables of this database.  Needs a transaction
+ * with an active snapshot.
+ */
 int64
 sqs_new_id(void)
 {

@@ -8,11 +8,7 @@
 #ifndef SQSBRIDGE_IDS_H
 #define SQSBRIDGE_IDS_H
 
-/*
- * A new id of a message or a batch of the outbox, or a new position of a batch:
- * greater than all given out since the server was started, and than all in the
- * tables of this database.  Needs a transaction with an active snapshot.
- */
+/* A new id of a message or batch of the outbox, or position of a batch. */
 extern int64 sqs_new_id(void);
 
 /*

@@ -16,6 +16,10 @@
 #include "base/errors.h"
 #include "base/outbox_health.h"
 
+/*
+ * Set the state of sending.  next_attempt_ms is how long the relay will wait
+ * before it tries again; 0 if it does not wait.
+ */
 void
 sqs_outbox_health_set(SqsQueueStats *stats, SqsOutboxState state, long next_attempt_ms)
 {
@@ -39,6 +43,7 @@ sqs_outbox_health_set(SqsQueueStats *stats, SqsOutboxState state, long next_atte
 	SpinLockRelease(&stats->mutex);
 }
 
+/* Add an error; returns whether it is to be logged (see errors.h). */
 bool
 sqs_outbox_health_error(SqsQueueStats *stats, const char *text, bool announce)
 {
@@ -50,6 +55,7 @@ sqs_outbox_health_error(SqsQueueStats *stats, const char *text, bool announce)
 	return sqs_errors_add(&stats->outbox.errors, &stats->mutex, text, announce);
 }
 
+/* SQS has confirmed messages. */
 void
 sqs_outbox_health_sent(SqsQueueStats *stats)
 {
@@ -60,6 +66,10 @@ sqs_outbox_health_sent(SqsQueueStats *stats)
 	SpinLockRelease(&stats->mutex);
 }
 
+/*
+ * Nothing is wrong any more.  Returns whether that is to be logged: if an
+ * error was.
+ */
 bool
 sqs_outbox_health_well(SqsQueueStats *stats)
 {
@@ -78,6 +88,10 @@ sqs_outbox_health_well(SqsQueueStats *stats)
 	return news;
 }
 
+/*
+ * The relay as a whole has failed.  That is shown for every queue that has
+ * something to send.
+ */
 void
 sqs_outbox_health_relay_failed(Oid dboid, const char *text, long next_attempt_ms)
 {
@@ -95,6 +109,7 @@ sqs_outbox_health_relay_failed(Oid dboid, const char *text, long next_attempt_ms
 	}
 }
 
+/* The relay as a whole works again. */
 void
 sqs_outbox_health_relay_well(Oid dboid)
 {

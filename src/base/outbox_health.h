@@ -10,10 +10,7 @@
 
 #include "base/shmem.h"
 
-/*
- * Set the state.  next_attempt_ms is how long the relay will wait before it
- * tries again; 0: it does not wait.
- */
+/* Set the state of sending. */
 extern void sqs_outbox_health_set(SqsQueueStats *stats, SqsOutboxState state,
 								  long next_attempt_ms);
 
@@ -23,10 +20,7 @@ extern bool sqs_outbox_health_error(SqsQueueStats *stats, const char *text, bool
 /* SQS has confirmed messages. */
 extern void sqs_outbox_health_sent(SqsQueueStats *stats);
 
-/*
- * Nothing is wrong any more.  Returns whether that is to be logged, that is,
- * whether an error was.
- */
+/* Nothing is wrong any more; returns whether that is to be logged. */
 extern bool sqs_outbox_health_well(SqsQueueStats *stats);
 
 /*

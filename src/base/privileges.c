@@ -13,6 +13,7 @@
 
 #include "base/privileges.h"
 
+/* Does the current role have the privileges of the recorded role? */
 bool
 sqs_has_privs_of(Oid role, const char *name)
 {
@@ -24,6 +25,10 @@ sqs_has_privs_of(Oid role, const char *name)
 	return agrees && has_privs_of_role(GetUserId(), role);
 }
 
+/*
+ * May the current role see the statistics and error texts of the queues of
+ * this role?  InvalidOid stands for the unknown owner of a queue.
+ */
 bool
 sqs_may_see_stats_of(Oid role)
 {
@@ -31,6 +36,9 @@ sqs_may_see_stats_of(Oid role)
 		has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
 }
 
+/*
+ * May the current role see all data, like a role that may dump the database?
+ */
 bool
 sqs_reads_all_data(void)
 {

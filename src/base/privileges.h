@@ -15,10 +15,7 @@
 /* Does the current role have the privileges of the recorded role? */
 extern bool sqs_has_privs_of(Oid role, const char *name);
 
-/*
- * May the current role see the statistics and error texts of that role's
- * queues?  InvalidOid: of a queue whose owner is not known.
- */
+/* May the current role see statistics and errors of this role's queues? */
 extern bool sqs_may_see_stats_of(Oid role);
 
 /* May the current role see all data, as one that dumps the database may? */

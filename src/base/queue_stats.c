@@ -343,6 +343,7 @@ sqs_stats_reset_entry(SqsQueueStats *stats)
 	stats_reset(stats, GetCurrentTimestamp());
 }
 
+/* Set the state of a queue.  Returns whether it has changed. */
 bool
 sqs_stats_set_state(SqsQueueStats *stats, SqsQueueState state)
 {
@@ -362,12 +363,18 @@ sqs_stats_set_state(SqsQueueStats *stats, SqsQueueState state)
 	return changed;
 }
 
+/* Add an error; returns whether it is to be logged (see errors.c). */
 bool
 sqs_stats_error(SqsQueueStats *stats, const char *text)
 {
 	return sqs_errors_add(&stats->errors, &stats->mutex, text, true);
 }
 
+/*
+ * A problem in its configuration keeps a queue from running.  The first
+ * process that finds it logs it.  All processes of the queue share the
+ * entry, so a problem is logged once, when it appears or changes.
+ */
 void
 sqs_report_problem(SqsQueueStats *stats, SqsQueueState state, const char *name,
 				   const char *problem)

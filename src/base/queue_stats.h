@@ -41,11 +41,7 @@ extern bool sqs_stats_set_state(SqsQueueStats *stats, SqsQueueState state);
 extern bool sqs_stats_error(SqsQueueStats *stats, const char *text);
 extern void sqs_stats_clear_error(SqsQueueStats *stats);
 
-/*
- * A problem in its configuration keeps a queue from running.  The process that
- * meets it first logs it; since all processes of the queue share the entry, a
- * problem is logged once when it appears or changes.
- */
+/* Log a problem that keeps a queue from running, once. */
 extern void sqs_report_problem(SqsQueueStats *stats, SqsQueueState state,
 							   const char *name, const char *problem);
 

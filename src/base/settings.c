@@ -127,6 +127,9 @@ sqs_settings_init(void)
 	MarkGUCPrefixReserved("sqsbridge");
 }
 
+/*
+ * Raise an ERROR unless the library was loaded by shared_preload_libraries.
+ */
 void
 sqs_require_preloaded(void)
 {

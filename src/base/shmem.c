@@ -140,6 +140,7 @@ sqs_shmem_init(void)
 	shmem_startup_hook = sqs_shmem_startup;
 }
 
+/* Lock that guards the lease table of the queue worker in this slot. */
 LWLock *
 sqs_slot_lock(int slot)
 {

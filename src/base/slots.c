@@ -173,6 +173,7 @@ sqs_slot_release(int i, uint16 generation)
 	ConditionVariableBroadcast(&sqs_shared->slots_cv);
 }
 
+/* Does the slot still have this occupant? */
 bool
 sqs_slot_is(int i, uint16 generation)
 {
@@ -185,6 +186,10 @@ sqs_slot_is(int i, uint16 generation)
 	return is;
 }
 
+/*
+ * The slot of the worker of this kind for this database and queue; -1 if
+ * none.
+ */
 int
 sqs_slot_find(SqsWorkerKind kind, Oid dboid, int32 queue_id)
 {
@@ -207,6 +212,11 @@ sqs_slot_find(SqsWorkerKind kind, Oid dboid, int32 queue_id)
 	return found;
 }
 
+/*
+ * Is a worker of this kind still starting, in this database or, with
+ * InvalidOid, in any?  A worker that takes longer than a minute hangs, and
+ * is not counted.
+ */
 bool
 sqs_start_under_way(SqsWorkerKind kind, Oid dboid)
 {
@@ -227,6 +237,7 @@ sqs_start_under_way(SqsWorkerKind kind, Oid dboid)
 	return found;
 }
 
+/* The number of slots in use for this database. */
 int
 sqs_slots_of_database(Oid dboid)
 {
@@ -265,6 +276,10 @@ terminate(Oid dboid, SqsWorkerKind kind, int32 queue_id)
 	LWLockRelease(sqs_shared->lock);
 }
 
+/*
+ * Send SIGTERM to the supervisors of this database: its database and queue
+ * workers.
+ */
 void
 sqs_terminate_workers(Oid dboid)
 {
@@ -273,6 +288,7 @@ sqs_terminate_workers(Oid dboid)
 	terminate(dboid, SQS_QUEUE_WORKER, 0);
 }
 
+/* Send SIGTERM to the queue worker of a queue. */
 void
 sqs_terminate_queue_worker(Oid dboid, int32 queue_id)
 {

@@ -19,10 +19,7 @@ extern void sqs_slot_release(int slot, uint16 generation);
 /* Does the slot still have this occupant? */
 extern bool sqs_slot_is(int slot, uint16 generation);
 
-/*
- * Is a worker of this kind still starting, in this database (InvalidOid: in
- * any)?  One that takes longer than a minute is not counted: it hangs.
- */
+/* Is a worker of this kind still starting? */
 extern bool sqs_start_under_way(SqsWorkerKind kind, Oid dboid);
 
 /* Slot of the worker of this kind for this database and queue; -1: none. */

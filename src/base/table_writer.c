@@ -57,12 +57,21 @@ make_writer(Relation rel, bool close_relation)
 	return writer;
 }
 
+/*
+ * Open a table for writing; needs a transaction with an active snapshot.
+ * Memory comes from the current context.  Raises the errors of
+ * sqs_table_open().
+ */
 SqsWriter *
 sqs_writer_open(SqsTable table)
 {
 	return make_writer(sqs_table_open(table, RowExclusiveLock), true);
 }
 
+/*
+ * The same for a relation that sqs_table_open() or sqs_table_open_nowait()
+ * has opened with RowExclusiveLock.  Closing the writer leaves it open.
+ */
 SqsWriter *
 sqs_writer_on(Relation rel)
 {
@@ -111,6 +120,10 @@ end_row(SqsWriter *writer)
 	ExecClearTuple(writer->slot);
 }
 
+/*
+ * Insert a row.  Raises an ERROR if it violates a constraint or unique
+ * index.
+ */
 void
 sqs_writer_insert(SqsWriter *writer, const Datum *values, const bool *nulls)
 {
@@ -167,6 +180,11 @@ sqs_writer_insert_new(SqsWriter *writer, const Datum *values, const bool *nulls,
 	return inserted;
 }
 
+/*
+ * Read a row version, whether or not a snapshot sees it; false if it does
+ * not exist.  Values passed by reference are valid until the next call of
+ * the writer.
+ */
 bool
 sqs_writer_read(SqsWriter *writer, ItemPointer tid, Datum *values, bool *nulls)
 {
@@ -201,6 +219,10 @@ write_result(TM_Result result)
 	return SQS_WRITE_GONE;
 }
 
+/*
+ * Delete a row.  "wait" says whether to wait for a transaction that has
+ * locked the row or is changing it.
+ */
 SqsWriteResult
 sqs_writer_delete(SqsWriter *writer, ItemPointer tid, bool wait)
 {

@@ -51,10 +51,7 @@ extern void sqs_writer_insert(SqsWriter *writer, const Datum *values, const bool
 extern bool sqs_writer_insert_new(SqsWriter *writer, const Datum *values, const bool *nulls,
 								  List *arbiters, ItemPointer conflict);
 
-/*
- * Read a row version, whether or not a snapshot sees it; false if it does not
- * exist.  Values passed by reference are valid until the writer's next call.
- */
+/* Read a row version, whether or not a snapshot sees it. */
 extern bool sqs_writer_read(SqsWriter *writer, ItemPointer tid, Datum *values, bool *nulls);
 
 /* "wait": for a transaction that has the row locked or is changing it. */

@@ -74,6 +74,10 @@ sqs_wake_at_commit_init(void)
 	RegisterResourceReleaseCallback(after_commit, NULL);
 }
 
+/*
+ * The current transaction changes the configuration of this database: wake
+ * its workers if and when the transaction commits.
+ */
 void
 sqs_wake_at_commit(void)
 {
@@ -81,6 +85,7 @@ sqs_wake_at_commit(void)
 	sqs_config_changes++;
 }
 
+/* The same for roles and their settings, which concern all databases. */
 void
 sqs_roles_changed_at_commit(void)
 {

@@ -8,10 +8,7 @@
 #ifndef SQSBRIDGE_WAKE_AT_COMMIT_H
 #define SQSBRIDGE_WAKE_AT_COMMIT_H
 
-/*
- * The current transaction changes the configuration of this database: wake its
- * workers if and when the transaction commits.
- */
+/* Wake the workers of this database if the current transaction commits. */
 extern void sqs_wake_at_commit(void);
 
 /* The same for roles and their settings, which concern all databases. */

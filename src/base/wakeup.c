@@ -23,6 +23,10 @@ sqs_wake_launcher(void)
 	LWLockRelease(sqs_shared->lock);
 }
 
+/*
+ * Wake the database workers of all databases.  The caller holds the control
+ * lock.
+ */
 void
 sqs_wake_database_workers(void)
 {
@@ -35,6 +39,7 @@ sqs_wake_database_workers(void)
 	}
 }
 
+/* Wake all workers of a database.  Takes the control lock. */
 void
 sqs_wake_workers(Oid dboid)
 {
@@ -49,6 +54,10 @@ sqs_wake_workers(Oid dboid)
 	LWLockRelease(sqs_shared->lock);
 }
 
+/*
+ * Wake the worker in a slot, if it is still the same.  Takes the control
+ * lock.
+ */
 void
 sqs_wake_slot(int i, uint16 generation)
 {

@@ -92,6 +92,10 @@ sqs_worker_launch(SqsWorkerKind kind, Oid dboid, int32 queue_id, Oid role,
 	return SQS_LAUNCHED;
 }
 
+/*
+ * Is the worker running, or being started?  If not, *ref is reset, and the
+ * slot of a worker that died before it could attach is released.
+ */
 bool
 sqs_worker_alive(SqsWorkerRef *ref)
 {
@@ -188,6 +192,13 @@ worker_sigint(SIGNAL_ARGS)
 		StatementCancelHandler(SQS_PASS_SIGNAL_ARGS);
 }
 
+/*
+ * Install the signal handlers of all workers but the handler workers.
+ * SIGTERM asks the event loop to stop.  Transactions need not be
+ * interrupted, because they are short, do not wait for standbys, and wait
+ * for a lock no longer than lock_timeout.  SIGINT has no effect, because
+ * these processes run nothing that a user would have to cancel.
+ */
 void
 sqs_worker_signals(void)
 {
@@ -197,6 +208,10 @@ sqs_worker_signals(void)
 	BackgroundWorkerUnblockSignals();
 }
 
+/*
+ * Whatever runs until sqs_bound_end() is canceled after ms, and as soon as
+ * the worker is told to stop.
+ */
 void
 sqs_bound_begin(int ms)
 {
@@ -210,6 +225,7 @@ sqs_bound_begin(int ms)
 	}
 }
 
+/* End what sqs_bound_begin() began; must be called after an error, too. */
 void
 sqs_bound_end(void)
 {
@@ -219,6 +235,10 @@ sqs_bound_end(void)
 	QueryCancelPending = false;
 }
 
+/*
+ * Make a resource owner that outlives transactions the current one: hashing
+ * and DSM need one, also between transactions.
+ */
 void
 sqs_own_resources(void)
 {
@@ -231,6 +251,7 @@ sqs_own_resources(void)
 	CurrentResourceOwner = worker_resources;
 }
 
+/* Begin a short transaction with an active snapshot. */
 void
 sqs_begin(void)
 {
@@ -239,6 +260,7 @@ sqs_begin(void)
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
+/* Commit it. */
 void
 sqs_commit(void)
 {
@@ -249,6 +271,10 @@ sqs_commit(void)
 	sqs_own_resources();
 }
 
+/*
+ * In PG_CATCH: log the error, abort the transaction if there is one, and go
+ * on in this memory context.
+ */
 void
 sqs_recover_from_error(MemoryContext context)
 {
@@ -270,6 +296,10 @@ sqs_has_sync_standbys(void)
 		SyncRepStandbyNames[0] != '\0';
 }
 
+/*
+ * How far the synchronous standbys have flushed; the highest LSN if none are
+ * configured.
+ */
 XLogRecPtr
 sqs_standbys_flushed(void)
 {
@@ -293,6 +323,10 @@ clock_ms(clockid_t clock)
 	return (int64) now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/*
+ * A clock in ms that never goes back, and advances while the machine is
+ * suspended.
+ */
 int64
 sqs_now_ms(void)
 {
@@ -303,12 +337,21 @@ sqs_now_ms(void)
 #endif
 }
 
+/*
+ * The time of day in ms.  Only it shows how long a virtual machine was
+ * paused, after the guest has corrected it.
+ */
 int64
 sqs_wall_ms(void)
 {
 	return clock_ms(CLOCK_REALTIME);
 }
 
+/*
+ * The delay after a number of failures in a row: base_ms, doubled with each
+ * failure after the first, at most cap_ms, then varied by up to 13 % either
+ * way.
+ */
 long
 sqs_backoff_ms(int failures, long base_ms, long cap_ms)
 {
@@ -345,6 +388,7 @@ sqs_set_worker_state(SqsWorkerState state)
 	pg_atomic_write_u32(&MySlot->state, state);
 }
 
+/* Does a backend need the database free of workers?  Then this one exits. */
 bool
 sqs_database_is_blocked(Oid dboid)
 {

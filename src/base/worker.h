@@ -42,10 +42,7 @@ extern SqsLaunch sqs_worker_launch(SqsWorkerKind kind, Oid dboid,
 								   dsm_handle segment, const char *label,
 								   SqsWorkerRef *ref);
 
-/*
- * Is the worker running, or being started?  If not, ref is reset, and the slot
- * of a worker that died before it could attach is released.
- */
+/* Is the worker running, or being started? */
 extern bool sqs_worker_alive(SqsWorkerRef *ref);
 
 /* Warn that slots are short, and say how many are needed. */
@@ -61,13 +58,7 @@ extern int	sqs_my_slot;
 extern uint16 sqs_my_generation;
 #define MySlot	(&sqs_shared->slots[sqs_my_slot])
 
-/*
- * Signal handlers of all workers but the handler workers.  SIGTERM asks the
- * event loop to stop; their transactions need not be interrupted, because they
- * are short, do not wait for standbys, and wait for a lock no longer than
- * lock_timeout.  SIGINT is without effect: these processes run nothing that a
- * user would have to cancel.
- */
+/* Install the signal handlers of all workers but the handler workers. */
 extern void sqs_worker_signals(void);
 
 /*
@@ -81,16 +72,10 @@ extern void sqs_bound_end(void);
 extern void sqs_begin(void);
 extern void sqs_commit(void);
 
-/*
- * To be called in PG_CATCH: log the error, abort the transaction if there is
- * one, and go on in this memory context.
- */
+/* In PG_CATCH: log the error, abort, and go on in this memory context. */
 extern void sqs_recover_from_error(MemoryContext context);
 
-/*
- * Make a resource owner that outlives transactions the current one: hashing
- * and DSM need one, also between transactions.
- */
+/* Make a resource owner that outlives transactions the current one. */
 extern void sqs_own_resources(void);
 
 /*
@@ -119,10 +104,7 @@ extern int64 sqs_wall_ms(void);
 extern void sqs_start_begins(SqsStarts *starts, TimestampTz now, long cap_ms);
 extern void sqs_start_had_no_slot(SqsStarts *starts, TimestampTz now);
 
-/*
- * base_ms, doubled with each failure after the first, at most cap_ms, then
- * varied by up to 13 % either way.
- */
+/* The delay after a number of failures in a row, with a jitter. */
 extern long sqs_backoff_ms(int failures, long base_ms, long cap_ms);
 
 extern void sqs_set_worker_state(SqsWorkerState state);

@@ -36,6 +36,7 @@
 #define CONFIRM "; if this is intended, confirm it with sqs_alter_queue()"
 #define SUPERUSER_CONFIRMS "; if this is intended, a superuser must confirm it with sqs_alter_queue()"
 
+/* The name of a role, palloc'd; its OID in digits if it does not exist. */
 char *
 sqs_role_name(Oid role)
 {
@@ -44,6 +45,11 @@ sqs_role_name(Oid role)
 	return name != NULL ? name : psprintf("%u", role);
 }
 
+/*
+ * Find the function that a handler "schema.name" means: it takes one
+ * sqs_message, and the role may execute it.  Returns its OID.  If it cannot
+ * be called, returns InvalidOid, and the reason in *why, palloc'd.
+ */
 Oid
 sqs_resolve_handler(const char *handler, Oid role, char **why)
 {

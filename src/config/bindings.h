@@ -24,11 +24,7 @@ typedef struct SqsBinding
 	char	   *owner;
 } SqsBinding;
 
-/*
- * Resolve a handler "schema.name": the function that takes one sqs_message,
- * executable by the role.  InvalidOid and *why (palloc'd) if it cannot be
- * called.
- */
+/* The OID of the handler "schema.name"; InvalidOid if it cannot be called. */
 extern Oid	sqs_resolve_handler(const char *handler, Oid role, char **why);
 
 /* The same, but it must be the function that was bound, with its owner. */

@@ -211,6 +211,12 @@ collect_garbage(void)
 	}
 }
 
+/*
+ * Set how many connections this process keeps open at most; the default is
+ * 64.  It should not be less than the usual number of concurrent requests,
+ * because each request in excess of it opens a new connection.  Must be
+ * called before the first sqs_shared_client_acquire().
+ */
 void
 sqs_shared_clients_keep(int connections)
 {
@@ -360,6 +366,10 @@ sqs_shared_clients_timeout(void)
 	return timeout;
 }
 
+/*
+ * Process what has arrived.  Calls the completion functions of all calls in
+ * this process that have ended, whoever their owner is.
+ */
 void
 sqs_shared_clients_poll(void)
 {
@@ -387,6 +397,11 @@ static const SqsCounter call_counters[SQS_NUM_ACTIONS] = {
 	[SQS_SEND_MESSAGE_BATCH] = SQS_CALLS_SEND,
 };
 
+/*
+ * Add what the call has cost since it was last counted to the statistics of
+ * a queue.  stats may be NULL.  Must be called at least once before the call
+ * is freed or abandoned, and may be called earlier.
+ */
 void
 sqs_count_call(SqsCall *call, SqsQueueStats *stats)
 {

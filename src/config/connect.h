@@ -41,11 +41,7 @@ typedef struct SqsSharedClient
 extern uint64 sqs_connection_fingerprint(const SqsQueueConfig *queue, const SqsKeys *keys);
 extern uint64 sqs_fingerprint_text(uint64 seed, const char *text);
 
-/*
- * How many connections this process keeps open at most; the default is 64.  It
- * should not be less than the usual number of concurrent requests, or those in
- * excess open a new connection each time.  To be set before the first acquire.
- */
+/* Set how many connections this process keeps open at most. */
 extern void sqs_shared_clients_keep(int connections);
 
 /*
@@ -73,11 +69,7 @@ extern void sqs_shared_clients_wait(long timeout, uint32 wait_event);
 extern long sqs_shared_clients_timeout(void);	/* ms; -1: none */
 extern void sqs_shared_clients_poll(void);
 
-/*
- * Add what the call has cost since it was last counted to the queue's
- * statistics (NULL: none are kept).  Must be done at least once before the call
- * is freed or abandoned, and may be done earlier.
- */
+/* Add what the call has cost to the statistics of a queue. */
 extern void sqs_count_call(SqsCall *call, SqsQueueStats *stats);
 
 #endif							/* SQSBRIDGE_CONNECT_H */

@@ -107,6 +107,11 @@ look_for_marks(Oid dboid, bool remove)
 	return found;
 }
 
+/*
+ * Mark the database as having work, if the current transaction commits.
+ * Must be called by everything that registers, alters, enables or adopts a
+ * queue, after its row was written.
+ */
 void
 sqs_mark_database_wanted(void)
 {
@@ -133,6 +138,7 @@ sqs_mark_remove(void)
 	(void) look_for_marks(MyDatabaseId, true);
 }
 
+/* The database, or the extension in it, is being dropped. */
 void
 sqs_mark_drop(Oid dboid)
 {
@@ -140,6 +146,9 @@ sqs_mark_drop(Oid dboid)
 	(void) look_for_marks(dboid, true);
 }
 
+/*
+ * For the launcher: the OIDs of marked databases, whether they exist or not.
+ */
 List *
 sqs_marked_databases(void)
 {

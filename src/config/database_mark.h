@@ -10,11 +10,7 @@
 
 #include "nodes/pg_list.h"
 
-/*
- * This database has work if the current transaction commits.  To be called by
- * everything that registers, alters, enables or adopts a queue, after its row
- * was written.
- */
+/* Mark the database as having work, if the current transaction commits. */
 extern void sqs_mark_database_wanted(void);
 
 /*

@@ -316,6 +316,10 @@ read_reference(Oid catalog, Oid index, AttrNumber key, Oid object, AttrNumber re
 	return result;
 }
 
+/*
+ * Does this server or user mapping belong to that wrapper?  For use in
+ * hooks: sees an object that the running command has created.
+ */
 bool
 sqs_fdw_object_is_ours(Oid catalog, Oid object)
 {
@@ -329,6 +333,10 @@ sqs_fdw_object_is_ours(Oid catalog, Oid object)
 										  Anum_pg_foreign_server_srvfdw));
 }
 
+/*
+ * Read the options of a server.  Raises no error; invalid values are treated
+ * as not given.
+ */
 void
 sqs_server_options(ForeignServer *server, SqsServerOptions *options)
 {
@@ -351,6 +359,7 @@ sqs_server_options(ForeignServer *server, SqsServerOptions *options)
 	}
 }
 
+/* Is the region given, or does the endpoint's host name contain it? */
 bool
 sqs_server_has_region(const SqsServerOptions *options)
 {

@@ -31,10 +31,7 @@ typedef struct SqsServerOptions
 /* Is this the foreign-data wrapper that belongs to the extension? */
 extern bool sqs_fdw_is_ours(Oid fdwid);
 
-/*
- * Does this server or user mapping belong to that wrapper?  For use in hooks:
- * sees an object that the running command has created.
- */
+/* Does this server or user mapping belong to that wrapper? */
 extern bool sqs_fdw_object_is_ours(Oid catalog, Oid object);
 
 /* Raises no error; invalid values are treated as not given. */

@@ -95,6 +95,12 @@ split_handler(const char *given, List **names, char **type)
 		(list_length(*names) == 1 || list_length(*names) == 2);
 }
 
+/*
+ * Find the function that the caller means by "name" or "schema.name", with
+ * or without "(sqs_message)", in the caller's search path, and make sure
+ * that the queue's owner can call it.  Returns its qualified name, palloc'd,
+ * and sets *funcid.  Raises an ERROR if there is no such function.
+ */
 char *
 sqs_find_handler(const char *given, Oid owner, Oid *funcid)
 {

@@ -42,6 +42,13 @@ read_mapping(Oid role, Oid server, SqsKeys *keys)
 	return true;
 }
 
+/*
+ * Find the keys with which a role uses a server: those of the user mapping
+ * that applies (the role's own, or else PUBLIC's), or, if it has none and
+ * the server's option "credentials" permits it, those of the environment.
+ * Returns NULL, or a phrase that says why there are none.  In either case
+ * *keys is valid and must be wiped.  Needs a transaction.
+ */
 char *
 sqs_catalog_keys(Oid role, Oid server_oid, SqsKeys *keys)
 {
@@ -87,6 +94,7 @@ wipe(char **key)
 	*key = NULL;
 }
 
+/* Overwrite and free keys; may be called more than once. */
 void
 sqs_wipe_keys(SqsKeys *keys)
 {

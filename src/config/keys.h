@@ -10,13 +10,7 @@
 
 #include "config/fdw.h"
 
-/*
- * Find the keys with which this role uses the server: those of the user mapping
- * that applies (the role's own, else PUBLIC's) or, if it has none and the
- * server's option credentials permits it, those of the environment.  Returns
- * NULL, or a phrase that says why there are none.  In either case *keys is
- * valid, and must be wiped.  Needs a transaction.
- */
+/* Find the keys with which this role uses the server. */
 extern char *sqs_catalog_keys(Oid role, Oid server, SqsKeys *keys);
 
 /* Overwrite and free them; may be called more than once. */

@@ -151,6 +151,9 @@ check_url_region(const char *value, const SqsServerOptions *options)
 								   url_region, server_region));
 }
 
+/*
+ * Raise an ERROR unless the value is the name or the URL of a queue at AWS.
+ */
 void
 sqs_option_check_queue_name(const char *value, const SqsServerOptions *options)
 {
@@ -173,6 +176,11 @@ sqs_option_check_queue_name(const char *value, const SqsServerOptions *options)
 		check_url_region(value, options);
 }
 
+/*
+ * Read the options from the arguments of a call, from the second one on.
+ * "changes" has NUM_OPTIONS elements.  Raises an ERROR if one is out of
+ * range.
+ */
 void
 sqs_options_read(FunctionCallInfo fcinfo, SqsOptionChange *changes)
 {
@@ -201,6 +209,10 @@ resettable_options(void)
 	return buf.data;
 }
 
+/*
+ * Read the argument "reset", the names of the options to set to their
+ * defaults.
+ */
 void
 sqs_options_read_resets(ArrayType *array, SqsOptionChange *changes)
 {
@@ -258,6 +270,11 @@ sqs_option_default(SqsOptionId id, Datum *value)
 	return true;
 }
 
+/*
+ * Store the options that are plain values (from OPT_CONCURRENCY on); the
+ * caller stores the others.  Options that are reset get their defaults, and
+ * with "all" also those that are not set.
+ */
 void
 sqs_options_store(SqsQueueRow *row, const SqsOptionChange *changes, bool all)
 {

@@ -40,20 +40,13 @@ typedef struct SqsOptionChange
 	Datum		value;
 } SqsOptionChange;
 
-/*
- * Read the options from the arguments of a call, from the second one on; an
- * ERROR if one is out of its range.  "changes" has NUM_OPTIONS elements.
- */
+/* Read the options from the arguments of a call. */
 extern void sqs_options_read(FunctionCallInfo fcinfo, SqsOptionChange *changes);
 
 /* Read the argument "reset": the names of options to be reset to defaults. */
 extern void sqs_options_read_resets(ArrayType *array, SqsOptionChange *changes);
 
-/*
- * Store the options that are plain values (from OPT_CONCURRENCY on); the caller
- * stores the others.  Those that are reset, and with "all" also those that are
- * not set, get their defaults.
- */
+/* Store the options that are plain values. */
 extern void sqs_options_store(SqsQueueRow *row, const SqsOptionChange *changes, bool all);
 
 /* An ERROR unless the value is the name or the URL of a queue at AWS. */

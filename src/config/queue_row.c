@@ -75,6 +75,10 @@ sqs_queue_row_set_null(SqsQueueRow *row, const char *name)
 	row->nulls[attnum - 1] = true;
 }
 
+/*
+ * Read the version of a row that the active snapshot sees; false if there is
+ * none.
+ */
 bool
 sqs_queue_row_read(SqsQueueRow *row, int32 queue_id)
 {
@@ -105,6 +109,9 @@ sqs_queue_row_close(SqsQueueRow *row)
 	CommandCounterIncrement();
 }
 
+/*
+ * Replace the row that was read; the transaction's time becomes changed_at.
+ */
 void
 sqs_queue_row_update(SqsQueueRow *row)
 {

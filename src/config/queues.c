@@ -331,12 +331,17 @@ read_queues(int32 queue_id)
 	return queues;
 }
 
+/*
+ * All configured queues: a List of SqsQueueConfig *, in the order of their
+ * ids.
+ */
 List *
 sqs_catalog_queues(void)
 {
 	return read_queues(0);
 }
 
+/* One queue; NULL if there is none. */
 SqsQueueConfig *
 sqs_catalog_queue(int32 queue_id)
 {
@@ -366,6 +371,7 @@ read_queue_by_name(const char *name)
 	return queue;
 }
 
+/* The same by name. */
 SqsQueueConfig *
 sqs_catalog_queue_by_name(const char *name)
 {
@@ -376,6 +382,13 @@ sqs_catalog_queue_by_name(const char *name)
 	return queue;
 }
 
+/*
+ * Find a queue that the current role is going to send to.  Raises an ERROR
+ * if there is no such queue, or the role has no USAGE on its server.  Unless
+ * the message is only to be stored ("store"), also raises an ERROR if
+ * nothing can be sent now, because something that the queue refers to has
+ * changed or because it is a copy.
+ */
 SqsQueueConfig *
 sqs_catalog_queue_to_send(const char *name, bool store)
 {
@@ -429,6 +442,9 @@ sqs_catalog_queue_to_send(const char *name, bool store)
 	return queue;
 }
 
+/*
+ * Find the queue with this id in a list that is sorted by id; NULL if none.
+ */
 SqsQueueConfig *
 sqs_catalog_find(List *queues, int32 queue_id)
 {
@@ -450,6 +466,10 @@ sqs_catalog_find(List *queues, int32 queue_id)
 	return NULL;
 }
 
+/*
+ * Does the current role have the privileges of the owner of the queue, or of
+ * its server?  False for a copy.
+ */
 bool
 sqs_owns_queue(const SqsQueueConfig *queue)
 {

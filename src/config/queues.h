@@ -89,21 +89,13 @@ extern SqsQueueConfig *sqs_catalog_queue(int32 queue_id);
 /* The same by name. */
 extern SqsQueueConfig *sqs_catalog_queue_by_name(const char *name);
 
-/*
- * A queue to which the current role is going to send.  An ERROR if there is no
- * such queue, or the role has no USAGE on its server.  Unless the message is
- * only to be stored ("store"), also an ERROR if nothing can be sent now, because
- * something the queue refers to has changed or because it is a copy.
- */
+/* Find a queue that the current role is going to send to. */
 extern SqsQueueConfig *sqs_catalog_queue_to_send(const char *name, bool store);
 
 /* The queue with this id in a list that is sorted by id; NULL: none. */
 extern SqsQueueConfig *sqs_catalog_find(List *queues, int32 queue_id);
 
-/*
- * Does the current role have the privileges of the owner of the queue, or of
- * its server?  False for a copy.
- */
+/* Does the current role own the queue, or its server? */
 extern bool sqs_owns_queue(const SqsQueueConfig *queue);
 
 #endif							/* SQSBRIDGE_QUEUES_H */

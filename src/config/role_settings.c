@@ -82,6 +82,12 @@ read_settings(void)
 	return settings;
 }
 
+/*
+ * For each queue in a List of SqsQueueConfig, in that order, compute a hash
+ * that changes when a handler worker started now would behave differently
+ * from one started before.  It is never 0.  The result is palloc'd.  Needs a
+ * transaction.
+ */
 uint64 *
 sqs_handler_settings(List *queues)
 {

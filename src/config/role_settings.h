@@ -10,11 +10,7 @@
 
 #include "nodes/pg_list.h"
 
-/*
- * For each queue in a List of SqsQueueConfig, in that order: a hash, never 0,
- * that changes when a handler worker started now would behave differently from
- * one started before.  Needs a transaction; palloc'd.
- */
+/* Hashes of the settings that the handlers of these queues start with. */
 extern uint64 *sqs_handler_settings(List *queues);
 
 #endif							/* SQSBRIDGE_ROLE_SETTINGS_H */

@@ -483,6 +483,10 @@ clean_failures(const Queue *queues, int n)
 	return more;
 }
 
+/*
+ * Do one round of cleaning, in transactions of its own.  Returns true if
+ * there may be more to delete.  May raise an error, and may be canceled.
+ */
 bool
 sqs_clean(void)
 {

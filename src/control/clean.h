@@ -8,10 +8,7 @@
 #ifndef SQSBRIDGE_CLEAN_H
 #define SQSBRIDGE_CLEAN_H
 
-/*
- * One round, in transactions of its own.  Returns true if there may be more to
- * delete.  May raise an error, and may be canceled.
- */
+/* Do one round of cleaning; true if there may be more to delete. */
 extern bool sqs_clean(void);
 
 #endif							/* SQSBRIDGE_CLEAN_H */

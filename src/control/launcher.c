@@ -83,6 +83,7 @@ launcher_exit(int code, Datum arg)
 	LWLockRelease(sqs_shared->lock);
 }
 
+/* Does sqsbridge.databases admit a database of this name? */
 bool
 sqs_database_admitted(const char *name)
 {
