@@ -49,7 +49,7 @@ extern void sqs_relay_close_tables(OutboxTables *tables);
 /* Open one table; NULL if it is locked */
 extern Relation sqs_relay_open_table(SqsTable table, LOCKMODE mode, const char **locked);
 
-/* "table ...  is locked" */
+/* "table ... is locked" */
 extern char *sqs_relay_is_locked_text(const char *table);
 
 #endif							/* SQSBRIDGE_RELAY_TABLES_H */

@@ -53,9 +53,9 @@ struct SendGroup
 };
 
 /*
- * Create a Sender in the given context. max_requests limits concurrent
- * requests, max_attempts (0: no limit) the attempts per item and the
- * failures of the queue in a row; linger is in ms.
+ * Create a Sender in the given context.  max_requests limits the concurrent
+ * requests, and max_attempts (0: no limit) the attempts per item and the
+ * failures of the queue in a row.  linger is in ms.
  */
 Sender *
 sqs_sender_create(MemoryContext context, bool fifo, int max_requests, int max_attempts,

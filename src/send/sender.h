@@ -82,8 +82,8 @@ typedef struct SendBatch
 
 /*
  * Callback of sqs_sender_finish(): what became of an item.  Unless the
- * outcome is SEND_RETRY, the item belongs to its owner again. entry is NULL
- * if the request failed as a whole; otherwise error is NULL.
+ * outcome is SEND_RETRY, the item belongs to its owner again.  "entry" is
+ * NULL if the request failed as a whole; otherwise "error" is NULL.
  */
 typedef void (*SendItemDone) (SendItem *item, SendOutcome outcome,
 							  const SqsBatchEntry *entry, const AwsError *error,
