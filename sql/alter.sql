@@ -41,13 +41,13 @@ SELECT sqs_alter_queue('orders', enabled => true);
 SELECT enabled, changed_at = now() AS changed FROM sqs_queues;
 ROLLBACK;
 
--- Nothing to change, nothing changed.
+-- A call without options changes nothing.
 SELECT changed_at AS before FROM sqs_queues \gset
 SELECT sqs_alter_queue('orders');
 SELECT sqs_alter_queue('orders', reset => '{}');
 SELECT changed_at = :'before' AS unchanged FROM sqs_queues;
 
--- Back to the defaults.
+-- Reset to defaults.
 SELECT sqs_alter_queue('orders', reset => ARRAY['visibility_timeout', 'retry_delay']);
 SELECT visibility_timeout, handler_timeout, retry_delay FROM options;
 SELECT sqs_alter_queue('orders', server => 'sqs_local', reset => ARRAY['handler', 'queue_name', 'concurrency',
@@ -81,7 +81,7 @@ SELECT sqs_alter_queue('copy', queue_name => 'orders', reset => ARRAY['handler']
 SELECT name, queue_name, handler FROM sqs_queues ORDER BY 1;
 SELECT sqs_unregister_queue('copy');
 
--- No such queue.
+-- The queue does not exist.
 SELECT sqs_alter_queue(NULL);
 SELECT sqs_alter_queue('nothing', concurrency => 2);
 SELECT sqs_disable_queue('nothing');
@@ -89,7 +89,7 @@ SELECT sqs_enable_queue('nothing');
 SELECT sqs_unregister_queue('nothing');
 SELECT sqs_unregister_queue(NULL);
 
--- Pausing and going on.
+-- Disable and enable.
 SELECT changed_at AS before FROM sqs_queues \gset
 SELECT sqs_disable_queue('orders');
 SELECT changed_at = :'before' AS unchanged FROM sqs_queues;
@@ -101,7 +101,7 @@ SELECT sqs_disable_queue('orders');
 SELECT enabled FROM sqs_queues;
 ROLLBACK;
 
--- What has broken meanwhile does not stand in the way of what is not about it.
+-- A broken reference does not prevent changes that do not concern it.
 RESET ROLE;
 REVOKE USAGE ON FOREIGN SERVER sqs_local FROM regress_sqs_app;
 DROP FUNCTION handle2;
@@ -117,7 +117,7 @@ SELECT sqs_alter_queue('orders', server => 'sqs_local');
 SELECT sqs_disable_queue('orders');
 SELECT name, server, queue_name, handler, concurrency FROM sqs_queues;
 
--- A queue that is registered anew has a new id.
+-- A queue that is registered again has a new id.
 SELECT queue_id AS before FROM sqs_queues \gset
 SELECT sqs_unregister_queue('orders');
 SELECT sqs_register_queue('orders', 'sqs_open', enabled => false);
@@ -125,12 +125,12 @@ SELECT queue_id > :before AS new_id FROM sqs_queues;
 
 RESET ROLE;
 
--- The owner that a superuser names is the role of that name, also where it is
--- the same role by another name.
+-- The owner that a superuser names is the role that has this name now, even if
+-- it is the same role under a new name.
 ALTER ROLE regress_sqs_app RENAME TO regress_sqs_app2;
-SELECT last_error LIKE '%is named "regress_sqs_app2" now%' AS renamed FROM sqs_stats;
+SELECT last_error LIKE '%is now named "regress_sqs_app2"%' AS renamed FROM sqs_stats;
 SELECT sqs_alter_queue('orders', owner => 'regress_sqs_app2');
-SELECT owner, last_error LIKE '%is named%' AS renamed FROM sqs_stats;
+SELECT owner, last_error LIKE '%is now named%' AS renamed FROM sqs_stats;
 ALTER ROLE regress_sqs_app2 RENAME TO regress_sqs_app;
 
 DROP VIEW options;

@@ -23,8 +23,8 @@ SELECT sqs_enqueue('q1', 'is scheduled', delay => '1 h') > 0 AS id;
 SELECT sqs_enqueue('q2', 'of the other') > 0 AS id;
 RESET ROLE;
 
--- What a restore leaves: another home, other numbers, batches of other
--- transactions, and one that has come without its batch.
+-- The state after a restore: another home, other OIDs, batches of other
+-- transactions, and a row without its batch.
 UPDATE sqsbridge_internal.queues SET home = '1/2/3',
   server_oid = (SELECT oid FROM pg_foreign_server WHERE srvname = CASE server WHEN 'sqs_local' THEN 'sqs_local2' ELSE 'sqs_local' END);
 UPDATE sqsbridge_internal.outbox_batches SET xid = '7';
@@ -32,7 +32,7 @@ DELETE FROM sqsbridge_internal.outbox_batches WHERE queue_id = (SELECT queue_id 
 SELECT queue, state, last_error FROM sqs_stats ORDER BY 1;
 SELECT queue, state, waiting, scheduled, last_error FROM sqs_stats_outbox ORDER BY 1;
 
--- Nobody's queues work, and nobody but superusers change them.
+-- No queue works, and only superusers can change them.
 SET ROLE regress_sqs_app;
 SELECT last_error FROM sqs_stats;
 SELECT sqs_send('q1', 'x');
@@ -41,7 +41,7 @@ SELECT sqs_alter_queue('q1');
 SELECT sqs_enable_queue('q1');
 SELECT sqs_unregister_queue('q1');
 SELECT sqs_adopt_queues('send');
--- the outbox keeps what is put into it
+-- the outbox accepts rows, which wait
 SELECT sqs_enqueue('q1', 'of the copy') > 0 AS id;
 RESET ROLE;
 SELECT sqs_alter_queue('q1');
@@ -59,7 +59,7 @@ SELECT sqs_enqueue('q1', 'rolled back') > 0 AS id;
 SELECT sqs_adopt_queues('send');
 ROLLBACK;
 
--- Adopted: numbers by names, a batch for every row, in its order.
+-- After adoption: OIDs are looked up by name, and every row has a batch, in order.
 BEGIN;
 SELECT sqs_adopt_queues('send');
 SELECT queue, state, last_error FROM sqs_stats ORDER BY 1;
@@ -74,7 +74,7 @@ SELECT count(*) FROM sqs_outbox;
 SELECT count(*) FROM sqsbridge_internal.outbox_batches WHERE xmin::text <> xid::text;
 ROLLBACK;
 
--- What is missing, or somebody else's, is said and stays stopped.
+-- If something is missing or belongs to another role, the queue says so and does not work.
 BEGIN;
 DROP SERVER sqs_local, sqs_local2 CASCADE;
 SELECT sqs_adopt_queues('send');
@@ -90,7 +90,7 @@ BEGIN;
 ALTER FUNCTION handle OWNER TO regress_sqs_other;
 SELECT sqs_adopt_queues('send');
 SELECT queue, state, last_error FROM sqs_stats ORDER BY 1;
--- its owner is who may confirm
+-- its owner may confirm the binding
 SET LOCAL ROLE regress_sqs_app;
 SELECT sqs_alter_queue('q1');
 SELECT queue, state, last_error FROM sqs_stats ORDER BY 1;
@@ -101,7 +101,7 @@ SELECT sqs_adopt_queues('send');
 SELECT queue, state, last_error FROM sqs_stats ORDER BY 1;
 ROLLBACK;
 
--- A queue may be registered beside a copy whose numbers coincide.
+-- A queue can be registered next to a copy that has the same OIDs.
 SET ROLE regress_sqs_app;
 SELECT sqs_register_queue('new', 'sqs_local', 'handle', queue_name => 'orders', enabled => false);
 RESET ROLE;

@@ -1,5 +1,5 @@
--- Statements that ask for a strong lock before they look at privileges are
--- refused before they do, on relations of the extension and nowhere else.
+-- Statements that request a strong lock before they check privileges are refused
+-- before that, on relations of the extension and no others.
 SET client_min_messages = warning;
 CREATE EXTENSION sqsbridge;
 CREATE ROLE regress_sqs_stranger;
@@ -9,7 +9,7 @@ GRANT USAGE ON SCHEMA public TO regress_sqs_stranger;
 GRANT CREATE ON DATABASE :"DBNAME" TO regress_sqs_stranger;
 SET client_min_messages = notice;
 
--- Which error does the statement end with?  Nothing of it stays.
+-- Return the error of a statement; its effects are rolled back.
 CREATE FUNCTION regress_sqs_try(statement text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE statement;
@@ -58,7 +58,7 @@ SELECT statement, regress_sqs_try(statement) FROM unnest(ARRAY[
 	'CREATE TEMPORARY TABLE sqs_outbox (id integer PRIMARY KEY); LOCK TABLE sqs_outbox'
 	]) statement;
 
--- what is not ours, or not strong, or not there, is none of it
+-- other relations, weaker locks, and names that do not exist are not affected
 SELECT statement, regress_sqs_try(statement) FROM unnest(ARRAY[
 	'LOCK TABLE sqs_outbox IN ACCESS SHARE MODE',
 	'LOCK TABLE my_view IN ACCESS SHARE MODE',
@@ -79,7 +79,7 @@ SELECT statement, regress_sqs_try(statement) FROM unnest(ARRAY[
 	'ALTER TABLE mine ADD FOREIGN KEY (parent) REFERENCES mine'
 	]) statement;
 
--- an aborted transaction answers as ever
+-- in an aborted transaction, the usual error is raised
 BEGIN;
 SELECT 1 / 0;
 LOCK TABLE sqs_outbox;
@@ -88,10 +88,10 @@ ROLLBACK;
 RESET ROLE;
 RESET search_path;
 
--- a superuser may
+-- superusers may run them
 SELECT regress_sqs_try('LOCK TABLE sqs_outbox');
 
--- and without the extension there is nothing to guard
+-- without the extension, nothing is refused
 SET client_min_messages = warning;
 DROP EXTENSION sqsbridge CASCADE;
 SET ROLE regress_sqs_stranger;

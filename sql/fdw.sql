@@ -1,10 +1,10 @@
 --
--- Servers and user mappings: every option, and every refusal
+-- Servers and user mappings: every option, and every error
 --
 CREATE EXTENSION sqsbridge;
 CREATE ROLE regress_sqs_app;
 
--- Options are where they belong, or nowhere.
+-- Options are accepted only for the objects that they belong to.
 ALTER FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'us-east-1');
 CREATE SERVER sqs_bad FOREIGN DATA WRAPPER sqsbridge OPTIONS (regoin 'us-east-1');
 CREATE SERVER sqs_bad FOREIGN DATA WRAPPER sqsbridge OPTIONS (secret_access_key 'SECRET');
@@ -24,7 +24,7 @@ ALTER SERVER sqs_aws OPTIONS (ADD region 'us-east-1');
 ALTER SERVER sqs_aws OPTIONS (SET region 'cn-north-1');
 ALTER SERVER sqs_aws OPTIONS (DROP region);
 
--- Endpoints: plain http on request, or on this machine.
+-- Endpoints: plain http only with allow_http, or for a loopback address.
 ALTER SERVER sqs_aws OPTIONS (ADD endpoint '');
 ALTER SERVER sqs_aws OPTIONS (ADD endpoint 'sqs.us-east-1.amazonaws.com');
 ALTER SERVER sqs_aws OPTIONS (ADD endpoint 'ftp://sqs.us-east-1.amazonaws.com');
@@ -50,7 +50,7 @@ ALTER SERVER sqs_aws OPTIONS (SET allow_http 'perhaps');
 ALTER SERVER sqs_aws OPTIONS (SET allow_http '');
 SELECT srvoptions FROM pg_foreign_server WHERE srvname = 'sqs_aws';
 
--- Whose keys are used where there is no user mapping: a superuser says.
+-- Only superusers can allow the keys of the environment.
 ALTER SERVER sqs_aws OPTIONS (ADD credentials '');
 ALTER SERVER sqs_aws OPTIONS (ADD credentials 'auto');
 ALTER SERVER sqs_aws OPTIONS (ADD credentials 'mapping');
@@ -66,7 +66,7 @@ ALTER SERVER sqs_aws OPTIONS (SET endpoint 'https://sqs.example.com', DROP crede
 RESET ROLE;
 SELECT srvoptions FROM pg_foreign_server WHERE srvname = 'sqs_aws';
 
--- Keys: both or none.  No value is ever in a message.
+-- Keys: both or none.  No message contains a value.
 CREATE USER MAPPING FOR regress_sqs_app SERVER sqs_aws OPTIONS (access_key_id 'AKIDEXAMPLE');
 CREATE USER MAPPING FOR regress_sqs_app SERVER sqs_aws OPTIONS (secret_access_key 'SECRET');
 CREATE USER MAPPING FOR regress_sqs_app SERVER sqs_aws OPTIONS (session_token 'SECRET');

@@ -18,7 +18,7 @@ CREATE VIEW members AS
                       AND (t.typelem <> 0 OR c.relkind <> 'c'));
 SELECT type, identity FROM members ORDER BY type, identity COLLATE "C";
 
--- Every object says what it is, down to columns and indexes.
+-- Every object has a comment, including columns and indexes.
 SELECT type, identity FROM members
   WHERE obj_description(objid, (SELECT relname FROM pg_class WHERE oid = classid)) IS NULL
   ORDER BY type, identity COLLATE "C";
@@ -47,7 +47,7 @@ SELECT identity FROM members m JOIN pg_proc p ON p.oid = m.objid
          prosqlbody IS NULL AND
          NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (proconfig), false));
 
--- What everybody may do.  Nobody but PUBLIC and the owner may do anything.
+-- Privileges of PUBLIC.  Only PUBLIC and the owner have any.
 CREATE VIEW privileges AS
   SELECT m.type, m.identity, a.grantee, a.privilege_type, o.owner
   FROM members m
@@ -84,13 +84,13 @@ SELECT relname, string_agg(attname || ' ' || format_type(atttypid, atttypmod), '
   WHERE relname IN ('sqs_message', 'sqs_failures', 'sqs_queues')
   GROUP BY 1 ORDER BY 1;
 
--- It stays where it was put.
+-- The extension cannot be moved to another schema.
 CREATE SCHEMA sqs_elsewhere;
 ALTER EXTENSION sqsbridge SET SCHEMA sqs_elsewhere;
 DROP VIEW privileges, members;
 DROP EXTENSION sqsbridge;
 
--- That may be anywhere.
+-- It can be created in any schema.
 CREATE SCHEMA "Odd Schema";
 CREATE EXTENSION sqsbridge SCHEMA "Odd Schema";
 SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'sqsbridge';
@@ -104,7 +104,7 @@ SELECT name, concurrency FROM "Odd Schema".sqs_queues;
 SELECT queue, state FROM "Odd Schema".sqs_stats;
 SELECT "Odd Schema".sqs_unregister_queue('odd');
 
--- Users' objects go with it by CASCADE only.
+-- Users' objects are dropped only by CASCADE.
 DROP EXTENSION sqsbridge;
 DROP FUNCTION sqs_odd_handler;
 DROP EXTENSION sqsbridge;
@@ -113,7 +113,7 @@ DROP SERVER sqs_odd;
 DROP EXTENSION sqsbridge;
 DROP SCHEMA "Odd Schema", sqs_elsewhere;
 
--- What is there already is not taken over.
+-- Existing objects are not taken over.
 CREATE VIEW sqs_failures AS SELECT;
 \set VERBOSITY terse
 CREATE EXTENSION sqsbridge;
@@ -123,7 +123,7 @@ CREATE EXTENSION sqsbridge;
 \set VERBOSITY default
 DROP SCHEMA sqsbridge_internal;
 
--- Default privileges give nobody a way into the tables.
+-- Default privileges do not give access to the tables.
 CREATE ROLE regress_sqs_default;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO regress_sqs_default;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO regress_sqs_default;

@@ -1,5 +1,5 @@
 --
--- Who may do what
+-- Privileges
 --
 CREATE EXTENSION sqsbridge;
 CREATE ROLE regress_sqs_admin;
@@ -30,7 +30,7 @@ SET ROLE regress_sqs_app;
 SELECT sqs_register_queue('q', 'sqs_local', enabled => false);
 SELECT name, owner FROM sqs_queues;
 
--- Keys are for those whom they concern.
+-- Who can see keys.
 SELECT usename, umoptions FROM pg_user_mappings WHERE srvname = 'sqs_local' ORDER BY usename = 'public';
 SET ROLE regress_sqs_member;
 SELECT usename, umoptions FROM pg_user_mappings WHERE srvname = 'sqs_local' ORDER BY usename = 'public';
@@ -38,7 +38,7 @@ SET ROLE regress_sqs_other;
 SELECT usename, umoptions FROM pg_user_mappings WHERE srvname = 'sqs_local' ORDER BY usename = 'public';
 SELECT * FROM pg_user_mapping;
 
--- Others' queues can be seen, and no more than that.
+-- Queues of other roles are visible, but cannot be changed.
 SELECT name, owner FROM sqs_queues;
 SELECT queue, owner, state FROM sqs_stats;
 SELECT * FROM sqs_stats_in_flight;
@@ -58,7 +58,7 @@ RESET ROLE;
 SELECT sqs_alter_queue('q', batch_size => 3);
 SELECT name, owner, concurrency, batch_size FROM sqs_queues;
 
--- Nobody writes the tables.
+-- No role can write the tables.
 SET ROLE regress_sqs_app;
 INSERT INTO sqs_queues (name, owner, server, queue_name) VALUES ('x', 'regress_sqs_app', 'x', 'x');
 UPDATE sqs_queues SET owner = 'regress_sqs_other';
@@ -78,8 +78,8 @@ CREATE TRIGGER t BEFORE INSERT ON sqs_failures FOR EACH ROW EXECUTE FUNCTION sup
 CREATE POLICY p ON sqs_failures USING (true);
 RESET ROLE;
 
--- Failures are for the owner of the queue, its members and those who read
--- all statistics.
+-- Failures are visible to members of the queue's owner and of
+-- pg_read_all_stats.
 INSERT INTO sqsbridge_internal.failures (queue_id, failed_at, queue, queue_owner_oid, queue_owner, message_id, message)
   VALUES (1, now(), 'q', 'regress_sqs_app'::regrole, 'regress_sqs_app', 'm1', 'of app'),
          (2, now(), 'p', 'regress_sqs_other'::regrole, 'regress_sqs_other', 'm2', 'of other'),
@@ -108,13 +108,13 @@ SET ROLE regress_sqs_app;
 SELECT sqs_register_queue('h', 'sqs_local', 'sqs_closed.handle', enabled => false);
 SELECT sqs_register_queue('h', 'sqs_local', 'public.sqs_closed', enabled => false);
 RESET ROLE;
--- it is the owner who counts, not who alters the queue
+-- the owner's privileges matter, not those of the role that alters the queue
 SELECT sqs_alter_queue('q', handler => 'sqs_closed.handle');
 SELECT sqs_alter_queue('q', handler => 'public.sqs_closed');
 GRANT EXECUTE ON FUNCTION public.sqs_closed(sqs_message) TO regress_sqs_app;
 SELECT sqs_alter_queue('q', handler => 'public.sqs_closed');
 
--- A function of the caller's in the way of an operator or a type is not used.
+-- Functions of the caller that hide built-in operators or types are not used.
 CREATE SCHEMA sqs_evil;
 CREATE FUNCTION sqs_evil.yes(text, text) RETURNS boolean LANGUAGE plpgsql AS
   $$ BEGIN RAISE NOTICE 'called as %', current_user; RETURN true; END $$;
@@ -134,7 +134,7 @@ RESET search_path;
 RESET ROLE;
 SELECT count(*) FROM sqs_evil.sqs_queues;
 
--- A role that goes leaves its queues to superusers.
+-- If the owner is dropped, only superusers can change the queue.
 DROP OWNED BY regress_sqs_app;
 DROP ROLE regress_sqs_member;
 DROP ROLE regress_sqs_app;
@@ -144,7 +144,7 @@ SELECT sqs_unregister_queue('q');
 RESET ROLE;
 SELECT sqs_alter_queue('q', handler => 'public.sqs_closed');
 SELECT sqs_alter_queue('q', concurrency => 6);
--- a role of the same name is another
+-- another role with the same name is not the owner
 CREATE ROLE regress_sqs_app LOGIN;
 SELECT problem FROM sqs_get_queues();
 SET ROLE regress_sqs_app;

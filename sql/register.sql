@@ -1,5 +1,5 @@
 --
--- sqs_register_queue(): every option, every refusal
+-- sqs_register_queue(): every option and every error
 --
 -- No worker is to start: queues are disabled, and nobody listens at the
 -- server's endpoint.
@@ -15,7 +15,7 @@ CREATE SCHEMA "Sqs Schema" AUTHORIZATION regress_sqs_app;
 SET ROLE regress_sqs_app;
 CREATE FUNCTION handle(msg sqs_message) RETURNS void LANGUAGE plpgsql AS 'BEGIN END';
 
--- All defaults, said or not.
+-- All defaults, implicit and explicit.
 SELECT sqs_register_queue('plain', 'sqs_local', enabled => false);
 SELECT sqs_register_queue('nulls', 'sqs_local', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, false);
 SELECT name, owner, server, queue_name, handler, enabled,
@@ -26,7 +26,7 @@ SELECT count(*), concurrency, batch_size, wait_time, visibility_timeout, handler
   FROM sqs_queues GROUP BY 2, 3, 4, 5, 6, 7, 8, 9;
 SELECT sqs_unregister_queue(name) FROM sqs_queues;
 
--- All options; a queue is enabled unless it is said otherwise.
+-- All options; a queue is enabled by default.
 SELECT sqs_register_queue('all', server => 'sqs_local', handler => 'handle',
   queue_name => 'http://127.0.0.1:1/123456789012/other.fifo', concurrency => 64, batch_size => 1,
   wait_time => '0', visibility_timeout => '12 h', handler_timeout => '1 ms', retry_delay => '0',
@@ -107,7 +107,7 @@ CREATE SERVER sqs_private FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'us-eas
 GRANT USAGE ON FOREIGN SERVER sqs_other, sqs_nowhere, "Sqs Proxy", sqs_regional TO regress_sqs_app;
 SET ROLE regress_sqs_app;
 SELECT sqs_register_queue('q', 'sqs_other', enabled => false);
--- a URL of another region leads elsewhere than it says
+-- a URL of another region is refused
 SELECT sqs_register_queue('elsewhere', 'sqs_regional', queue_name => 'https://sqs.us-east-1.amazonaws.com/123456789012/elsewhere', enabled => false);
 BEGIN;
 SELECT sqs_register_queue('here', 'sqs_regional', queue_name => 'https://sqs.eu-west-1.amazonaws.com/123456789012/here', enabled => false);
@@ -136,7 +136,7 @@ RESET search_path;
 SELECT name, handler FROM sqs_queues ORDER BY queue_id;
 SELECT sqs_unregister_queue(name) FROM sqs_queues;
 
--- Handlers that are none.
+-- Functions that cannot be handlers.
 CREATE FUNCTION wrong_args(text) RETURNS void LANGUAGE sql AS '';
 CREATE FUNCTION too_many(sqs_message, int DEFAULT 1) RETURNS void LANGUAGE sql AS '';
 CREATE FUNCTION returns_set(sqs_message) RETURNS SETOF int LANGUAGE sql AS 'SELECT 1';
@@ -179,7 +179,7 @@ SELECT sqs_register_queue('second', 'sqs_local', queue_name => 'first', enabled 
 SELECT sqs_register_queue('third', 'sqs_local', queue_name => 'first', enabled => false);
 SELECT sqs_unregister_queue(name) FROM sqs_queues;
 
--- What comes of an error, or of a rollback: nothing.
+-- After an error or a rollback, nothing is left.
 DO $$
 BEGIN
   PERFORM sqs_register_queue('gone', 'sqs_local', enabled => false);
@@ -192,8 +192,8 @@ BEGIN READ ONLY;
 SELECT sqs_register_queue('q', 'sqs_local', enabled => false);
 ROLLBACK;
 
--- The owner: a superuser is warned, and one who cannot log in is refused
--- where PostgreSQL does not let workers in without.
+-- The owner: a superuser gets a notice, and a role without LOGIN is refused on
+-- versions that require it for workers.
 RESET ROLE;
 CREATE ROLE regress_sqs_super SUPERUSER LOGIN;
 CREATE ROLE regress_sqs_nologin;
@@ -218,7 +218,7 @@ END $$;
 SELECT sqs_unregister_queue('sender');
 RESET ROLE;
 
--- Constraints say the same as the functions, should a row be made by hand.
+-- Constraints enforce the same rules for rows inserted by hand.
 \set VERBOSITY terse
 SELECT sqs_register_queue('q', 'sqs_local', enabled => false);
 UPDATE sqsbridge_internal.queues SET name = 'two words';

@@ -35,8 +35,8 @@ SELECT sqs_register_queue('url', 'sqs_local', queue_name => 'http://127.0.0.1:1/
 SELECT sqs_register_queue('alias', 'sqs_local', queue_name => 'other.fifo', enabled => false);
 
 --
--- What is checked.  Each case is tried in every way there is to send: a
--- message that is refused must be refused in the same way by all.
+-- Checks of messages.  Each case is tried with every way to send, and all of
+-- them must refuse it with the same error.
 --
 CREATE TEMP TABLE cases (
   n int GENERATED ALWAYS AS IDENTITY,
@@ -78,7 +78,7 @@ INSERT INTO cases (body) VALUES (NULL), (''), (repeat('x', 1048577)), (repeat('Ã
 SELECT t.* FROM cases c, pg_temp.try(c, 'std') t ORDER BY n \gx
 TRUNCATE cases;
 
--- Characters that SQS does not take: all there are, and at each place.
+-- Characters that SQS does not accept: each of them, and at each position.
 INSERT INTO cases (body)
   SELECT chr(i) FROM generate_series(1, 31) i WHERE i NOT IN (9, 10, 13)
   UNION ALL VALUES (U&'\FFFE'), (U&'\FFFF');
@@ -95,7 +95,7 @@ SELECT count(*), count(*) FILTER (WHERE t.state = '22021'),
   FROM cases, LATERAL (SELECT substring(body FROM '[\x01\x1f\ufffe\uffff]')) s(c),
     pg_temp.try(cases, 'std') t;
 TRUNCATE cases;
--- attributes, types and trace headers are no better than bodies
+-- the same in attributes, types and trace headers
 INSERT INTO cases (body, attributes, system_attributes) VALUES
   ('x', jsonb_build_object('a', E'b\x01'), NULL),
   ('x', jsonb_build_object('a', jsonb_build_object('DataType', E'String.\x02', 'StringValue', 'b')), NULL),
@@ -104,7 +104,7 @@ INSERT INTO cases (body, attributes, system_attributes) VALUES
 SELECT t.* FROM cases c, pg_temp.try(c, 'std') t ORDER BY n \gx
 TRUNCATE cases;
 
--- Attributes that are none.
+-- Values that are not attributes.
 INSERT INTO cases (body, attributes) VALUES
   ('x', 'null'), ('x', '[]'), ('x', '"a"'), ('x', '5'), ('x', '["a"]'),
   ('x', '{"a": null}'), ('x', '{"a": true}'), ('x', '{"a": []}'), ('x', '{"a": [1]}'), ('x', '{"a": {}}'),
@@ -190,7 +190,7 @@ TRUNCATE cases;
 INSERT INTO cases (body, delay, group_id, deduplication_id) VALUES
   ('x', NULL, NULL, NULL), ('x', NULL, NULL, 'd'), ('x', '5 s', 'g', NULL);
 SELECT t.* FROM cases c, pg_temp.try(c, 'ordered.fifo') t ORDER BY n;
--- what the queue is at AWS counts, not its name here
+-- the name at AWS matters, not the queue's name here
 SELECT t.message FROM cases c, pg_temp.try(c, 'alias') t ORDER BY n;
 TRUNCATE cases;
 INSERT INTO cases (body, deduplication_id) VALUES ('x', 'd');
@@ -221,7 +221,7 @@ SELECT r.* FROM (VALUES
   ) v(statement), refusal(statement) r;
 SELECT count(*) FROM sqs_outbox;
 
--- A batch of nothing, of nothing good, and a null among the messages.
+-- An empty batch, one without a valid message, and one with a null.
 SELECT * FROM sqs_send_batch('std', '{}');
 SELECT * FROM sqs_send_batch('std', ARRAY[NULL, sqs_outgoing(''), sqs_outgoing(NULL), sqs_outgoing('x', delay => '1 h')]::sqs_outgoing[]);
 SELECT * FROM sqs_send_batch('std', ARRAY[ARRAY[sqs_outgoing(''), NULL], ARRAY[sqs_outgoing('x', '[]'), NULL]]);
@@ -229,7 +229,7 @@ SELECT count(*), min(ordinal), max(ordinal), count(DISTINCT ordinal), count(DIST
   FROM sqs_send_batch('std', (SELECT array_agg(sqs_outgoing('')) FROM generate_series(1, 10000)));
 SELECT sent, send_failures > 10000 AS failed, send_calls FROM sqs_stats WHERE queue = 'std';
 
--- What is well reaches the network, where there is nobody.
+-- A valid message gets as far as the network, where the connection is refused.
 \set VERBOSITY sqlstate
 SELECT sqs_send('std', 'x');
 SELECT sqs_send('url', repeat('Ã¤', 524288));
@@ -239,7 +239,7 @@ SELECT detail FROM refusal($$SELECT sqs_send('url', 'x')$$);
 SELECT ordinal, message_id, sequence_number, error_code, sender_fault
   FROM sqs_send_batch('url', ARRAY[sqs_outgoing(''), sqs_outgoing('x')]);
 
--- Without a region, keys, or a server.
+-- No region, no keys, or no server.
 RESET ROLE;
 DROP USER MAPPING FOR PUBLIC SERVER sqs_local;
 CREATE USER MAPPING FOR regress_sqs_app SERVER sqs_local
@@ -280,7 +280,7 @@ COPY sqs_outbox (queue, body) FROM stdin;
 std	x
 \.
 
--- The tables behind the views are nobody's.
+-- The tables behind the views are not accessible.
 SET ROLE regress_sqs_app;
 SELECT r.* FROM (VALUES
   ($$SELECT FROM sqsbridge_internal.outbox_rows$$),
@@ -298,12 +298,12 @@ SELECT r.* FROM (VALUES
   ($$CREATE TRIGGER t INSTEAD OF INSERT ON sqs_outbox FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()$$),
   ($$CREATE TRIGGER t BEFORE INSERT ON sqsbridge_internal.outbox_rows FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()$$)
   ) v(statement), refusal(statement) r;
--- its trigger's function is for its trigger
+-- the trigger function can be called only as a trigger
 CREATE TEMP TABLE lure (queue text, body text);
 CREATE TRIGGER t BEFORE INSERT ON lure FOR EACH ROW EXECUTE FUNCTION sqs_outbox_insert();
 INSERT INTO lure VALUES ('std', 'x');
 DROP TABLE lure;
--- of its view, not of another with columns to read memory by
+-- of the view sqs_outbox, not of a view with columns of other types
 CREATE TEMP VIEW lure AS SELECT 4096::bigint AS queue, 4096::bigint AS body, 4096::bigint AS attributes,
   4096::bigint AS group_id, 4096::bigint AS deduplication_id, 4096::bigint AS deliver_at,
   4096::bigint AS system_attributes, NULL::bigint AS id, NULL::bigint AS enqueued_at, NULL::bigint AS enqueued_by;
@@ -311,7 +311,7 @@ CREATE TRIGGER t INSTEAD OF INSERT ON lure FOR EACH ROW EXECUTE FUNCTION sqs_out
 INSERT INTO lure (queue) VALUES (4096);
 DROP VIEW lure;
 SELECT sqs_outbox_insert();
--- nothing of all that came in
+-- none of these attempts has stored a row
 SELECT count(*) FROM sqs_outbox;
 SELECT queue, waiting, scheduled FROM sqs_stats_outbox ORDER BY queue COLLATE "C";
 
@@ -328,12 +328,12 @@ COPY sqs_outbox (queue, body, attributes) FROM stdin;
 std	copy 1	{"a": "b"}
 std	copy 2	\N
 \.
--- all of a COPY, or nothing
+-- COPY stores all rows or none
 COPY sqs_outbox (queue, body) FROM stdin;
 std	copy 3
 nosuch	copy 4
 \.
--- nor a row that nobody would store: triggers of views do not fire here
+-- with session_replication_role = replica, triggers of views do not fire
 RESET ROLE;
 SET session_replication_role = replica;
 SET ROLE regress_sqs_app;
@@ -367,7 +367,7 @@ SELECT body,
 SELECT queue, scheduled FROM sqs_stats_outbox WHERE scheduled > 0 ORDER BY queue COLLATE "C";
 ROLLBACK;
 
--- Rolled back is not enqueued; ids may be left out, but come in order.
+-- A rolled-back message is not enqueued; ids have gaps, but are in order.
 BEGIN;
 INSERT INTO sqs_outbox (queue, body) VALUES ('std', 'rolled back');
 SELECT sqs_enqueue('std', 'rolled back', delay => '1 h') > 0 AS id;
@@ -387,7 +387,7 @@ RELEASE s;
 INSERT INTO sqs_outbox (queue, body) VALUES ('std', 'kept 3');
 COMMIT;
 SELECT queue, body FROM sqs_outbox WHERE body ~ 'kept|rolled' ORDER BY id;
--- a queue of the same name, but another, within one transaction
+-- within one transaction, a new queue with the same name
 BEGIN;
 SELECT sqs_register_queue('brief', 'sqs_local', enabled => false);
 SELECT sqs_enqueue('brief', 'of the first') > 0 AS id;
@@ -401,7 +401,7 @@ SAVEPOINT t;
 SELECT sqs_enqueue('brief', 'without group');
 ROLLBACK TO t;
 ROLLBACK;
--- what is rolled back leaves no record of its batch, what is kept has one
+-- a batch without rows has no record, any other has one
 RESET ROLE;
 SELECT count(*) AS before FROM sqsbridge_internal.outbox_batches \gset
 BEGIN;
@@ -416,7 +416,7 @@ SELECT count(*) - :before AS batches FROM sqsbridge_internal.outbox_batches;
 SELECT count(*) AS rows, count(b) AS batches
   FROM sqsbridge_internal.outbox_rows r LEFT JOIN sqsbridge_internal.outbox_batches b USING (batch_id)
   WHERE body ~ '^kept';
--- USAGE that is revoked within the transaction is gone at once
+-- revoking USAGE takes effect within the transaction
 BEGIN;
 SET LOCAL ROLE regress_sqs_app;
 SELECT sqs_enqueue('std', 'allowed') > 0 AS id;
@@ -425,7 +425,7 @@ REVOKE USAGE ON FOREIGN SERVER sqs_local FROM regress_sqs_app;
 SET LOCAL ROLE regress_sqs_app;
 SELECT sqs_enqueue('std', 'not allowed');
 ROLLBACK;
--- nor does a role profit from what another has been allowed
+-- a privilege of one role does not help another
 BEGIN;
 SELECT sqs_enqueue('std', 'by a superuser') > 0 AS id;
 SET LOCAL ROLE regress_sqs_other;
@@ -454,7 +454,7 @@ SELECT count(*) FROM sqs_outbox o JOIN large l ON o.body = l.body;
 ROLLBACK;
 SELECT r.state, r.message FROM refusal($$INSERT INTO sqs_outbox (queue, body) SELECT 'std', body || 'x' FROM large$$) r;
 
--- Others see nothing of it.
+-- Other roles do not see the rows.
 SET ROLE regress_sqs_other;
 SELECT count(*) FROM sqs_outbox;
 SET ROLE regress_sqs_app;
@@ -469,7 +469,7 @@ ROLLBACK TO s;
 SELECT sqs_outbox_retry(1);
 ROLLBACK;
 
--- What failed can be tried again.
+-- Retrying failed messages.
 SELECT sqs_outbox_retry(0);
 SELECT sqs_outbox_retry(NULL);
 RESET ROLE;
@@ -497,7 +497,7 @@ SELECT sqs_outbox_retry(-1);
 SELECT queue, body, enqueued_at = '2020-01-01' AS as_it_was, enqueued_by FROM sqs_outbox WHERE body = 'failed';
 RESET ROLE;
 SELECT token FROM sqsbridge_internal.outbox_rows WHERE body = 'failed';
--- What failed can be given up.
+-- Discarding failed messages.
 BEGIN READ ONLY;
 SELECT sqs_outbox_discard(-3);
 ROLLBACK;
@@ -506,7 +506,7 @@ SELECT r.* FROM (VALUES ($$SELECT sqs_outbox_discard(-1)$$), ($$SELECT sqs_outbo
 SELECT sqs_outbox_discard(-2);
 SELECT sqs_outbox_discard(-4);
 SELECT sqs_outbox_discard(-4);
--- who may read everything may not delete everything
+-- pg_read_all_data does not permit deleting
 RESET ROLE;
 GRANT pg_read_all_data TO regress_sqs_other;
 SET ROLE regress_sqs_other;
@@ -517,7 +517,7 @@ RESET ROLE;
 REVOKE pg_read_all_data FROM regress_sqs_other;
 SELECT id FROM sqs_outbox_failures;
 
--- A queue of the same name that was registered since is another's.
+-- Meanwhile another role has registered a queue with the same name.
 INSERT INTO sqsbridge_internal.outbox_failures (id, queue, error_code, error_message, failed_at, body, enqueued_at, enqueued_by_oid, enqueued_by, token, queue_id)
   VALUES (-5, 'std', 'Code', 'why', now(), 'of a queue before', now(), 'regress_sqs_other'::regrole, 'regress_sqs_other', '00000000-0000-4000-8000-000000000005', 0);
 GRANT USAGE ON FOREIGN SERVER sqs_local TO regress_sqs_other;

@@ -1,5 +1,5 @@
 --
--- The internal tables: what is refused, what is left alone, who may write
+-- The internal tables: changes that are refused or tolerated, and who may write
 --
 CREATE EXTENSION sqsbridge;
 CREATE ROLE regress_sqs_app LOGIN;
@@ -15,7 +15,7 @@ SELECT sqs_register_queue('q', 'sqs_local', enabled => false);
 SELECT sqs_enqueue('q', 'x') > 0 AS id;
 RESET ROLE;
 
--- What may be written by anybody's privileges is written by superusers only.
+-- Only superusers can write the tables, whatever has been granted.
 GRANT ALL ON SCHEMA sqsbridge_internal TO regress_sqs_writer;
 GRANT ALL ON ALL TABLES IN SCHEMA sqsbridge_internal TO regress_sqs_writer;
 SET ROLE regress_sqs_writer;
@@ -36,7 +36,7 @@ BEGIN;
 DELETE FROM sqsbridge_internal.outbox_rows;
 ROLLBACK;
 
--- A trigger, a rule or a policy does not run, and is spoken of.
+-- Triggers, rules and policies do not run, and are reported.
 CREATE FUNCTION regress_sqs_trigger() RETURNS trigger LANGUAGE plpgsql AS
   $$ BEGIN RAISE EXCEPTION 'called as %', current_user; END $$;
 CREATE TRIGGER t BEFORE INSERT OR UPDATE OR DELETE ON sqsbridge_internal.queues
@@ -59,7 +59,7 @@ DROP POLICY p ON sqsbridge_internal.outbox_rows;
 DROP TRIGGER t ON sqsbridge_internal.queues;
 SELECT sqs_get_remark();
 
--- Indexes and constraints of any kind hold.
+-- Indexes and constraints of any kind are enforced.
 CREATE INDEX i1 ON sqsbridge_internal.outbox_rows (queue, left(body, 80));
 CREATE INDEX i2 ON sqsbridge_internal.outbox_rows (id) WHERE body <> 'z';
 CREATE INDEX i3 ON sqsbridge_internal.outbox_rows USING gin (attributes);
@@ -75,7 +75,7 @@ RESET enable_seqscan;
 ALTER TABLE sqsbridge_internal.outbox_rows DROP CONSTRAINT not_no;
 DROP INDEX sqsbridge_internal.i1, sqsbridge_internal.i2, sqsbridge_internal.i3;
 
--- What would run a function of users, or check later what nobody checks then.
+-- Refused: user-defined functions in expressions, and deferred checks.
 CREATE FUNCTION regress_sqs_f(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT $1';
 CREATE INDEX i ON sqsbridge_internal.outbox_rows (regress_sqs_f(body));
 SELECT sqs_enqueue('q', 'x') > 0 AS id;
@@ -94,7 +94,7 @@ ALTER TABLE sqsbridge_internal.outbox_rows ADD CONSTRAINT c UNIQUE (id, body) DE
 SELECT sqs_enqueue('q', 'x') > 0 AS id;
 ALTER TABLE sqsbridge_internal.outbox_rows DROP CONSTRAINT c;
 
--- What the table no longer is.
+-- Refused: tables that are not as the extension created them.
 ALTER TABLE sqsbridge_internal.outbox_rows DISABLE TRIGGER sqsbridge_guard;
 SELECT sqs_enqueue('q', 'x') > 0 AS id;
 -- as pg_restore --disable-triggers leaves it
@@ -117,7 +117,7 @@ DROP TABLE regress_sqs_parent;
 ALTER TABLE sqsbridge_internal.outbox_rows OWNER TO regress_sqs_app;
 SELECT sqs_enqueue('q', 'x') > 0 AS id;
 ALTER TABLE sqsbridge_internal.outbox_rows OWNER TO CURRENT_USER;
--- columns are nobody's to change, but for those who take the table out first
+-- columns cannot be changed as long as the table belongs to the extension
 ALTER TABLE sqsbridge_internal.outbox_rows ADD COLUMN more int;
 ALTER TABLE sqsbridge_internal.outbox_rows ALTER COLUMN body SET STORAGE EXTERNAL, DROP COLUMN body;
 ALTER TABLE sqsbridge_internal.queues ALTER COLUMN owner TYPE name;
@@ -147,7 +147,7 @@ SELECT * FROM sqs_queues;
 ROLLBACK;
 SELECT body FROM sqs_outbox ORDER BY id;
 
--- A default access method of one's own does not matter.
+-- The default table access method of the session does not matter.
 DROP EXTENSION sqsbridge CASCADE;
 CREATE ACCESS METHOD regress_sqs_heap TYPE TABLE HANDLER heap_tableam_handler;
 SET default_table_access_method = regress_sqs_heap;

@@ -635,11 +635,11 @@ sqs_guard(PG_FUNCTION_ARGS)
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("this function is the trigger of the tables of extension sqsbridge only")));
+				 errmsg("function sqsbridge_internal.guard() can be called only as a trigger of the tables of extension sqsbridge")));
 	if (!superuser())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("table \"%s\" is written by sqsbridge only",
+				 errmsg("table \"%s\" can be changed only by extension sqsbridge",
 						RelationGetRelationName(trigger->tg_relation)),
 				 errhint("Use the functions of the extension, such as sqs_alter_queue() and sqs_outbox_discard().")));
 	if (TRIGGER_FIRED_FOR_STATEMENT(trigger->tg_event))

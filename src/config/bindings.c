@@ -128,10 +128,10 @@ sqs_role_changed(const SqsBinding *role)
 
 	if (name == NULL)
 		return OidIsValid(get_role_oid(role->name, true)) ?
-			psprintf("its owner was dropped, and another role \"%s\" created since" SUPERUSER_CONFIRMS, role->name) :
+			psprintf("its owner was dropped, and another role \"%s\" has been created" SUPERUSER_CONFIRMS, role->name) :
 			psprintf("its owner, role \"%s\", does not exist", role->name);
 	if (strcmp(name, role->name) != 0)
-		return psprintf("its owner was role \"%s\", and that is named \"%s\" now" SUPERUSER_CONFIRMS,
+		return psprintf("its owner, role \"%s\", is now named \"%s\"" SUPERUSER_CONFIRMS,
 						role->name, name);
 	return NULL;
 }
@@ -143,12 +143,12 @@ sqs_server_changed(const SqsBinding *server)
 
 	if (bound == NULL)
 		return GetForeignServerByName(server->name, true) != NULL ?
-			psprintf("its server \"%s\" was dropped and another one created since" CONFIRM, server->name) :
+			psprintf("its server \"%s\" was dropped, and another one with this name has been created" CONFIRM, server->name) :
 			psprintf("server \"%s\" does not exist", server->name);
 	if (strcmp(bound->servername, server->name) != 0)
-		return psprintf("its server \"%s\" is named \"%s\" now" CONFIRM, server->name, bound->servername);
+		return psprintf("its server \"%s\" is now named \"%s\"" CONFIRM, server->name, bound->servername);
 	if (bound->owner != server->owner_oid || strcmp(sqs_role_name(bound->owner), server->owner) != 0)
-		return psprintf("its server \"%s\" belonged to role \"%s\", and belongs to role \"%s\" now" CONFIRM,
+		return psprintf("its server \"%s\" belonged to role \"%s\", and now belongs to role \"%s\"" CONFIRM,
 						server->name, server->owner, sqs_role_name(bound->owner));
 	return NULL;
 }
@@ -178,10 +178,10 @@ sqs_bound_handler(const SqsBinding *handler, Oid role, char **why)
 	if (owner == handler->owner_oid && strcmp(sqs_role_name(owner), handler->owner) == 0)
 		return found;
 	if (found != handler->oid)
-		*why = psprintf("function %s(sqs_message) was dropped, and another one created by role \"%s\" since" CONFIRM,
+		*why = psprintf("function %s(sqs_message) was dropped, and role \"%s\" has created another one" CONFIRM,
 						handler->name, sqs_role_name(owner));
 	else
-		*why = psprintf("function %s(sqs_message) belonged to role \"%s\", and belongs to role \"%s\" now" CONFIRM,
+		*why = psprintf("function %s(sqs_message) belonged to role \"%s\", and now belongs to role \"%s\"" CONFIRM,
 						handler->name, handler->owner, sqs_role_name(owner));
 	return InvalidOid;
 }

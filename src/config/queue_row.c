@@ -41,7 +41,7 @@ sqs_queue_row_open(SqsQueueRow *row)
 	if (row->desc->natts != QUEUE_COLUMNS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("extension sqsbridge in this database has another version than the library"),
+				 errmsg("extension sqsbridge in this database has a different version than the library"),
 				 errhint("Run ALTER EXTENSION sqsbridge UPDATE, or restart the server if the library was replaced.")));
 	row->values = palloc0(sizeof(Datum) * row->desc->natts);
 	row->nulls = palloc(sizeof(bool) * row->desc->natts);

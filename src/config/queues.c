@@ -400,7 +400,7 @@ sqs_catalog_queue_to_send(const char *name, bool store)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("queue \"%s\" does not exist", name),
-				 errhint("The registered queues are in sqs_queues.")));
+				 errhint("The registered queues are listed in sqs_queues.")));
 
 	/* in a copy the OIDs may belong to other objects */
 	server = queue->is_copy ? GetForeignServerByName(queue->server, true) :

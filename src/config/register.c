@@ -71,7 +71,7 @@ queue_does_not_exist(const char *name)
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("queue \"%s\" does not exist", name),
-			 errhint("The registered queues are in sqs_queues.")));
+			 errhint("The registered queues are listed in sqs_queues.")));
 }
 
 /*
@@ -172,7 +172,7 @@ refuse_second_consumer(int32 queue_id, Oid server, const char *queue_name)
 					 errmsg("queue \"%s\" of server \"%s\" already has a handler",
 							queue_name, queue->server),
 					 errdetail("It is registered as \"%s\".", queue->name),
-					 errhint("Two handlers would take each other's messages. To handle more at once, increase its \"concurrency\".")));
+					 errhint("Two handlers would take each other's messages. To handle more at the same time, increase its \"concurrency\".")));
 	}
 }
 
@@ -244,8 +244,8 @@ check_owner(const char *queue, Oid owner)
 	if (superuser_arg(owner))
 		ereport(NOTICE,
 				(errmsg("handler of queue \"%s\" will run with the rights of a superuser", queue),
-				 errdetail("Anyone who can send to the queue at AWS reaches a function that runs as role \"%s\".", name),
-				 errhint("Let a role that has only the privileges the handler needs own the queue.")));
+				 errdetail("Anybody who can send to the queue at AWS can call a function that runs as role \"%s\".", name),
+				 errhint("Make a role that has only the privileges that the handler needs the owner of the queue.")));
 }
 
 /* ---- the functions ---- */
@@ -320,7 +320,7 @@ sqs_register_queue(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_NAME),
 				 errmsg("invalid queue name: \"%s\"", name),
 				 errdetail("A queue's name %s.", why),
-				 errhint("The URL of a queue at AWS goes into option \"queue_name\".")));
+				 errhint("Specify the URL of a queue at AWS in option \"queue_name\".")));
 	PreventCommandIfReadOnly("sqs_register_queue()");
 
 	sqs_options_read(fcinfo, changes);

@@ -479,8 +479,8 @@ look_at_tables(DatabaseWorker *dw)
 			hash = hash_bytes((unsigned char *) found, strlen(found)) | 1;
 		if (hash != 0 && hash != reported)
 			ereport(LOG,
-					(errmsg("sqsbridge writes its tables below the executor"),
-					 errdetail("What was added to them is %s.", found)));
+					(errmsg("triggers, rules, and policies on the tables of sqsbridge have no effect"),
+					 errdetail("These are %s.", found)));
 		reported = hash;
 		sqs_commit();
 		MemoryContextSwitchTo(dw->context);

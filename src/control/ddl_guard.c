@@ -75,7 +75,7 @@ check_relation(Oid relid)
 					get_rel_relkind(relid) == RELKIND_VIEW ? "view" : "table",
 					get_rel_name(relid)),
 			 errdetail("Only the owner of a relation of extension sqsbridge may lock or drop it, create triggers or rules on it, refer to it by a foreign key, or attach it to another table: whoever writes to it would have to wait."),
-			 errhint("If you mean a relation of yours that has the same name, write its schema.")));
+			 errhint("To refer to a relation of your own with the same name, qualify its name with the schema.")));
 }
 
 /*

@@ -357,6 +357,6 @@ sqs_stats_reset(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("queue \"%s\" does not exist", name),
-				 errhint("The configured queues are listed in sqs_queues.")));
+				 errhint("The registered queues are listed in sqs_queues.")));
 	PG_RETURN_VOID();
 }

@@ -403,7 +403,7 @@ fence(SqsDelivery *delivery)
 	if (timed_out || current_cancel() != SQS_CANCEL_NONE)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
-				 errmsg("handler went on after it had been canceled")));
+				 errmsg("handler continued after it had been canceled")));
 	if (lease_has_ended(delivery->frame.seq))
 	{
 		lease_over = true;

@@ -309,7 +309,7 @@ sqs_outbox_store(const char *name, Datum *values, bool *nulls)
 	if (timed && TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(values[ROW_DELIVER_AT])))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("cannot send to queue \"%s\": deliver_at is infinity", name),
+				 errmsg("cannot send to queue \"%s\": deliver_at must be finite", name),
 				 errhint("Leave it out to send the message at commit.")));
 
 	id = sqs_new_id();
@@ -424,14 +424,14 @@ sqs_outbox_insert(PG_FUNCTION_ARGS)
 		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function sqs_outbox_insert() is the trigger of view sqs_outbox only")));
+				 errmsg("function sqs_outbox_insert() can be called only as the trigger of view sqs_outbox")));
 
 	/* in another view, the columns could have other types */
 	begin_transaction();
 	if (RelationGetRelid(trigger->tg_relation) != sqs_view_oid("sqs_outbox"))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function sqs_outbox_insert() is the trigger of view sqs_outbox only")));
+				 errmsg("function sqs_outbox_insert() can be called only as the trigger of view sqs_outbox")));
 
 	desc = RelationGetDescr(trigger->tg_relation);
 	tuple = trigger->tg_trigtuple;

@@ -108,7 +108,7 @@ find_failure(Relation rel, int64 id, Datum *values, bool *nulls)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("there is no failed message with id %lld in the outbox", (long long) id),
-				 errhint("The failed messages are in sqs_outbox_failures.")));
+				 errhint("The failed messages are listed in sqs_outbox_failures.")));
 	return tuple;
 }
 
@@ -123,7 +123,7 @@ check_may_take_failure(int64 id, const char *verb, const Datum *values, const bo
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to %s failed message %lld of the outbox",
 						verb, (long long) id),
-				 errdetail("Only the role that enqueued it and the owners of its queue and of that queue's server may do so.")));
+				 errdetail("Only the role that enqueued the message, and the owners of its queue and of the queue's server, may do that.")));
 }
 
 /*
@@ -141,7 +141,7 @@ check_same_queue(const char *name, int32 queue_id)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("queue \"%s\" is not the one that the message was meant for", name),
-				 errdetail("It was registered since, by another role.")));
+				 errdetail("Another role has registered a queue with this name since.")));
 }
 
 /*
@@ -155,7 +155,7 @@ delete_failure(SqsWriter *writer, HeapTuple tuple, int64 id)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("there is no failed message with id %lld in the outbox", (long long) id),
-				 errdetail("It has just been dealt with by another transaction.")));
+				 errdetail("Another transaction has just retried or discarded it.")));
 }
 
 /*

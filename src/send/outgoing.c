@@ -121,10 +121,10 @@ check_characters(SqsSlice text, const char *what)
 	if (c == 0)
 		return NULL;
 	return refuse(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE, "InvalidMessageContents",
-				  psprintf("%s has a character that SQS does not take", what),
-				  psprintf("It is U+%04X, character number %zu. Legal are U+0009, U+000A, U+000D, U+0020 to U+D7FF, U+E000 to U+FFFD and U+10000 to U+10FFFF.",
+				  psprintf("%s contains a character that SQS does not accept", what),
+				  psprintf("It is U+%04X, character number %zu. SQS accepts U+0009, U+000A, U+000D, U+0020 to U+D7FF, U+E000 to U+FFFD, and U+10000 to U+10FFFF.",
 						   c, position),
-				  "Encode what is not text, for example with encode(..., 'base64'), or send it as a Binary attribute.");
+				  "Encode data that is not text, for example with encode(..., 'base64'), or send it as a Binary attribute.");
 }
 
 /* The error for text that is not UTF-8; "what" is as above. */
@@ -133,7 +133,7 @@ not_utf8(const char *what)
 {
 	return refuse(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE, "InvalidMessageContents",
 				  psprintf("%s is not valid UTF-8", what),
-				  "The database's encoding is SQL_ASCII, which converts nothing; SQS takes UTF-8.",
+				  "The database's encoding is SQL_ASCII, so text is not converted, and SQS accepts only UTF-8.",
 				  NULL);
 }
 
@@ -152,15 +152,15 @@ prepare_id(Datum value, const char *name, SqsSlice *slice)
 	slice->len = VARSIZE_ANY_EXHDR(id);
 	if (slice->len < 1 || slice->len > SQS_MAX_ID)
 		return refuse_value(psprintf("the %s has %zu characters", name, slice->len),
-							psprintf("It must have 1 to %d.", SQS_MAX_ID), NULL);
+							psprintf("It must have 1 to %d characters.", SQS_MAX_ID), NULL);
 	for (size_t i = 0; i < slice->len; i++)
 	{
 		unsigned char c = (unsigned char) slice->data[i];
 
 		if (c <= ' ' || c >= 0x7f)
-			return refuse_value(psprintf("the %s \"%s\" has an illegal character", name,
+			return refuse_value(psprintf("the %s \"%s\" contains an invalid character", name,
 										 text_to_cstring(id)),
-								"Legal are ASCII letters, digits and punctuation, without spaces.",
+								"It may contain only ASCII letters, digits, and punctuation characters, without spaces.",
 								NULL);
 	}
 	return NULL;
@@ -205,7 +205,7 @@ check_attribute_name(SqsSlice name)
 
 		if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
 			  (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.'))
-			why = "may hold ASCII letters, digits, _, - and periods only";
+			why = "may contain only ASCII letters, digits, _, -, and periods";
 		else if (c == '.' && name.data[i + 1] == '.' && i + 1 < name.len)
 			why = "must not have two periods in a row";
 	}
@@ -303,7 +303,7 @@ check_number(const char *name, SqsSlice value)
 	if (digits - zeros > MAX_NUMBER_DIGITS ||
 		(digits > 0 && (exponent < -128 || exponent > 126)))
 		return refuse_value(psprintf("attribute \"%s\" is out of range for a number", name),
-							"SQS takes at most 38 digits and magnitudes from 1e-128 to 1e+126.",
+							"SQS accepts at most 38 digits and magnitudes from 1e-128 to 1e+126.",
 							"Send it as a string.");
 	return NULL;
 }
@@ -417,7 +417,7 @@ prepare_attributes(Jsonb *attributes, SqsOutgoing *message)
 	if (JB_ROOT_COUNT(attributes) > SQS_MAX_ATTRIBUTES)
 		return refuse_value(psprintf("the message has %d attributes",
 									 (int) JB_ROOT_COUNT(attributes)),
-							psprintf("SQS takes at most %d.", SQS_MAX_ATTRIBUTES), NULL);
+							psprintf("SQS accepts at most %d.", SQS_MAX_ATTRIBUTES), NULL);
 
 	it = JsonbIteratorInit(&attributes->root);
 	(void) JsonbIteratorNext(&it, &v, false);
@@ -457,7 +457,7 @@ prepare_attributes(Jsonb *attributes, SqsOutgoing *message)
 
 		if (attribute->value.len == 0)
 			return refuse_value(psprintf("attribute \"%s\" is empty", name),
-								"SQS takes no attribute without a value.", NULL);
+								"SQS does not accept attributes without a value.", NULL);
 		if (!attribute->binary &&
 			(error = check_characters(attribute->value,
 									  psprintf("attribute \"%s\"", name))) != NULL)
@@ -487,7 +487,7 @@ prepare_system_attributes(Jsonb *attributes, SqsOutgoing *message)
 			return check_characters(message->trace_header, "the trace header");
 	}
 	return refuse_value("malformed system attributes",
-						"The one system attribute that can be sent is AWSTraceHeader, a string.",
+						"The only system attribute that can be sent is AWSTraceHeader, a string.",
 						"For example '{\"AWSTraceHeader\": \"Root=1-5759e988-bd862e3fe1be46a994272793\"}'.");
 }
 
@@ -507,11 +507,11 @@ prepare_delay(Datum value, bool fifo, SqsOutgoing *message)
 		return refuse_value(psprintf("invalid delay \"%s\"",
 									 DatumGetCString(DirectFunctionCall1(interval_out, value))),
 							"A delay is 0 to 15 minutes, in whole seconds.",
-							"The outbox can hold a message for any time: see column deliver_at of sqs_outbox.");
+							"The outbox can delay a message by any time; see column deliver_at of sqs_outbox.");
 	if (fifo && usecs > 0)
 		return refuse_value("a message of a FIFO queue cannot have a delay of its own",
 							"SQS delays FIFO messages by the queue's attribute DelaySeconds only.",
-							"The outbox can hold a message for any time: see column deliver_at of sqs_outbox.");
+							"The outbox can delay a message by any time; see column deliver_at of sqs_outbox.");
 	if (!fifo)
 		message->delay = (int) (usecs / USECS_PER_SEC);
 	return NULL;
@@ -538,7 +538,7 @@ sqs_outgoing_prepare(const SqsDraft *draft, bool fifo, SqsOutgoing *message)
 	body = DatumGetTextPP(draft->body);
 	if (VARSIZE_ANY_EXHDR(body) == 0)
 		return refuse(ERRCODE_INVALID_PARAMETER_VALUE, "MissingParameter",
-					  "the body must not be empty", "SQS takes messages of 1 byte to 1 MiB.", NULL);
+					  "the body must not be empty", "SQS accepts messages of 1 byte to 1 MiB.", NULL);
 	if (!to_utf8(VARDATA_ANY(body), VARSIZE_ANY_EXHDR(body), &message->body))
 		return not_utf8("the body");
 
@@ -560,13 +560,13 @@ sqs_outgoing_prepare(const SqsDraft *draft, bool fifo, SqsOutgoing *message)
 	if (size > SQS_MAX_MESSAGE_BYTES)
 		return refuse(ERRCODE_PROGRAM_LIMIT_EXCEEDED, "InvalidParameterValue",
 					  psprintf("the message has %zu bytes", size),
-					  psprintf("SQS takes at most %d, counting the body and the names, types and values of attributes.",
+					  psprintf("SQS accepts at most %d bytes, including the names, types, and values of attributes.",
 							   SQS_MAX_MESSAGE_BYTES),
-					  "Keep large contents elsewhere and send where they are.");
+					  "Store large content elsewhere, and send a reference to it.");
 	if (fifo && message->group_id.data == NULL)
 		return refuse(ERRCODE_INVALID_PARAMETER_VALUE, "MissingParameter",
 					  "a message of a FIFO queue must have a group id",
-					  NULL, "Messages of one group are delivered in order; use one group if all shall be.");
+					  NULL, "Messages of one group are delivered in order. To keep all messages in order, use a single group.");
 	if (!fifo && message->deduplication_id.data != NULL)
 		return refuse_value("a message of a standard queue cannot have a deduplication id",
 							"Only FIFO queues, whose names end in .fifo, deduplicate.", NULL);

@@ -184,7 +184,7 @@ try_job(Relay *relay, RelayJob job, RelayQueue *queue, int64 now)
 			case JOB_FIND_STRANDED:
 				relay->stranded_at = now + STRANDED_WAIT_MS;
 				ereport(LOG,
-						(errmsg("sqsbridge cannot look for lost rows of the outbox: %s", text)));
+						(errmsg("sqsbridge cannot look for stranded rows of the outbox: %s", text)));
 				break;
 		}
 	}

@@ -217,7 +217,7 @@ sqs_relay_note_shortage(Relay *relay, RelayQueue *queue, const AwsError *error, 
 	relay->shortage.announced = true;
 	ereport(LOG,
 			(errmsg("sqsbridge cannot open connections for the outbox: %s", error->message),
-			 errdetail("Messages wait for one of them."),
+			 errdetail("Messages wait until a connection can be opened."),
 			 errhint("Increase max_files_per_process, or the operating system's limit of open files.")));
 }
 
@@ -304,7 +304,7 @@ sqs_relay_report_stranded(Relay *relay)
 			ereport(LOG,
 					(errmsg("messages of %lld transactions wait in the outbox for queue %d, which is not registered, and have no records in %s.outbox_batches",
 							(long long) queue->stranded, queue->queue_id, SQS_INTERNAL_SCHEMA),
-					 errhint("A superuser can have them recorded as failed by sqs_adopt_queues('send').")));
+					 errhint("A superuser can have them recorded as failed by calling sqs_adopt_queues('send').")));
 		else if (!queue->gone && queue->config == NULL)
 		{
 			/* its configuration is not known yet */
@@ -317,7 +317,7 @@ sqs_relay_report_stranded(Relay *relay)
 		if (queue->gone || queue->config->is_copy)
 			continue;
 		sqs_relay_find_stats(queue, queue->stats_at);
-		text = psprintf("%lld transactions' messages were restored, or have lost their records in %s.outbox_batches; a superuser can have them sent by sqs_adopt_queues('send')",
+		text = psprintf("messages of %lld transactions were restored, or have lost their records in %s.outbox_batches; a superuser can have them sent by calling sqs_adopt_queues('send')",
 						(long long) queue->stranded, SQS_INTERNAL_SCHEMA);
 		sqs_relay_queue_error(queue, text, true);
 	}

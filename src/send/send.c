@@ -132,7 +132,7 @@ connect_to(const SqsQueueConfig *queue)
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 				 errmsg("cannot send to queue \"%s\": %s", queue->name, problem),
 				 keys.ambient ? 0 :
-				 errhint("Run: CREATE USER MAPPING FOR %s SERVER %s OPTIONS (access_key_id '...', secret_access_key '...'); or, as a superuser, to lend the keys of the database server's environment: ALTER SERVER %s OPTIONS (ADD credentials 'environment');",
+				 errhint("Run: CREATE USER MAPPING FOR %s SERVER %s OPTIONS (access_key_id '...', secret_access_key '...'); or, as a superuser, to share the keys of the database server's environment: ALTER SERVER %s OPTIONS (ADD credentials 'environment');",
 						 quote_identifier(GetUserNameFromId(GetUserId(), false)),
 						 quote_identifier(queue->server), quote_identifier(queue->server))));
 	fingerprint = sqs_connection_fingerprint(queue, &keys);
@@ -258,7 +258,7 @@ raise_call_error(SqsCall *call, const char *queue)
 			 errmsg("could not send to queue \"%s\": %s", queue, error.message),
 			 errdetail_internal("%s", detail.data),
 			 error.class == AWS_ERROR_NO_QUEUE ?
-			 errhint("The queue must exist at AWS, and the key's permissions must let it be seen.") : 0));
+			 errhint("Check that the queue exists at AWS, and that the keys have permission to see it.") : 0));
 }
 
 /* ---- the queue's URL ---- */
@@ -388,7 +388,7 @@ sqs_send(PG_FUNCTION_ARGS)
 					(errcode(sqlstate_of(entry.class, 0, entry.code)),
 					 errmsg("could not send to queue \"%s\": %s", name, entry.message),
 					 entry.may_be_done ?
-					 errdetail("Something has been sent nevertheless, as message %s.",
+					 errdetail("A message has been sent nevertheless, with message id %s.",
 							   entry.message_id) : 0));
 	}
 	PG_CATCH();
@@ -673,7 +673,7 @@ sqs_send_batch(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("the array of messages must not be null")));
+				 errmsg("messages must not be null")));
 	InitMaterializedSRF(fcinfo, 0);
 
 	queue = sqs_catalog_queue_to_send(name, false);

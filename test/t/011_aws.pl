@@ -111,7 +111,7 @@ last_outbox_error_like($node, $refused, 'and what waits in the outbox goes on to
 
 $node->safe_psql('postgres', q{CREATE ROLE owner LOGIN; GRANT USAGE ON FOREIGN DATA WRAPPER sqsbridge TO owner; CREATE ROLE low LOGIN;
 	GRANT USAGE ON FOREIGN SERVER aws TO low; ALTER SERVER aws OWNER TO owner});
-my $moved = qr/its server "aws" belonged to role "\w+", and belongs to role "owner" now; if this is intended, confirm it with sqs_alter_queue\(\)/;
+my $moved = qr/its server "aws" belonged to role "\w+", and now belongs to role "owner"; if this is intended, confirm it with sqs_alter_queue\(\)/;
 last_error_like($node, $moved, 'a server that is given away is confirmed first');
 last_outbox_error_like($node, $moved, 'for what is sent, too');
 $node->safe_psql('postgres', q{SELECT sqs_alter_queue('q')});

@@ -314,7 +314,7 @@ $round->('data apart', 'send', $dump, "pg_restore --section=pre-data -d COPY $tm
 		"INSERT INTO sqsbridge_internal.inbox SELECT (NULL::sqsbridge_internal.inbox).*")
 	{
 		my (undef, undef, $stderr) = $node->psql($db, $statement, extra_params => [ '-U', 'pw' ]);
-		like($stderr, qr/is written by sqsbridge only|permission denied/, "$name: pw: $statement: is refused");
+		like($stderr, qr/can be changed only by extension sqsbridge|permission denied/, "$name: pw: $statement: is refused");
 	}
 	adopt($node, $db, 'send', $name);
 	drop_copy($db);
