@@ -53,6 +53,7 @@
 #include "config/keys.h"
 #include "config/queues.h"
 
+/* Raise the ERROR for a queue name that is NULL. */
 void
 sqs_queue_is_null(void)
 {
@@ -61,6 +62,10 @@ sqs_queue_is_null(void)
 			 errmsg("queue name must not be null")));
 }
 
+/*
+ * Get argument 0 of an SQL function, the name of a queue, palloc'd.  Raises
+ * an ERROR if it is NULL, or if the library is not preloaded.
+ */
 char *
 sqs_queue_argument(FunctionCallInfo fcinfo)
 {

@@ -66,13 +66,10 @@ typedef struct SqsQueueConfig
 								 * handler */
 } SqsQueueConfig;
 
-/*
- * A function's first argument, a queue's name, palloc'd.  An ERROR if it is
- * NULL, or if the library is not preloaded.
- */
+/* Get the first argument of an SQL function, the name of a queue */
 extern char *sqs_queue_argument(FunctionCallInfo fcinfo);
 
-/* Raise that ERROR. */
+/* Raise the ERROR for a queue name that is NULL */
 extern void sqs_queue_is_null(void) pg_attribute_noreturn();
 
 /*
