@@ -21,7 +21,10 @@
 #include "base/queue_stats.h"
 #include "base/wakeup.h"
 
-/* The entry, or NULL.  The caller holds the control lock. */
+/*
+ * Find the entry of a database; NULL if it has none.  The caller holds the
+ * control lock.
+ */
 SqsDatabase *
 sqs_database_lookup(Oid dboid)
 {
@@ -31,6 +34,7 @@ sqs_database_lookup(Oid dboid)
 	return NULL;
 }
 
+/* Find the entry of a database; NULL if it has none. */
 SqsDatabase *
 sqs_database_find(Oid dboid)
 {
@@ -64,6 +68,7 @@ database_get(Oid dboid)
 	return database;
 }
 
+/* Find or make the entry of a database; NULL if there is no room for one. */
 SqsDatabase *
 sqs_database_get(Oid dboid)
 {
@@ -126,6 +131,10 @@ sqs_database_block(Oid dboid)
 	return database != NULL;
 }
 
+/*
+ * End a block.  After the last one, workers are started again without a
+ * delay.
+ */
 void
 sqs_database_unblock(Oid dboid)
 {
@@ -209,6 +218,7 @@ sqs_roles_changed(void)
 	LWLockRelease(sqs_shared->lock);
 }
 
+/* A job of the database worker has failed.  Returns whether to log it. */
 bool
 sqs_job_error(SqsDatabase *database, SqsJob job, const char *text)
 {
@@ -231,6 +241,7 @@ sqs_job_well(SqsDatabase *database, SqsJob job)
 	return true;
 }
 
+/* The name of a job, as sqs_stats_workers shows it. */
 const char *
 sqs_job_name(SqsJob job)
 {

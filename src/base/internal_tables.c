@@ -216,12 +216,14 @@ find_relation(const char *name)
 	return relid;
 }
 
+/* The name of a table, without its schema. */
 const char *
 sqs_table_name(SqsTable table)
 {
 	return table_specs[table].name;
 }
 
+/* The OID of a table, from a cache.  Raises an ERROR if it does not exist. */
 Oid
 sqs_table_oid(SqsTable table)
 {
@@ -528,12 +530,17 @@ checked(SqsTable table, Relation rel)
 	return rel;
 }
 
+/*
+ * Open a table that is fit for use.  Raises an ERROR if it is not, or if the
+ * extension is not installed; see check_table() for what is checked.
+ */
 Relation
 sqs_table_open(SqsTable table, LOCKMODE mode)
 {
 	return checked(table, table_open(sqs_table_oid(table), mode));
 }
 
+/* The same, but returns NULL if the lock is not available at once. */
 Relation
 sqs_table_open_nowait(SqsTable table, LOCKMODE mode)
 {

@@ -124,6 +124,7 @@ sqs_outbox_health_relay_well(Oid dboid)
 	}
 }
 
+/* The name of a state, as sqs_stats_outbox shows it. */
 const char *
 sqs_outbox_state_name(SqsOutboxState state)
 {

@@ -99,6 +99,7 @@ stats_touch(SqsQueueStats *stats, TimestampTz now)
 	pg_atomic_write_u64(&stats->used_at, (uint64) now);
 }
 
+/* Find the entry of a queue; NULL if it has none. */
 SqsQueueStats *
 sqs_stats_find(Oid dboid, int32 queue_id)
 {
@@ -110,6 +111,7 @@ sqs_stats_find(Oid dboid, int32 queue_id)
 	return found;
 }
 
+/* How many rows the queue has in the table of failures; -1 if not known. */
 int64
 sqs_failures_known(SqsQueueStats *stats)
 {
@@ -118,24 +120,28 @@ sqs_failures_known(SqsQueueStats *stats)
 	return known == SQS_FAILURES_UNKNOWN ? -1 : (int64) known;
 }
 
+/* None of these rows is older than this. */
 TimestampTz
 sqs_failures_from(SqsQueueStats *stats)
 {
 	return (TimestampTz) pg_atomic_read_u64(&stats->failures_from);
 }
 
+/* The rows have been counted. */
 void
 sqs_failures_set_known(SqsQueueStats *stats, int64 known)
 {
 	pg_atomic_write_u64(&stats->failures_known, (uint64) known);
 }
 
+/* The number of rows is not known any more. */
 void
 sqs_failures_set_unknown(SqsQueueStats *stats)
 {
 	pg_atomic_write_u64(&stats->failures_known, SQS_FAILURES_UNKNOWN);
 }
 
+/* Nothing is known about the rows. */
 void
 sqs_failures_forget(SqsQueueStats *stats)
 {
@@ -155,6 +161,7 @@ sqs_failures_added(SqsQueueStats *stats, int64 n)
 		 /* another process changed it: retry with its value */ ;
 }
 
+/* n rows were deleted, and none older than "from" is left. */
 void
 sqs_failures_deleted(SqsQueueStats *stats, int n, TimestampTz from)
 {
@@ -223,6 +230,10 @@ stats_for_sender(TimestampTz now)
 	return NULL;
 }
 
+/*
+ * Find or make the entry of a queue, for a process that only counts.
+ * Returns NULL if there is no room for one.
+ */
 SqsQueueStats *
 sqs_stats_get(Oid dboid, int32 queue_id)
 {
@@ -315,6 +326,10 @@ sqs_stats_run(Oid dboid, int32 queue_id, Oid owner, const char **why)
 	return found;
 }
 
+/*
+ * A queue is no longer to run.  Returns false if it has lost its entry,
+ * which may belong to another queue by now.
+ */
 bool
 sqs_stats_stop(SqsQueueStats *stats)
 {
@@ -329,6 +344,7 @@ sqs_stats_stop(SqsQueueStats *stats)
 	return kept;
 }
 
+/* Free the entry of a queue. */
 void
 sqs_stats_forget(SqsQueueStats *stats)
 {
@@ -337,6 +353,7 @@ sqs_stats_forget(SqsQueueStats *stats)
 	LWLockRelease(sqs_shared->lock);
 }
 
+/* Reset the counters and times of an entry. */
 void
 sqs_stats_reset_entry(SqsQueueStats *stats)
 {
@@ -395,6 +412,7 @@ sqs_stats_clear_error(SqsQueueStats *stats)
 	SpinLockRelease(&stats->mutex);
 }
 
+/* The name of a state, as sqs_stats shows it. */
 const char *
 sqs_queue_state_name(SqsQueueState state)
 {

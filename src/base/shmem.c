@@ -34,6 +34,7 @@ stats_entries(void)
 	return 2 * sqs_max_queues;
 }
 
+/* Shared memory that the structures need, in bytes. */
 static Size
 sqs_shmem_size(void)
 {
@@ -45,6 +46,7 @@ sqs_shmem_size(void)
 	return size;
 }
 
+/* shmem_request hook. */
 static void
 sqs_shmem_request(void)
 {
@@ -131,6 +133,10 @@ sqs_shmem_startup(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
+/*
+ * Install the hooks that request and initialize shared memory.  From
+ * _PG_init().
+ */
 void
 sqs_shmem_init(void)
 {

@@ -295,6 +295,7 @@ sqs_terminate_queue_worker(Oid dboid, int32 queue_id)
 	terminate(dboid, SQS_QUEUE_WORKER, queue_id);
 }
 
+/* The name of a state, as sqs_stats_workers shows it. */
 const char *
 sqs_worker_state_name(SqsWorkerState state)
 {
@@ -312,6 +313,7 @@ sqs_worker_state_name(SqsWorkerState state)
 	return NULL;
 }
 
+/* The name of a kind of worker, as sqs_stats_workers shows it. */
 const char *
 sqs_worker_kind_name(SqsWorkerKind kind)
 {

@@ -91,6 +91,7 @@ sqs_writer_close(SqsWriter *writer)
 	pfree(writer);
 }
 
+/* The table that the writer writes. */
 Relation
 sqs_writer_relation(SqsWriter *writer)
 {

@@ -67,6 +67,7 @@ after_commit(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *a
 	}
 }
 
+/* Install the callbacks.  Called from _PG_init(). */
 void
 sqs_wake_at_commit_init(void)
 {

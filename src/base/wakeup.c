@@ -14,6 +14,7 @@
 
 #include "base/wakeup.h"
 
+/* Wake the launcher. */
 void
 sqs_wake_launcher(void)
 {

@@ -149,6 +149,11 @@ release_slot_on_exit(int code, Datum arg)
 	sqs_slot_release(sqs_my_slot, sqs_my_generation);
 }
 
+/*
+ * Take the slot that was claimed for this worker, and make sure that it is
+ * released however the process ends.  Must be called first in each dynamic
+ * worker, with signals still blocked.  Exits if the slot cannot be taken.
+ */
 void
 sqs_worker_attach(Datum main_arg)
 {
@@ -289,6 +294,7 @@ sqs_recover_from_error(MemoryContext context)
 	sqs_own_resources();
 }
 
+/* Are synchronous standbys configured? */
 bool
 sqs_has_sync_standbys(void)
 {
@@ -364,6 +370,10 @@ sqs_backoff_ms(int failures, long base_ms, long cap_ms)
 	return (long) Max(ms, 1);
 }
 
+/*
+ * A worker is about to be launched: set the delay of the next start as if
+ * this one were to fail.  A worker that lasts for a minute resets the delay.
+ */
 void
 sqs_start_begins(SqsStarts *starts, TimestampTz now, long cap_ms)
 {
@@ -375,6 +385,10 @@ sqs_start_begins(SqsStarts *starts, TimestampTz now, long cap_ms)
 																   SQS_RESTART_MIN_MS, cap_ms));
 }
 
+/*
+ * There was no slot for the worker.  That does not count as a failure,
+ * because asking again is cheap.
+ */
 void
 sqs_start_had_no_slot(SqsStarts *starts, TimestampTz now)
 {
@@ -382,6 +396,7 @@ sqs_start_had_no_slot(SqsStarts *starts, TimestampTz now)
 	starts->next = TimestampTzPlusMilliseconds(now, SQS_RESTART_MIN_MS);
 }
 
+/* Set the state of this worker, for sqs_stats_workers. */
 void
 sqs_set_worker_state(SqsWorkerState state)
 {

@@ -121,6 +121,10 @@ sqs_resolve_handler(const char *handler, Oid role, char **why)
 	return *why == NULL ? funcid : InvalidOid;
 }
 
+/*
+ * Is the owner of a queue still the role that was bound?  Returns NULL, or
+ * why not, as in SqsQueueConfig.problem.
+ */
 char *
 sqs_role_changed(const SqsBinding *role)
 {
@@ -136,6 +140,7 @@ sqs_role_changed(const SqsBinding *role)
 	return NULL;
 }
 
+/* The same for its server. */
 char *
 sqs_server_changed(const SqsBinding *server)
 {

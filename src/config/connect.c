@@ -50,6 +50,7 @@ ca_file(void)
 
 /* ---- what a client is made from ---- */
 
+/* Add a text to a fingerprint. */
 uint64
 sqs_fingerprint_text(uint64 seed, const char *text)
 {
@@ -59,6 +60,10 @@ sqs_fingerprint_text(uint64 seed, const char *text)
 													strlen(text), 7));
 }
 
+/*
+ * A hash of the server, the keys and the settings that the client of a queue
+ * is made from.  If it changes, the queue needs another client.
+ */
 uint64
 sqs_connection_fingerprint(const SqsQueueConfig *queue, const SqsKeys *keys)
 {
@@ -321,6 +326,11 @@ make_wait_set(void)
 	return shared_wait_set != NULL;
 }
 
+/*
+ * Wait for the latch, for network activity, or for the timeout (ms; -1:
+ * none).  Resets the latch.  Raises no error if descriptors are short, and
+ * does not process interrupts; the caller must.
+ */
 void
 sqs_shared_clients_wait(long timeout, uint32 wait_event)
 {
@@ -346,6 +356,7 @@ sqs_shared_clients_wait(long timeout, uint32 wait_event)
 	ResetLatch(MyLatch);
 }
 
+/* How long to wait for a client's timer: ms, or -1 if there is none. */
 long
 sqs_shared_clients_timeout(void)
 {

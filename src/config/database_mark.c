@@ -126,12 +126,19 @@ sqs_mark_database_wanted(void)
 	CommandCounterIncrement();
 }
 
+/*
+ * Take the lock that keeps other transactions from marking this database.
+ * Returns false at once if a transaction is about to mark it.
+ */
 bool
 sqs_mark_lock(void)
 {
 	return lock_mark(MyDatabaseId, ExclusiveLock, false);
 }
 
+/*
+ * Remove the mark.  The caller has the lock, and commits, which releases it.
+ */
 void
 sqs_mark_remove(void)
 {

@@ -62,6 +62,10 @@ static const QueueOption queue_options[NUM_OPTIONS] = {
 	[OPT_ENABLED] = {"enabled", BOOLOID, 0, 0, 0, NULL, false, "true"},
 };
 
+/*
+ * Raise an ERROR about the value of an option.  The caller quotes the value
+ * if necessary.  "must" completes the sentence 'Option "..."  '.
+ */
 void
 sqs_option_refuse(SqsOptionId id, const char *value, const char *must)
 {
@@ -71,6 +75,7 @@ sqs_option_refuse(SqsOptionId id, const char *value, const char *must)
 			 errdetail("Option \"%s\" %s.", queue_options[id].name, must)));
 }
 
+/* Quote the value of an option for sqs_option_refuse(). */
 char *
 sqs_option_quoted(const char *value)
 {

@@ -33,6 +33,7 @@
  */
 #define QUEUE_COLUMNS	25
 
+/* Open the table of queues and begin an empty row. */
 void
 sqs_queue_row_open(SqsQueueRow *row)
 {
@@ -48,6 +49,7 @@ sqs_queue_row_open(SqsQueueRow *row)
 	memset(row->nulls, true, sizeof(bool) * row->desc->natts);
 }
 
+/* Set a column by name.  Raises an ERROR if there is no such column. */
 void
 sqs_queue_row_set(SqsQueueRow *row, const char *name, Datum value)
 {
@@ -59,12 +61,14 @@ sqs_queue_row_set(SqsQueueRow *row, const char *name, Datum value)
 	row->nulls[attnum - 1] = false;
 }
 
+/* Set a column to a text. */
 void
 sqs_queue_row_set_text(SqsQueueRow *row, const char *name, const char *value)
 {
 	sqs_queue_row_set(row, name, CStringGetTextDatum(value));
 }
 
+/* Set a column to NULL. */
 void
 sqs_queue_row_set_null(SqsQueueRow *row, const char *name)
 {
@@ -102,6 +106,11 @@ sqs_queue_row_read(SqsQueueRow *row, int32 queue_id)
 	return HeapTupleIsValid(tuple);
 }
 
+/*
+ * Close the table, and make what was written visible to the next call in the
+ * same command.  The active snapshot must be the one of the call that opened
+ * it.
+ */
 void
 sqs_queue_row_close(SqsQueueRow *row)
 {
@@ -125,6 +134,7 @@ sqs_queue_row_update(SqsQueueRow *row)
 
 /* ---- what a queue is bound to ---- */
 
+/* Store the owner, by OID and name, and the queue's home. */
 void
 sqs_queue_row_bind_owner(SqsQueueRow *row, Oid owner)
 {
@@ -133,6 +143,7 @@ sqs_queue_row_bind_owner(SqsQueueRow *row, Oid owner)
 	sqs_queue_row_set_text(row, "home", sqs_home());
 }
 
+/* Store the server and its owner, by OID and name. */
 void
 sqs_queue_row_bind_server(SqsQueueRow *row, ForeignServer *server)
 {
@@ -142,6 +153,7 @@ sqs_queue_row_bind_server(SqsQueueRow *row, ForeignServer *server)
 	sqs_queue_row_set_text(row, "server_owner", GetUserNameFromId(server->owner, false));
 }
 
+/* Store the handler and its owner, by OID and name. */
 void
 sqs_queue_row_bind_handler(SqsQueueRow *row, const char *handler, Oid funcid)
 {
@@ -158,6 +170,7 @@ sqs_queue_row_bind_handler(SqsQueueRow *row, const char *handler, Oid funcid)
 	sqs_queue_row_set_text(row, "handler_owner", GetUserNameFromId(owner, false));
 }
 
+/* Store that the queue has no handler. */
 void
 sqs_queue_row_bind_no_handler(SqsQueueRow *row)
 {

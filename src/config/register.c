@@ -573,6 +573,11 @@ sqs_alter_queue(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/*
+ * sqs_unregister_queue(queue) returns void
+ *
+ * Delete the row of a queue.  Takes effect at commit.
+ */
 Datum
 sqs_unregister_queue(PG_FUNCTION_ARGS)
 {
@@ -614,6 +619,7 @@ set_enabled(char *name, bool enabled)
 	PopActiveSnapshot();
 }
 
+/* sqs_disable_queue(queue) returns void */
 Datum
 sqs_disable_queue(PG_FUNCTION_ARGS)
 {
@@ -622,6 +628,7 @@ sqs_disable_queue(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* sqs_enable_queue(queue) returns void */
 Datum
 sqs_enable_queue(PG_FUNCTION_ARGS)
 {

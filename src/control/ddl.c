@@ -397,6 +397,7 @@ sqs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 	}
 }
 
+/* Install the hooks.  Called from _PG_init(). */
 void
 sqs_ddl_init(void)
 {

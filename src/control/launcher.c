@@ -54,6 +54,7 @@ typedef struct Candidate
 	bool		admitted;		/* by sqsbridge.databases */
 } Candidate;
 
+/* Register the launcher as a static background worker. */
 void
 sqs_launcher_register(void)
 {

@@ -315,6 +315,7 @@ sqs_polling_abandon(QueueWorker *qw)
 	qw->polling.asked = 0;
 }
 
+/* Initialize polling, with one receive call at a time. */
 void
 sqs_polling_init(QueueWorker *qw)
 {

@@ -18,6 +18,7 @@
 
 #define MAX_GROUP_ID		128 /* SQS's limit */
 
+/* Initialize the lists of waiting messages. */
 void
 sqs_waiting_init(QueueWorker *qw)
 {
