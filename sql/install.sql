@@ -66,6 +66,18 @@ SELECT type, identity, string_agg(privilege_type, ',' ORDER BY privilege_type) A
 SELECT type, identity, grantee, privilege_type FROM privileges
   WHERE grantee IS NULL OR grantee NOT IN (0, owner);
 
+-- The library fills in as many columns as its version of the function has.
+CREATE FUNCTION sqs_two_columns(OUT a integer, OUT b text) RETURNS SETOF record
+  AS '$libdir/sqsbridge', 'sqs_get_queue_stats' LANGUAGE C;
+DO $$
+BEGIN
+  PERFORM * FROM sqs_two_columns();
+  RAISE NOTICE 'no error';
+EXCEPTION WHEN object_not_in_prerequisite_state THEN
+  RAISE NOTICE '%', regexp_replace(sqlerrm, 'of \d+$', 'of so many');
+END $$;
+DROP FUNCTION sqs_two_columns;
+
 -- What pg_dump dumps: the queues, their ids, and what has been handled.
 SELECT c.oid::regclass, t.condition
   FROM pg_extension e, unnest(e.extconfig, e.extcondition) t(oid, condition)
