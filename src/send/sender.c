@@ -104,6 +104,7 @@ void
 sqs_sender_add(Sender *sender, SendItem *item, uint64 group_key, int64 now)
 {
 	item->attempts = 0;
+	item->mismatches = 0;
 	item->alone = false;
 	item->since = now;
 	item->group = NULL;
@@ -430,15 +431,15 @@ sqs_sender_finish(Sender *sender, SendBatch *batch, SqsCall *call, int64 now,
 			outcome = SEND_DONE;
 		else
 		{
-			bool		mismatch = strcmp(entry->code, "ChecksumMismatch") == 0;
-
+			if (strcmp(entry->code, "ChecksumMismatch") == 0)
+				item->mismatches++;
 			note_trouble(sender, item);
 			if (entry->sender_fault &&
 				(entry->class == AWS_ERROR_REQUEST || sender->max_attempts > 0))
 				outcome = SEND_REFUSED;
 			else if (sender->max_attempts > 0 && item->attempts >= sender->max_attempts)
 				outcome = SEND_REFUSED;
-			else if (mismatch && item->attempts >= MAX_MISMATCHES)
+			else if (item->mismatches >= MAX_MISMATCHES)
 				outcome = SEND_REFUSED;
 			else
 			{

@@ -37,6 +37,7 @@ typedef struct SendItem
 	SendGroup  *group;			/* FIFO queues only */
 	uint32		size;			/* bytes, as SQS counts them */
 	int			attempts;		/* failures of this item itself */
+	int			mismatches;		/* of these: SQS got something else */
 	int64		since;			/* ms: waiting since; or not to be sent before */
 	bool		alone;			/* send it in a batch of its own */
 } SendItem;

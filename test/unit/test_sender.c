@@ -429,6 +429,20 @@ failing_entries(void)
 		entries_fail(&a, 1, false, AWS_ERROR_TRANSIENT, "ChecksumMismatch");
 		is_int(items[8].ended, i == MAX_MISMATCHES - 1, "another MD5, the %d. time", i + 1);
 	}
+
+	/* what has failed before for another reason */
+	add(0, 1);
+	for (int i = 0; i < 2 * MAX_MISMATCHES; i++)
+	{
+		now += ENTRY_RETRY_MAX_MS;
+		take(&a);
+		entries_fail(&a, 1, false, AWS_ERROR_TRANSIENT,
+					 i == MAX_MISMATCHES ? "ChecksumMismatch" : "InternalError");
+	}
+	is_int(items[9].ended, 0, "one other MD5 among other errors gives up nothing");
+	now += ENTRY_RETRY_MAX_MS;
+	take(&a);
+	succeed(&a);
 	end("failing entries");
 
 	begin(false, 1, 3, 0);
