@@ -24,7 +24,6 @@
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 
-#include "base/id_attribute.h"
 #include "send/outgoing.h"
 
 #define MAX_NUMBER_DIGITS	38
@@ -585,8 +584,7 @@ sqs_outgoing_add_id(SqsOutgoing *message, const char *id)
 	SqsAttribute *attribute = &message->attributes[message->nattributes];
 
 	if (message->nattributes == SQS_MAX_ATTRIBUTES ||
-		sqs_outgoing_size(message) + strlen(SQS_ID_ATTRIBUTE) + strlen("String") +
-		strlen(id) > SQS_MAX_MESSAGE_BYTES)
+		sqs_outgoing_size(message) + SQS_ID_BYTES > SQS_MAX_MESSAGE_BYTES)
 		return false;
 	for (int i = 0; i < message->nattributes; i++)
 	{

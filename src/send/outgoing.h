@@ -11,6 +11,7 @@
 #include "datatype/timestamp.h"
 
 #include "aws/sqs_protocol.h"
+#include "base/id_attribute.h"
 
 /* The members of SQL type sqs_outgoing, in its order; 0 means NULL. */
 typedef struct SqsDraft
@@ -39,6 +40,9 @@ extern SqsDraftError *sqs_outgoing_prepare(const SqsDraft *draft, bool fifo,
 
 /* Raise what is wrong as an ERROR */
 extern void sqs_draft_error_raise(const SqsDraftError *error, const char *queue);
+
+/* What the id adds to a message's size: the attribute's name, type and value */
+#define SQS_ID_BYTES	(sizeof(SQS_ID_ATTRIBUTE) - 1 + sizeof("String") - 1 + 36)
 
 /* Add the attribute sqsbridge-id, if there is room for it */
 extern bool sqs_outgoing_add_id(SqsOutgoing *message, const char *id);

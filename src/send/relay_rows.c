@@ -25,6 +25,7 @@
 #include "base/compat.h"
 #include "base/extension.h"
 #include "base/worker.h"
+#include "send/outgoing.h"
 #include "send/relay_batches.h"
 #include "send/relay_room.h"
 #include "send/relay_rows.h"
@@ -94,6 +95,10 @@ make_item(Relay *relay, OutboxTables *tables, RelayBatch *batch, HeapTuple tuple
 	item->id = DatumGetInt64(sqs_getattr(item->tuple, ROW_ID + 1, relay->row_desc, &isnull));
 	item->send.size = DatumGetInt32(sqs_getattr(item->tuple, ROW_SIZE + 1,
 												relay->row_desc, &isnull));
+
+	/* a request's size includes the ids of messages that have room for one */
+	if (item->send.size + SQS_ID_BYTES <= SQS_MAX_MESSAGE_BYTES)
+		item->send.size += SQS_ID_BYTES;
 
 	/* the message exists twice while a request is under way */
 	item->bytes = GetMemoryChunkSpace(item->tuple) + GetMemoryChunkSpace(item) +

@@ -385,6 +385,20 @@ EOQ
 waiting_is('out', '0', 'what sqs_enqueue() stores');
 is(join(', ', grep { /^replayed/ } map { $_->{body} } @{ $sqs->messages('out') }), 'replayed', 'is sent') if $sqsd;
 
+# ---- as much as one request may have: the ids count, too ----
+
+SKIP:
+{
+	skip 'needs sqsd', 2 if !$sqsd;
+	my $last = $node->safe_psql('postgres', "SELECT COALESCE(last_error_at, '-infinity') FROM sqs_stats_outbox WHERE queue = 'out'");
+	my $sent_out = $node->safe_psql('postgres', "SELECT sent FROM sqs_stats_outbox WHERE queue = 'out'");
+	$node->safe_psql('postgres', "INSERT INTO sqs_outbox (queue, body) SELECT 'out', repeat('x', 1048576 / n)
+		FROM (VALUES (2), (2), (8), (8), (8), (8), (8), (8), (8), (8)) v(n)");
+	query_is($node, "SELECT sent - $sent_out, waiting FROM sqs_stats_outbox WHERE queue = 'out'", '10|0', 'large messages are sent');
+	is($node->safe_psql('postgres', "SELECT COALESCE(last_error_at, '-infinity') FROM sqs_stats_outbox WHERE queue = 'out'"),
+		$last, 'and no request was refused for its size');
+}
+
 # ---- somebody throws rows away, and others take their place ----
 
 SKIP:
