@@ -692,15 +692,25 @@ new_request(HttpPool *pool)
 static bool
 use_ca_file(HttpRequest *request, const char *ca_file)
 {
+	char	   *copy = NULL;
+
 	if (ca_file != NULL ? request->ca_file != NULL && strcmp(ca_file, request->ca_file) == 0 :
 		request->ca_file == NULL)
 		return true;
-	free(request->ca_file);
-	request->ca_file = ca_file != NULL ? strdup(ca_file) : NULL;
-	if (ca_file != NULL && request->ca_file == NULL)
+	if (ca_file != NULL && (copy = strdup(ca_file)) == NULL)
 		return false;
+	free(request->ca_file);
+	request->ca_file = copy;
 	curl_easy_reset(request->easy);
-	return set_options(request);
+	if (set_options(request))
+		return true;
+
+	/* it trusts others than it says: back to what cannot fail */
+	free(request->ca_file);
+	request->ca_file = NULL;
+	curl_easy_reset(request->easy);
+	(void) set_options(request);
+	return false;
 }
 
 /* libcurl does not copy the body, which is why that must stay. */
@@ -834,6 +844,20 @@ representative(CURLcode result)
 	}
 }
 
+/*
+ * libcurl's text, or its general one for the result where there is none.  What
+ * it says about a proxy's URL that it does not understand ("Unsupported proxy
+ * syntax in ...") quotes that URL, which may hold a password.
+ */
+static const char *
+curl_text(const HttpRequest *request)
+{
+	if (strstr(request->curl_error, "nsupported proxy") != NULL)
+		return "the proxy that the environment asks for is not a URL that libcurl supports";
+	return request->curl_error[0] ? request->curl_error :
+		curl_easy_strerror(request->result);
+}
+
 /* Fill reply.error from libcurl's result, which is not CURLE_OK. */
 static void
 set_curl_error(HttpRequest *request)
@@ -885,9 +909,7 @@ set_curl_error(HttpRequest *request)
 	else if (request->result == CURLE_GOT_NOTHING || request->result == CURLE_SEND_ERROR)
 		aws_error_set(&reply->error, class, code, "the connection was closed before there was a reply");
 	else
-		aws_error_set(&reply->error, class, code, "%s",
-					  request->curl_error[0] ? request->curl_error :
-					  curl_easy_strerror(request->result));
+		aws_error_set(&reply->error, class, code, "%s", curl_text(request));
 }
 
 /*

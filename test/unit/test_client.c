@@ -1029,6 +1029,35 @@ quoted_secrets(void)
 	close(listener);
 }
 
+/* A proxy's URL may hold a password, and libcurl quotes what it does not take. */
+static void
+quoted_proxies(AwsCredentialsProvider *good)
+{
+	static const char *const proxies[] = {
+		"http://user:pa/sswordsecret@127.0.0.1:1",
+		"http://user:passwordsecret",
+		"http://user:passwordsecret@127.0.0.1:99999",
+		"gopher://user:passwordsecret@127.0.0.1:1",
+	};
+
+	for (size_t i = 0; i < lengthof(proxies); i++)
+	{
+		SqsClient  *client = new_client("https://192.0.2.1", good, NULL);
+		SqsCall    *call;
+		const AwsError *error;
+
+		setenv("https_proxy", proxies[i], 1);
+		call = receive(client, "http://127.0.0.1/000000000000/q", 1, 0, 3000);
+		error = sqs_call_error(call);
+		ok(error != NULL && strstr(error->message, "secret") == NULL &&
+		   strstr(error->message, "proxy") != NULL,
+		   "a proxy that is none is not quoted: %s", error != NULL ? error->message : "no error");
+		sqs_call_free(call);
+		sqs_client_destroy(client);
+	}
+	unsetenv("https_proxy");
+}
+
 static void
 keep_reply(HttpReply *reply, void *arg)
 {
@@ -1533,6 +1562,7 @@ test_client(void)
 	proxies(good);
 	proxy_headers();
 	quoted_secrets();
+	quoted_proxies(good);
 	stop_server(&server);
 	tls(good);
 	rmdir(directory);
