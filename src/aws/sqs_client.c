@@ -647,7 +647,7 @@ reply_done(HttpReply *reply, void *arg)
 			sqs_parse_error(call->reply != NULL ? call->reply : empty,
 							call->reply_len, reply->status,
 							reply->query_error, reply->error_type, &call->error);
-			call->error.may_be_done = reply->status >= 500;
+			call->error.may_be_done = reply->status < 300 || reply->status >= 500;
 		}
 		strlcpy(call->error.request_id, reply->request_id, sizeof(call->error.request_id));
 	}

@@ -1058,6 +1058,46 @@ quoted_proxies(AwsCredentialsProvider *good)
 	unsetenv("https_proxy");
 }
 
+/* Who answers with another success than SQS's may have done what was asked. */
+static void
+odd_success(AwsCredentialsProvider *good)
+{
+	static const int statuses[] = {202, 204, 302, 404, 502};
+
+	for (size_t i = 0; i < lengthof(statuses); i++)
+	{
+		char		url[64];
+		char		answer[64];
+		int			port;
+		int			listener = listen_somewhere(&port);
+		int			fd = -1;
+		Wait		wait = {0, NULL};
+		SqsOutgoing message;
+		SqsClient  *client;
+		SqsCall    *call;
+
+		memset(&message, 0, sizeof(message));
+		message.body.data = "x";
+		message.body.len = 1;
+		message.delay = -1;
+		snprintf(url, sizeof(url), "http://127.0.0.1:%d", port);
+		snprintf(answer, sizeof(answer), "HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n", statuses[i]);
+		client = new_client(url, good, NULL);
+		call = sqs_start_send(client, "http://127.0.0.1/000000000000/q", &message, 60000, 1, done, &wait);
+		while (wait.completions == 0)
+		{
+			serve(listener, &fd, answer);
+			sqs_client_poll(client);
+		}
+		ok(sqs_call_error(call) != NULL, "status %d is no success", statuses[i]);
+		is_int(sqs_call_error(call) != NULL && sqs_call_error(call)->may_be_done,
+			   statuses[i] < 300 || statuses[i] >= 500, "may it have been sent");
+		sqs_call_free(call);
+		sqs_client_destroy(client);
+		close(listener);
+	}
+}
+
 static void
 keep_reply(HttpReply *reply, void *arg)
 {
@@ -1563,6 +1603,7 @@ test_client(void)
 	proxy_headers();
 	quoted_secrets();
 	quoted_proxies(good);
+	odd_success(good);
 	stop_server(&server);
 	tls(good);
 	rmdir(directory);
