@@ -193,6 +193,10 @@ sqs_relay_configure_queue(Relay *relay, RelayQueue *queue, const SqsQueueConfig 
 	{
 		queue->sender = sqs_sender_create(relay->context, copy->fifo, FIRST_REQUESTS, 0, LINGER_MS);
 		queue->reconnect = false;
+
+		/* what was to fail because the queue was gone is read anew */
+		if (queue->gone)
+			queue->put_down = true;
 	}
 	else
 	{

@@ -40,6 +40,7 @@
 #include "send/relay_trouble.h"
 
 #define MAX_RECORDED		500 /* refused rows in one transaction */
+#define NOT_GONE_WAIT_MS	500
 #define ROW_IS_LOCKED \
 	"a row of table " SQS_INTERNAL_SCHEMA ".outbox_rows or outbox_batches is locked"
 
@@ -362,10 +363,20 @@ is_not_registered(int32 queue_id, const char **locked)
 	return !registered;
 }
 
-/* The queue is registered after all: have its rows read again. */
+/*
+ * The queue is registered after all: have its rows read again.  If there still
+ * is a sender, SQS has refused them, and they wait until the configuration has
+ * been read; what is under way must stay known.
+ */
 static void
-take_back_refused(Relay *relay, RelayQueue *queue)
+take_back_refused(Relay *relay, RelayQueue *queue, int64 now)
 {
+	relay->need_config = true;
+	if (queue->sender != NULL)
+	{
+		queue->recording.not_before = now + NOT_GONE_WAIT_MS;
+		return;
+	}
 	while (!dlist_is_empty(&queue->refused))
 	{
 		RelayItem  *item = dlist_container(RelayItem, node, dlist_pop_head_node(&queue->refused));
@@ -374,7 +385,6 @@ take_back_refused(Relay *relay, RelayQueue *queue)
 	}
 	queue->nrefused = 0;
 	queue->put_down = true;
-	relay->need_config = true;
 }
 
 /*
@@ -401,7 +411,7 @@ sqs_relay_record_refused(Relay *relay, RelayQueue *queue, int64 now)
 		if (locked != NULL)
 			sqs_relay_trouble(relay, queue, &queue->recording, true, sqs_relay_is_locked_text(locked), now);
 		else
-			take_back_refused(relay, queue);
+			take_back_refused(relay, queue, now);
 		return;
 	}
 

@@ -15,7 +15,7 @@ need_sqsd();
 my $long = $ENV{SQSBRIDGE_LONG};
 my $many = $long ? 1000 : 300;
 my $tables = 'sqsbridge_internal';
-my @queues = qw(refusing flows held share copies gone);
+my @queues = qw(refusing flows held share copies gone back);
 # nothing of these is read until they are enabled
 my @later = qw(broken lost);
 
@@ -200,6 +200,36 @@ arrived_are('share', 'm', 300, 'each was sent once');
 $node->safe_psql('postgres', "REINDEX TABLE $tables.outbox_rows; VACUUM FULL $tables.outbox_rows");
 enqueue('share', 'n', 10);
 rows_are('share', 0, 'a rewritten table');
+
+# ---- a queue whose row is gone for a moment, with requests under way
+
+$lock = session("LOCK TABLE $tables.outbox_failures IN ACCESS EXCLUSIVE MODE");
+$fault = $sqs->fault(kind => 'entry_fail', action => 'SendMessageBatch', queue => 'back',
+	code => 'InvalidMessageContents', message => 'no', sender_fault => JSON::PP::true());
+enqueue('back', 'refused', 1);
+stat_is('back', 'failed', '1', 'a failure cannot be recorded yet');
+$sqs->clear_faults($fault);
+$fault = $sqs->fault(kind => 'latency', ms => 10000, action => 'SendMessageBatch', queue => 'back');
+# more than fits in hand: the batch is not read to its end
+enqueue('back', 'm', 3000);
+stat_is('back', 'in_flight > 0', 't', 'messages are under way');
+my $back = $node->safe_psql('postgres', "SELECT queue_id FROM sqs_queues WHERE name = 'back'");
+$node->safe_psql('postgres', "CREATE TABLE saved AS SELECT * FROM $tables.queues WHERE queue_id = $back;
+	DELETE FROM $tables.queues WHERE queue_id = $back;
+	SELECT sqs_disable_queue('flows')");
+query_is($node, "SELECT count(*) FROM sqs_get_queue_stats() WHERE queue_id = $back", '0', 'the queue is gone');
+$node->safe_psql('postgres', "INSERT INTO $tables.queues SELECT * FROM saved; DROP TABLE saved");
+end_session($lock);
+query_is($node, "SELECT count(*) FROM sqs_get_queue_stats() WHERE queue_id = $back", '1', 'and is there again');
+query_is($node, "SELECT error_code, body FROM sqs_outbox_failures WHERE queue = 'back'", 'InvalidMessageContents|refused:1',
+	'what SQS has refused is recorded');
+$sqs->clear_faults($fault);
+rows_are('back', 0, 'the rest is sent');
+my %back;
+$back{$_}++ foreach arrived('back', 'm');
+is(scalar(keys %back) . ', ' . (grep { $_ > 1 } values %back), '3000, 0', 'each message once');
+is(worker(), $worker, 'by the same worker');
+$node->safe_psql('postgres', "SELECT sqs_enable_queue('flows')");
 
 # ---- a row that cannot be read
 
