@@ -66,6 +66,10 @@ SELECT queue, state, last_error FROM sqs_stats ORDER BY 1;
 SELECT q.name, r.body, b.deliver_at = coalesce(r.deliver_at, '-infinity') AS when, b.xmin::text = b.xid::text AS native
   FROM sqsbridge_internal.outbox_rows r JOIN sqs_queues q USING (queue_id)
     LEFT JOIN sqsbridge_internal.outbox_batches b USING (batch_id, queue_id) ORDER BY r.id;
+-- what was enqueued in the copy comes after what was copied
+SELECT string_agg(r.body, ', ' ORDER BY b.position)
+  FROM sqsbridge_internal.outbox_rows r JOIN sqsbridge_internal.outbox_batches b USING (batch_id, queue_id)
+  WHERE r.queue = 'q1' AND r.deliver_at IS NULL;
 SELECT sqs_adopt_queues('send');
 ROLLBACK;
 BEGIN;

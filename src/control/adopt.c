@@ -16,9 +16,10 @@
  *	- A batch of the outbox that was copied as a row, not as a page of the
  *	  table, may have been written before or after its rows, and its
  *	  transaction ID is from another counter.  All such batches are written
- *	  anew, in their order, for the rows that exist.  Or the rows are deleted;
- *	  the caller has to choose, for it cannot be known here whether the original
- *	  sends them, too.
+ *	  anew, in their order, for the rows that exist.  So are those that were
+ *	  made in the copy since, or their messages would go before the copied ones.
+ *	  Or the rows are deleted; the caller has to choose, for it cannot be known
+ *	  here whether the original sends them, too.
  *
  *	- If the rows are discarded, the queues are also disabled, because the
  *	  original still runs, and a copy that works on the same queues at AWS would
@@ -193,9 +194,12 @@ discard_rows(Relation rel, List *adopted, HTAB *batches)
 	return deleted;
 }
 
-/* Delete records of batches that are copies, and note which are not. */
+/*
+ * Delete records of batches that are copies, or of the queues that were, and
+ * note which are neither.
+ */
 static void
-read_batches(SqsWriter *writer, HTAB *batches)
+read_batches(SqsWriter *writer, List *adopted, HTAB *batches)
 {
 	Relation	rel = sqs_writer_relation(writer);
 	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, GetActiveSnapshot(), 0, NULL);
@@ -213,7 +217,8 @@ read_batches(SqsWriter *writer, HTAB *batches)
 		key.batch_id = DatumGetInt64(values[BATCH_ID]);
 		key.queue_id = DatumGetInt32(values[BATCH_QUEUE_ID]);
 		batch = hash_search(batches, &key, HASH_FIND, NULL);
-		if (sqs_batch_is_native(tuple, RelationGetDescr(rel)))
+		if (sqs_batch_is_native(tuple, RelationGetDescr(rel)) &&
+			!list_member_int(adopted, (int) key.queue_id))
 		{
 			if (batch != NULL)
 				batch->native = true;
@@ -291,7 +296,7 @@ adopt_outbox(List *adopted, bool discard)
 	batches = hash_create("sqsbridge copied batches", 1024, &ctl,
 						  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	read_rows(rows, batches);
-	read_batches(writer, batches);
+	read_batches(writer, adopted, batches);
 	if (discard)
 		deleted = discard_rows(rows, adopted, batches);
 	else

@@ -200,6 +200,9 @@ sqs_relay_configure_queue(Relay *relay, RelayQueue *queue, const SqsQueueConfig 
 	}
 	else
 	{
+		/* the batches have other places now */
+		if (queue->config->is_copy && !copy->is_copy && queue->sender->requests == 0)
+			sqs_relay_put_down(relay, queue);
 		if (fingerprint != queue->fingerprint)
 			queue->reconnect = true;
 		if (fingerprint != queue->fingerprint || !queue->config->can_send ||

@@ -150,6 +150,8 @@ sub business_is_well
 
 # ---- copies
 
+my $copies = 0;
+
 # In a copy nothing happens.  One queue is disabled in the original and enabled
 # in the copy: nobody but the copy would send its rows.
 sub is_dormant
@@ -190,6 +192,10 @@ sub is_dormant
 	like($stderr, qr/ERROR:.*copy|adopt/s, "$name: nor can be sent by hand");
 	is( $node->safe_psql($db, "SELECT sqs_enqueue('busy', 'stored in the copy, $db') > 0", extra_params => [ '-U', 'app' ]),
 		't', "$name: the outbox takes rows");
+	# they come after those of their group that were copied
+	my $last = 1000000 + $copies;
+	$node->safe_psql($db, "SELECT sqs_enqueue('held.fifo', g || ' $last', group_id => 'g' || g) FROM generate_series(1, 3) g",
+		extra_params => [ '-U', 'app' ]);
 	return;
 }
 
@@ -259,8 +265,6 @@ sub shell_ok
 	my $status = system('bash', '-c', "set -o pipefail; ( $command ) >$tmp/out 2>&1");
 	return is($status, 0, $name . ': ' . ($command =~ s/\Q$tmp\E\///gr)) || diag(slurp_file("$tmp/out"));
 }
-
-my $copies = 0;
 
 sub restored
 {
