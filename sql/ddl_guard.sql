@@ -90,6 +90,21 @@ RESET search_path;
 
 -- superusers may run them
 SELECT regress_sqs_try('LOCK TABLE sqs_outbox');
+SELECT regress_sqs_try('TRUNCATE sqsbridge_internal.failures');
+-- but not use pg_repack, whose trigger does not fire for rows of the extension
+SELECT regress_sqs_try('CREATE TRIGGER repack_trigger AFTER INSERT OR DELETE OR UPDATE ON sqsbridge_internal.outbox_rows
+  FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()');
+SELECT regress_sqs_try('CREATE TRIGGER repack_trigger AFTER INSERT OR DELETE OR UPDATE ON regress_sqs_others
+  FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()');
+
+-- TRUNCATE is refused before it waits for its lock, even if it was granted
+GRANT USAGE ON SCHEMA sqsbridge_internal TO regress_sqs_stranger;
+GRANT ALL ON ALL TABLES IN SCHEMA sqsbridge_internal TO regress_sqs_stranger;
+SET ROLE regress_sqs_stranger;
+SELECT regress_sqs_try('TRUNCATE sqsbridge_internal.failures');
+SELECT regress_sqs_try('TRUNCATE public.sqs_failures');
+SELECT regress_sqs_try('TRUNCATE regress_sqs_stranger.mine');
+RESET ROLE;
 
 -- without the extension, nothing is refused
 SET client_min_messages = warning;

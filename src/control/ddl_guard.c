@@ -6,11 +6,12 @@
  * Most statements check privileges before they request a lock.  Some request
  * it first: CREATE TRIGGER, CREATE RULE, a foreign key that refers to the table,
  * and whatever makes it a partition or a parent.  LOCK TABLE requires only a
- * privilege to write.  DROP is permitted to the owner of the schema, too, and
- * waits for the lock before it finds that the extension needs the relation.  If
- * a transaction that has written stays open, these statements wait for their
- * strong lock, and every later writer waits for them.  So a role without any
- * privilege on one of our relations could stop its writers.
+ * privilege to write, and TRUNCATE, where that was granted, waits for its lock
+ * before the guard refuses it.  DROP is permitted to the owner of the schema,
+ * too, and waits for the lock before it finds that the extension needs the
+ * relation.  If a transaction that has written stays open, these statements
+ * wait for their strong lock, and every later writer waits for them.  So a role
+ * without any privilege on one of our relations could stop its writers.
  *
  * Here such a statement is refused before it requests the lock, if it names a
  * relation of this extension and is run by a role that is neither its owner nor
@@ -23,7 +24,11 @@
  * members of pg_maintain and to the owner of the database, who have that right
  * on all relations and can use it without naming one.
  *
- * No role may change the columns of our tables, not even a superuser.
+ * No role may change the columns of our tables, not even a superuser.  Nor may
+ * one reorganize them with tools that work in a way which would lose rows:
+ * pg_repack collects what is written meanwhile by a trigger, and rows that are
+ * written below the executor fire none; REPACK (CONCURRENTLY) inserts rows anew,
+ * after which no batch of the outbox is native (see send/outbox.h).
  *
  * A name that cannot be found is left to the statement itself, which has the
  * better error.  A name without a schema may resolve to one of our relations
@@ -49,6 +54,7 @@
 #include "utils/lsyscache.h"
 
 #include "base/compat.h"
+#include "base/internal_tables.h"
 #include "control/ddl_guard.h"
 
 static void
@@ -250,6 +256,16 @@ check_alter(const AlterTableStmt *statement)
 	}
 }
 
+/* Is this a relation of the extension? */
+static bool
+is_ours(Oid relid)
+{
+	Oid			extension = relid < FirstNormalObjectId ? InvalidOid :
+		getExtensionOfObject(RelationRelationId, relid);
+
+	return OidIsValid(extension) && extension == get_extension_oid("sqsbridge", true);
+}
+
 /*
  * The columns of the extension's tables are its scripts' to change.  A column
  * that is added leaves a trace even when it is dropped again, and rows are
@@ -275,15 +291,60 @@ check_columns(const AlterTableStmt *statement)
 		}
 		foreach(lc2, find_relations(statement->relation))
 		{
-			Oid			extension = lfirst_oid(lc2) < FirstNormalObjectId ? InvalidOid :
-				getExtensionOfObject(RelationRelationId, lfirst_oid(lc2));
-
-			if (OidIsValid(extension) && extension == get_extension_oid("sqsbridge", true))
+			if (is_ours(lfirst_oid(lc2)))
 				ereport(ERROR,
 						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						 errmsg("cannot change the columns of \"%s\", which belongs to extension sqsbridge",
 								get_rel_name(lfirst_oid(lc2)))));
 		}
+	}
+}
+
+/* The trigger that pg_repack creates on the table that it is to reorganize. */
+static void
+check_repack_trigger(const CreateTrigStmt *statement)
+{
+	ListCell   *lc;
+
+	if (strcmp(statement->trigname, "repack_trigger") != 0)
+		return;
+	foreach(lc, find_relations(statement->relation))
+	{
+		if (is_ours(lfirst_oid(lc)))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("cannot use pg_repack for table \"%s\", which belongs to extension sqsbridge",
+							get_rel_name(lfirst_oid(lc))),
+					 errdetail("Its trigger would not fire, and rows that are written meanwhile would be lost."),
+					 errhint("Run pg_repack with --exclude-extension=sqsbridge, and VACUUM FULL for this table.")));
+	}
+}
+
+static void
+check_repack(SqsRepackStmt *statement)
+{
+	bool		concurrently = false;
+	ListCell   *lc;
+
+	foreach(lc, statement->params)
+	{
+		DefElem    *option = lfirst(lc);
+
+		if (strcmp(option->defname, "concurrently") == 0)
+			concurrently = defGetBoolean(option);
+	}
+	if (!concurrently)
+		return;
+	foreach(lc, find_relations(sqs_repacked(statement)))
+	{
+		if (is_ours(lfirst_oid(lc)) &&
+			strcmp(get_rel_name(lfirst_oid(lc)), sqs_table_name(SQS_TABLE_OUTBOX_BATCHES)) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("cannot use REPACK (CONCURRENTLY) for table \"%s\", which belongs to extension sqsbridge",
+							get_rel_name(lfirst_oid(lc))),
+					 errdetail("It would insert the rows anew, and they have to keep the transaction that wrote them."),
+					 errhint("Use REPACK without CONCURRENTLY; the table is small, and sqsbridge does not mind its lock.")));
 	}
 }
 
@@ -302,6 +363,24 @@ check_drop(const DropStmt *statement)
 			break;
 		default:
 			break;
+	}
+}
+
+/* A view is refused anyway, before any lock. */
+static void
+check_truncate(const TruncateStmt *statement)
+{
+	ListCell   *lc;
+
+	foreach(lc, statement->relations)
+	{
+		ListCell   *lc2;
+
+		foreach(lc2, find_relations(lfirst(lc)))
+		{
+			if (get_rel_relkind(lfirst_oid(lc2)) == RELKIND_RELATION)
+				check_relation(lfirst_oid(lc2));
+		}
 	}
 }
 
@@ -365,6 +444,7 @@ sqs_ddl_guard(Node *statement)
 		case T_AlterTableStmt:
 		case T_AlterObjectDependsStmt:
 		case T_DropStmt:
+		case T_TruncateStmt:
 		case T_VacuumStmt:
 		case SQS_T_REPACK_STMT:
 		case T_ReindexStmt:
@@ -375,6 +455,10 @@ sqs_ddl_guard(Node *statement)
 	}
 	if (IsA(statement, AlterTableStmt) && !creating_extension)
 		check_columns((AlterTableStmt *) statement);
+	if (IsA(statement, CreateTrigStmt))
+		check_repack_trigger((CreateTrigStmt *) statement);
+	if (nodeTag(statement) == SQS_T_REPACK_STMT)
+		check_repack((SqsRepackStmt *) statement);
 	if (superuser())
 		return;
 
@@ -404,6 +488,9 @@ sqs_ddl_guard(Node *statement)
 			break;
 		case T_DropStmt:
 			check_drop((DropStmt *) statement);
+			break;
+		case T_TruncateStmt:
+			check_truncate((TruncateStmt *) statement);
 			break;
 		default:
 			check_maintenance(statement);
