@@ -1273,6 +1273,26 @@ resumed_sessions(const char *cert, const char *key)
 	waitpid(server, NULL, 0);
 }
 
+/*
+ * Have the system's authorities read.  The first connection does so, in the
+ * time that it has for connecting; valgrind may need longer, but what has been
+ * read is kept.
+ */
+static void
+read_authorities(SqsClient *client, const char *queue)
+{
+	bool		in_time = false;
+
+	for (int i = 0; i < 10 && !in_time; i++)
+	{
+		SqsCall    *call = receive(client, queue, 1, 0, 10000);
+		const AwsError *error = sqs_call_error(call);
+
+		in_time = error == NULL || strcmp(error->code, "Curl28") != 0;
+		sqs_call_free(call);
+	}
+}
+
 /* Clients of one pool trust different authorities, one after the other. */
 static void
 shared_authorities(const Server *server, AwsCredentialsProvider *good, const char *cert)
@@ -1283,6 +1303,7 @@ shared_authorities(const Server *server, AwsCredentialsProvider *good, const cha
 	SqsClient  *other = new_client_of(pool, server->url, good, NULL);
 
 	receive_ends(trusting, server->queue, 10000, AWS_ERROR_NONE, NULL, "a client that trusts");
+	read_authorities(other, server->queue);
 	receive_ends(other, server->queue, 10000, AWS_ERROR_CONFIGURATION, "Curl60",
 				 "one that does not, of the same pool");
 	receive_ends(trusting, server->queue, 10000, AWS_ERROR_NONE, NULL, "the first again");
@@ -1313,6 +1334,7 @@ tls(AwsCredentialsProvider *good)
 	if (ok(start_server(&server, cert, key), "a server with TLS"))
 	{
 		client = new_client(server.url, good, NULL);
+		read_authorities(client, server.queue);
 		receive_ends(client, server.queue, 10000, AWS_ERROR_CONFIGURATION, "Curl60", "an untrusted certificate");
 		is_int(sqs_client_stats(client)->retries, 0, "is not tried again");
 		sqs_client_destroy(client);
