@@ -47,7 +47,9 @@ get_source() {
 			git -C "$3.git" archive FETCH_HEAD | tar -xf - -C "$3" && rm -rf "$3.git"
 	else
 		stamp=$(git -C "$POSTGRES_GIT" log --all --format=%H -1 --grep="^Stamp HEAD as $(($1 + 1))devel") && [ -n "$stamp" ] &&
-			git -C "$POSTGRES_GIT" archive "$stamp^" | tar -xf - -C "$3"
+			git -C "$POSTGRES_GIT" archive "$stamp^" | tar -xf - -C "$3" || return
+		# 17 got another control file and WAL after that; pg_resetwal writes both
+		[ "$1" != 17 ] || git -C "$POSTGRES_GIT" show 402b586d0a -- src | patch -s -d "$3" -p1
 	fi
 }
 
@@ -149,7 +151,7 @@ while [ $# -gt 0 ]; do
 	shift
 done
 
-install_packages git bison flex zlib1g-dev libipc-run-perl libio-socket-ssl-perl openssl
+install_packages git patch bison flex zlib1g-dev libipc-run-perl libio-socket-ssl-perl openssl
 command -v npm >/dev/null || { apt_update; apt_install nodejs npm; }
 mkdir -p "$CACHE" || die "cannot make the directory \"$CACHE\""
 CACHE=$(cd "$CACHE" && pwd)
