@@ -36,6 +36,11 @@ CppConcat(pg_finfo_,funcname) (void) \
 extern int no_such_variable
 #endif
 
+/* 18 moved this attribute to the front of declarations, and renamed it. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn		pg_attribute_noreturn()
+#endif
+
 /* 17 lets extensions name their wait events. */
 #if PG_VERSION_NUM >= 170000
 #define sqs_wait_event_new(name)	WaitEventExtensionNew(name)

@@ -15,6 +15,7 @@
 #include "fmgr.h"
 #include "nodes/pg_list.h"
 
+#include "base/compat.h"
 #include "config/bindings.h"
 
 /* Longest local queue name, in bytes: as long as SQS lets a name be. */
@@ -70,7 +71,7 @@ typedef struct SqsQueueConfig
 extern char *sqs_queue_argument(FunctionCallInfo fcinfo);
 
 /* Raise the ERROR for a queue name that is NULL */
-extern void sqs_queue_is_null(void) pg_attribute_noreturn();
+pg_noreturn extern void sqs_queue_is_null(void);
 
 /*
  * The following need a transaction with an active snapshot, and return memory in
