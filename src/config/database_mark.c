@@ -145,11 +145,20 @@ sqs_mark_remove(void)
 	(void) look_for_marks(MyDatabaseId, true);
 }
 
-/* The database, or the extension in it, is being dropped. */
+/*
+ * The database, or the extension in it, is being dropped: remove its marks.
+ * "wait": for transactions that are about to mark it.
+ *
+ * DROP DATABASE calls this before it looks at who else is in the database, and
+ * terminates them if it is told to.  It must not wait for one of them here,
+ * while nobody can connect to the database any more.  If such a transaction
+ * commits after all, a mark remains for a database that does not exist, which
+ * the launcher ignores.
+ */
 void
-sqs_mark_drop(Oid dboid)
+sqs_mark_drop(Oid dboid, bool wait)
 {
-	(void) lock_mark(dboid, ExclusiveLock, true);
+	(void) lock_mark(dboid, ExclusiveLock, wait);
 	(void) look_for_marks(dboid, true);
 }
 

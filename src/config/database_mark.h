@@ -22,8 +22,8 @@ extern void sqs_mark_database_wanted(void);
 extern bool sqs_mark_lock(void);
 extern void sqs_mark_remove(void);
 
-/* The database, or the extension in it, is being dropped. */
-extern void sqs_mark_drop(Oid dboid);
+/* The database, or the extension in it, is being dropped: remove its marks. */
+extern void sqs_mark_drop(Oid dboid, bool wait);
 
 /* For the launcher: the OIDs of marked databases, whether they exist or not. */
 extern List *sqs_marked_databases(void);

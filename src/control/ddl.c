@@ -379,11 +379,11 @@ sqs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 			if (classId == ExtensionRelationId &&
 				objectId == get_extension_oid("sqsbridge", true))
 			{
-				sqs_mark_drop(MyDatabaseId);
+				sqs_mark_drop(MyDatabaseId, true);
 				sqs_wake_at_commit();
 			}
 			else if (classId == DatabaseRelationId)
-				sqs_mark_drop(objectId);
+				sqs_mark_drop(objectId, false);
 			break;
 
 		case OAT_POST_ALTER:

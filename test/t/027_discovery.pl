@@ -163,7 +163,18 @@ unlike(marks(), qr/empty/, 'DROP EXTENSION: it is gone');
 
 $node->safe_psql('dropped', register('dropped'));
 arrives('dropped', 'dropped', 'a queue works');
-$node->safe_psql('postgres', 'DROP DATABASE dropped');
+
+# it locks out everybody else, so it must not wait for whoever has set a mark
+my $changer = $node->background_psql('dropped', on_error_stop => 0);
+$changer->query('SET client_min_messages = warning; BEGIN');
+$changer->query(q{SELECT sqs_alter_queue('dropped', concurrency => 2)});
+my (undef, undef, $stderr) = $node->psql('postgres', q{SET statement_timeout = '60s'; DROP DATABASE dropped});
+like($stderr, qr/database "dropped" is being accessed by other users/,
+	'DROP DATABASE while a transaction changes a queue: refused, as ever');
+arrives('dropped', 'dropped', 'the queue works');
+(undef, undef, $stderr) = $node->psql('postgres', q{SET statement_timeout = '60s'; DROP DATABASE dropped WITH (FORCE)});
+is($stderr, '', 'WITH (FORCE) ends that transaction');
+eval { $changer->quit };
 is(marks(), 'closed first postgres prepared second', 'DROP DATABASE takes the mark along');
 
 # ---- ALTER EXTENSION UPDATE, a restart
@@ -247,6 +258,7 @@ query_is($node, q{SELECT last_error FROM sqs_stats_workers WHERE kind = 'databas
 
 $node->stop;
 check_log($node, qr/canceling statement due to (?:lock timeout|user request)/, qr/ERROR:.*failures/,
+	qr/database "dropped" is being accessed by other users/,
 	# a worker that was about to be replaced when its database was closed
 	qr/FATAL:  database "closed" is not currently accepting connections/,
 	qr/PID \d+ is not a PostgreSQL backend process/,
