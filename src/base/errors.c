@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
+#include "mb/pg_wchar.h"
 #include "storage/spin.h"
 
 #include "base/errors.h"
@@ -49,6 +50,20 @@ is_first_of_its_kind(SqsErrors *errors, uint32 kind)
 }
 
 /*
+ * Copy a text in the database's encoding into a buffer of this size.  If it is
+ * too long, it is truncated after a whole character: such texts become values
+ * of views, and PostgreSQL's functions rely on the encoding of a value.
+ */
+void
+sqs_copy_text(char *dst, const char *src, size_t size)
+{
+	int			len = pg_mbcliplen(src, (int) strlen(src), (int) size - 1);
+
+	memcpy(dst, src, len);
+	dst[len] = '\0';
+}
+
+/*
  * Add an error to a SqsErrors in shared memory.  "mutex" is the spinlock of
  * the entry that contains it.  The text is truncated to SQS_ERROR_TEXT - 1
  * bytes.  Returns whether the caller should log the error: if "announce" is
@@ -62,7 +77,7 @@ sqs_errors_add(SqsErrors *errors, slock_t *mutex, const char *text, bool announc
 	uint32		kind;
 	bool		news;
 
-	strlcpy(clipped, text, sizeof(clipped));
+	sqs_copy_text(clipped, text, sizeof(clipped));
 	kind = hash_bytes((const unsigned char *) clipped, significant_length(clipped));
 
 	SpinLockAcquire(mutex);

@@ -13,4 +13,7 @@
 /* Add an error; returns whether the caller should log it. */
 extern bool sqs_errors_add(SqsErrors *errors, slock_t *mutex, const char *text, bool announce);
 
+/* strlcpy() that truncates a text after a whole character. */
+extern void sqs_copy_text(char *dst, const char *src, size_t size);
+
 #endif							/* SQSBRIDGE_ERRORS_H */

@@ -28,6 +28,7 @@
 
 #include "base/compat.h"
 #include "base/databases.h"
+#include "base/errors.h"
 #include "base/outbox_health.h"
 #include "base/privileges.h"
 #include "base/queue_stats.h"
@@ -179,7 +180,8 @@ worst_job(Oid dboid, SqsErrors *worst)
 			((worst->since != 0) == (errors.since != 0) && worst->last_at >= errors.last_at))
 			continue;
 		*worst = errors;
-		snprintf(worst->last, sizeof(worst->last), "%s: %s", sqs_job_name(job), errors.last);
+		sqs_copy_text(worst->last, psprintf("%s: %s", sqs_job_name(job), errors.last),
+					  sizeof(worst->last));
 	}
 }
 

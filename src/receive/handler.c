@@ -84,6 +84,7 @@
 #include "utils/timeout.h"
 
 #include "base/compat.h"
+#include "base/errors.h"
 #include "base/queue_stats.h"
 #include "base/worker.h"
 #include "config/bindings.h"
@@ -571,7 +572,7 @@ record_failure(SqsDelivery *delivery, ErrorData *edata, SqsResult *result)
 		MemoryContextSwitchTo(message_context);
 		why = CopyErrorData();
 		result->unrecorded = true;
-		strlcpy(result->text, why->message, sizeof(result->text));
+		sqs_copy_text(result->text, why->message, sizeof(result->text));
 		HOLD_INTERRUPTS();
 		EmitErrorReport();
 		AbortOutOfAnyTransaction();
@@ -586,7 +587,7 @@ static void
 set_cannot_run(SqsResult *result, const ErrorData *edata)
 {
 	result->outcome = SQS_OUTCOME_CANNOT_RUN;
-	strlcpy(result->text, edata->message, sizeof(result->text));
+	sqs_copy_text(result->text, edata->message, sizeof(result->text));
 }
 
 /*
@@ -668,7 +669,7 @@ try_message(SqsDelivery *delivery, int attempt, SqsResult *result)
 										  delivery->frame.handler_timeout);
 			}
 			result->outcome = SQS_OUTCOME_FAILED;
-			strlcpy(result->text, edata->message, sizeof(result->text));
+			sqs_copy_text(result->text, edata->message, sizeof(result->text));
 			record_failure(delivery, edata, result);
 		}
 	}
@@ -826,12 +827,12 @@ handle_frame(const char *data, Size len)
 	}
 	else
 	{
-		char		activity[256];
+		char	   *activity = psprintf("sqsbridge: %.*s, queue %s, message %.*s",
+										(int) delivery->handler.len, delivery->handler.data,
+										channel->shared->queue,
+										(int) delivery->message.message_id.len,
+										delivery->message.message_id.data);
 
-		snprintf(activity, sizeof(activity), "sqsbridge: %.*s, queue %s, message %.*s",
-				 (int) delivery->handler.len, delivery->handler.data,
-				 channel->shared->queue,
-				 (int) delivery->message.message_id.len, delivery->message.message_id.data);
 		debug_query_string = activity;
 		pgstat_report_activity(STATE_RUNNING, activity);
 		sqs_set_worker_state(SQS_WORKER_RUNNING);

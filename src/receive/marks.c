@@ -53,7 +53,7 @@ in_transaction(QueueWorker *qw, MarksAction action)
 {
 	MemoryContext context = CurrentMemoryContext;
 	const char *volatile why = NULL;
-	static char text[SQS_ERROR_TEXT];
+	static char text[SQS_ERROR_TEXT - 64];	/* there is more before it */
 
 	PG_TRY();
 	{

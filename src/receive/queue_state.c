@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 #include "storage/lwlock.h"
 
+#include "base/errors.h"
 #include "base/queue_stats.h"
 #include "receive/queue_state.h"
 
@@ -54,7 +55,7 @@ sqs_queue_catch(QueueWorker *qw, char *text, size_t size)
 
 	MemoryContextSwitchTo(qw->context);
 	edata = CopyErrorData();
-	strlcpy(text, edata->message, size);
+	sqs_copy_text(text, edata->message, size);
 	FreeErrorData(edata);
 	HOLD_INTERRUPTS();
 	LWLockReleaseAll();

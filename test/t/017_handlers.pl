@@ -21,7 +21,7 @@ my $sqs = start_sqs(
 		(map { "$_,VisibilityTimeout=600" } @dropped),
 		'messy,VisibilityTimeout=600', 'greedy,VisibilityTimeout=600', 'limited,VisibilityTimeout=600',
 		'dies,VisibilityTimeout=600,dlq=dead:2', 'loops,VisibilityTimeout=600,dlq=dead:1',
-		'deaf,VisibilityTimeout=600,dlq=dead:1', 'lost,VisibilityTimeout=2,dlq=dead:1'
+		'deaf,VisibilityTimeout=600,dlq=dead:1', 'lost,VisibilityTimeout=2,dlq=dead:1', 'names'
 	]);
 my $node = new_node('main', conf => <<'EOC');
 max_worker_processes = 64
@@ -415,6 +415,48 @@ $sqs->send_messages('lost', 'a');
 query_is($node, q{SELECT string_agg(body, ',' ORDER BY body) FROM got WHERE queue = 'lost'}, 'a', 'and the queue goes on');
 $sqs->is_empty('lost');
 others_go_on('handlers without end');
+
+# ---- long names
+
+# What is cut to fit into shared memory is not cut within a character: functions
+# that meet half of one read, or write, beyond the end of the text.  The names
+# are such that bytes 255 and 256 would be parted.
+$node->safe_psql('postgres', <<'EOQ');
+CREATE FUNCTION create_handler(quotes int, accents int) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+  handler text := format('%I.%I', repeat('"', 62) || 'a', repeat('"', quotes) || repeat(chr(233), accents));
+BEGIN
+  EXECUTE format('CREATE FUNCTION %s(m public.sqs_message) RETURNS void LANGUAGE sql AS %L', handler,
+    'SELECT public.handle(m)');
+  RETURN handler;
+END $$;
+DO $$ BEGIN
+  EXECUTE format('CREATE SCHEMA %I', repeat('"', 62) || 'a');
+  EXECUTE format('GRANT USAGE ON SCHEMA %I TO keeper', repeat('"', 62) || 'a');
+END $$;
+SELECT sqs_register_queue('names', server => 'aws', handler => create_handler(53, 5));
+EOQ
+$sqs->send_messages('names', 'wait');
+my $named = q{FROM pg_stat_activity WHERE backend_type = 'sqsbridge handler worker' AND state = 'active' AND query LIKE 'sqsbridge: "%'};
+query_is($node, "SELECT count(*) $named", '1', 'a handler with a long name runs');
+is($node->safe_psql('postgres', "SELECT convert_to(query, 'UTF8') IS NOT NULL $named"), 't', 'what pg_stat_activity says of it is valid text');
+$node->safe_psql('postgres', q{INSERT INTO gate VALUES ('names')});
+$sqs->is_empty('names');
+my $handler = $node->safe_psql('postgres', q{SELECT create_handler(20, 21)});
+as('keeper', qq{SELECT sqs_alter_queue('dies', handler => '$handler')});
+$sqs->send_messages('dies', 'first');
+query_is($node, q{SELECT count(*) FROM got WHERE queue = 'dies' AND body = 'first'}, '1', 'another one is called');
+
+# its supervisor would report the same with more room, so it has to wait
+my $supervisor = $node->background_psql('postgres', on_error_stop => 1);
+$supervisor->query_safe('BEGIN; LOCK TABLE sqsbridge_internal.queues');
+$node->safe_psql('postgres', "REVOKE EXECUTE ON FUNCTION $handler(sqs_message) FROM PUBLIC");
+$sqs->send_messages('dies', 'second');
+my $refused = q{FROM sqs_get_queue_stats() WHERE last_error LIKE 'role "keeper" has no EXECUTE%'};
+query_is($node, "SELECT count(*) $refused", '1', 'until its owner may not execute it');
+is($node->safe_psql('postgres', "SELECT convert_to(last_error, 'UTF8') IS NOT NULL $refused"), 't', 'last_error is valid text');
+$supervisor->query_safe('COMMIT');
+$supervisor->quit;
 
 # ---- all in all
 
