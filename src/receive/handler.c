@@ -417,35 +417,47 @@ fence(SqsDelivery *delivery)
 }
 
 /*
- * Call a function that locks one of the extension's tables, with a lock_timeout
- * of TABLE_LOCK_TIMEOUT_MS at most.
+ * Call a function that waits for locks, with another lock_timeout than the
+ * owner's (0: none), and return its result.
  *
  * The variable is set directly: to go through guc.c would cost more than
  * everything else that is done here for a message, and no code of users runs
  * that could see the difference.
  */
-static void
-with_lock_timeout(void (*function) (SqsDelivery *, ErrorData *),
+static bool
+with_lock_timeout(int ms, bool (*function) (SqsDelivery *, ErrorData *),
 				  SqsDelivery *delivery, ErrorData *edata)
 {
 	int			before = LockTimeout;
+	volatile bool result = false;
 
-	LockTimeout = before > 0 ? Min(before, TABLE_LOCK_TIMEOUT_MS) : TABLE_LOCK_TIMEOUT_MS;
+	LockTimeout = ms;
 	PG_TRY();
 	{
-		function(delivery, edata);
+		result = function(delivery, edata);
 	}
 	PG_FINALLY();
 	{
 		LockTimeout = before;
 	}
 	PG_END_TRY();
+	return result;
 }
 
-static void
+static bool
 lock_inbox(SqsDelivery *delivery, ErrorData *edata)
 {
 	sqs_inbox_lock();
+	return true;
+}
+
+/* Returns false if the message is there already. */
+static bool
+insert_into_inbox(SqsDelivery *delivery, ErrorData *edata)
+{
+	return sqs_inbox_insert(channel->shared->queue_id,
+							sqs_message_identity(&delivery->message),
+							delivery->frame.stamp);
 }
 
 /*
@@ -483,10 +495,15 @@ run_message(SqsDelivery *delivery, SqsResult *result, volatile Phase *phase)
 	if (delivery->frame.flags & SQS_FRAME_EXACTLY_ONCE)
 	{
 		*phase = PHASE_LOCK;
-		with_lock_timeout(lock_inbox, delivery, NULL);
+		(void) with_lock_timeout(TABLE_LOCK_TIMEOUT_MS, lock_inbox, delivery, NULL);
+
+		/*
+		 * To wait for a transaction with the same message is nobody's
+		 * failure, and no reason to stop the queue: handler_timeout and the
+		 * lease limit it, and lock_timeout is for the handler's own locks.
+		 */
 		*phase = PHASE_INBOX;
-		if (!sqs_inbox_insert(channel->shared->queue_id, sqs_message_identity(&delivery->message),
-							  delivery->frame.stamp))
+		if (!with_lock_timeout(0, insert_into_inbox, delivery, NULL))
 		{
 			/*
 			 * Handled before: it only remains to make that durable.  Cancels
@@ -538,12 +555,13 @@ run_message(SqsDelivery *delivery, SqsResult *result, volatile Phase *phase)
 	disable_timeout(handler_timeout_id, false);
 }
 
-static void
+static bool
 insert_failure(SqsDelivery *delivery, ErrorData *edata)
 {
 	sqs_failure_insert(channel->shared->queue_id, channel->shared->queue, owner,
 					   delivery->message.message_id,
 					   delivery->message.receive_count, edata, MyProcPid);
+	return true;
 }
 
 /*
@@ -561,7 +579,7 @@ record_failure(SqsDelivery *delivery, ErrorData *edata, SqsResult *result)
 		/* overrides the role's default; we read only rows that we delete */
 		XactIsoLevel = XACT_READ_COMMITTED;
 		PushActiveSnapshot(GetTransactionSnapshot());
-		with_lock_timeout(insert_failure, delivery, edata);
+		(void) with_lock_timeout(TABLE_LOCK_TIMEOUT_MS, insert_failure, delivery, edata);
 		PopActiveSnapshot();
 		(void) commit_and_get_lsn(delivery->message.message_id);
 	}

@@ -154,8 +154,10 @@ query_is($node, q{SELECT acked, error_since, consecutive_errors FROM sqs_stats W
 	'deletes are refused: all are deleted, all is well');
 
 # ---- two handlers have the same message at the same time: one waits for the
-# other, and does the work if that fails
+# other, and does the work if that fails.  A lock_timeout is for the locks of
+# the handler itself.
 
+$node->safe_psql('postgres', q{ALTER DATABASE postgres SET lock_timeout = '50 ms'});
 foreach my $case ([ 'rivals', 'good', 1, 0 ], [ 'heir', 'fail', 0, 1 ])
 {
 	my ($queue, $verdict, $duplicates, $failed) = @$case;
@@ -182,7 +184,9 @@ foreach my $case ([ 'rivals', 'good', 1, 0 ], [ 'heir', 'fail', 0, 1 ])
 		"$queue: it has its effect once");
 	is($node->safe_psql('postgres', 'SELECT last_value FROM runs'), 1 + $failed, "$queue: the handler ran no more than needed");
 	is($sqs->stats($queue)->{deleted}, 1, "$queue: SQS's books: it is deleted");
+	is($node->safe_psql('postgres', "SELECT last_error FROM sqs_stats WHERE queue = '$queue'"), '', "$queue: nothing was wrong");
 }
+$node->safe_psql('postgres', 'ALTER DATABASE postgres RESET lock_timeout');
 
 # ---- again, an hour later
 
