@@ -352,8 +352,10 @@ override_settings(void)
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_read_only", "off"},
 		{"default_transaction_deferrable", "off"},
+		{"exit_on_error", "off"},	/* or no error boundary would hold */
 	};
 
+	SetSessionAuthorization(GetAuthenticatedUserId(), true);
 	for (int i = 0; i < lengthof(settings); i++)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_OVERRIDE);
 	if (SQS_HAS_TRANSACTION_TIMEOUT)

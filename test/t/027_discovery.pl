@@ -236,25 +236,38 @@ $health->('error_since IS NULL', 't', 'it is well again when the lock is gone');
 
 # ---- what a database's sessions are set to
 
+my $root = 'SET SESSION AUTHORIZATION postgres; SET ROLE postgres;';
 $node->safe_psql('second', q{SELECT sqs_register_queue('first', server => 'aws')});
 $worker = $node->safe_psql('postgres', q{SELECT pid FROM sqs_stats_workers WHERE kind = 'database worker' AND database = 'second'});
-$node->safe_psql('postgres', "CREATE ROLE nobody_; ALTER DATABASE second SET role = nobody_; SELECT pg_terminate_backend($worker)");
+$node->safe_psql('postgres', "CREATE ROLE nobody_; ALTER DATABASE second SET role = nobody_;
+	ALTER DATABASE second SET session_authorization = nobody_; ALTER DATABASE second SET exit_on_error = on;
+	SELECT pg_terminate_backend($worker)");
 query_is($node, qq{SELECT count(*) FROM sqs_stats_workers WHERE kind = 'database worker' AND database = 'second' AND pid <> $worker}, '1',
 	'a database whose sessions get another role: there is a worker');
-$node->safe_psql('second', q{SET ROLE postgres; INSERT INTO sqs_outbox (queue, body) SELECT 'first', 'more ' || i FROM generate_series(1, 100) i});
-query_is($node, q{SET ROLE postgres; SELECT waiting FROM sqs_stats_outbox WHERE queue = 'first'}, '0', 'which sends the outbox', dbname => 'second');
+$node->safe_psql('second', qq{$root INSERT INTO sqs_outbox (queue, body) SELECT 'first', 'more ' || i FROM generate_series(1, 100) i});
+query_is($node, qq{$root SELECT waiting FROM sqs_stats_outbox WHERE queue = 'first'}, '0', 'which sends the outbox', dbname => 'second');
 # an index is maintained with the rights of whoever writes the table
-$node->safe_psql('second', <<'EOQ');
-SET ROLE postgres;
+$node->safe_psql('second', <<"EOQ");
+$root
 CREATE INDEX ON sqsbridge_internal.outbox_failures (md5(error_code));
 REVOKE EXECUTE ON FUNCTION md5(text) FROM PUBLIC;
 SELECT sqs_register_queue('empty', server => 'aws', enabled => false);
 INSERT INTO sqs_outbox (queue, body) VALUES ('empty', 'x');
 SELECT sqs_unregister_queue('empty');
 EOQ
-query_is($node, q{SET ROLE postgres; SELECT error_code FROM sqs_outbox_failures}, 'QueueNotRegistered',
+query_is($node, qq{$root SELECT error_code FROM sqs_outbox_failures}, 'QueueNotRegistered',
 	'and writes what cannot be sent into a table with an index of an administrator', dbname => 'second');
 query_is($node, q{SELECT last_error FROM sqs_stats_workers WHERE kind = 'database worker' AND database = 'second'}, '', 'and nothing fails');
+# an error is not its end
+my $process = q{FROM sqs_get_workers() w JOIN pg_database d ON d.oid = w.datid WHERE kind = 'database worker' AND datname = 'second'};
+$worker = $node->safe_psql('postgres', "SELECT w.pid $process");
+$locker = $node->background_psql('second', on_error_stop => 1);
+$locker->query_safe("$root BEGIN; LOCK TABLE sqsbridge_internal.queues");
+query_is($node, "SELECT w.pid, last_error $process", "$worker|supervision: canceling statement due to lock timeout",
+	'with exit_on_error the worker outlives an error');
+$locker->query_safe('COMMIT');
+$locker->quit;
+query_is($node, "SELECT w.pid, error_since IS NULL $process", "$worker|t", 'and is well again');
 
 $node->stop;
 check_log($node, qr/canceling statement due to (?:lock timeout|user request)/, qr/ERROR:.*failures/,
