@@ -121,6 +121,8 @@ ALTER TABLE sqsbridge_internal.outbox_rows OWNER TO CURRENT_USER;
 ALTER TABLE sqsbridge_internal.outbox_rows ADD COLUMN more int;
 ALTER TABLE sqsbridge_internal.outbox_rows ALTER COLUMN body SET STORAGE EXTERNAL, DROP COLUMN body;
 ALTER TABLE sqsbridge_internal.queues ALTER COLUMN owner TYPE name;
+ALTER TYPE sqs_message ALTER ATTRIBUTE receive_count TYPE text;
+ALTER TYPE sqs_outgoing ADD ATTRIBUTE more int;
 ALTER VIEW sqs_queues RENAME COLUMN owner TO who;
 ALTER VIEW sqs_queues RENAME COLUMN who TO owner;
 BEGIN;

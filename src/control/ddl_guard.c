@@ -24,11 +24,11 @@
  * members of pg_maintain and to the owner of the database, who have that right
  * on all relations and can use it without naming one.
  *
- * No role may change the columns of our tables, not even a superuser.  Nor may
- * one reorganize them with tools that work in a way which would lose rows:
- * pg_repack collects what is written meanwhile by a trigger, and rows that are
- * written below the executor fire none; REPACK (CONCURRENTLY) inserts rows anew,
- * after which no batch of the outbox is native (see send/outbox.h).
+ * No role may change the columns of our tables and types, not even a superuser.
+ * Nor may one reorganize the tables with tools that work in a way which would
+ * lose rows: pg_repack collects what is written meanwhile by a trigger, and rows
+ * that are written below the executor fire none; REPACK (CONCURRENTLY) inserts
+ * rows anew, after which no batch of the outbox is native (see send/outbox.h).
  *
  * A name that cannot be found is left to the statement itself, which has the
  * better error.  A name without a schema may resolve to one of our relations
@@ -45,6 +45,7 @@
 #include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
@@ -256,20 +257,26 @@ check_alter(const AlterTableStmt *statement)
 	}
 }
 
-/* Is this a relation of the extension? */
+/*
+ * Is this a relation of the extension?  Of a composite type, which is a relation
+ * as well, only the type itself is a member of it.
+ */
 static bool
 is_ours(Oid relid)
 {
-	Oid			extension = relid < FirstNormalObjectId ? InvalidOid :
-		getExtensionOfObject(RelationRelationId, relid);
+	Oid			extension = InvalidOid;
 
+	if (relid >= FirstNormalObjectId)
+		extension = get_rel_relkind(relid) == RELKIND_COMPOSITE_TYPE ?
+			getExtensionOfObject(TypeRelationId, get_rel_type_id(relid)) :
+			getExtensionOfObject(RelationRelationId, relid);
 	return OidIsValid(extension) && extension == get_extension_oid("sqsbridge", true);
 }
 
 /*
- * The columns of the extension's tables are its scripts' to change.  A column
- * that is added leaves a trace even when it is dropped again, and rows are
- * formed by position.
+ * The columns of the extension's tables are its scripts' to change, and so are
+ * those of its types.  A column that is added leaves a trace even when it is
+ * dropped again, and rows are formed by position.
  */
 static void
 check_columns(const AlterTableStmt *statement)
