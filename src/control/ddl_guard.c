@@ -327,13 +327,14 @@ check_repack_trigger(const CreateTrigStmt *statement)
 	}
 }
 
+/* REPACK with these options. */
 static void
-check_repack(SqsRepackStmt *statement)
+check_repack(const RangeVar *name, List *options)
 {
 	bool		concurrently = false;
 	ListCell   *lc;
 
-	foreach(lc, statement->params)
+	foreach(lc, options)
 	{
 		DefElem    *option = lfirst(lc);
 
@@ -342,7 +343,7 @@ check_repack(SqsRepackStmt *statement)
 	}
 	if (!concurrently)
 		return;
-	foreach(lc, find_relations(sqs_repacked(statement)))
+	foreach(lc, find_relations(name))
 	{
 		if (is_ours(lfirst_oid(lc)) &&
 			strcmp(get_rel_name(lfirst_oid(lc)), sqs_table_name(SQS_TABLE_OUTBOX_BATCHES)) == 0)
@@ -465,7 +466,8 @@ sqs_ddl_guard(Node *statement)
 	if (IsA(statement, CreateTrigStmt))
 		check_repack_trigger((CreateTrigStmt *) statement);
 	if (nodeTag(statement) == SQS_T_REPACK_STMT)
-		check_repack((SqsRepackStmt *) statement);
+		check_repack(sqs_repacked((SqsRepackStmt *) statement),
+					 ((SqsRepackStmt *) statement)->params);
 	if (superuser())
 		return;
 
