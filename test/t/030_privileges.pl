@@ -867,8 +867,9 @@ as('low', $evil_function =~ s/CREATE/CREATE OR REPLACE/r);
 send_bound();
 stopped('bound', 'low', 'a handler is given to somebody else');
 nobody_climbed('a handler is given to somebody else');
-super('ALTER FUNCTION shared.h(sqs_message) OWNER TO app');
-as('app', ($honest_function =~ s/CREATE/CREATE OR REPLACE/r) . "; SELECT sqs_alter_queue('bound')");
+# (honest before it is app's again: from then on, it may be called)
+super(($honest_function =~ s/CREATE/CREATE OR REPLACE/r) . 'ALTER FUNCTION shared.h(sqs_message) OWNER TO app');
+as('app', "SELECT sqs_alter_queue('bound')");
 bound_are_handled('and back');
 as('app', $honest_function =~ s/CREATE/CREATE OR REPLACE/r);
 send_bound();
