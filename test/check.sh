@@ -9,13 +9,14 @@
 # no faults once more against fauxqs, an emulator written by others.
 #
 # Words choose parts: layout, compile, unit, fuzz, sqsd, regress, tap, fauxqs, or
-# what is in the name of a TAP file ("check.sh 013 fifo").  The parts run side by side, as
-# they mostly wait: N at a time (or $CHECK_JOBS; the default is three for each
-# processor).  They share nothing that one of them writes; each has
-# a directory of its own, and servers of its own that listen on a socket in a
-# directory of their own, or on a port that the system chose.  Nothing is left
-# when all is well, nor after ^C; of a part that failed, the output and the
-# servers' logs are kept.  KEEP_WORK=1 keeps everything.
+# what is in the name of a TAP file ("check.sh 013 fifo").  "layout" alone builds
+# and installs nothing.  The parts run side by side, as they mostly wait: N at a
+# time (or $CHECK_JOBS; the default is three for each processor).  They share
+# nothing that one of them writes; each has a directory of its own, and servers
+# of its own that listen on a socket in a directory of their own, or on a port
+# that the system chose.  Nothing is left when all is well, nor after ^C; of a
+# part that failed, the output and the servers' logs are kept.  KEEP_WORK=1 keeps
+# everything.
 
 . "$(dirname "${BASH_SOURCE[0]}")/lib/setup.sh"
 WORK=$(cd "$WORK" && pwd -P)
@@ -125,7 +126,7 @@ keep_logs() {
 		-o -name '*.out' -o -path '*/log/*' \)) | while read -r file; do
 		tail -c 20M "$WORK/parts/$1/$file" >"$KEPT/$1/$(tr / _ <<<"${file#./}")"
 	done
-	cp "$WORK/build.log" "$KEPT/$1/"
+	[ ! -e "$WORK/build.log" ] || cp "$WORK/build.log" "$KEPT/$1/"
 	printf '   logs: %s\n' "$KEPT/$1"
 }
 
@@ -133,7 +134,7 @@ finish() {
 	trap '' INT TERM
 	kill "${!RUNNING[@]}" 2>/dev/null
 	end_processes "$WORK" >/dev/null
-	[ -n "${KEEP_WORK:-}" ] || as_root rm -rf "$WORK"
+	[ -n "${KEEP_WORK:-}" ] || rm -rf "$WORK" 2>/dev/null || as_root rm -rf "$WORK"
 }
 declare -A RUNNING=()
 trap finish EXIT
@@ -293,10 +294,16 @@ reap() {
 # ---- everything ----
 
 export COPT=-Werror
-install_packages libipc-run-perl libio-socket-ssl-perl openssl python3
-choose_user
-build
-PGXS_DIR=$(dirname "$($PG_CONFIG --pgxs)")/../..
+if [ "${PARTS[*]}" = layout ]; then
+	# only looks at the checkout
+	choose_user
+	[ "$(id -u)" != 0 ] || chown "$RUN_USER" "$WORK"
+else
+	install_packages libipc-run-perl libio-socket-ssl-perl openssl python3
+	choose_user
+	build
+	PGXS_DIR=$(dirname "$($PG_CONFIG --pgxs)")/../..
+fi
 
 FAUXQS_DIR=${FAUXQS_DIR:-${TMPDIR:-/tmp}/sqsbridge-fauxqs-$FAUXQS_VERSION}
 if chosen fauxqs; then
