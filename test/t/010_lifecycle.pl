@@ -20,7 +20,7 @@ CREATE FUNCTION handle(m sqs_message) RETURNS void LANGUAGE sql AS $$
 CREATE FUNCTION nap(m sqs_message) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   INSERT INTO got VALUES (m.queue, m.body, m.receive_count);
-  IF m.receive_count = 1 THEN PERFORM pg_sleep(60); END IF;
+  IF m.receive_count = 1 THEN PERFORM pg_sleep(3600); END IF;
 END $$;
 EOQ
 my $serial = 0;
@@ -79,15 +79,10 @@ $node->safe_psql('postgres', q{SELECT sqs_register_queue('sleepy', server => 'aw
 $sqs->send_messages('sleepy', 'z');
 query_is($node, q{SELECT count(*) FROM sqs_stats_workers WHERE queue = 'sleepy' AND state = 'running' AND kind = 'handler worker'}, '1',
 	'a handler sleeps');
-my $slow = slowness($node);
-my $took = elapsed(
-	sub {
-		$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM sqs_stats_workers
-			WHERE queue = 'sleepy' AND kind = 'handler worker'});
-		query_is($node, q{SELECT receive_count FROM sqs_failures WHERE queue = 'sleepy'}, '1',
-			'terminated, its failure is recorded');
-	});
-cmp_ok($took, '<', 4 + $slow, 'soon');
+$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM sqs_stats_workers
+	WHERE queue = 'sleepy' AND kind = 'handler worker'});
+query_is($node, q{SELECT receive_count FROM sqs_failures WHERE queue = 'sleepy'}, '1',
+	'terminated, its failure is recorded');
 query_is($node, q{SELECT body, receive_count FROM got WHERE queue = 'sleepy'}, 'z|2', 'its message is delivered again');
 $sqs->is_empty('sleepy');
 
@@ -110,9 +105,9 @@ cmp_ok($t, '<', 10, sprintf('ALTER DATABASE RENAME (%.1f s)', $t));
 arrives($node, 'd3', 'd1', 'd1: works under its new name', 40);
 
 $node->safe_psql('postgres', 'CREATE DATABASE unrelated');
-$slow = slowness($node);
-$t = elapsed(sub { $node->safe_psql('postgres', 'DROP DATABASE unrelated') });
-cmp_ok($t, '<', 3 + $slow, sprintf('DROP DATABASE of an unrelated one (%.1f s)', $t));
+$node->safe_psql('postgres', 'DROP DATABASE unrelated');
+unlike(log_text($node), qr/still waiting for backend with PID \d+ to accept ProcSignalBarrier/,
+	'no process keeps DROP DATABASE of an unrelated one waiting');
 $t = elapsed(sub { $node->safe_psql('postgres', 'DROP DATABASE d2') });
 cmp_ok($t, '<', 10, sprintf('DROP DATABASE with running queues (%.1f s)', $t));
 poll_until(sub { $sqs->stats('d2')->{open_polls} == 0 }, 'nobody polls for it any more', 5);

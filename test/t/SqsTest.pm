@@ -43,7 +43,7 @@ use Time::HiRes qw(time usleep);
 our @EXPORT = qw(
   start_sqs new_node setup_database poll_until try_psql query_is query_true
   check_log need_sqsd endpoint_kind elapsed backs_off sql_literal log_text
-  private_memory open_files seconds_pass slowness
+  private_memory open_files seconds_pass stop_ok
 );
 
 my $account = '000000000000';
@@ -173,15 +173,6 @@ sub elapsed
 	return time() - $start;
 }
 
-# What a time that is promised is exceeded by because the machine is busy with
-# something else: the seconds that ten sessions take now.  Next to nothing on
-# an idle machine.
-sub slowness
-{
-	my ($node) = @_;
-	return elapsed(sub { $node->psql('postgres', 'SELECT 1') foreach 1 .. 10 });
-}
-
 sub sql_literal
 {
 	my ($text) = @_;
@@ -198,6 +189,9 @@ sub sql_literal
 
 # the superuser is not called as the user who runs the tests
 $ENV{PGUSER} = 'postgres';
+
+# how long pg_ctl waits; the modules of later versions say so themselves
+$ENV{PGCTLTIMEOUT} ||= $PostgreSQL::Test::Utils::timeout_default;
 
 # new_node(name [, conf => text, env => {}, init => [], start => 0]): a server
 # with the extension loaded.
@@ -221,6 +215,22 @@ EOC
 		$node->start;
 	}
 	return $node;
+}
+
+# The server stops.  How soon depends on the machine; so whoever asserts that it
+# does not wait for something makes that last longer than pg_ctl waits, such as
+# a handler that sleeps for an hour, or sqsbridge.shutdown_timeout = '1h'.
+# Returns the seconds that it took.
+sub stop_ok
+{
+	my ($node, $name, $mode) = @_;
+	my $stopped;
+	my $took = elapsed(sub { $stopped = $node->stop($mode || 'fast', fail_ok => 1) });
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	ok($stopped, $name) or BAIL_OUT($node->name . ' does not stop');
+	note(sprintf('stopped in %.1f s', $took));
+	return $took;
 }
 
 # Extension, server "aws" and, unless user_mapping is 0, keys for all.
