@@ -533,6 +533,7 @@ check_log(
 	qr/No space left on device/,
 	qr/ERROR:  DROP DATABASE cannot run inside a transaction block/,
 	qr/ERROR:  canceling statement due to lock timeout/,    # the database worker
+	qr/ERROR:  canceling autovacuum task$/,
 	qr/FATAL:  terminating connection due to administrator command/,
 	qr/LOG:  startup(?: process)? \(PID \d+\) exited with exit code 1$/,
 	qr/ \(PID \d+\) was terminated by signal 6: Aborted$/,    # after a PANIC, of which only the disk's are allowed

@@ -458,6 +458,7 @@ $node->stop;
 check_log($node,
 	qr/ERROR:  queue "other" does not exist/,
 	qr/ERROR:  cannot send to queue/,
+	qr/ERROR:  canceling autovacuum task$/,
 	qr/ERROR:  cannot insert into sqs_outbox while session_replication_role is "replica"/);
 $sqs->stop_sqs;
 done_testing();

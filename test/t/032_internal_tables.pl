@@ -499,7 +499,7 @@ all_is_done('columns');
 $node->stop;
 check_log($node, qr/\] 032_internal_tables\.pl (?:ERROR:|FATAL:  connection to client lost)/,
 	# once, of the supervision, while the table of queues is locked
-	qr/ERROR:  canceling statement due to lock timeout/, qr/\] pgbench /, qr/this one is poison/,
+	qr/ERROR:  canceling statement due to lock timeout/, qr/canceling autovacuum task$/, qr/\] pgbench /, qr/this one is poison/,
 	qr/sqsbridge cannot use table/, qr/constraint "lore"/, qr/unique constraint "lore_unique"/);
 unlike(log_text($node), qr/terminated by signal/, 'no process has crashed');
 $sqs->stop_sqs;

@@ -406,7 +406,7 @@ SKIP:
 }
 
 $node->stop;
-check_log($node, qr/terminating background worker "sqsbridge database worker/);
+check_log($node, qr/terminating background worker "sqsbridge database worker/, qr/canceling autovacuum task$/);
 $sqs->stop_sqs;
 done_testing();
 
