@@ -503,11 +503,12 @@ my @in_general = (
 	"SELECT pg_cancel_backend(pid) FROM sqs_stats_workers WHERE kind <> 'handler worker'",
 );
 
-# What an owner of the database, or of the power to maintain all that is in it,
-# may do by PostgreSQL's own rules.
+# What waits for its lock when an owner of the database, or of the power to
+# maintain all that is in it, does what PostgreSQL allows him to do even without
+# naming a table (doc/security.md).
 my %his = (
-	dbo => qr/^(?:VACUUM|ANALYZE)/,
-	pm => qr/^(?:VACUUM|ANALYZE|REINDEX SCHEMA)/);
+	dbo => qr/^VACUUM FULL/,
+	pm => qr/^(?:VACUUM FULL|REINDEX SCHEMA)/);
 # and where waiting is not for a table lock of ours
 my $allowed = qr/^(?:BEGIN; LOCK TABLE \S+ IN (?:ACCESS SHARE|ROW SHARE|ROW EXCLUSIVE) MODE|SELECT pg_catalog\.pg_relation_size|CREATE TABLE \w+\.alike|BEGIN; SELECT 1 FROM \S+ FOR UPDATE|CREATE TABLE \S+ PARTITION OF \w+\.parted|GRANT|REVOKE|ALTER FUNCTION|VACUUM|ANALYZE)/;
 
