@@ -164,9 +164,11 @@ sub is_dormant
 	my $rows_before = $node->safe_psql($db, $rows);
 
 	# what the copy's owners may try
-	$node->psql($db, $_, extra_params => [ '-U', 'app' ])
-	  foreach (map({ "SELECT sqs_enable_queue('$_')" } 'held', 'held.fifo', 'timed', 'again'),
-		map({ "SELECT sqs_alter_queue('$_')" } 'in', 'busy', 'held', 'again'));
+	$node->psql(
+		$db,
+		join(';', map({ "SELECT sqs_enable_queue('$_')" } 'held', 'held.fifo', 'timed', 'again'),
+			map({ "SELECT sqs_alter_queue('$_')" } 'in', 'busy', 'held', 'again')),
+		extra_params => [ '-U', 'app' ], on_error_stop => 0);
 	foreach my $role ('app', 'dbo', 'pw')
 	{
 		my (undef, undef, $stderr) =
@@ -178,7 +180,7 @@ sub is_dormant
 		my (undef, undef, $stderr) = $node->psql($db, "SELECT sqs_adopt_queues($call)");
 		like($stderr, qr/ERROR/, "$name: sqs_adopt_queues($call) is an error");
 	}
-	seconds_pass($main::node, 4, "$name: time passes");
+	seconds_pass($main::node, 2, "$name: time passes");
 	is($node->safe_psql($db, $got), $before, "$name: nothing is received");
 	is($node->safe_psql($db, $rows), $rows_before, "$name: no row leaves the outbox");
 	is($sqs->stats($_)->{sent}, 0, "$name: nothing is sent to $_") foreach ('held', 'held.fifo', 'timed');
@@ -301,7 +303,7 @@ $round->('psql', 'send', "pg_dump -d shop > $tmp/sql && psql -X -v ON_ERROR_STOP
 $round->('pg_restore -j', 'send', $dump, "pg_restore -j 4 -d COPY $tmp/dump");
 $round->('a directory, pg_restore -j', 'discard', $dump_dir, "pg_restore -j 4 -d COPY $tmp/dir");
 $round->('one transaction', 'discard', $dump, "pg_restore -1 -d COPY $tmp/dump");
-$round->('INSERTs', 'send', "pg_dump --column-inserts -d shop > $tmp/sql && psql -X -q -v ON_ERROR_STOP=1 -d COPY -f $tmp/sql");
+$round->('INSERTs', 'send', "pg_dump --column-inserts --rows-per-insert=100 -d shop > $tmp/sql && psql -X -q -v ON_ERROR_STOP=1 -d COPY -f $tmp/sql");
 $round->('data apart', 'send', $dump, "pg_restore --section=pre-data -d COPY $tmp/dump", "sleep 1",
 	"pg_restore --section=data -d COPY $tmp/dump", "sleep 1", "pg_restore --section=post-data -j 4 -d COPY $tmp/dump");
 
@@ -440,7 +442,7 @@ foreach my $strategy ('WAL_LOG', 'FILE_COPY')
 
 {
 	my $name = 'another cluster';
-	my $other = new_node('other', conf => $conf);
+	my $other = new_node('other', conf => $conf, init => [ force_initdb => 1 ]);
 	# so that no number is the same by accident
 	$other->safe_psql('postgres', join(';', map { "CREATE ROLE r$_" } 1 .. 40));
 	roles($other);
@@ -493,7 +495,7 @@ EOQ
 	$old->stop;
 	$own->clear_faults($fault);
 
-	my $new = new_node('new', conf => $conf, start => 0);
+	my $new = new_node('new', conf => $conf, start => 0, init => [ force_initdb => 1 ]);
 	my $bin = $new->config_data('--bindir');
 	shell_ok("cd $tmp && pg_upgrade --no-sync -b $bin -B $bin -d " . $old->data_dir . ' -D ' . $new->data_dir
 		  . " -s $tmp -p " . $old->port . ' -P ' . $new->port, $name);
@@ -520,7 +522,7 @@ EOQ
 
 {
 	my $name = 'a subscriber';
-	my $other = new_node('subscriber', conf => $conf);
+	my $other = new_node('subscriber', conf => $conf, init => [ force_initdb => 1 ]);
 	my $connection = sql_literal($node->connstr('shop'));
 	roles($other);
 	$other->safe_psql('postgres', 'CREATE DATABASE shop OWNER dbo');
