@@ -253,7 +253,8 @@ part_regress() {
 # part_tap KIND FILE
 part_tap() {
 	local status
-	as_user "cd '$DIR' && env PATH='$PGBIN':\$PATH TMPDIR='$WORK/tmp' PG_TEST_PORT_DIR='$WORK/tmp/ports' \
+	as_user "cd '$DIR' && env PATH='$WORK/src/test/lib:$PGBIN':\$PATH INITDB_TEMPLATES='$WORK/templates' \
+		TMPDIR='$WORK/tmp' PG_TEST_PORT_DIR='$WORK/tmp/ports' \
 		PG_TEST_TIMEOUT_DEFAULT=900 \
 		PG_REGRESS='$PGXS_DIR/src/test/regress/pg_regress' \
 		PERL5LIB='$PGXS_DIR/src/test/perl:$WORK/src/test/t' \
@@ -311,7 +312,7 @@ if chosen fauxqs; then
 fi
 
 say "${#PARTS[@]} parts, $JOBS at a time"
-as_user "mkdir '$WORK/tmp' && cd '$WORK' && mkdir -p ${PARTS[*]/#/parts/}"
+as_user "mkdir '$WORK/tmp' '$WORK/templates' && cd '$WORK' && mkdir -p ${PARTS[*]/#/parts/}"
 for part in "${PARTS[@]}"; do
 	[ ${#RUNNING[@]} -lt "$JOBS" ] || reap
 	# in a process group of its own: ^C is for this script, which ends them all

@@ -194,14 +194,19 @@ $ENV{PGUSER} = 'postgres';
 $ENV{PGCTLTIMEOUT} ||= $PostgreSQL::Test::Utils::timeout_default;
 
 # new_node(name [, conf => text, env => {}, init => [], start => 0]): a server
-# with the extension loaded.
+# with the extension loaded.  With force_initdb => 1 in "init" it is certain to
+# have a system identifier of its own.
 sub new_node
 {
 	my ($name, %o) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
+	my %init = @{ $o{init} || [] };
+
+	# see test/lib/initdb
+	local $ENV{INITDB_TEMPLATES} = $init{force_initdb} ? '' : $ENV{INITDB_TEMPLATES} || '';
 
 	# whoever runs the tests, and in whatever locale; PGUSER is set above
-	$node->init(@{ $o{init} || [] }, extra => [ '-U', 'postgres', '-E', 'UTF8', '--locale=C.UTF-8' ]);
+	$node->init(%init, extra => [ '-U', 'postgres', '-E', 'UTF8', '--locale=C.UTF-8' ]);
 	$node->append_conf('postgresql.conf', <<EOC);
 shared_preload_libraries = 'sqsbridge'
 max_worker_processes = 32
