@@ -76,12 +76,22 @@ sub need_sqsd
 
 # ---- waiting ----
 
-# poll_until(sub { ... }, 'what for' [, seconds]): naps of 50 ms until the sub
-# returns true; returns what it returned.  A failed test if the time is over.
+# Naps between two looks at something, longer and longer: each look takes a
+# process or two, and other tests need the processors.
+sub nap
+{
+	my ($looks) = @_;
+	usleep($looks < 8 ? 20_000 * 1.4**$looks : 250_000);
+	return;
+}
+
+# poll_until(sub { ... }, 'what for' [, seconds]): naps until the sub returns
+# true; returns what it returned.  A failed test if the time is over.
 sub poll_until
 {
 	my ($condition, $name, $timeout) = @_;
 	my $until = time() + ($timeout || 60);
+	my $looks = 0;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 
 	while (1)
@@ -93,7 +103,7 @@ sub poll_until
 			return $result;
 		}
 		last if time() > $until;
-		usleep(50_000);
+		nap($looks++);
 	}
 	fail("$name (timed out)");
 	return;
@@ -110,21 +120,59 @@ sub try_psql
 	return (2, '', $@);
 }
 
-# The query must yield what is expected, sooner or later.
+# Asks a psql that stays; it is started if it is not there, or not any more.
+# Returns output and errors, as try_psql does.
+sub ask
+{
+	my ($session, $node, $dbname, $query) = @_;
+	my $done = eval {
+		$session->{timer} ||= IPC::Run::timeout(60);
+		$session->{psql} ||= IPC::Run::start(
+			[ 'psql', '-XAtq', '-d', $node->connstr($dbname) ],
+			'<', \$session->{in}, '>', \$session->{out}, '2>', \$session->{err}, $session->{timer});
+		$session->{timer}->start;
+		@$session{qw(in out err)} = ("$query\n;\n\\echo :done\n\\warn :done\n", '', '');
+		$session->{psql}->pump until $session->{out} =~ /^:done$/m && $session->{err} =~ /^:done$/m;
+		1;
+	};
+	return map { s/\n?:done\n\z//r } @$session{qw(out err)} if $done;
+
+	# the server is not there, or was not
+	my $error = "$session->{err}$@";
+	eval { $session->{psql}->kill_kill };
+	delete $session->{psql};
+	return ('', $error);
+}
+
+sub end_asking
+{
+	my ($session) = @_;
+	my $psql = $session->{psql} or return;
+	$session->{in} = "\\q\n";
+	eval { $psql->finish };
+	return;
+}
+
+# The query must yield what is expected, sooner or later.  The first looks are
+# sessions of their own: most often they are enough.
 sub query_is
 {
 	my ($node, $query, $expected, $name, %o) = @_;
+	my $dbname = $o{dbname} || 'postgres';
 	my $until = time() + ($o{timeout} || 60);
+	my $looks = 0;
+	my %session = (in => '', out => '', err => '');
 	my ($got, $stderr);
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 
 	while (1)
 	{
-		(undef, $got, $stderr) = try_psql($node, $o{dbname} || 'postgres', $query);
+		(undef, $got, $stderr) = $looks < 3 ? try_psql($node, $dbname, $query) : (0, ask(\%session, $node, $dbname, $query));
 		last if ($stderr || '') eq '' && $got eq $expected;
 		last if time() > $until;
-		usleep(50_000);
+		nap($looks++);
 	}
+	end_asking(\%session);
 	diag($stderr) if ($stderr || '') ne '';
 	return is($got, $expected, $name);
 }
