@@ -11,7 +11,7 @@
 # Words choose parts: layout, compile, unit, fuzz, sqsd, regress, tap, fauxqs, or
 # what is in the name of a TAP file ("check.sh 013 fifo").  "layout" alone builds
 # and installs nothing.  The parts run side by side, as they mostly wait: N at a
-# time (or $CHECK_JOBS; the default is three for each processor).  They share
+# time (or $CHECK_JOBS; the default is six for each processor).  They share
 # nothing that one of them writes; each has a directory of its own, and servers
 # of its own that listen on a socket in a directory of their own, or on a port
 # that the system chose.  Nothing is left when all is well, nor after ^C; of a
@@ -26,15 +26,15 @@ FAUXQS_TESTS="001_basic.pl 002_content.pl 005_fifo.pl 020_outbox.pl"
 FAUXQS_VERSION=1.9.2
 
 # what takes longest begins first
-LONGEST="030_privileges.pl 032_internal_tables.pl 031_restore.pl 025_handler_exits.pl 015_stop_any_time.pl
-	021_outbox_faults.pl 033_relay.pl 034_exactly_once.pl 022_outbox_kill.pl 035_shared_entries.pl
-	027_discovery.pl 019_send.pl 024_outbox_database.pl 028_fair_shares.pl 017_handlers.pl"
+LONGEST="030_privileges.pl 031_restore.pl 032_internal_tables.pl 025_handler_exits.pl 033_relay.pl
+	015_stop_any_time.pl 021_outbox_faults.pl 034_exactly_once.pl 012_faults.pl 022_outbox_kill.pl 019_send.pl
+	035_shared_entries.pl 027_discovery.pl 028_fair_shares.pl 011_aws.pl 017_handlers.pl 036_greedy_role.pl"
 
 usage="usage: check.sh [--long] [-j N] [layout|compile|unit|fuzz|sqsd|regress|tap|fauxqs|part of a TAP file's name]..."
 PASSED=0
 FAILED=0
 LONG=
-JOBS=${CHECK_JOBS:-$((3 * $(nproc)))}
+JOBS=${CHECK_JOBS:-$((6 * $(nproc)))}
 WORDS=()
 KEPT=
 while [ $# -gt 0 ]; do
@@ -144,7 +144,7 @@ trap 'exit 130' INT TERM
 
 count() {
 	echo "$1 $2" >>"$DIR/count"
-	printf '   %s: %d passed, %d failed\n' "$3" "$1" "$2"
+	printf '   %s: %d passed, %d failed (%d s)\n' "$3" "$1" "$2" "$SECONDS"
 }
 
 # TAP in a file: count its lines; a plan that was not met is a failure.
@@ -171,10 +171,11 @@ part_layout() {
 	if [ -z "$up" ]; then count 1 0 "no circle of includes"; else count 0 1 "no circle of includes"; echo "$up"; fi
 }
 
-# compile NAME DIRECTORIES MAKE-ARGUMENTS: nothing may be said.
+# compile NAME BEFORE DIRECTORIES MAKE-ARGUMENTS: nothing may be said.  BEFORE is
+# clean, or empty to make only what is not there.
 compile() {
-	as_user "cd '$WORK/compile' && for dir in $2; do
-			make -s -C \$dir clean PG_CONFIG='$PG_CONFIG' && make -s -j2 -C \$dir all PG_CONFIG='$PG_CONFIG' $3 || exit 1
+	as_user "cd '$WORK/compile' && for dir in $3; do
+			${2:+make -s -C \$dir $2 PG_CONFIG='$PG_CONFIG' &&} make -s -j2 -C \$dir all PG_CONFIG='$PG_CONFIG' $4 || exit 1
 		done" >"$DIR/compile.log" 2>&1
 	if [ $? = 0 ] && [ ! -s "$DIR/compile.log" ]; then
 		count 1 0 "$1"
@@ -187,19 +188,20 @@ compile() {
 # Every other compiler there is, and none has a warning.
 part_compile() {
 	local cc path quiet makefile seen
-	as_user "cp -r '$WORK/src' '$WORK/compile'"
+	as_user "cp -a '$WORK/src' '$WORK/compile'"
 	seen=$(readlink -f "$(command -v cc)")
+	# first, while the library is there
+	makefile=$(dirname "$($PG_CONFIG --pgxs)")/../Makefile.global
+	if grep -q '^with_llvm.*yes' "$makefile" && [ -x "$(sed -n 's/^CLANG *= *//p' "$makefile")" ]; then
+		compile "bitcode for JIT" "" . with_llvm=yes
+	fi
 	for cc in gcc gcc-{9..20} clang clang-{11..25}; do
 		path=$(command -v "$cc") && path=$(readlink -f "$path") && [[ " $seen " != *" $path "* ]] || continue
 		seen="$seen $path"
 		# flags and printf attributes are those of the compiler that PostgreSQL was built with
 		[[ $cc = clang* ]] && quiet="-Wno-unknown-warning-option -Wno-ignored-attributes -Wno-ignored-optimization-argument" || quiet=
-		compile "$("$cc" --version | head -n 1)" ". test/sqsd test/unit" "CC='$cc' COPT='-Werror $quiet' with_llvm=no"
+		compile "$("$cc" --version | head -n 1)" clean ". test/sqsd test/unit" "CC='$cc' COPT='-Werror $quiet' with_llvm=no"
 	done
-	makefile=$(dirname "$($PG_CONFIG --pgxs)")/../Makefile.global
-	if grep -q '^with_llvm.*yes' "$makefile" && [ -x "$(sed -n 's/^CLANG *= *//p' "$makefile")" ]; then
-		compile "bitcode for JIT" . with_llvm=yes
-	fi
 	late_symbols
 }
 
@@ -271,6 +273,7 @@ part_tap() {
 # run PART: prints all that the part has to say when it has ended
 run() {
 	DIR=$WORK/parts/$1
+	SECONDS=0
 	case $1 in
 		sqsd-* | fauxqs-*) part_tap "${1%%-*}" "${1#*-}" ;;
 		*) "part_$1" ;;

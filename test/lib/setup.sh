@@ -158,7 +158,7 @@ build() {
 		{ tail -n 20 "$WORK/build.log"; die "make install failed"; }
 	cc -O -Wall -o "$WORK/reap" "$TOP/test/lib/reap.c" >>"$WORK/build.log" 2>&1 ||
 		{ tail -n 20 "$WORK/build.log"; die "building test/lib/reap.c failed"; }
-	make -C "$WORK/src/test/sqsd" -s >>"$WORK/build.log" 2>&1 ||
+	make -C "$WORK/src/test/sqsd" -s -j2 >>"$WORK/build.log" 2>&1 ||
 		{ tail -n 40 "$WORK/build.log"; die "building test/sqsd failed"; }
 	as_root chown -R "$RUN_USER" "$WORK"
 }
