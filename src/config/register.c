@@ -539,7 +539,9 @@ sqs_alter_queue(PG_FUNCTION_ARGS)
 		alter.confirm &= !alter.changes[id].is_set && !alter.changes[id].is_reset;
 	if (alter.confirm && is_as_bound(queue))
 	{
+		/* perhaps only since a moment ago, so do not wait for the next look */
 		PopActiveSnapshot();
+		sqs_wake_at_commit();
 		PG_RETURN_VOID();
 	}
 	alter.owner = new_owner(fcinfo, owner_arg, queue,
