@@ -918,6 +918,9 @@ start_handler_worker(void)
 	BackgroundWorkerInitializeConnectionByOid(MySlot->dboid, owner,
 											  SQS_BYPASS_ROLELOGINCHECK);
 	wait_event = sqs_wait_event_new("SqsbridgeHandlerWorker");
+
+	/* both would end the process, and no failure could be recorded */
+	SetConfigOption("exit_on_error", "off", PGC_USERSET, PGC_S_OVERRIDE);
 	if (SQS_HAS_TRANSACTION_TIMEOUT)
 		SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_OVERRIDE);
 

@@ -103,10 +103,12 @@ sub let_go
 # ---- settings of the role, of the database, of the server
 
 as('app', q{SELECT sqs_register_queue('settings', server => 'aws', handler => 'store', retry_delay => '1 s', wait_time => '2 s')});
-$node->safe_psql('postgres', 'ALTER ROLE app SET default_transaction_read_only = on');
+$node->safe_psql('postgres', 'ALTER ROLE app SET default_transaction_read_only = on; ALTER ROLE app SET exit_on_error = on');
 $sqs->fill('settings', 3);
 query_true($node, q{SELECT failed >= 3 FROM sqs_stats WHERE queue = 'settings'}, 'messages fail because of a setting of the role');
-$node->safe_psql('postgres', 'ALTER ROLE app RESET default_transaction_read_only');
+query_is($node, q{SELECT DISTINCT sqlstate || ' ' || message FROM sqs_failures WHERE queue = 'settings'},
+	'25006 cannot execute INSERT in a read-only transaction', 'which is recorded, whatever exit_on_error says');
+$node->safe_psql('postgres', 'ALTER ROLE app RESET default_transaction_read_only; ALTER ROLE app RESET exit_on_error');
 query_is($node, q{SELECT count(*) FROM got WHERE queue = 'settings'}, '3',
 	'when it is reset busy handlers are replaced, and the messages handled', timeout => 30);
 $node->safe_psql('postgres', 'TRUNCATE got');
