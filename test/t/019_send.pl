@@ -425,7 +425,7 @@ suffering(
 suffering(
 	[ { kind => 'bad_md5', queue => 'ill' } ],
 	sub {
-		fails(q{SELECT sqs_send('ill', 'x')}, qr/ERROR:  XX001: could not send to queue "ill": .*MD5.*\nDETAIL:  .* as message [0-9a-f-]{36}/,
+		fails(q{SELECT sqs_send('ill', 'x')}, qr/ERROR:  XX001: could not send to queue "ill": .*MD5.*\nDETAIL:  .* with message id [0-9a-f-]{36}/,
 			'SQS confirms another MD5: an error, which tells the id');
 		like(batch(q{ARRAY[sqs_outgoing('x')]}), qr/^1\|t\|ChecksumMismatch\|.*may have been sent nevertheless\)\|f$/, 'in a batch as well');
 	});
@@ -437,7 +437,7 @@ is(sql(q{SELECT sent = 10 + 9 + 8 * 4, send_failures > 0 FROM sqs_stats WHERE qu
 # ---- queues that are not there, or not in use
 
 fails(q{SELECT sqs_send('nowhere', 'x')},
-	qr/ERROR:  42704: could not send to queue "nowhere": .*\nDETAIL:  GetQueueUrl: .*(?:NonExistentQueue|QueueDoesNotExist).*$id$not\nHINT:  The queue must exist/,
+	qr/ERROR:  42704: could not send to queue "nowhere": .*\nDETAIL:  GetQueueUrl: .*(?:NonExistentQueue|QueueDoesNotExist).*$id$not\nHINT:  Check that the queue exists/,
 	'a queue that is not there');
 fails(q{SELECT * FROM sqs_send_batch('nowhere', ARRAY[sqs_outgoing('x')])}, qr/ERROR:  42704: .*"nowhere"/, 'under a batch');
 my $session = Session->new($node);
