@@ -497,8 +497,10 @@ EOQ
 
 	my $new = new_node('new', conf => $conf, start => 0, init => [ force_initdb => 1 ]);
 	my $bin = $new->config_data('--bindir');
+	# a socket's path has to be short
+	my $short = PostgreSQL::Test::Utils::tempdir_short();
 	shell_ok("cd $tmp && pg_upgrade --no-sync -b $bin -B $bin -d " . $old->data_dir . ' -D ' . $new->data_dir
-		  . " -s $tmp -p " . $old->port . ' -P ' . $new->port, $name);
+		  . " -s $short -p " . $old->port . ' -P ' . $new->port, $name);
 	$new->start;
 	$new->safe_psql('postgres', "SELECT sqs_enqueue('out', 'from the new one')", extra_params => [ '-U', 'app' ]);
 	seconds_pass($node, 4, "$name: time passes");
