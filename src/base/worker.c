@@ -386,6 +386,16 @@ sqs_start_begins(SqsStarts *starts, TimestampTz now, long cap_ms)
 }
 
 /*
+ * The earliest time of the next start.  If the system's clock has been set back
+ * since the last one, there is no wait until it has caught up.
+ */
+TimestampTz
+sqs_start_next(const SqsStarts *starts, TimestampTz now)
+{
+	return starts->last > now ? now : starts->next;
+}
+
+/*
  * There was no slot for the worker.  That does not count as a failure,
  * because asking again is cheap.
  */

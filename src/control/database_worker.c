@@ -286,16 +286,17 @@ static void
 start_queue(DatabaseWorker *dw, const SqsQueueConfig *queue, SqsQueueStats *stats)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz next = sqs_start_next(&stats->starts, now);
 	bool		starved = stats->state == SQS_QUEUE_NO_WORKER_SLOT;
 	SqsWorkerRef ref;
 
 	dw->starved |= starved;
 
 	/* if a handler's slot has become free since, it need not wait */
-	if (stats->starts.next > now &&
+	if (next > now &&
 		!(starved && (TimestampTz) dw->now.freed > stats->starts.last))
 	{
-		supervise_in(dw, TimestampDifferenceMilliseconds(now, stats->starts.next));
+		supervise_in(dw, TimestampDifferenceMilliseconds(now, next));
 		return;
 	}
 

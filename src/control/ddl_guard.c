@@ -346,11 +346,11 @@ check_repack(const RangeVar *name, List *options)
 	foreach(lc, find_relations(name))
 	{
 		if (is_ours(lfirst_oid(lc)) &&
-			strcmp(get_rel_name(lfirst_oid(lc)), sqs_table_name(SQS_TABLE_OUTBOX_BATCHES)) == 0)
+			lfirst_oid(lc) == sqs_table_oid(SQS_TABLE_OUTBOX_BATCHES))
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("cannot use REPACK (CONCURRENTLY) for table \"%s\", which belongs to extension sqsbridge",
-							get_rel_name(lfirst_oid(lc))),
+							sqs_table_name(SQS_TABLE_OUTBOX_BATCHES)),
 					 errdetail("It would insert the rows anew, and they have to keep the transaction that wrote them."),
 					 errhint("Use REPACK without CONCURRENTLY; the table is small, and sqsbridge does not mind its lock.")));
 	}

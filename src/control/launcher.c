@@ -228,7 +228,7 @@ reconcile(List *databases)
 		if (database->dboid == candidate->dboid)
 		{
 			blocked = database->blockers > 0;
-			next_start = database->starts.next;
+			next_start = sqs_start_next(&database->starts, now);
 		}
 		LWLockRelease(sqs_shared->lock);
 
