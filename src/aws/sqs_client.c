@@ -36,6 +36,7 @@
 #include "aws/endpoint.h"
 #include "aws/http.h"
 #include "aws/json.h"
+#include "aws/retry_budget.h"
 #include "aws/sigv4.h"
 #include "aws/sqs_client.h"
 
@@ -50,10 +51,6 @@
 #define SKEW_LIMIT_S		300
 #define SKEW_MAX_S			((int64) 10 * 365 * 86400)	/* beyond it the Date is
 														 * nonsense */
-/* the first pause after an error, and the longest, as in the AWS SDKs (2026) */
-#define RETRY_TRANSIENT_MS	50
-#define RETRY_THROTTLED_MS	1000
-#define RETRY_MAX_MS		20000
 #define NHEADERS			8
 
 /*
@@ -76,6 +73,7 @@ struct SqsCall
 	int64		go_on_at;		/* when to make the next attempt; 0: under way */
 	int			attempts;
 	int			max_attempts;
+	int			retry_taken;	/* from the budget, by the last retry */
 	bool		may_be_done;	/* by an attempt before this one */
 	uint64		turn;			/* the client's when the call was started */
 	int64		skew_ms;		/* correction of the clock it is signed with */
@@ -115,6 +113,7 @@ struct SqsClient
 	AwsCredentialsProvider *credentials;
 	SigV4Key	key;
 	SqsClientStats stats;
+	AwsRetryBudget budget;		/* for the retries of all calls */
 	SqsCall    *calls;
 	uint64		turn;			/* how often sqs_client_go_on() has run */
 };
@@ -150,6 +149,7 @@ sqs_client_create(const SqsClientOptions *options, AwsError *error)
 		return NULL;
 	}
 	client->credentials = options->credentials;
+	aws_retry_budget_init(&client->budget);
 
 	if (endpoint != NULL && !aws_endpoint_is_valid(endpoint, options->allow_http, &why))
 	{
@@ -319,6 +319,12 @@ sqs_client_timeout(const SqsClient *client)
 	long		next = sqs_client_next(client);
 
 	return timeout < 0 || (next >= 0 && next < timeout) ? next : timeout;
+}
+
+AwsRetryBudget *
+sqs_client_retry_budget(SqsClient *client)
+{
+	return &client->budget;
 }
 
 const SqsClientStats *
@@ -553,16 +559,15 @@ parse_reply(SqsCall *call)
 }
 
 /*
- * If the call may be tried again, set go_on_at and return true.  The pause is
- * a random part of a time that doubles with each attempt ("full jitter"), so
- * that many clients do not come back together.  corrected: the clock or the
- * keys have changed, which allows one more attempt without a pause.
+ * If the call may be tried again, set go_on_at and return true.  corrected: the
+ * clock or the keys have changed, which allows one more attempt without a
+ * pause.
  */
 static bool
 schedule_retry(SqsCall *call, bool corrected)
 {
 	int64		now = now_ms();
-	double		ms;
+	int			taken;
 
 	if (corrected && !call->extra_used)
 	{
@@ -572,14 +577,11 @@ schedule_retry(SqsCall *call, bool corrected)
 	}
 	if (call->attempts >= call->max_attempts)
 		return false;
-	if (call->error.class != AWS_ERROR_TRANSIENT && call->error.class != AWS_ERROR_THROTTLED)
+	taken = aws_retry_budget_take(&call->client->budget, call->error.class);
+	if (taken == 0)
 		return false;
-
-	ms = call->error.class == AWS_ERROR_THROTTLED ? RETRY_THROTTLED_MS : RETRY_TRANSIENT_MS;
-	for (int i = 1; i < call->attempts && ms < RETRY_MAX_MS; i++)
-		ms *= 2;
-	ms = Min(ms, RETRY_MAX_MS) * pg_prng_double(&pg_global_prng_state);
-	call->go_on_at = now + (int64) ms;
+	call->retry_taken = taken;
+	call->go_on_at = now + aws_retry_pause(call->error.class, call->attempts);
 	return call->go_on_at < call->deadline;
 }
 
@@ -628,6 +630,7 @@ reply_done(HttpReply *reply, void *arg)
 			if (parse_reply(call))
 			{
 				memset(&call->error, 0, sizeof(call->error));
+				aws_retry_budget_succeeded(&client->budget, call->retry_taken);
 				finish(call);
 				return;
 			}

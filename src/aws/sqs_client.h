@@ -36,6 +36,7 @@
 #include "aws/aws_error.h"
 #include "aws/credentials.h"
 #include "aws/http.h"
+#include "aws/retry_budget.h"
 #include "aws/sqs_protocol.h"
 
 typedef struct SqsClient SqsClient;
@@ -109,12 +110,19 @@ extern bool sqs_client_is_idle(const SqsClient *client);
 extern const SqsClientStats *sqs_client_stats(const SqsClient *client);
 
 /*
+ * What the retries of this client's calls are drawn from.  Its owners take from
+ * it, too, for what they retry themselves: receives, entries of batches.
+ */
+extern AwsRetryBudget *sqs_client_retry_budget(SqsClient *client);
+
+/*
  * Starting calls.  deadline_ms is the time from now within which the call
  * ends, including retries.  All strings are copied or encoded before the
  * function returns.  max_attempts is at least 1.  Only transient errors and
- * throttling are tried again, after a random pause that is at most 50 ms or
- * 1 s for the first retry, doubles up to 20 s, and does not go past the
- * deadline.  One more attempt is made if the clock was corrected.
+ * throttling are tried again, as long as the client's retry budget allows it,
+ * after a random pause that is at most 50 ms or 1 s for the first retry,
+ * doubles up to 20 s, and does not go past the deadline.  One more attempt is
+ * made if the clock was corrected.
  *
  * None of these returns NULL: what goes wrong is the call's error.
  */

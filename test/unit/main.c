@@ -105,6 +105,7 @@ static const struct
 	{"errors", test_errors},
 	{"endpoint", test_endpoint},
 	{"credentials", test_credentials},
+	{"retry_budget", test_retry_budget},
 	{"client", test_client},
 	{"sender", test_sender},
 };

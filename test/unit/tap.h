@@ -41,6 +41,7 @@ extern void test_send(void);
 extern void test_errors(void);
 extern void test_endpoint(void);
 extern void test_credentials(void);
+extern void test_retry_budget(void);
 extern void test_client(void);
 extern void test_sender(void);
 

@@ -765,6 +765,14 @@ bad_servers(const Server *server, SqsClient *client, AwsCredentialsProvider *goo
 	ok(sqs_call_error(call) != NULL && sqs_client_stats(other)->retries == 2 &&
 	   sqs_client_stats(other)->calls[SQS_GET_QUEUE_URL] == 3, "three attempts");
 	sqs_call_free(call);
+	for (int i = 0; i < 8; i++)
+	{
+		wait.completions = 0;
+		call = sqs_start_get_queue_url(other, "q", 10000, 3, done, &wait);
+		run(other, &wait, 1);
+		sqs_call_free(call);
+	}
+	is_int(sqs_client_stats(other)->retries, 10, "while everything fails, there are ten retries in all");
 	sqs_client_destroy(other);
 	close(listener);
 
