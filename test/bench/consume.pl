@@ -141,7 +141,7 @@ sub check_once
 # Drain a full queue.  $kind is bridge or peer.
 sub drain
 {
-	my ($kind, $count, $concurrency, $exactly_once) = @_;
+	my ($kind, $count, $concurrency, $exactly_once, @faults) = @_;
 	my $queue = $queue{$kind};
 	my %r;
 
@@ -161,6 +161,7 @@ sub drain
 	my $client = peer_cpu();
 
 	fill($queue, $count);
+	admin('POST', 'fault', { queue => $queue, %$_ }) foreach @faults;
 	# a queue that is disabled stops when its last poll has ended
 	start_bridge($concurrency, $exactly_once, '1 s') if $kind eq 'bridge';
 	deleted($queue, $count);
@@ -194,6 +195,35 @@ sub medians
 	$m{lowest} = min(map { $_->{rate} } @results) if exists $m{rate};
 	$m{highest} = max(map { $_->{rate} } @results) if exists $m{rate};
 	return \%m;
+}
+
+# Receive and delete calls per message while there is a backlog: from the time
+# when a fifth is deleted until nine tenths are.  The handler takes so long (ms).
+sub backlog_calls
+{
+	my ($ms, $concurrency) = @_;
+	my $count = $ms == 0 ? 50_000 : max(100, min(20_000, $concurrency * 15_000 / $ms));
+
+	admin('POST', 'reset');
+	empty_tables();
+	sql("SELECT sqs_alter_queue('bridge', handler => 'handle_$ms')");
+	fill('bridge', $count);
+	start_bridge($concurrency, 1);
+	deleted('bridge', $count / 5);
+	my $before = books('bridge');
+	my $start = time();
+	deleted('bridge', $count * 9 / 10);
+	my $after = books('bridge');
+	my $seconds = time() - $start;
+	deleted('bridge', $count);
+	stop_bridge();
+	sql("SELECT sqs_alter_queue('bridge', handler => 'handle')");
+	my $n = $after->{deleted} - $before->{deleted};
+	return {
+		calls => (api_calls($after) - api_calls($before)) / $n,
+		rate => $n / $seconds,
+		ideal => $ms > 0 ? $concurrency * 1000 / $ms : 0,
+		in_flight => $after->{max_in_flight} };
 }
 
 # Sends at a constant pace; a late message does not delay the next.  The body
@@ -352,6 +382,10 @@ CREATE FUNCTION handle(msg sqs_message) RETURNS void LANGUAGE plpgsql AS \$\$
 BEGIN
     INSERT INTO seen (body) VALUES (msg.body);
 END \$\$;
+CREATE FUNCTION handle_0(msg sqs_message) RETURNS void LANGUAGE plpgsql AS 'BEGIN INSERT INTO seen (body) VALUES (msg.body); END';
+CREATE FUNCTION handle_1(msg sqs_message) RETURNS void LANGUAGE plpgsql AS 'BEGIN INSERT INTO seen (body) VALUES (msg.body); PERFORM pg_sleep(0.001); END';
+CREATE FUNCTION handle_20(msg sqs_message) RETURNS void LANGUAGE plpgsql AS 'BEGIN INSERT INTO seen (body) VALUES (msg.body); PERFORM pg_sleep(0.02); END';
+CREATE FUNCTION handle_200(msg sqs_message) RETURNS void LANGUAGE plpgsql AS 'BEGIN INSERT INTO seen (body) VALUES (msg.body); PERFORM pg_sleep(0.2); END';
 DO 'BEGIN PERFORM sqs_register_queue(''bridge'', server => ''aws'', handler => ''handle'', enabled => false); END';
 EOQ
 	return;
@@ -421,6 +455,64 @@ if ($only{drain})
 		$m{'bridge 1 1'}{server_cpu}, '<=', 50, '%.1f');
 	target('messages/s : peer, exactly_once on, best of each',
 		$best{on}{rate} / $best{peer}{rate}, '>=', 5, '%.1f') if $with_peer;
+}
+
+if ($only{distance})
+{
+	my @distances = (0, 20, 100);
+	my %m;
+	foreach my $run (1 .. $runs)
+	{
+		push @{ $m{$_} }, drain('bridge', $messages, 4, 1, $_ ? { kind => 'latency', ms => $_ } : ())
+		  foreach @distances;
+	}
+	$m{$_} = medians(@{ $m{$_} }) foreach keys %m;
+	head('SQS far away, exactly_once on, conc. 4');
+	row("each request takes $_ ms", $m{$_}) foreach @distances;
+	target('messages/s at 20 ms', $m{20}{rate}, '>=', 30000);
+	target('messages/s at 100 ms', $m{100}{rate}, '>=', 12000);
+	target("server CPU at $_ ms : at 0 ms", $m{$_}{server_cpu} / $m{0}{server_cpu}, '<=', 1.3, '%.2f') foreach 20, 100;
+}
+
+if ($only{failures})
+{
+	my @cases = (
+		[ 'none', 0 ],
+		[ '0.1 % answered 503', 0.9, { kind => 'error', status => 503, code => 'ServiceUnavailable', probability => 0.001 } ],
+		[ '1 % answered 503', 0.8, { kind => 'error', status => 503, code => 'ServiceUnavailable', probability => 0.01 } ],
+		[ '0.1 % of connections reset', 0.9, { kind => 'reset_before', probability => 0.001 } ],
+		[ '1 % of connections reset', 0.8, { kind => 'reset_before', probability => 0.01 } ],
+		[ '0.1 % of batch entries failed', 0.9, { kind => 'entry_fail', code => 'InternalError', every => 1000 } ],
+		[ '1 % of batch entries failed', 0.8, { kind => 'entry_fail', code => 'InternalError', every => 100 } ]);
+	foreach my $ms (0, 20)
+	{
+		my %m;
+		foreach my $run (1 .. $runs)
+		{
+			push @{ $m{ $_->[0] } },
+			  drain('bridge', $messages, 4, 1, @$_[ 2 .. $#$_ ], $ms ? { kind => 'latency', ms => $ms } : ())
+			  foreach @cases;
+		}
+		$m{$_} = medians(@{ $m{$_} }) foreach keys %m;
+		head("requests fail, each takes $ms ms");
+		row($_->[0], $m{ $_->[0] }) foreach @cases;
+		target("messages/s at $ms ms, $_->[0] : none", $m{ $_->[0] }{rate} / $m{none}{rate}, '>=', $_->[1], '%.2f')
+		  foreach @cases[ 1 .. $#cases ];
+	}
+}
+
+if ($only{calls})
+{
+	printf "\n%-36s %10s %10s %10s %10s\n", 'a backlog, exactly_once on', 'calls/m.', 'messages/s', 'ideal', 'in flight';
+	foreach my $case (map { my $ms = $_; map { [ $ms, $_ ] } 1, 8, 32 } 0, 1, 20, 200)
+	{
+		my ($ms, $concurrency) = @$case;
+		my $r = backlog_calls($ms, $concurrency);
+		printf "%-36s %10.3f %10s %10s %10s\n", "handlers of $ms ms, concurrency $concurrency", $r->{calls},
+		  thousands($r->{rate}), $r->{ideal} ? thousands($r->{ideal}) : '-', thousands($r->{in_flight});
+		target("calls/message, $ms ms, concurrency $concurrency", $r->{calls}, '<=',
+			$ms == 200 && $concurrency == 1 ? 0.45 : 0.22, '%.3f');
+	}
 }
 
 if ($only{delay})

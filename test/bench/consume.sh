@@ -14,7 +14,7 @@
 #   --peer-messages N  per drain by the peer, default a fifth of that
 #   --runs N           drains of each kind, default 3: medians are printed
 #   --quick            one run of 10000 messages, short waits: to try it out
-#   --only LIST        of drain,delay,latency,idle: these measurements only
+#   --only LIST        of drain,distance,failures,calls,delay,latency,idle: these only
 #   --without-peer     sqsbridge alone; needs no npm
 
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/setup.sh"
@@ -23,7 +23,7 @@ MESSAGES=
 PEER_MESSAGES=
 RUNS=
 QUICK=
-ONLY=drain,delay,latency,idle
+ONLY=drain,distance,failures,calls,delay,latency,idle
 PEER=1
 while [ $# -gt 0 ]; do
 	case $1 in
@@ -79,7 +79,7 @@ SQSD_PID=$(cat "$WORK/sqsd.pid")
 
 # no checkpoint in the middle of a drain; times of commits are what is measured
 init_cluster "$WORK/pg" "track_commit_timestamp = on" "max_wal_size = 8GB" \
-	"checkpoint_timeout = 1h" "shared_buffers = 512MB"
+	"checkpoint_timeout = 1h" "shared_buffers = 512MB" "max_worker_processes = 100"
 start_cluster "$WORK/pg"
 "$PGBIN/createdb" -h "$WORK/pg/socket" -U postgres bench
 
