@@ -256,6 +256,37 @@ sqs_own_resources(void)
 	CurrentResourceOwner = worker_resources;
 }
 
+/*
+ * Create a DSM segment that outlives transactions, with a mapping that lasts
+ * until it is detached.  When dsm_create() fails, it leaves a descriptor to the
+ * resource owner, so it gets one that is released: an ERROR leaves nothing
+ * behind.
+ */
+dsm_segment *
+sqs_segment_create(Size size)
+{
+	ResourceOwner previous = CurrentResourceOwner;
+	ResourceOwner own = ResourceOwnerCreate(NULL, "sqsbridge segment");
+	dsm_segment *volatile segment = NULL;
+
+	CurrentResourceOwner = own;
+	PG_TRY();
+	{
+		segment = dsm_create(size, 0);
+		dsm_pin_mapping(segment);
+	}
+	PG_FINALLY();
+	{
+		CurrentResourceOwner = previous;
+		ResourceOwnerRelease(own, RESOURCE_RELEASE_BEFORE_LOCKS, false, true);
+		ResourceOwnerRelease(own, RESOURCE_RELEASE_LOCKS, false, true);
+		ResourceOwnerRelease(own, RESOURCE_RELEASE_AFTER_LOCKS, false, true);
+		ResourceOwnerDelete(own);
+	}
+	PG_END_TRY();
+	return segment;
+}
+
 /* Begin a short transaction with an active snapshot. */
 void
 sqs_begin(void)

@@ -78,6 +78,9 @@ extern void sqs_recover_from_error(MemoryContext context);
 /* Make a resource owner that outlives transactions the current one. */
 extern void sqs_own_resources(void);
 
+/* Create a DSM segment that outlives transactions. */
+extern dsm_segment *sqs_segment_create(Size size);
+
 /*
  * How far the synchronous standbys have flushed; the greatest LSN if none are
  * configured.

@@ -38,6 +38,8 @@
 
 #define BLIND_WAIT_MS	50		/* longest wait if there is no wait event set */
 #define WAIT_SET_RETRY_MS	1000
+#define OTHER_FDS		32		/* for the wait event set, libcurl's own, and
+								 * those of look-ups */
 
 /* The file of certificate authorities; NULL: the system's. */
 static const char *
@@ -227,6 +229,18 @@ sqs_shared_clients_keep(int connections)
 {
 	Assert(shared_pool == NULL);
 	shared_connections = connections;
+}
+
+/*
+ * How many connections this process may have at once, as far as fd.c is
+ * concerned, which lets it have a third of its descriptors for such purposes.
+ */
+int
+sqs_shared_clients_room(void)
+{
+	int			third = max_safe_fds / 3;
+
+	return Max(third - Min(OTHER_FDS, third / 2), 2);
 }
 
 /*

@@ -44,6 +44,9 @@ extern uint64 sqs_fingerprint_text(uint64 seed, const char *text);
 /* Set how many connections this process keeps open at most. */
 extern void sqs_shared_clients_keep(int connections);
 
+/* How many connections this process may have at once. */
+extern int	sqs_shared_clients_room(void);
+
 /*
  * Get the client for the queue's server and these keys, as sqs_catalog_keys()
  * found them: an existing one, or a new one.  Each acquire needs a release.  No

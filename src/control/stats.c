@@ -284,26 +284,38 @@ sqs_get_in_flight(PG_FUNCTION_ARGS)
 	{
 		SqsWorkerSlot *slot = &sqs_shared->slots[i];
 		dsm_handle	handle = DSM_HANDLE_INVALID;
-		dsm_segment *segment;
+		dsm_segment *segment = NULL;
 		SharedLeases *leases;
 		SharedLease *copy;
 
-		LWLockAcquire(sqs_shared->lock, LW_SHARED);
-		if (slot->in_use && slot->kind == SQS_QUEUE_WORKER && slot->dboid == MyDatabaseId)
-			handle = slot->segment;
-		LWLockRelease(sqs_shared->lock);
-		if (handle == DSM_HANDLE_INVALID || (segment = dsm_attach(handle)) == NULL)
+		/* a worker that needs a larger one replaces its segment */
+		do
+		{
+			dsm_handle	before = handle;
+
+			handle = DSM_HANDLE_INVALID;
+			LWLockAcquire(sqs_shared->lock, LW_SHARED);
+			if (slot->in_use && slot->kind == SQS_QUEUE_WORKER && slot->dboid == MyDatabaseId)
+				handle = slot->segment;
+			LWLockRelease(sqs_shared->lock);
+			if (handle == before)
+				break;
+			segment = dsm_attach(handle);
+		} while (segment == NULL);
+		if (segment == NULL)
 			continue;
 
 		leases = dsm_segment_address(segment);
 		if (sqs_may_see_stats_of(leases->owner))
 		{
-			copy = palloc(sizeof(leases->leases));
+			int			size = leases->size;
+
+			copy = palloc(size * sizeof(SharedLease));
 			LWLockAcquire(sqs_slot_lock(i), LW_SHARED);
-			memcpy(copy, leases->leases, sizeof(leases->leases));
+			memcpy(copy, leases->leases, size * sizeof(SharedLease));
 			LWLockRelease(sqs_slot_lock(i));
 
-			for (int j = 0; j < SQS_MAX_LEASES; j++)
+			for (int j = 0; j < size; j++)
 			{
 				SharedLease *lease = &copy[j];
 				Datum		values[8];

@@ -253,8 +253,10 @@ sqs_ack_deletes(QueueWorker *qw, bool all)
 		}
 	}
 
-	while (ready >= SQS_MAX_BATCH ||
-		   (ready > 0 && (all || qw->now >= oldest + DELETE_LINGER_MS)))
+	/* beyond so many calls they wait for one to end, in full batches */
+	while ((ready >= SQS_MAX_BATCH ||
+			(ready > 0 && (all || qw->now >= oldest + DELETE_LINGER_MS))) &&
+		   (all || qw->calls_open < qw->max_calls))
 	{
 		int64		lease_left = PG_INT64_MAX;
 		LeaseBatch *batch = MemoryContextAllocZero(qw->context, sizeof(LeaseBatch));
@@ -287,6 +289,6 @@ sqs_ack_deletes(QueueWorker *qw, bool all)
 			return;
 		}
 	}
-	if (ready > 0)
+	if (ready > 0 && qw->calls_open < qw->max_calls)
 		sqs_wake_at(qw, oldest + DELETE_LINGER_MS);
 }

@@ -12,8 +12,8 @@
 
 #include "storage/shm_toc.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 
+#include "base/worker.h"
 #include "receive/channel.h"
 
 #define CHANNEL_MAGIC		0x53515342
@@ -31,35 +31,6 @@ channel_abandoned(dsm_segment *segment, Datum arg)
 	SqsChannelShared *shared = (SqsChannelShared *) DatumGetPointer(arg);
 
 	pg_atomic_write_u32(&shared->abandoned, 1);
-}
-
-/*
- * Create a segment that outlives transactions.  When dsm_create() fails it
- * leaves a descriptor to the resource owner, so it gets one that is released.
- */
-static dsm_segment *
-create_segment(Size size)
-{
-	ResourceOwner previous = CurrentResourceOwner;
-	ResourceOwner own = ResourceOwnerCreate(NULL, "sqsbridge channel");
-	dsm_segment *volatile segment = NULL;
-
-	CurrentResourceOwner = own;
-	PG_TRY();
-	{
-		segment = dsm_create(size, 0);
-		dsm_pin_mapping(segment);
-	}
-	PG_FINALLY();
-	{
-		CurrentResourceOwner = previous;
-		ResourceOwnerRelease(own, RESOURCE_RELEASE_BEFORE_LOCKS, false, true);
-		ResourceOwnerRelease(own, RESOURCE_RELEASE_LOCKS, false, true);
-		ResourceOwnerRelease(own, RESOURCE_RELEASE_AFTER_LOCKS, false, true);
-		ResourceOwnerDelete(own);
-	}
-	PG_END_TRY();
-	return segment;
 }
 
 /* Memory comes from TopMemoryContext; see channel.h. */
@@ -81,7 +52,7 @@ sqs_channel_create(int32 queue_id, const char *queue_name)
 	shm_toc_estimate_keys(&e, 2);
 	size = shm_toc_estimate(&e);
 
-	segment = create_segment(size);
+	segment = sqs_segment_create(size);
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	channel = palloc0(sizeof(SqsChannel));
 	channel->segment = segment;

@@ -32,9 +32,9 @@
 static int
 depth_ahead(QueueWorker *qw)
 {
-	if (qw->mean_us <= 0)
+	if (qw->pace.mean_us <= 0)
 		return 1;
-	return (int) Max(1, Min(AHEAD_US / qw->mean_us, SQS_CHANNEL_DEPTH));
+	return (int) Max(1, Min(AHEAD_US / qw->pace.mean_us, SQS_CHANNEL_DEPTH));
 }
 
 /* The ring of results, too, has a place for each seq from the lowest one on. */
@@ -190,21 +190,9 @@ sqs_dispatch(QueueWorker *qw)
 	}
 }
 
-/*
- * How many more messages can be started soon: one per handler, and what the
- * handlers will finish in half a second, less what is in hand.  May be
- * negative.
- */
-int
-sqs_dispatch_capacity(QueueWorker *qw)
+/* False if there is no handler, and none can be started at present. */
+bool
+sqs_dispatch_is_possible(QueueWorker *qw)
 {
-	double		ahead = 0;
-
-	/* none if there is no handler, and one cannot be started at present */
-	if (qw->pool.n == 0 && qw->pool.start_failures > 0 && qw->now < qw->pool.next_start)
-		return 0;
-	if (qw->mean_us > 0)
-		ahead = qw->config->concurrency * 500000.0 / qw->mean_us;
-	return qw->config->concurrency + (int) Min(ahead, SQS_MAX_LEASES) -
-		(qw->waiting.n - sqs_waiting_blocked(qw)) - qw->handed;
+	return qw->pool.n > 0 || qw->pool.start_failures == 0 || qw->now >= qw->pool.next_start;
 }

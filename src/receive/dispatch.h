@@ -13,7 +13,7 @@
 /* Give waiting messages to handlers. */
 extern void sqs_dispatch(QueueWorker *qw);
 
-/* How many more messages can be started soon. */
-extern int	sqs_dispatch_capacity(QueueWorker *qw);
+/* False: there is no handler, and none can be started at present. */
+extern bool sqs_dispatch_is_possible(QueueWorker *qw);
 
 #endif							/* SQSBRIDGE_DISPATCH_H */

@@ -330,12 +330,14 @@ watch_current(QueueWorker *qw, Handler *handler, int64 now_us)
 	int64		since;
 	uint64		current;
 
+	handler->age_us = 0;
 	if (handler->outstanding == 0)
 		return;
 	SpinLockAcquire(&shared->mutex);
 	current = shared->current;
 	since = current != 0 ? shared->current_since : now_us;
 	SpinLockRelease(&shared->mutex);
+	handler->age_us = Max(now_us - since, 0);
 
 	if (handler->outstanding > 1 && !handler->sending)
 	{

@@ -35,6 +35,8 @@
 #define FENCE_MARGIN_MS		1000
 
 #define RELEASE_LINGER_MS	5
+#define GROWTH_RETRY_MS		10000
+#define SHRINK_AFTER_MS		60000
 
 /*
  * A renewal that fails must leave time for another, however short the lease is:
@@ -47,6 +49,112 @@
 #define RENEW_RETRY_MAX_MS	500
 
 /*
+ * Make the shared copy have "size" places, with what is in it.  Readers that
+ * have attached to the old one see the leases as they were.
+ */
+static void
+resize_shared(QueueWorker *qw, int size)
+{
+	Size		bytes = offsetof(SharedLeases, leases) + size * sizeof(SharedLease);
+	dsm_segment *segment = sqs_segment_create(bytes);
+	SharedLeases *shared = dsm_segment_address(segment);
+	dsm_segment *old = qw->table.segment;
+
+	memset(shared, 0, bytes);
+	if (old != NULL)
+		memcpy(shared->leases, qw->table.shared->leases,
+			   Min(size, qw->table.shared->size) * sizeof(SharedLease));
+	shared->queue_id = qw->config->queue_id;
+	shared->owner = qw->config->owner;
+	shared->size = size;
+	qw->table.segment = segment;
+	qw->table.shared = shared;
+
+	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
+	MySlot->segment = dsm_segment_handle(segment);
+	LWLockRelease(sqs_shared->lock);
+	if (old != NULL)
+		dsm_detach(old);
+}
+
+/* One chunk more; an ERROR if there is no memory for it. */
+static void
+grow(QueueWorker *qw)
+{
+	Lease	   *chunk;
+
+	/* the shared copy is copied each time, so double it */
+	if (qw->table.shared == NULL || qw->table.shared->size < qw->table.size + SQS_LEASE_CHUNK)
+		resize_shared(qw, Min(Max(2 * qw->table.size, SQS_LEASE_CHUNK), SQS_MAX_LEASES));
+
+	chunk = MemoryContextAllocZero(qw->context, SQS_LEASE_CHUNK * sizeof(Lease));
+	qw->table.chunks[qw->table.size / SQS_LEASE_CHUNK] = chunk;
+	for (int i = 0; i < SQS_LEASE_CHUNK; i++)
+	{
+		chunk[i].place = qw->table.size++;
+		dlist_push_tail(&qw->table.free, &chunk[i].node);
+	}
+}
+
+/*
+ * Let the table grow, so that "wanted" messages more have a place, and return
+ * how many have one.  If there is no memory, the queue goes on with the places
+ * that it has, and tries again ten seconds later.
+ */
+int
+sqs_leases_room(QueueWorker *qw, int wanted)
+{
+	while (qw->table.size - qw->table.n < wanted && qw->table.size < SQS_MAX_LEASES &&
+		   qw->now >= qw->table.next_growth)
+	{
+		PG_TRY();
+		{
+			grow(qw);
+		}
+		PG_CATCH();
+		{
+			char		reason[SQS_ERROR_TEXT - 64];
+			char		text[SQS_ERROR_TEXT];
+
+			sqs_queue_catch(qw, reason, sizeof(reason));
+			qw->table.next_growth = qw->now + GROWTH_RETRY_MS;
+			snprintf(text, sizeof(text), "no memory for more than %d messages in hand: %s",
+					 qw->table.size, reason);
+			if (sqs_stats_error(qw->stats, text))
+				ereport(LOG,
+						(errmsg("sqsbridge queue \"%s\": %s", qw->config->name, text)));
+		}
+		PG_END_TRY();
+	}
+	return qw->table.size - qw->table.n;
+}
+
+/*
+ * A minute after the last message, give back what the table has grown by.
+ * Nothing refers to a lease that is free, except a call under way.
+ */
+void
+sqs_leases_shrink(QueueWorker *qw)
+{
+	if (qw->table.n > 0 || qw->calls_open > 0 || qw->polling.asked > SQS_LEASE_CHUNK ||
+		qw->table.size <= SQS_LEASE_CHUNK)
+	{
+		qw->table.empty_since = qw->now;
+		return;
+	}
+	if (qw->now < qw->table.empty_since + SHRINK_AFTER_MS)
+		return;
+
+	resize_shared(qw, SQS_LEASE_CHUNK);
+	for (int i = 1; i < qw->table.size / SQS_LEASE_CHUNK; i++)
+		pfree(qw->table.chunks[i]);
+	qw->table.size = SQS_LEASE_CHUNK;
+	dlist_init(&qw->table.free);
+	for (int i = 0; i < SQS_LEASE_CHUNK; i++)
+		dlist_push_tail(&qw->table.free, &qw->table.chunks[0][i].node);
+}
+
+/*
  * Initialize the table and its copy in shared memory.  "events" are called
  * when a lease has been renewed or lost; in the latter case the message must
  * not be used any more.  Raises an ERROR if there is no shared memory for
@@ -56,25 +164,21 @@ void
 sqs_leases_init(QueueWorker *qw, const SqsLeaseEvents *events)
 {
 	qw->table.events = events;
+	dlist_init(&qw->table.free);
 	dlist_init(&qw->table.renewals);
 	dlist_init(&qw->waiting.list);
 	dlist_init(&qw->ack.committed);
 	dlist_init(&qw->ack.deletes);
 	dlist_init(&qw->table.releases);
-	qw->table.nfree = SQS_MAX_LEASES;
-	for (int i = 0; i < SQS_MAX_LEASES; i++)
-		qw->table.free[i] = SQS_MAX_LEASES - 1 - i;
+	grow(qw);
+}
 
-	qw->table.segment = dsm_create(sizeof(SharedLeases), 0);
-	dsm_pin_mapping(qw->table.segment);
-	qw->table.shared = dsm_segment_address(qw->table.segment);
-	memset(qw->table.shared, 0, sizeof(SharedLeases));
-	qw->table.shared->queue_id = qw->config->queue_id;
-	qw->table.shared->owner = qw->config->owner;
-
-	LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
-	MySlot->segment = dsm_segment_handle(qw->table.segment);
-	LWLockRelease(sqs_shared->lock);
+/* The lease in this place, free or not. */
+Lease *
+sqs_lease_at(QueueWorker *qw, int place)
+{
+	Assert(place >= 0 && place < qw->table.size);
+	return &qw->table.chunks[place / SQS_LEASE_CHUNK][place % SQS_LEASE_CHUNK];
 }
 
 static void
@@ -91,7 +195,7 @@ copy_slice(char *dst, size_t size, SqsSlice src)
 void
 sqs_lease_mirror(QueueWorker *qw, Lease *lease)
 {
-	SharedLease *shared = &qw->table.shared->leases[lease - qw->table.leases];
+	SharedLease *shared = &qw->table.shared->leases[lease->place];
 	bool		shown = lease->state >= LEASE_WAITING && lease->state <= LEASE_COMMITTED;
 
 	LWLockAcquire(sqs_slot_lock(sqs_my_slot), LW_EXCLUSIVE);
@@ -115,18 +219,25 @@ sqs_lease_mirror(QueueWorker *qw, Lease *lease)
 
 /*
  * Insert into the renewals, by time.  Searches from the end, where the lease
- * belongs unless the visibility timeout was made shorter.
+ * belongs unless the visibility timeout was made shorter.  Of receives that are
+ * open at the same time, one that took longer may end after one that was quick,
+ * and its messages are due earlier; but a twentieth of the visibility timeout is
+ * not worth searching thousands of leases for, so they wait for the last.
  */
 static void
 insert_renewal(QueueWorker *qw, Lease *lease)
 {
 	dlist_node *before = qw->table.renewals.head.prev;
+	int64		last;
 
 	if (dlist_is_empty(&qw->table.renewals))
 	{
 		dlist_push_head(&qw->table.renewals, &lease->renewal_node);
 		return;
 	}
+	last = dlist_container(Lease, renewal_node, before)->renew_at;
+	if (last > lease->renew_at && last - lease->renew_at <= (int64) qw->visibility * 50)
+		lease->renew_at = last;
 	while (before != &qw->table.renewals.head &&
 		   dlist_container(Lease, renewal_node, before)->renew_at > lease->renew_at)
 		before = before->prev;
@@ -161,14 +272,17 @@ sqs_lease_add(QueueWorker *qw, Reply *reply, const SqsReceivedMessage *message,
 {
 	Lease	   *lease;
 	uint32		generation;
+	int			place;
 	int64		sent_at;
 
-	if (qw->table.nfree == 0)
+	if (dlist_is_empty(&qw->table.free))
 		return NULL;
-	lease = &qw->table.leases[qw->table.free[--qw->table.nfree]];
+	lease = dlist_container(Lease, node, dlist_pop_head_node(&qw->table.free));
 	generation = lease->generation + 1;
+	place = lease->place;
 	memset(lease, 0, sizeof(*lease));
 	lease->generation = generation;
+	lease->place = place;
 	lease->state = LEASE_WAITING;
 	lease->reply = reply;
 	lease->message = message;
@@ -213,7 +327,7 @@ sqs_lease_free(QueueWorker *qw, Lease *lease)
 	lease->state = LEASE_FREE;
 	lease->generation++;
 	sqs_lease_mirror(qw, lease);
-	qw->table.free[qw->table.nfree++] = lease - qw->table.leases;
+	dlist_push_head(&qw->table.free, &lease->node);
 	qw->table.n--;
 	pg_atomic_write_u32(&qw->stats->in_flight, qw->table.n);
 

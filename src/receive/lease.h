@@ -13,6 +13,11 @@
 /* Initialize the table and its copy in shared memory. */
 extern void sqs_leases_init(QueueWorker *qw, const SqsLeaseEvents *events);
 
+/* The table has places 0 to table.size - 1. */
+extern int	sqs_leases_room(QueueWorker *qw, int wanted);
+extern void sqs_leases_shrink(QueueWorker *qw);
+extern Lease *sqs_lease_at(QueueWorker *qw, int place);
+
 /* Add a message that was received. */
 extern Lease *sqs_lease_add(QueueWorker *qw, Reply *reply,
 							const SqsReceivedMessage *message,

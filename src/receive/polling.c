@@ -3,10 +3,19 @@
  * polling.c
  *	  Finding the queue at SQS, and receiving from it.
  *
- * While the queue is idle one receive is open.  A full reply allows one more in
- * parallel, up to what the handlers can take.  An empty reply goes back to one;
- * if it came without waiting, the next receive is half a second later.  A failed
- * poll is repeated after 0.5 s to 60 s, for as long as SQS or the network fail.
+ * While the queue is idle one receive is open.  A reply with at least half of
+ * what was asked for allows one more in parallel, so that their number doubles
+ * in a round trip; one with less takes one away (SQS often returns 7 of 10 with
+ * a backlog), and an empty one goes back to one.  How many are opened is a
+ * matter of how many messages are wanted (pace.c): a receive is opened when a
+ * whole batch of them is.  Only one waits for wait_time, the others for a second
+ * at most: so when a burst is over, they soon are, and messages that come later
+ * do not arrive one in each.  (They do not ask for a wait of 0: then SQS looks
+ * at some of its servers only, and returns nothing although there are messages.)
+ *
+ * An empty reply that came without waiting is not followed by another receive
+ * for half a second.  A failed poll is repeated after 0.5 s to 60 s, for as long
+ * as SQS or the network fail.
  *
  *-------------------------------------------------------------------------
  */
@@ -17,6 +26,7 @@
 #include "receive/dispatch.h"
 #include "receive/lease.h"
 #include "receive/marks.h"
+#include "receive/pace.h"
 #include "receive/polling.h"
 #include "receive/waiting.h"
 
@@ -27,6 +37,12 @@
 #define EMPTY_PAUSE_MS			500 /* from the start of an empty poll to the
 									 * next */
 #define SETUP_DEADLINE_MS		15000
+#define FURTHER_WAIT_S			1	/* of a poll besides the one that waits for
+									 * wait_time */
+#define SURPLUS_LOOK_MS			1000
+#define SURPLUS_PATIENCE_MS		5000	/* handlers may be stuck for a moment */
+#define SURPLUS_MAX				1000	/* messages given back at a time: 100
+										 * calls a second */
 
 /* A call without which nothing can be received has failed: back off. */
 static void
@@ -164,6 +180,8 @@ receive_done(SqsCall *call, void *arg)
 	poll->call = NULL;
 	qw->polling.n--;
 	qw->polling.asked -= asked;
+	if (poll->is_long)
+		qw->polling.nlong--;
 	sqs_count_call(call, qw->stats);
 
 	if (error != NULL)
@@ -206,12 +224,19 @@ receive_done(SqsCall *call, void *arg)
 	{
 		/* it may not have waited: wait_time is 0, or a proxy answered for SQS */
 		qw->polling.width = 1;
+		qw->polling.full = false;
 		qw->polling.next = Max(qw->polling.next, poll->started_at + EMPTY_PAUSE_MS);
 		sqs_call_free(call);
 		return;
 	}
-	if (n >= asked && qw->polling.width < SQS_MAX_POLLS)
+	if (n < (asked + 1) / 2)
+		qw->polling.width = Max(qw->polling.width - 1, 1);
+	else if (qw->polling.width < SQS_MAX_POLLS)
 		qw->polling.width++;
+	/* there was a backlog, so it did not wait for messages */
+	if (n >= asked && poll->after_full)
+		sqs_pace_answered(qw, sqs_call_elapsed_ms(call));
+	qw->polling.full = n >= asked;
 
 	sqs_count(qw->stats, SQS_RECEIVED, n);
 	pg_atomic_fetch_add_u64(&MySlot->messages, n);
@@ -242,58 +267,114 @@ receive_done(SqsCall *call, void *arg)
 	}
 }
 
+/* An error if the call cannot be started; then nothing has changed. */
+static void
+start_poll(QueueWorker *qw, int asked)
+{
+	Poll	   *poll = qw->polling.polls;
+	bool		is_long = qw->polling.nlong == 0;
+	int			wait = is_long ? qw->config->wait_time : Min(qw->config->wait_time, FURTHER_WAIT_S);
+
+	while (poll->call != NULL)
+		poll++;
+	Assert(poll < qw->polling.polls + SQS_MAX_POLLS);
+	poll->asked = asked;
+	poll->client = qw->client;
+	poll->visibility = qw->visibility;
+	poll->is_long = is_long;
+	poll->after_full = qw->polling.full;
+	poll->started_at = qw->now;
+	poll->call = sqs_start_receive(qw->client, qw->queue_url, asked, wait, qw->visibility,
+								   (long) wait * 1000 + POLL_MARGIN_MS,
+								   receive_done, poll);
+	qw->polling.n++;
+	qw->polling.asked += asked;
+	if (is_long)
+		qw->polling.nlong++;
+}
+
 /*
- * Open as many receives as make sense: within the width, what handlers can take,
- * the room in the table of leases, and sqsbridge.max_in_flight_memory.
+ * Open as many receives as make sense: within the width, what is wanted in hand,
+ * the room in the table of leases, sqsbridge.max_in_flight_memory, and the
+ * connections that this process may have.
  */
 static void
 start_polls(QueueWorker *qw)
 {
-	int			want;
-	int			room;
+	SqsAim		aim;
+	int			all;
+	int			blocked;
 
 	if (qw->now < qw->polling.next || qw->now < qw->paused_until)
 	{
 		sqs_wake_at(qw, Max(qw->polling.next, qw->paused_until));
 		return;
 	}
+	if (!sqs_dispatch_is_possible(qw))
+		return;
+	sqs_pace_aim(qw, &aim);
+	blocked = sqs_waiting_blocked(qw);
 
-	want = sqs_dispatch_capacity(qw) - qw->polling.asked;
-	room = qw->table.nfree - qw->polling.asked;
-	want = Min(want, room);
-
-	while (qw->polling.n < qw->polling.width && want > 0)
+	while (qw->polling.n < Min(qw->polling.width, Min(SQS_MAX_POLLS, qw->max_calls)))
 	{
-		Poll	   *poll = NULL;
-		int			n = Min(want, qw->config->batch_size);
+		int			n = aim.batch;
+
+		all = qw->waiting.n + qw->handed + qw->polling.asked;
 
 		/*
-		 * A further poll for less than a batch would cost more than it is
-		 * worth; wait until there is room for a whole batch.
+		 * Without a measured pace, a further poll for less than a batch would
+		 * cost more than it is worth.
 		 */
-		if (qw->polling.n > 0 && n < qw->config->batch_size)
+		if (!aim.measured)
+		{
+			n = Min(n, aim.in_hand - (all - blocked));
+			if (n <= 0 || (qw->polling.n > 0 && n < aim.batch))
+				break;
+		}
+		else if (all - blocked + n > aim.in_hand || all + n > aim.at_most ||
+				 qw->polling.asked + n > aim.asked)
+			break;
+
+		if (sqs_leases_room(qw, qw->polling.asked + n) < qw->polling.asked + n)
 			break;
 		if (qw->polling.memory + (qw->polling.asked + n) * qw->polling.mean_size >
 			(double) sqs_max_in_flight_memory * 1024 && qw->table.n > 0)
 			break;
-
-		for (int i = 0; i < SQS_MAX_POLLS && poll == NULL; i++)
-			if (qw->polling.polls[i].call == NULL)
-				poll = &qw->polling.polls[i];
-		if (poll == NULL)
-			break;
-		poll->asked = n;
-		poll->client = qw->client;
-		poll->visibility = qw->visibility;
-		poll->started_at = qw->now;
-		poll->call = sqs_start_receive(qw->client, qw->queue_url, n,
-									   qw->config->wait_time, qw->visibility,
-									   (long) qw->config->wait_time * 1000 + POLL_MARGIN_MS,
-									   receive_done, poll);
-		qw->polling.n++;
-		qw->polling.asked += n;
-		want -= n;
+		start_poll(qw, n);
 	}
+}
+
+/*
+ * If more messages wait than the handlers will begin with soon, and that has
+ * been so for a while, give the rest back.  Not while the queue itself keeps
+ * them waiting.
+ */
+static void
+give_back_surplus(QueueWorker *qw)
+{
+	int			waiting = qw->waiting.n - sqs_waiting_blocked(qw);
+	int			surplus;
+
+	if (qw->waiting.n == 0 || qw->paused_until > qw->now)
+	{
+		qw->polling.surplus_since = 0;
+		return;
+	}
+	if (qw->now < qw->polling.next_surplus)
+	{
+		sqs_wake_at(qw, qw->polling.next_surplus);
+		return;
+	}
+	qw->polling.next_surplus = qw->now + SURPLUS_LOOK_MS;
+	sqs_wake_at(qw, qw->polling.next_surplus);
+
+	surplus = waiting - sqs_pace_keep(qw);
+	if (surplus <= 0)
+		qw->polling.surplus_since = 0;
+	else if (qw->polling.surplus_since == 0)
+		qw->polling.surplus_since = qw->now;
+	else if (qw->now >= qw->polling.surplus_since + SURPLUS_PATIENCE_MS)
+		(void) sqs_waiting_give_back(qw, Min(surplus, SURPLUS_MAX));
 }
 
 /*
@@ -312,6 +393,7 @@ sqs_polling_abandon(QueueWorker *qw)
 		qw->polling.polls[i].call = NULL;
 	}
 	qw->polling.n = 0;
+	qw->polling.nlong = 0;
 	qw->polling.asked = 0;
 }
 
@@ -334,7 +416,10 @@ sqs_polling_turn(QueueWorker *qw)
 	if (!qw->attributes_known || qw->queue_url == NULL)
 		look_up_queue(qw);
 	else if (sqs_marks_begin(qw))
+	{
+		give_back_surplus(qw);
 		start_polls(qw);
+	}
 }
 
 /*
@@ -344,7 +429,13 @@ sqs_polling_turn(QueueWorker *qw)
 void
 sqs_polling_count(QueueWorker *qw)
 {
-	for (int i = 0; i < SQS_MAX_POLLS; i++)
-		if (qw->polling.polls[i].call != NULL)
-			sqs_count_call(qw->polling.polls[i].call, qw->stats);
+	int			left = qw->polling.n;
+
+	for (int i = 0; left > 0; i++)
+	{
+		if (qw->polling.polls[i].call == NULL)
+			continue;
+		sqs_count_call(qw->polling.polls[i].call, qw->stats);
+		left--;
+	}
 }

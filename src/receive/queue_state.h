@@ -12,6 +12,7 @@
  *		in_hand.c		what a handler has been given
  *		waiting.c		what waits, and message groups
  *		lease.c			the table of messages in hand; renewing and releasing
+ *		pace.c			what is measured, and how much is wanted in hand
  *		marks.c			which messages are finished, for the inbox
  *		queue_state.c	states and errors
  *
@@ -57,9 +58,17 @@
 #include "config/queues.h"
 #include "receive/channel.h"
 
-/* The most messages in hand, however fast handlers are; sizes the shared table. */
-#define SQS_MAX_LEASES		1024
-#define SQS_MAX_POLLS		16
+/*
+ * The table of messages in hand grows by chunks, up to 20,480 messages: what
+ * handlers get through in a second when a queue does its best, and a sixth of
+ * what SQS lets a queue have in flight.
+ */
+#define SQS_LEASE_CHUNK		256
+#define SQS_LEASE_CHUNKS	80
+#define SQS_MAX_LEASES		(SQS_LEASE_CHUNK * SQS_LEASE_CHUNKS)
+
+/* 256 polls of ten messages: 25,600 messages/s if a round trip takes 100 ms */
+#define SQS_MAX_POLLS		256
 
 /* SQS's default visibility timeout (s). */
 #define SQS_DEFAULT_VISIBILITY	30
@@ -90,7 +99,8 @@ typedef struct Lease
 	dlist_node	node;			/* in the list that its state implies */
 	dlist_node	renewal_node;	/* LeaseTable.renewals, while renewed */
 	LeaseState	state;
-	uint32		generation;		/* of this place in the table */
+	int			place;			/* in the table */
+	uint32		generation;		/* of this place */
 	Reply	   *reply;
 	const SqsReceivedMessage *message;
 	uint64		order;			/* of receipt */
@@ -130,7 +140,8 @@ typedef struct SharedLeases
 {
 	int32		queue_id;
 	Oid			owner;
-	SharedLease leases[SQS_MAX_LEASES];
+	int			size;
+	SharedLease leases[FLEXIBLE_ARRAY_MEMBER];
 } SharedLeases;
 
 typedef struct MessageGroup
@@ -159,6 +170,7 @@ typedef struct Handler
 	bool		stopping;
 	bool		giving_back;	/* its slot, once its message is finished */
 	int64		idle_since;
+	int64		age_us;			/* of its current message, when last looked at */
 	int64		term_seen_at;	/* when its first SIGTERM was seen; 0: none */
 	uint64		canceled_seq;	/* whose lease was lost while it ran; 0: none */
 	int64		canceled_at;
@@ -174,6 +186,8 @@ typedef struct Poll
 	SqsClient  *client;			/* that makes it */
 	int			asked;
 	int			visibility;		/* s: the lease it asked for */
+	bool		is_long;		/* waits for the queue's wait_time */
+	bool		after_full;		/* the reply before it was full */
 	int64		started_at;		/* ms */
 } Poll;
 
@@ -217,28 +231,35 @@ typedef struct Polling			/* polling.c */
 	SqsCall    *setup_call;		/* finding the queue, before anything else */
 	Poll		polls[SQS_MAX_POLLS];
 	int			n;				/* open polls */
+	int			nlong;			/* of these, is_long */
 	int			asked;			/* messages that they may bring */
+	bool		full;			/* the last reply was */
 	int			width;			/* polls wanted in parallel */
 	int			failures;		/* consecutive */
 	int64		failed_at;		/* the last of them */
 	int64		next;			/* not before */
 	size_t		memory;			/* of replies in hand; lease.c subtracts */
 	double		mean_size;		/* bytes of memory per message */
+	int64		surplus_since;	/* that more wait than will be handled soon;
+								 * 0: no */
+	int64		next_surplus;	/* when to look again */
 } Polling;
 
 typedef struct LeaseTable		/* lease.c */
 {
 	const SqsLeaseEvents *events;
-	Lease		leases[SQS_MAX_LEASES];
-	int			n;
-	int			nfree;
-	int			free[SQS_MAX_LEASES];
+	Lease	   *chunks[SQS_LEASE_CHUNKS];
+	int			size;			/* places */
+	int			n;				/* of these, in use */
+	dlist_head	free;
+	int64		empty_since;
+	int64		next_growth;	/* after a failure: not before */
 	uint64		order;
 	dlist_head	renewals;		/* by renew_at */
 	dlist_head	releases;
 	int			nreleases;
 	dsm_segment *segment;
-	SharedLeases *shared;
+	SharedLeases *shared;		/* as many places */
 } LeaseTable;
 
 typedef struct Waiting			/* waiting.c, and dispatch.c takes from it */
@@ -248,6 +269,17 @@ typedef struct Waiting			/* waiting.c, and dispatch.c takes from it */
 	HTAB	   *groups;			/* FIFO queues */
 	dlist_head	groups_ready;
 } Waiting;
+
+typedef struct Pace				/* pace.c */
+{
+	double		mean_us;		/* handler time per message; 0: not known yet */
+	double		round_trip;		/* ms, the least of the last seconds */
+	double		least;			/* in this window, */
+	double		least_before;	/* and in the one before */
+	int64		window_ends;
+	double		per_second;		/* messages that the handlers get through; 0:
+								 * not known yet */
+} Pace;
 
 typedef struct HandlerPool		/* handler_pool.c */
 {
@@ -306,10 +338,11 @@ typedef struct QueueWorker
 	int64		wake_at;		/* end of the next wait; see sqs_wake_at() */
 	int			calls_open;		/* deletes, releases, renewals under way */
 
-	/* what handlers have in hand, and their pace */
-	int			handed;
+	int			max_calls;		/* that may be open besides polls, and as many
+								 * polls */
+
+	int			handed;			/* what handlers have in hand */
 	uint32		chains;			/* the last chain's number */
-	double		mean_us;		/* handler time; 0: not known yet */
 	int			cannot_run;		/* consecutive times that no handler could be
 								 * run */
 	int64		paused_until;	/* for that reason */
@@ -317,6 +350,7 @@ typedef struct QueueWorker
 	Reload		reload;
 	Polling		polling;
 	LeaseTable	table;
+	Pace		pace;
 	Waiting		waiting;
 	HandlerPool pool;
 	Acks		ack;

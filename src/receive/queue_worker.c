@@ -65,6 +65,7 @@
 #include "receive/in_hand.h"
 #include "receive/lease.h"
 #include "receive/marks.h"
+#include "receive/pace.h"
 #include "receive/polling.h"
 #include "receive/queue_state.h"
 #include "receive/results.h"
@@ -225,7 +226,7 @@ load_config(QueueWorker *qw)
 
 	/* a new function may be faster or slower */
 	if (!first && strcmp(config->handler, qw->config->handler) != 0)
-		qw->mean_us = 0;
+		sqs_pace_forget(qw);
 	if (qw->attributes_known && config->visibility_timeout > 0)
 		qw->visibility = config->visibility_timeout;
 	qw->config = config;
@@ -476,9 +477,11 @@ static Part parts[] = {
 	{call_clients, "talking to SQS"},
 	{sqs_results_collect, "collecting results"},
 	{sqs_pool_supervise, "supervising handlers"},
+	{sqs_pace_turn, "measuring the pace"},
 	{sqs_ack_flush, "making results durable"},
 	{sqs_dispatch, "handing messages out"},
 	{sqs_leases_renew, "renewing leases"},
+	{sqs_leases_shrink, "returning memory"},
 	{send_deletes, "deleting messages"},
 	{send_releases, "releasing messages"},
 	{sqs_marks_turn, "recording which messages are finished"},
@@ -550,6 +553,9 @@ begin_work(void)
 										ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(qw->context);
 	sqs_polling_init(qw);
+	sqs_pace_init(qw);
+	sqs_shared_clients_keep(sqs_shared_clients_room());
+	qw->max_calls = Max(sqs_shared_clients_room() / 2, 1);
 	qw->now = sqs_now_ms();
 	qw->wall = sqs_wall_ms();
 	qw->database = sqs_database_get(MyDatabaseId);

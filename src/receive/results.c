@@ -16,6 +16,7 @@
 #include "receive/in_hand.h"
 #include "receive/lease.h"
 #include "receive/marks.h"
+#include "receive/pace.h"
 #include "receive/results.h"
 #include "receive/waiting.h"
 
@@ -39,11 +40,7 @@ count_handler_time(QueueWorker *qw, uint32 micros)
 		qw->stats->handler_max_micros = micros;
 		SpinLockRelease(&qw->stats->mutex);
 	}
-
-	if (qw->mean_us == 0)
-		qw->mean_us = Max(micros, 1);
-	else
-		qw->mean_us += (Max(micros, 1) - qw->mean_us) / 16;
+	sqs_pace_handled(qw, micros);
 }
 
 /*

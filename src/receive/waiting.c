@@ -201,23 +201,80 @@ sqs_waiting_blocked(QueueWorker *qw)
 	return n;
 }
 
+/* Release a lease that waits; it is in its list. */
+static void
+release_waiting(QueueWorker *qw, Lease *lease)
+{
+	dlist_delete(&lease->node);
+	if (lease->group == NULL || !lease->group->failed)
+	{
+		qw->waiting.n--;
+		if (lease->group != NULL)
+			lease->group->nwaiting--;
+	}
+	sqs_lease_release(qw, lease, 0);
+}
+
 /* Release all waiting messages. */
 void
 sqs_waiting_release(QueueWorker *qw)
 {
-	for (int i = 0; i < SQS_MAX_LEASES; i++)
+	for (int i = 0; i < qw->table.size; i++)
 	{
-		Lease	   *lease = &qw->table.leases[i];
+		Lease	   *lease = sqs_lease_at(qw, i);
 
-		if (lease->state != LEASE_WAITING)
-			continue;
-		dlist_delete(&lease->node);
-		if (lease->group == NULL || !lease->group->failed)
-		{
-			qw->waiting.n--;
-			if (lease->group != NULL)
-				lease->group->nwaiting--;
-		}
-		sqs_lease_release(qw, lease, 0);
+		if (lease->state == LEASE_WAITING)
+			release_waiting(qw, lease);
 	}
+}
+
+/*
+ * The newest first, up to one that has been received before: what is kept of a
+ * message group must not come after what is given back.
+ */
+static int
+give_back_list(QueueWorker *qw, dlist_head *list, int n)
+{
+	int			given = 0;
+
+	while (given < n && !dlist_is_empty(list))
+	{
+		Lease	   *lease = dlist_tail_element(Lease, node, list);
+
+		if (lease->message->receive_count > 1)
+			break;
+		release_waiting(qw, lease);
+		given++;
+	}
+	return given;
+}
+
+/*
+ * Release about n messages that wait, the last received first, and return how
+ * many that were.  One that has been received before is kept, with those before
+ * it, because each receive brings a message closer to the dead-letter queue.
+ * Of a FIFO queue, whole groups are given back, but none of which a message is
+ * with a handler, since nobody else could receive the rest.
+ */
+int
+sqs_waiting_give_back(QueueWorker *qw, int n)
+{
+	dlist_mutable_iter iter;
+	int			given = 0;
+
+	if (!qw->config->fifo)
+		return give_back_list(qw, &qw->waiting.list, n);
+
+	dlist_foreach_modify(iter, &qw->waiting.groups_ready)
+	{
+		MessageGroup *group = dlist_container(MessageGroup, node, iter.cur);
+
+		if (given >= n)
+			break;
+		if (group->handed > 0 || group->failed)
+			continue;
+		given += give_back_list(qw, &group->waiting, group->nwaiting);
+		sqs_group_settle(qw, group);
+	}
+	return given;
 }

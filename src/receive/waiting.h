@@ -21,6 +21,9 @@ extern void sqs_waiting_put_back(QueueWorker *qw, Lease *lease);
 /* Release all waiting messages. */
 extern void sqs_waiting_release(QueueWorker *qw);
 
+/* Release messages that will not be handled soon. */
+extern int	sqs_waiting_give_back(QueueWorker *qw, int n);
+
 /* How many messages wait for an earlier one of their group. */
 extern int	sqs_waiting_blocked(QueueWorker *qw);
 

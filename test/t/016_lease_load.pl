@@ -11,10 +11,12 @@ use SqsTest;
 need_sqsd();
 
 my $long = $ENV{SQSBRIDGE_LONG};
-my $many = $long ? 300 : 40;
+# what a queue has in hand at least when messages seem to be quick, however slow
+# the machine is: one for each handler, and a batch
+my $many = $long ? 70 : 40;
 
 # visibility timeout in seconds and handlers; a message takes three times that
-my %stress = $long ? (v1 => [ 1, 30 ], v2 => [ 2, 30 ], v30 => [ 30, 60 ]) : (v1 => [ 1, 10 ], v2 => [ 2, 20 ]);
+my %stress = $long ? (v1 => [ 1, 60 ], v2 => [ 2, 60 ], v30 => [ 30, 60 ]) : (v1 => [ 1, 30 ], v2 => [ 2, 30 ]);
 
 my ($pile, $handlers, $seconds) = $long ? (20000, 8, 3) : (300, 4, 0.3);
 

@@ -19,18 +19,18 @@ my $long = $ENV{SQSBRIDGE_LONG};
 # messages the processes are measured, and how many come while hands are full
 my ($queues, $databases, $from, $to, $burst) = $long ? (50, 20, 30_000, 540_000, 10_000) : (12, 4, 6_000, 28_000, 2_000);
 
-# what a queue worker has in hand, at most (SQS_MAX_LEASES)
-my $in_hand = 1024;
+# All of a burst can be in hand at once: the table grows with it.
+my $in_hand = $burst;
 
 # kB of a process's own memory, at most: idle, and more after so many messages
 my $idle_limit = 6 * 1024;
 my $growth_limit = $long ? 1024 : 512;
 
-# A queue worker keeps up to 64 connections to SQS, besides its open polls (at
-# most 16) and what any process has open; how many come together in a burst is
-# chance.  Each has some 65 kB.
+# A queue worker keeps its connections to SQS, of which there may be a third of
+# max_files_per_process (1000), besides what any process has open; how many come
+# together in a burst is chance.  Each has some 65 kB.
 my $connection = 100;
-my $files_limit = 64 + 16 + 20;
+my $files_limit = 333 + 20;
 
 my $secret = 'hush-secret-key-0815';
 my $wrong = 'hush-wrong-key-0816';

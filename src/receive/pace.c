@@ -1,0 +1,182 @@
+/*-------------------------------------------------------------------------
+ *
+ * pace.c
+ *	  What is measured of handlers and network, and how much is wanted in hand.
+ *
+ * Measured:
+ *
+ *	S	handler time per message: moving average over 16 messages
+ *	R	round trip: the least of the last 5 to 10 s, of receives in a backlog,
+ *		which SQS answers at once; 4 ms to 2 s.  The least, because
+ *		the others are longer by how long replies wait for this process, and
+ *		if that made us ask for more, they would wait longer still.
+ *	P	what the handlers get through, messages/s: the sum over those that are
+ *		ready of 1 / max(S, age of its current message).  So P falls as soon as
+ *		handlers are stuck, not only when they finish.
+ *
+ * From these follows how much is wanted in hand.  C is the concurrency:
+ *
+ *	batch	min(batch_size, P x 1 s), at least 1: never more than a second's work
+ *			in one receive
+ *	low		C + P x 1.5 R: keeps all handlers busy while a refill is on the way,
+ *			even if it takes half as long again as usual
+ *	in hand	max(low + batch, P x (T + 1.5 R)) with T = 10 / P, 50 ms to 1 s
+ *	asked	of these, P x 1.5 R in open receives, but at least a batch
+ *
+ * The first term asks for a whole batch as soon as only "low" is left; so with
+ * a backlog there is one receive per ten messages, however slow the handlers
+ * are (S = 20 ms, C = 1, R = 20 ms: P = 50, low = 2, in hand = 12).  The second
+ * is for quick handlers, of which thousands of messages are on the way (S = 100
+ * us, C = 4, R = 20 ms: P = 40,000, in hand = 3,200, of which 1,200 are 60
+ * receives of 20 ms at 30,000 messages/s, and the rest waits for a handler for
+ * 50 ms at most).  T is at most a second, so what is in hand is never more than
+ * the handlers get through in a second and one and a half round trips, apart
+ * from one message for each.
+ *
+ * While S is not known, and if it is more than a second, nothing is received
+ * ahead: a message for each handler.
+ *
+ * If P falls, what waits may be more than the handlers begin with soon.  Then
+ * what would wait for longer than 5 s, or a quarter of the visibility timeout if
+ * that is longer, is surplus: other consumers may have time for it.  The gap
+ * between the second that is asked for and the five that are kept is there
+ * because a release and another receive cost two calls, and one of the receives
+ * that the redrive policy allows.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "receive/pace.h"
+
+#define ROUND_TRIP_FIRST_MS	20.0
+#define ROUND_TRIP_MIN_MS	4.0 /* a turn of a busy loop */
+#define ROUND_TRIP_MAX_MS	2000.0
+#define ROUND_TRIP_WINDOW_MS	5000
+#define ROUND_TRIPS			1.5
+#define REFILL_MIN_S		0.05
+#define REFILL_MAX_S		1.0
+#define AHEAD_MAX_US		1000000.0	/* handler time up to which anything is
+										 * received ahead */
+#define KEEP_MIN_S			5.0
+
+/*
+ * Messages of FIFO queues are looked for group by group, in every turn of the
+ * loop, so there are at most so many.
+ */
+#define FIFO_MAX			2000
+
+void
+sqs_pace_init(QueueWorker *qw)
+{
+	qw->pace.round_trip = ROUND_TRIP_FIRST_MS;
+}
+
+/* A handler took so long for a message. */
+void
+sqs_pace_handled(QueueWorker *qw, uint32 micros)
+{
+	if (qw->pace.mean_us == 0)
+		qw->pace.mean_us = Max(micros, 1);
+	else
+		qw->pace.mean_us += (Max(micros, 1) - qw->pace.mean_us) / 16;
+}
+
+/* A receive that did not have to wait for messages took so long. */
+void
+sqs_pace_answered(QueueWorker *qw, long ms)
+{
+	double		measured = Min(Max((double) ms, ROUND_TRIP_MIN_MS), ROUND_TRIP_MAX_MS);
+
+	if (qw->now >= qw->pace.window_ends)
+	{
+		qw->pace.least_before = qw->pace.window_ends > 0 ? qw->pace.least : measured;
+		qw->pace.least = measured;
+		qw->pace.window_ends = qw->now + ROUND_TRIP_WINDOW_MS;
+	}
+	qw->pace.least = Min(qw->pace.least, measured);
+	qw->pace.round_trip = Min(qw->pace.least, qw->pace.least_before);
+}
+
+/* The handler has changed: it may be faster or slower. */
+void
+sqs_pace_forget(QueueWorker *qw)
+{
+	qw->pace.mean_us = 0;
+	qw->pace.per_second = 0;
+}
+
+/*
+ * Compute P; every turn, after the handlers have been looked at.
+ *
+ * If no handler is ready, because all have left for want of work, there will be
+ * one soon.  Of a message group one message is handled at a time.
+ */
+void
+sqs_pace_turn(QueueWorker *qw)
+{
+	double		sum = 0;
+	int			n = 0;
+
+	if (qw->pace.mean_us <= 0)
+		return;
+	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
+	{
+		Handler    *handler = &qw->pool.handlers[i];
+
+		if (!handler->used || !handler->ready || handler->stopping)
+			continue;
+		n++;
+		sum += 1000000 / Max(qw->pace.mean_us, (double) handler->age_us);
+	}
+	if (n == 0)
+		sum = 1000000 / qw->pace.mean_us;
+	else if (qw->config->fifo)
+	{
+		long		groups = Max(hash_get_num_entries(qw->waiting.groups), 1);
+
+		sum *= (double) Min(groups, n) / n;
+	}
+	qw->pace.per_second = sum;
+}
+
+/* How much is wanted in hand, see above. */
+void
+sqs_pace_aim(QueueWorker *qw, SqsAim *aim)
+{
+	double		pace = qw->pace.per_second;
+	double		ahead_s = ROUND_TRIPS * qw->pace.round_trip / 1000;
+	double		refill_s;
+	double		low;
+	int			limit = qw->config->fifo ? FIFO_MAX : SQS_MAX_LEASES;
+
+	aim->measured = pace > 0 && qw->pace.mean_us <= AHEAD_MAX_US;
+	if (!aim->measured)
+	{
+		aim->batch = qw->config->batch_size;
+		aim->in_hand = qw->config->concurrency;
+		aim->asked = INT_MAX;
+	}
+	else
+	{
+		refill_s = Min(Max(10 / pace, REFILL_MIN_S), REFILL_MAX_S);
+		aim->batch = (int) Min(Max(ceil(pace), 1), qw->config->batch_size);
+		low = qw->config->concurrency + floor(pace * ahead_s);
+		aim->in_hand = (int) Min(Max(low + aim->batch, ceil(pace * (refill_s + ahead_s))), limit);
+		aim->asked = (int) Min(Max(pace * ahead_s, aim->batch), limit);
+	}
+	aim->at_most = Min(4 * aim->in_hand, limit);
+}
+
+/* How many waiting messages the handlers will begin with soon enough. */
+int
+sqs_pace_keep(QueueWorker *qw)
+{
+	double		seconds = Max(KEEP_MIN_S, qw->visibility / 4.0);
+
+	if (qw->pace.per_second <= 0)
+		return INT_MAX;
+	return (int) Min(Max(ceil(qw->pace.per_second * seconds), qw->config->concurrency), INT_MAX);
+}

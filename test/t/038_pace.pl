@@ -1,0 +1,124 @@
+# How much is received follows what is measured: polls and messages in hand
+# grow with the round trip and with the pace of the handlers, batches are whole
+# however slow the handlers are, and what cannot be handled soon is given back.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use SqsTest;
+
+need_sqsd();
+
+my $sqs = start_sqs(queues => [ map { "$_,VisibilityTimeout=60" } qw(far whole steady stuck groups.fifo) ]);
+my $node = new_node('main', conf => <<'EOC');
+max_worker_processes = 64
+EOC
+
+setup_database($node, $sqs);
+$node->safe_psql('postgres', <<'EOQ');
+CREATE TABLE got (queue text, body text, message_id text);
+CREATE TABLE gate (queue text PRIMARY KEY);
+-- 'slow' messages take 20 ms, 'steady' ones 0.2 s; 'held' ones wait for the gate to be opened
+CREATE FUNCTION handle(m sqs_message) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO got VALUES (m.queue, m.body, m.message_id);
+  IF m.body LIKE 'slow%' THEN PERFORM pg_sleep(0.02); END IF;
+  IF m.body LIKE 'steady%' THEN PERFORM pg_sleep(0.2); END IF;
+  WHILE m.body LIKE 'held%' AND NOT EXISTS (SELECT FROM gate WHERE queue = m.queue)
+  LOOP
+    PERFORM pg_sleep(0.05);
+  END LOOP;
+END $$;
+EOQ
+
+sub register
+{
+	my ($queue, $concurrency) = @_;
+	$node->safe_psql('postgres', "SELECT sqs_register_queue('$queue', server => 'aws', handler => 'handle',
+		wait_time => '1 s', concurrency => $concurrency)");
+	return;
+}
+
+# All messages had their effect once, and SQS has none left.
+sub done_once
+{
+	my ($queue, $count, $name) = @_;
+	$sqs->is_empty($queue, "$name: all messages are deleted", 180);
+	is($node->safe_psql('postgres', "SELECT count(*), count(DISTINCT message_id) FROM got WHERE queue = '$queue'"),
+		"$count|$count", "$name: each of $count messages had its effect once");
+	is($sqs->books_agree($queue, $node, $name, "SELECT message_id, md5(body) FROM got WHERE queue = '$queue'"),
+		$count, "$name: SQS's books say so too");
+	query_is($node, "SELECT in_flight, state, consecutive_errors FROM sqs_stats WHERE queue = '$queue'",
+		'0|polling|0', "$name: all is well");
+	return;
+}
+
+# ---- SQS is far away: more polls, and more in hand
+
+my $count = 20_000;
+my $far = $sqs->fault(kind => 'latency', ms => 400, queue => 'far');
+$sqs->fill('far', $count);
+register('far', 4);
+done_once('far', $count, 'far');
+my $s = $sqs->stats('far');
+# a poll can bring 25 messages a second: this many make up for that
+cmp_ok($s->{max_open_polls}, '>=', 20, 'far: there are as many polls as it takes');
+cmp_ok($s->{calls}{ReceiveMessage}, '<=', $count / 10 + $s->{max_open_polls} + 50, 'far: which bring whole batches');
+is($s->{redelivered}, 0, 'far: nothing was handed out twice');
+$sqs->clear_faults($far);
+# one that waits for wait_time, the others for a second at most
+poll_until(sub { $sqs->stats('far')->{open_polls} == 1 }, 'far: it comes down to one poll', 10);
+
+# ---- handlers of 20 ms: whole batches, whenever few are left
+
+$sqs->fill('whole', 30, body => 'slow {i}');
+register('whole', 8);
+done_once('whole', 30, 'whole: at first');
+my $before = $sqs->calls('whole', 'ReceiveMessage');
+$sqs->fill('whole', 1000, body => 'slow {i}', start => 100);
+poll_until(sub { $sqs->stats('whole')->{visible} == 0 }, 'whole: all are received', 60);
+my $receives = $sqs->calls('whole', 'ReceiveMessage') - $before;
+cmp_ok($receives, '<=', 120, "whole: handlers that are free are given whole batches ($receives receives for 1000 messages)");
+done_once('whole', 1030, 'whole');
+
+# ---- no more in hand than is handled in a second
+
+$sqs->fill('steady', 100, body => 'steady {i}');
+register('steady', 4);
+done_once('steady', 100, 'steady');
+$s = $sqs->stats('steady');
+# 20 a second; low water of 4, a batch of 10, and what is finished and not deleted yet
+cmp_ok($s->{max_in_flight}, '<=', 4 + 20 + 10, 'steady: there is a second of work in hand at most');
+is($s->{redelivered}, 0, 'steady: nothing was handed out twice');
+
+# ---- handlers get stuck: what waits is given back, and handled in the end
+
+foreach my $queue ('stuck', 'groups.fifo')
+{
+	my %groups = $queue =~ /fifo/ ? (groups => 200) : ();
+	my $latency = $sqs->fault(kind => 'latency', ms => 500, queue => $queue);
+	# they make it believe that messages are quick
+	$sqs->fill($queue, 3000, %groups);
+	register($queue, 4);
+	query_true($node, "(SELECT count(*) > 100 FROM got WHERE queue = '$queue')", "$queue: it is quick");
+	$sqs->fill($queue, 1000, body => 'held {i}', start => 5000, %groups);
+	query_is($node, "SELECT count(*) FROM sqs_stats_in_flight WHERE queue = '$queue' AND status = 'running' AND handler_pid IS NOT NULL",
+		'4', "$queue: then all handlers are stuck", timeout => 120);
+	$sqs->clear_faults($latency);
+	query_true($node, "(SELECT released > 0 FROM sqs_stats WHERE queue = '$queue')", "$queue: messages are given back");
+	# four that run, and as many for the handlers that will be free next; those
+	# of a group that a handler has cannot be received by others
+	my $few = $queue =~ /fifo/ ? 4 * (1000 / 200 + 15) + 8 : 8;
+	query_true($node, "(SELECT count(*) <= $few FROM sqs_stats_in_flight WHERE queue = '$queue')", "$queue: all that are too many");
+	cmp_ok($sqs->stats($queue)->{visible}, '>', 500, "$queue: where others can receive them");
+	is($sqs->stats($queue)->{redelivered} + 0 <= $sqs->stats($queue)->{visibility_zero}, 1, "$queue: no lease ran out");
+	$node->safe_psql('postgres', "INSERT INTO gate VALUES ('$queue')");
+	done_once($queue, 4000, $queue);
+	is($sqs->stats($queue)->{expired_leases}, 0, "$queue: no lease ran out until the end");
+}
+
+$node->stop;
+check_log($node);
+done_testing();
