@@ -20,11 +20,14 @@
  * handle); if the message comes back, the inbox recognizes it (unless the queue
  * has exactly_once off).
  *
- * When a call fails, deletes of this queue pause, for half a second at first,
- * then twice as long each time, up to 10 s; then a single call tests whether
- * they work again.  So an outage costs the same few calls however many messages
- * wait, and messages gather in full batches meanwhile.  A message whose lease
- * ends in such a pause is given up; it will come back as a duplicate.
+ * An entry that fails, or a call that fails although one that was sent later
+ * has succeeded, is tried again after half a second, then twice as long each
+ * time, without an effect on others.  When calls fail and no later one succeeds,
+ * deletes of this queue pause, for half a second at first, then twice as long
+ * each time, up to 10 s; then a single call tests whether they work again.  So
+ * an outage costs the same few calls however many messages wait, and messages
+ * gather in full batches meanwhile.  A message whose lease ends in such a pause
+ * is given up; it will come back as a duplicate.
  *
  *-------------------------------------------------------------------------
  */
@@ -43,6 +46,7 @@
 #define DELETE_LINGER_MS	25
 #define DELETE_RETRY_MS		500
 #define DELETE_RETRY_MAX_MS	10000
+#define ANNOUNCE_ATTEMPTS	3	/* failures of an entry that are told */
 
 /*
  * The transaction of a message has committed.  The message may be deleted
@@ -126,11 +130,18 @@ delete_done(SqsCall *call, void *arg)
 	char		text[SQS_ERROR_TEXT] = "";
 	int			attempts = 0;
 	long		delay = 0;
+	/* nothing but this call has failed */
+	bool		alone = error != NULL && qw->ack.succeeded > batch->sent_at;
+	bool		announce = false;
 
 	qw->calls_open--;
 	sqs_count_call(call, qw->stats);
+	if (error == NULL)
+		qw->ack.succeeded = Max(qw->ack.succeeded, batch->sent_at);
 	/* a call that was sent before the failure proves nothing new */
-	if (qw->ack.failures == 0 || batch->sent_at >= qw->ack.failed_at)
+	if (alone)
+		 /* the others go on */ ;
+	else if (qw->ack.failures == 0 || batch->sent_at >= qw->ack.failed_at)
 	{
 		qw->ack.trial = false;
 		if (error == NULL)
@@ -175,17 +186,22 @@ delete_done(SqsCall *call, void *arg)
 			 * one delay for entries with equal attempts, to keep them
 			 * together
 			 */
-			if (error == NULL && ++lease->attempts != attempts)
+			if ((error == NULL || alone) && ++lease->attempts != attempts)
 			{
 				attempts = lease->attempts;
 				delay = sqs_backoff_ms(attempts, DELETE_RETRY_MS, DELETE_RETRY_MAX_MS);
 			}
 			lease->not_before = qw->now + delay;
+			lease->since = Max(lease->since, lease->not_before);
+			announce = announce || lease->attempts >= ANNOUNCE_ATTEMPTS;
 			dlist_push_tail(&qw->ack.deletes, &lease->node);
 			qw->ack.ndeletes++;
 		}
 		else
+		{
+			announce = true;
 			sqs_lease_free(qw, lease);
+		}
 	}
 
 	sqs_count(qw->stats, SQS_ACKED, acked);
@@ -199,7 +215,9 @@ delete_done(SqsCall *call, void *arg)
 	}
 	if (text[0] != '\0')
 	{
-		if (sqs_stats_error(qw->stats, text))
+		/* what is tried again, and others are not affected by, is counted only */
+		if ((announce || (error != NULL && !alone)) &&
+			sqs_stats_error(qw->stats, text))
 			ereport(LOG,
 					(errmsg("sqsbridge queue \"%s\": %s", qw->config->name, text)));
 	}

@@ -14,8 +14,16 @@
  * at some of its servers only, and returns nothing although there are messages.)
  *
  * An empty reply that came without waiting is not followed by another receive
- * for half a second.  A failed poll is repeated after 0.5 s to 60 s, for as long
- * as SQS or the network fail.
+ * for half a second.
+ *
+ * Failures.  A poll that fails while others succeed stops nothing (a "miss"):
+ * the next poll is its retry, and tokens for that come from the client's retry
+ * budget.  The queue backs off when nothing gets through: when three polls in a
+ * row have failed, or one by an error that a retry does not mend, or for whose
+ * retry there is no token.  Then there is one poll after 0.5 s to 60 s, for as
+ * long as SQS or the network fail.  While misses are all there is, no more
+ * polls are open than may still fail before that; so an outage costs two polls
+ * more than its back-off, whatever the width.
  *
  *-------------------------------------------------------------------------
  */
@@ -37,12 +45,49 @@
 #define EMPTY_PAUSE_MS			500 /* from the start of an empty poll to the
 									 * next */
 #define SETUP_DEADLINE_MS		15000
+#define MISSES_IN_A_ROW			3	/* so many are an outage */
 #define FURTHER_WAIT_S			1	/* of a poll besides the one that waits for
 									 * wait_time */
 #define SURPLUS_LOOK_MS			1000
 #define SURPLUS_PATIENCE_MS		5000	/* handlers may be stuck for a moment */
 #define SURPLUS_MAX				1000	/* messages given back at a time: 100
 										 * calls a second */
+
+/*
+ * Can this failure of a poll be passed over?  Yes, if another has succeeded
+ * since it was begun, or it may be retried; but not often in a row.
+ */
+static bool
+poll_missed(QueueWorker *qw, const Poll *poll, const AwsError *error)
+{
+	int			taken;
+
+	qw->polling.misses++;
+	if (qw->polling.misses >= MISSES_IN_A_ROW)
+		return false;
+	taken = aws_retry_budget_take(sqs_client_retry_budget(qw->client), error->class);
+	if (taken == 0 && qw->polling.succeeded_at <= poll->started_at)
+		return false;
+	qw->polling.retry_taken += taken;
+	qw->polling.retry_at = qw->now + aws_retry_pause(error->class, qw->polling.misses);
+	/* SQS says itself that there are too many calls */
+	if (error->class == AWS_ERROR_THROTTLED)
+		qw->polling.width = Max(qw->polling.width * 7 / 10, 1);
+	sqs_count(qw->stats, SQS_POLL_FAILURES, 1);
+	return true;
+}
+
+/* A poll has succeeded: that ends the misses. */
+static void
+end_misses(QueueWorker *qw)
+{
+	qw->polling.succeeded_at = qw->now;
+	if (qw->polling.retry_taken > 0)
+		aws_retry_budget_succeeded(sqs_client_retry_budget(qw->client), qw->polling.retry_taken);
+	qw->polling.retry_taken = 0;
+	qw->polling.misses = 0;
+	qw->polling.retry_at = 0;
+}
 
 /* A call without which nothing can be received has failed: back off. */
 static void
@@ -60,6 +105,8 @@ poll_failed(QueueWorker *qw, const char *action, const AwsError *error)
 	sqs_count(qw->stats, SQS_POLL_FAILURES, 1);
 	if (qw->stopping)
 		return;
+	qw->polling.misses = 0;
+	qw->polling.retry_at = 0;
 	qw->polling.failures++;
 	qw->polling.failed_at = qw->now;
 	delay = sqs_backoff_ms(qw->polling.failures, POLL_BACKOFF_MIN_MS, POLL_BACKOFF_MAX_MS);
@@ -194,9 +241,11 @@ receive_done(SqsCall *call, void *arg)
 		if (qw->stopping || poll->client != qw->client ||
 			(qw->polling.failures > 0 && poll->started_at <= qw->polling.failed_at))
 			sqs_count(qw->stats, SQS_POLL_FAILURES, 1);
-		else
+		else if (qw->polling.failures > 0 || !poll_missed(qw, poll, error))
+		{
 			poll_failed(qw, "ReceiveMessage", error);
-		qw->polling.width = 1;
+			qw->polling.width = 1;
+		}
 		/* it may have been deleted and created again with another URL */
 		if (error->class == AWS_ERROR_NO_QUEUE &&
 			strstr(qw->config->queue_name, "://") == NULL)
@@ -206,6 +255,7 @@ receive_done(SqsCall *call, void *arg)
 	}
 
 	n = sqs_call_nmessages(call);
+	end_misses(qw);
 	/* a receive from before the failure does not prove that SQS works again */
 	if (poll->started_at >= qw->polling.failed_at &&
 		(qw->polling.failures > 0 || qw->stats->state != SQS_QUEUE_POLLING))
@@ -304,18 +354,22 @@ start_polls(QueueWorker *qw)
 	SqsAim		aim;
 	int			all;
 	int			blocked;
+	int64		not_before = Max(Max(qw->polling.next, qw->polling.retry_at), qw->paused_until);
+	int			most = Min(qw->polling.width, Min(SQS_MAX_POLLS, qw->max_calls));
 
-	if (qw->now < qw->polling.next || qw->now < qw->paused_until)
+	if (qw->now < not_before)
 	{
-		sqs_wake_at(qw, Max(qw->polling.next, qw->paused_until));
+		sqs_wake_at(qw, not_before);
 		return;
 	}
+	if (qw->polling.failures == 0 && qw->polling.misses > 0)
+		most = Min(most, MISSES_IN_A_ROW - qw->polling.misses);
 	if (!sqs_dispatch_is_possible(qw))
 		return;
 	sqs_pace_aim(qw, &aim);
 	blocked = sqs_waiting_blocked(qw);
 
-	while (qw->polling.n < Min(qw->polling.width, Min(SQS_MAX_POLLS, qw->max_calls)))
+	while (qw->polling.n < most)
 	{
 		int			n = aim.batch;
 

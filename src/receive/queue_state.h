@@ -235,7 +235,11 @@ typedef struct Polling			/* polling.c */
 	int			asked;			/* messages that they may bring */
 	bool		full;			/* the last reply was */
 	int			width;			/* polls wanted in parallel */
-	int			failures;		/* consecutive */
+	int			misses;			/* polls that failed in a row, not backing off */
+	int			retry_taken;	/* from the retry budget, for these */
+	int64		retry_at;		/* after them: not before */
+	int64		succeeded_at;	/* the last poll */
+	int			failures;		/* steps of the back-off; 0: not backing off */
 	int64		failed_at;		/* the last of them */
 	int64		next;			/* not before */
 	size_t		memory;			/* of replies in hand; lease.c subtracts */
@@ -302,6 +306,7 @@ typedef struct Acks				/* ack.c */
 	int			ncommitted;
 	dlist_head	deletes;
 	int			ndeletes;
+	int64		succeeded;		/* when the last call that succeeded was sent */
 	int			failures;		/* consecutive failed calls */
 	int64		failed_at;		/* the last of them */
 	int64		next;			/* not before */

@@ -13,7 +13,7 @@
  *
  *	starting		finding out the queue's URL and attributes
  *	polling			at least one receive is open, or handlers are busy
- *	backing off		the last poll failed; the next is at next_poll_at
+ *	backing off		nothing gets through; the next poll is at next_poll_at
  *	error			needs an administrator; retried with a growing delay
  *	waiting for worker slot		no handler worker can be started: this process
  *					exits to free its own slot, and its successor starts
