@@ -15,10 +15,11 @@
  * do not wait for them, but look at their progress on every turn, while
  * heartbeats go on, however long a standby takes.
  *
- * Then the message is queued for deletion, ten to a call, or after 25 ms.  The
- * reply to a delete proves nothing (SQS reports success for a stale receipt
- * handle); if the message comes back, the inbox recognizes it (unless the queue
- * has exactly_once off).
+ * Then the message is queued for deletion, ten to a call.  AWS bills calls, so
+ * it lingers until there are ten (see linger_ms()), but not when the queue has
+ * had nothing in hand for 100 ms, or stops.  The reply to a delete proves
+ * nothing (SQS reports success for a stale receipt handle); if the message comes
+ * back, the inbox recognizes it (unless the queue has exactly_once off).
  *
  * An entry that fails, or a call that fails although one that was sent later
  * has succeeded, is tried again after half a second, then twice as long each
@@ -43,10 +44,36 @@
 #define FLUSH_MESSAGES		10
 #define FLUSH_DELAY_MS		20
 #define STANDBY_TICK_MS		10
-#define DELETE_LINGER_MS	25
+#define LINGER_MIN_MS		25
+#define LINGER_MAX_MS		1000
+#define QUIET_MS			100
 #define DELETE_RETRY_MS		500
 #define DELETE_RETRY_MAX_MS	10000
 #define ANNOUNCE_ATTEMPTS	3	/* failures of an entry that are told */
+
+/*
+ * How long a message that is durable may wait for others to be deleted with it.
+ * At ten messages a second a call is full after a second; with fewer, a longer
+ * wait would save little.  The lease is not renewed meanwhile, and if it ended,
+ * somebody else would get the message: at most a tenth of its length, and a
+ * quarter of what is left of it, which leaves time for the call to be repeated.
+ *
+ * If the server crashes in this time, the message comes back and is recognized
+ * by the inbox.  Without exactly_once it would be handled again, so that it is
+ * deleted soon.  And so are messages of FIFO queues, because SQS holds back the
+ * rest of the group until then.
+ */
+static int64
+linger_ms(QueueWorker *qw, Lease *lease)
+{
+	int64		left = lease->until - qw->now;
+
+	if (qw->stopping)
+		return 0;
+	if (!qw->config->exactly_once || qw->config->fifo)
+		return Min(LINGER_MIN_MS, Max(left / 4, 0));
+	return Max(Min(Min(LINGER_MAX_MS, (int64) qw->visibility * 100), left / 4), 0);
+}
 
 /*
  * The transaction of a message has committed.  The message may be deleted
@@ -107,6 +134,7 @@ sqs_ack_flush(QueueWorker *qw)
 		sqs_lease_stop_renewing(qw, lease);
 		lease->state = LEASE_DELETING;
 		lease->since = qw->now;
+		lease->delete_by = qw->now + linger_ms(qw, lease);
 		lease->not_before = 0;
 		sqs_lease_mirror(qw, lease);
 		dlist_push_tail(&qw->ack.deletes, &lease->node);
@@ -192,7 +220,7 @@ delete_done(SqsCall *call, void *arg)
 				delay = sqs_backoff_ms(attempts, DELETE_RETRY_MS, DELETE_RETRY_MAX_MS);
 			}
 			lease->not_before = qw->now + delay;
-			lease->since = Max(lease->since, lease->not_before);
+			lease->delete_by = lease->not_before + LINGER_MIN_MS;
 			announce = announce || lease->attempts >= ANNOUNCE_ATTEMPTS;
 			dlist_push_tail(&qw->ack.deletes, &lease->node);
 			qw->ack.ndeletes++;
@@ -234,8 +262,13 @@ sqs_ack_deletes(QueueWorker *qw, bool all)
 	dlist_mutable_iter iter;
 	SqsSlice	handles[SQS_MAX_BATCH];
 	int			ready = 0;
-	int64		oldest = PG_INT64_MAX;
+	int64		delete_by = PG_INT64_MAX;
+	bool		flush;
 
+	if (qw->waiting.n > 0 || qw->handed > 0 || qw->ack.ncommitted > 0)
+		qw->ack.quiet_since = 0;
+	else if (qw->ack.quiet_since == 0)
+		qw->ack.quiet_since = qw->now;
 	if (qw->ack.ndeletes == 0)
 		return;
 
@@ -257,8 +290,15 @@ sqs_ack_deletes(QueueWorker *qw, bool all)
 			continue;
 		}
 		ready++;
-		oldest = Min(oldest, lease->since);
+		delete_by = Min(delete_by, lease->delete_by);
 	}
+	if (qw->ack.quiet_since != 0)
+		delete_by = Min(delete_by, qw->ack.quiet_since + QUIET_MS);
+	/* after a failure the pause is what they wait for */
+	if (qw->stopping || qw->ack.failures > 0)
+		delete_by = qw->now;
+	flush = all || qw->stopping ||
+		(qw->ack.quiet_since != 0 && qw->now >= qw->ack.quiet_since + QUIET_MS);
 
 	if (qw->ack.failures > 0 && !all && ready > 0)
 	{
@@ -273,7 +313,7 @@ sqs_ack_deletes(QueueWorker *qw, bool all)
 
 	/* beyond so many calls they wait for one to end, in full batches */
 	while ((ready >= SQS_MAX_BATCH ||
-			(ready > 0 && (all || qw->now >= oldest + DELETE_LINGER_MS))) &&
+			(ready > 0 && (flush || qw->now >= delete_by))) &&
 		   (all || qw->calls_open < qw->max_calls))
 	{
 		int64		lease_left = PG_INT64_MAX;
@@ -306,7 +346,9 @@ sqs_ack_deletes(QueueWorker *qw, bool all)
 			qw->ack.trial = true;
 			return;
 		}
+		/* the oldest are gone; look again at when the others must go */
+		delete_by = qw->now + 1;
 	}
 	if (ready > 0 && qw->calls_open < qw->max_calls)
-		sqs_wake_at(qw, oldest + DELETE_LINGER_MS);
+		sqs_wake_at(qw, delete_by);
 }

@@ -113,6 +113,7 @@ typedef struct Lease
 	struct MessageGroup *group; /* FIFO */
 	XLogRecPtr	lsn;			/* COMMITTED */
 	int64		since;			/* when it entered its list */
+	int64		delete_by;		/* DELETING: waits for others no longer */
 	int64		not_before;		/* DELETING: not retried before */
 	int			attempts;		/* DELETING: failures of this entry alone */
 	int			release_after;	/* RELEASING: visible so long after the call
@@ -312,6 +313,8 @@ typedef struct Acks				/* ack.c */
 	int64		next;			/* not before */
 	bool		trial;			/* the call that tests whether they work is
 								 * open */
+	int64		quiet_since;	/* that nothing has been in hand; 0: something
+								 * is */
 } Acks;
 
 typedef struct Stop				/* queue_worker.c: exiting; see begin_stop() */
