@@ -158,6 +158,7 @@ delete_done(SqsCall *call, void *arg)
 	char		text[SQS_ERROR_TEXT] = "";
 	int			attempts = 0;
 	long		delay = 0;
+
 	/* nothing but this call has failed */
 	bool		alone = error != NULL && qw->ack.succeeded > batch->sent_at;
 	bool		announce = false;
@@ -243,7 +244,10 @@ delete_done(SqsCall *call, void *arg)
 	}
 	if (text[0] != '\0')
 	{
-		/* what is tried again, and others are not affected by, is counted only */
+		/*
+		 * what is tried again, and others are not affected by, is counted
+		 * only
+		 */
 		if ((announce || (error != NULL && !alone)) &&
 			sqs_stats_error(qw->stats, text))
 			ereport(LOG,

@@ -58,8 +58,8 @@
 #define ROUND_TRIPS			1.5
 #define REFILL_MIN_S		0.05
 #define REFILL_MAX_S		1.0
-#define AHEAD_MAX_US		1000000.0	/* handler time up to which anything is
-										 * received ahead */
+#define AHEAD_MAX_US		1000000.0	/* handler time up to which anything
+										 * is received ahead */
 #define KEEP_MIN_S			5.0
 
 /*

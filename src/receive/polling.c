@@ -46,8 +46,8 @@
 									 * next */
 #define SETUP_DEADLINE_MS		15000
 #define MISSES_IN_A_ROW			3	/* so many are an outage */
-#define FURTHER_WAIT_S			1	/* of a poll besides the one that waits for
-									 * wait_time */
+#define FURTHER_WAIT_S			1	/* of a poll besides the one that waits
+									 * for wait_time */
 #define SURPLUS_LOOK_MS			1000
 #define SURPLUS_PATIENCE_MS		5000	/* handlers may be stuck for a moment */
 #define SURPLUS_MAX				1000	/* messages given back at a time: 100
