@@ -181,6 +181,24 @@ forget(Datum arg, Oid relid)
 
 }
 
+/* From now on, be told of invalidations. */
+static void
+watch_relations(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+		CacheRegisterRelcacheCallback(forget, (Datum) 0);
+	registered = true;
+}
+
+uint64
+sqs_relation_changes(void)
+{
+	watch_relations();
+	return forgotten;
+}
+
 /*
  * Find a table of our schema.  That the schema has the right name proves
  * nothing: where the extension is not installed, any role that may create
@@ -189,15 +207,11 @@ forget(Datum arg, Oid relid)
 static Oid
 find_relation(const char *name)
 {
-	static bool registered = false;
 	Oid			extension = sqs_extension_oid();
 	Oid			schema;
 	Oid			relid;
 
-	if (!registered)
-		CacheRegisterRelcacheCallback(forget, (Datum) 0);
-	registered = true;
-
+	watch_relations();
 	if (!OidIsValid(extension))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),

@@ -164,6 +164,12 @@ extern Oid	sqs_index_oid(SqsIndex index);
 extern const char *sqs_table_name(SqsTable table);
 
 /*
+ * Rises when this session learns that some relation was changed.  What was found
+ * out about relations may be kept as long as the count, read before, is the same.
+ */
+extern uint64 sqs_relation_changes(void);
+
+/*
  * What users have put on the internal tables that has no effect (triggers,
  * policies, rules), as a phrase for sqs_stats_workers, palloc'd; NULL if there
  * is nothing.  Needs a transaction.

@@ -252,17 +252,38 @@ get_microseconds(HeapTuple tuple, TupleDesc desc, const char *name, int64 defaul
 	return interval->day * USECS_PER_DAY + interval->time;
 }
 
-/* Copy a row, without looking up what it refers to. */
+/*
+ * The "home" of this database's own queues, see sqs_home().  It changes only if
+ * the extension is created anew, and its tables with it.
+ */
+static const char *
+current_home(void)
+{
+	static char home[64] = "";
+	static uint64 known_at;
+	uint64		changes = sqs_relation_changes();
+
+	if (home[0] == '\0' || known_at != changes)
+	{
+		strlcpy(home, sqs_home(), sizeof(home));
+		known_at = changes;
+	}
+	return home;
+}
+
+/*
+ * Copy the columns that say what the queue is and what it is bound to, without
+ * looking up what they refer to.  To send, that is enough.
+ */
 static SqsQueueConfig *
-read_queue(HeapTuple tuple, TupleDesc desc, const char *home)
+read_identity(HeapTuple tuple, TupleDesc desc)
 {
 	SqsQueueConfig *queue = palloc0(sizeof(SqsQueueConfig));
-	Datum		value;
 
 	queue->queue_id = get_int(tuple, desc, "queue_id", 0);
 	queue->name = get_name(tuple, desc, "name");
 	queue->home = get_name(tuple, desc, "home");
-	queue->is_copy = strcmp(queue->home, home) != 0;
+	queue->is_copy = strcmp(queue->home, current_home()) != 0;
 	queue->bound_owner.oid = get_oid(tuple, desc, "owner_oid");
 	queue->bound_owner.name = get_name(tuple, desc, "owner");
 	queue->bound_server.oid = get_oid(tuple, desc, "server_oid");
@@ -270,6 +291,21 @@ read_queue(HeapTuple tuple, TupleDesc desc, const char *home)
 	queue->bound_server.owner_oid = get_oid(tuple, desc, "server_owner_oid");
 	queue->bound_server.owner = get_name(tuple, desc, "server_owner");
 	queue->queue_name = get_name(tuple, desc, "queue_name");
+	queue->owner = queue->bound_owner.oid;
+	queue->server = queue->bound_server.name;
+	queue->server_oid = queue->bound_server.oid;
+	queue->fifo = strlen(queue->queue_name) > 5 &&
+		strcmp(queue->queue_name + strlen(queue->queue_name) - 5, ".fifo") == 0;
+	return queue;
+}
+
+/* Copy a row, without looking up what it refers to. */
+static SqsQueueConfig *
+read_queue(HeapTuple tuple, TupleDesc desc)
+{
+	SqsQueueConfig *queue = read_identity(tuple, desc);
+	Datum		value;
+
 	queue->handler = get_text(tuple, desc, "handler");
 	if (queue->handler != NULL)
 	{
@@ -278,9 +314,6 @@ read_queue(HeapTuple tuple, TupleDesc desc, const char *home)
 		queue->bound_handler.owner_oid = get_oid(tuple, desc, "handler_owner_oid");
 		queue->bound_handler.owner = get_name(tuple, desc, "handler_owner");
 	}
-	queue->owner = queue->bound_owner.oid;
-	queue->server = queue->bound_server.name;
-	queue->server_oid = queue->bound_server.oid;
 	queue->enabled = get_bool(tuple, desc, "enabled", true);
 	queue->concurrency = get_int(tuple, desc, "concurrency", 1);
 	queue->batch_size = get_int(tuple, desc, "batch_size", 10);
@@ -292,9 +325,6 @@ read_queue(HeapTuple tuple, TupleDesc desc, const char *home)
 	queue->dedup_retention = get_microseconds(tuple, desc, "dedup_retention", USECS_PER_DAY);
 	if (get_column(tuple, desc, "changed_at", TIMESTAMPTZOID, &value))
 		queue->changed_at = DatumGetTimestampTz(value);
-
-	queue->fifo = strlen(queue->queue_name) > 5 &&
-		strcmp(queue->queue_name + strlen(queue->queue_name) - 5, ".fifo") == 0;
 	return queue;
 }
 
@@ -312,7 +342,6 @@ static List *
 read_queues(int32 queue_id)
 {
 	Relation	rel = sqs_table_open(SQS_TABLE_QUEUES, AccessShareLock);
-	const char *home = sqs_home();
 	SysScanDesc scan;
 	ScanKeyData key;
 	HeapTuple	tuple;
@@ -326,7 +355,7 @@ read_queues(int32 queue_id)
 							  queue_id != 0 ? sqs_index_oid(SQS_INDEX_QUEUES_PKEY) : InvalidOid,
 							  queue_id != 0, GetActiveSnapshot(), queue_id != 0 ? 1 : 0, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		queues = lappend(queues, read_queue(tuple, RelationGetDescr(rel), home));
+		queues = lappend(queues, read_queue(tuple, RelationGetDescr(rel)));
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 
@@ -355,9 +384,12 @@ sqs_catalog_queue(int32 queue_id)
 	return queues != NIL ? linitial(queues) : NULL;
 }
 
-/* By name, without looking up what it refers to; NULL: there is none. */
+/*
+ * By name, without looking up what it refers to, and with "all" the whole row.
+ * NULL: there is none.
+ */
 static SqsQueueConfig *
-read_queue_by_name(const char *name)
+read_queue_by_name(const char *name, bool all)
 {
 	Relation	rel = sqs_table_open(SQS_TABLE_QUEUES, AccessShareLock);
 	SysScanDesc scan;
@@ -370,7 +402,8 @@ read_queue_by_name(const char *name)
 	scan = systable_beginscan(rel, sqs_index_oid(SQS_INDEX_QUEUES_NAME), true,
 							  GetActiveSnapshot(), 1, &key);
 	if (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		queue = read_queue(tuple, RelationGetDescr(rel), sqs_home());
+		queue = all ? read_queue(tuple, RelationGetDescr(rel)) :
+			read_identity(tuple, RelationGetDescr(rel));
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return queue;
@@ -380,7 +413,7 @@ read_queue_by_name(const char *name)
 SqsQueueConfig *
 sqs_catalog_queue_by_name(const char *name)
 {
-	SqsQueueConfig *queue = read_queue_by_name(name);
+	SqsQueueConfig *queue = read_queue_by_name(name, true);
 
 	if (queue != NULL)
 		resolve_queue(queue);
@@ -397,7 +430,7 @@ sqs_catalog_queue_by_name(const char *name)
 SqsQueueConfig *
 sqs_catalog_queue_to_send(const char *name, bool store)
 {
-	SqsQueueConfig *queue = read_queue_by_name(name);
+	SqsQueueConfig *queue = read_queue_by_name(name, false);
 	ForeignServer *server;
 	AclResult	acl;
 

@@ -90,7 +90,7 @@ typedef struct OpenBatch
 /* State of a transaction that has enqueued; in TopTransactionContext. */
 typedef struct OutboxTransaction
 {
-	Oid			extension;
+	Oid			rows;			/* table outbox_rows */
 	EnqueuedQueue *queues;		/* valid while sqs_config_changes is ... */
 	uint64		config_changes; /* ... this */
 	OpenBatch  *open;			/* one per queue; newest first */
@@ -104,14 +104,14 @@ static bool wake_relay = false; /* set by a commit, for after_commit() */
 static void
 begin_transaction(void)
 {
-	Oid			extension = sqs_extension_oid();
+	Oid			rows = sqs_table_oid(SQS_TABLE_OUTBOX_ROWS);
 
-	/* the extension may have been dropped and created in this transaction */
-	if (current != NULL && current->extension == extension)
+	/* another OID: the extension was dropped and created in this transaction */
+	if (current != NULL && current->rows == rows)
 		return;
 	sqs_require_preloaded();
 	current = MemoryContextAllocZero(TopTransactionContext, sizeof(OutboxTransaction));
-	current->extension = extension;
+	current->rows = rows;
 }
 
 /*
@@ -154,6 +154,25 @@ find_queue(const char *name)
 }
 
 /*
+ * Make a batch, to be written at commit.  Its table is locked now, so that the
+ * commit does not have to wait for it.
+ */
+static OpenBatch *
+new_batch(int32 queue_id, TimestampTz deliver_at, OpenBatch *next)
+{
+	OpenBatch  *batch;
+
+	LockRelationOid(sqs_table_oid(SQS_TABLE_OUTBOX_BATCHES), RowExclusiveLock);
+	batch = MemoryContextAlloc(TopTransactionContext, sizeof(OpenBatch));
+	batch->subid = GetCurrentSubTransactionId();
+	batch->queue_id = queue_id;
+	batch->batch_id = sqs_new_id();
+	batch->deliver_at = deliver_at;
+	batch->next = next;
+	return batch;
+}
+
+/*
  * The id of this transaction's batch for the queue, which may be a new one.
  */
 static int64
@@ -166,31 +185,8 @@ open_batch(int32 queue_id)
 		if (batch->queue_id == queue_id)
 			return batch->batch_id;
 	}
-	batch = MemoryContextAlloc(TopTransactionContext, sizeof(OpenBatch));
-	batch->subid = GetCurrentSubTransactionId();
-	batch->queue_id = queue_id;
-	batch->batch_id = sqs_new_id();
-	batch->deliver_at = DT_NOBEGIN;
-	batch->next = current->open;
-	current->open = batch;
-	return batch->batch_id;
-}
-
-/*
- * Add the batch of a message that has a deliver_at.  It has only this
- * message, and has its id.
- */
-static void
-open_timed_batch(int64 id, int32 queue_id, TimestampTz deliver_at)
-{
-	OpenBatch  *batch = MemoryContextAlloc(TopTransactionContext, sizeof(OpenBatch));
-
-	batch->subid = GetCurrentSubTransactionId();
-	batch->queue_id = queue_id;
-	batch->batch_id = id;
-	batch->deliver_at = deliver_at;
-	batch->next = current->timed;
-	current->timed = batch;
+	current->open = new_batch(queue_id, DT_NOBEGIN, current->open);
+	return current->open->batch_id;
 }
 
 /*
@@ -234,16 +230,26 @@ sqs_batch_is_native(HeapTuple batch, TupleDesc desc)
 /*
  * A random UUID that identifies the message, so that receivers can recognize
  * it if it is sent twice.  It is palloc'd.
+ *
+ * With OpenSSL 3, a call for random bytes takes about as long as storing a row,
+ * however few bytes it is for.  So one call gets those of several tokens.
  */
 static Datum
 new_token(void)
 {
+	static uint8 bytes[32][UUID_LEN];
+	static int	left = 0;
 	pg_uuid_t  *uuid = palloc(sizeof(pg_uuid_t));
 
-	if (!pg_strong_random(uuid->data, UUID_LEN))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random values")));
+	if (left == 0)
+	{
+		if (!pg_strong_random(bytes, sizeof(bytes)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not generate random values")));
+		left = lengthof(bytes);
+	}
+	memcpy(uuid->data, bytes[--left], UUID_LEN);
 	/* version 4, of the variant of RFC 9562 */
 	uuid->data[6] = (uuid->data[6] & 0x0f) | 0x40;
 	uuid->data[8] = (uuid->data[8] & 0x3f) | 0x80;
@@ -288,6 +294,7 @@ sqs_outbox_store(const char *name, Datum *values, bool *nulls)
 	bool		timed = !nulls[ROW_DELIVER_AT] &&
 		DatumGetTimestampTz(values[ROW_DELIVER_AT]) > now;
 	SqsWriter  *writer;
+	int64		batch_id;
 	int64		id;
 
 	begin_transaction();
@@ -295,12 +302,9 @@ sqs_outbox_store(const char *name, Datum *values, bool *nulls)
 	/*
 	 * Open the table, which locks it, before the queue is looked up: the
 	 * database worker, which exits when there is neither a queue nor a row,
-	 * then knows that there may soon be one.  The table that is written at
-	 * commit is locked now, too, so that the commit does not have to wait for
-	 * it.
+	 * then knows that there may soon be one.
 	 */
 	writer = sqs_writer_open(SQS_TABLE_OUTBOX_ROWS);
-	LockRelationOid(sqs_table_oid(SQS_TABLE_OUTBOX_BATCHES), RowExclusiveLock);
 	queue = find_queue(name);
 
 	wrong = sqs_outbox_prepare(values, nulls, queue->fifo, &message);
@@ -312,8 +316,19 @@ sqs_outbox_store(const char *name, Datum *values, bool *nulls)
 				 errmsg("cannot send to queue \"%s\": deliver_at must be finite", name),
 				 errhint("Leave it out to send the message at commit.")));
 
-	id = sqs_new_id();
-	values[ROW_BATCH_ID] = Int64GetDatum(timed ? id : open_batch(queue->queue_id));
+	if (timed)
+	{
+		/* a batch of its own, and with its id */
+		current->timed = new_batch(queue->queue_id,
+								   DatumGetTimestampTz(values[ROW_DELIVER_AT]), current->timed);
+		batch_id = id = current->timed->batch_id;
+	}
+	else
+	{
+		batch_id = open_batch(queue->queue_id);
+		id = sqs_new_id();
+	}
+	values[ROW_BATCH_ID] = Int64GetDatum(batch_id);
 	values[ROW_ID] = Int64GetDatum(id);
 	values[ROW_QUEUE_ID] = Int32GetDatum(queue->queue_id);
 	values[ROW_QUEUE] = CStringGetTextDatum(queue->name);
@@ -332,9 +347,6 @@ sqs_outbox_store(const char *name, Datum *values, bool *nulls)
 
 	sqs_writer_insert(writer, values, nulls);
 	sqs_writer_close(writer);
-
-	if (timed)
-		open_timed_batch(id, queue->queue_id, DatumGetTimestampTz(values[ROW_DELIVER_AT]));
 	return id;
 }
 
@@ -373,15 +385,92 @@ outbox_check_perms(SQS_CHECK_PERMS_ARGS)
 	return true;
 }
 
-/* Get a column of the row by its name in the view. */
-static Datum
-view_column(HeapTuple tuple, TupleDesc desc, const char *name, bool *isnull)
+/* The view's columns that may be given, and those that are made here. */
+static const struct
+{
+	const char *name;
+	OutboxColumn column;
+}			given_columns[] = {
+	{"body", ROW_BODY},
+	{"attributes", ROW_ATTRIBUTES},
+	{"group_id", ROW_GROUP_ID},
+	{"deduplication_id", ROW_DEDUPLICATION_ID},
+	{"deliver_at", ROW_DELIVER_AT},
+	{"system_attributes", ROW_SYSTEM_ATTRIBUTES},
+},			made_columns[] = {
+	{"id", ROW_ID},
+	{"enqueued_at", ROW_ENQUEUED_AT},
+	{"enqueued_by", ROW_ENQUEUED_BY},
+};
+
+/*
+ * The view and the numbers of its columns.  They cannot change while a statement
+ * inserts into the view, so the trigger looks them up once per statement.
+ */
+typedef struct OutboxView
+{
+	Oid			relid;
+	int			queue;
+	int			given[lengthof(given_columns)];
+	int			made[lengthof(made_columns)];
+} OutboxView;
+
+/* The number of a column of the view. */
+static int
+view_column(TupleDesc desc, const char *name)
 {
 	int			attnum = SPI_fnumber(desc, name);
 
 	if (attnum <= 0)
 		elog(ERROR, "view sqs_outbox has no column \"%s\"", name);
-	return sqs_getattr(tuple, attnum, desc, isnull);
+	return attnum;
+}
+
+/*
+ * Is this view sqs_outbox?  The answer is kept until this session learns that
+ * some relation was changed.
+ */
+static bool
+is_outbox_view(Oid relid)
+{
+	static Oid	view = InvalidOid;
+	static uint64 known_at = 0;
+	uint64		changes = sqs_relation_changes();
+
+	if (view == relid && known_at == changes)
+		return true;
+	view = sqs_view_oid("sqs_outbox");
+	known_at = changes;
+	return view == relid;
+}
+
+/*
+ * The view that the trigger was called for, from the trigger's FmgrInfo, which
+ * exists for one statement.  Raises an ERROR if it is not sqs_outbox.
+ */
+static OutboxView *
+get_view(FmgrInfo *trigger, Relation rel)
+{
+	OutboxView *view = trigger->fn_extra;
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	if (view != NULL && view->relid == RelationGetRelid(rel))
+		return view;
+
+	/* in another view, the columns could have other types */
+	if (!is_outbox_view(RelationGetRelid(rel)))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function sqs_outbox_insert() can be called only as the trigger of view sqs_outbox")));
+	view = MemoryContextAlloc(trigger->fn_mcxt, sizeof(OutboxView));
+	view->relid = RelationGetRelid(rel);
+	view->queue = view_column(desc, "queue");
+	for (int i = 0; i < (int) lengthof(given_columns); i++)
+		view->given[i] = view_column(desc, given_columns[i].name);
+	for (int i = 0; i < (int) lengthof(made_columns); i++)
+		view->made[i] = view_column(desc, made_columns[i].name);
+	trigger->fn_extra = view;
+	return view;
 }
 
 /*
@@ -391,32 +480,13 @@ view_column(HeapTuple tuple, TupleDesc desc, const char *name, bool *isnull)
 Datum
 sqs_outbox_insert(PG_FUNCTION_ARGS)
 {
-	static const struct
-	{
-		const char *name;
-		OutboxColumn column;
-	}			given[] = {
-		{"body", ROW_BODY},
-		{"attributes", ROW_ATTRIBUTES},
-		{"group_id", ROW_GROUP_ID},
-		{"deduplication_id", ROW_DEDUPLICATION_ID},
-		{"deliver_at", ROW_DELIVER_AT},
-		{"system_attributes", ROW_SYSTEM_ATTRIBUTES},
-	},			made[] = {
-		{"id", ROW_ID},
-		{"enqueued_at", ROW_ENQUEUED_AT},
-		{"enqueued_by", ROW_ENQUEUED_BY},
-	};
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	OutboxView *view;
 	TupleDesc	desc;
-	HeapTuple	tuple;
 	Datum		values[ROW_NATTS];
 	bool		nulls[ROW_NATTS];
-	Datum		queue;
-	bool		isnull;
-	int			columns[lengthof(made)];
-	Datum		made_values[lengthof(made)];
-	bool		made_nulls[lengthof(made)];
+	Datum	   *returned;
+	bool	   *returned_nulls;
 	NameData	enqueued_by;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_INSTEAD(trigger->tg_event) ||
@@ -426,50 +496,47 @@ sqs_outbox_insert(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function sqs_outbox_insert() can be called only as the trigger of view sqs_outbox")));
 
-	/* in another view, the columns could have other types */
 	begin_transaction();
-	if (RelationGetRelid(trigger->tg_relation) != sqs_view_oid("sqs_outbox"))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function sqs_outbox_insert() can be called only as the trigger of view sqs_outbox")));
-
+	view = get_view(fcinfo->flinfo, trigger->tg_relation);
 	desc = RelationGetDescr(trigger->tg_relation);
-	tuple = trigger->tg_trigtuple;
+	returned = palloc(sizeof(Datum) * desc->natts);
+	returned_nulls = palloc(sizeof(bool) * desc->natts);
+	heap_deform_tuple(trigger->tg_trigtuple, desc, returned, returned_nulls);
 	memset(values, 0, sizeof(values));
 	memset(nulls, true, sizeof(nulls));
 
-	queue = view_column(tuple, desc, "queue", &isnull);
-	if (isnull)
+	if (returned_nulls[view->queue - 1])
 		sqs_queue_is_null();
-	for (int i = 0; i < (int) lengthof(given); i++)
-		values[given[i].column] = view_column(tuple, desc, given[i].name,
-											  &nulls[given[i].column]);
-	for (int i = 0; i < (int) lengthof(made); i++)
+	for (int i = 0; i < (int) lengthof(given_columns); i++)
 	{
-		(void) view_column(tuple, desc, made[i].name, &isnull);
-		if (!isnull)
+		values[given_columns[i].column] = returned[view->given[i] - 1];
+		nulls[given_columns[i].column] = returned_nulls[view->given[i] - 1];
+	}
+	for (int i = 0; i < (int) lengthof(made_columns); i++)
+	{
+		if (!returned_nulls[view->made[i] - 1])
 			ereport(ERROR,
 					(errcode(ERRCODE_GENERATED_ALWAYS),
-					 errmsg("cannot insert a value into column \"%s\" of sqs_outbox", made[i].name),
+					 errmsg("cannot insert a value into column \"%s\" of sqs_outbox", made_columns[i].name),
 					 errhint("Leave the column out, or insert NULL.")));
 	}
 
-	(void) sqs_outbox_store(TextDatumGetCString(queue), values, nulls);
+	(void) sqs_outbox_store(TextDatumGetCString(returned[view->queue - 1]), values, nulls);
 
 	/* for RETURNING */
-	for (int i = 0; i < (int) lengthof(made); i++)
+	for (int i = 0; i < (int) lengthof(made_columns); i++)
 	{
-		columns[i] = SPI_fnumber(desc, made[i].name);
-		made_values[i] = values[made[i].column];
-		made_nulls[i] = false;
-		if (made[i].column == ROW_ENQUEUED_BY)
+		Datum	   *value = &returned[view->made[i] - 1];
+
+		*value = values[made_columns[i].column];
+		returned_nulls[view->made[i] - 1] = false;
+		if (made_columns[i].column == ROW_ENQUEUED_BY)
 		{
-			namestrcpy(&enqueued_by, TextDatumGetCString(made_values[i]));
-			made_values[i] = NameGetDatum(&enqueued_by);
+			namestrcpy(&enqueued_by, TextDatumGetCString(*value));
+			*value = NameGetDatum(&enqueued_by);
 		}
 	}
-	return PointerGetDatum(heap_modify_tuple_by_cols(tuple, desc, lengthof(made), columns,
-													 made_values, made_nulls));
+	return PointerGetDatum(heap_form_tuple(desc, returned, returned_nulls));
 }
 
 /*
@@ -571,8 +638,8 @@ write_batches(void)
 	if (current->open == NULL && current->timed == NULL)
 		return;
 
-	/* the extension may have been dropped */
-	if (sqs_extension_oid() != current->extension)
+	/* this transaction may have dropped the extension */
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(current->rows)))
 		return;
 
 	/* the transaction may have become read-only after it enqueued */

@@ -284,6 +284,18 @@ workers_are_the_same('a unique index');
 	($rc, undef, $stderr) = $node->psql('postgres', "INSERT INTO sqs_outbox (queue, body) VALUES ('out', 'forbidden')");
 	like($stderr, qr/violates check constraint "lore"/, 'a CHECK constraint is for the outbox, too');
 	$node->safe_psql('postgres', 'ALTER TABLE sqsbridge_internal.outbox_rows DROP CONSTRAINT lore');
+
+	# without an expression anywhere, rows are inserted in another way
+	my $two = "INSERT INTO sqs_outbox (queue, body, deliver_at, attributes)
+		SELECT 'out', 'the same', 'tomorrow', '{\"n\": 1}' FROM generate_series(1, 2)";
+	$node->safe_psql('postgres', 'ALTER TABLE sqsbridge_internal.outbox_rows ADD CONSTRAINT lore UNIQUE (deliver_at, body)');
+	($rc, undef, $stderr) = $node->psql('postgres', $two);
+	like($stderr, qr/violates unique constraint "lore"/, 'a unique constraint is for the outbox, too');
+	$node->safe_psql('postgres', 'ALTER TABLE sqsbridge_internal.outbox_rows DROP CONSTRAINT lore,
+		ADD CONSTRAINT lore EXCLUDE USING btree (deliver_at WITH =)');
+	($rc, undef, $stderr) = $node->psql('postgres', $two);
+	like($stderr, qr/violates exclusion constraint "lore"/, 'and an exclusion constraint');
+	$node->safe_psql('postgres', 'ALTER TABLE sqsbridge_internal.outbox_rows DROP CONSTRAINT lore');
 	$node->safe_psql('postgres', <<'EOQ');
 ALTER TABLE sqsbridge_internal.failures ADD CONSTRAINT lore CHECK (message IS NULL) NOT VALID;
 ALTER TABLE sqsbridge_internal.outbox_failures ADD CONSTRAINT lore CHECK (false) NOT VALID;
