@@ -192,11 +192,29 @@ try_job(Relay *relay, RelayJob job, RelayQueue *queue, int64 now)
 	MemoryContextSwitchTo(relay->scratch);
 }
 
+/* Is nothing under way, and nothing waiting to be? */
+static bool
+is_quiet(Relay *relay)
+{
+	dlist_iter	iter;
+
+	if (relay->nrequests > 0)
+		return false;
+	dlist_foreach(iter, &relay->queues)
+	{
+		const RelayQueue *queue = dlist_container(RelayQueue, node, iter.cur);
+
+		if (queue->sender != NULL && queue->sender->waiting > 0)
+			return false;
+	}
+	return true;
+}
+
 /* Run all transactions that are due. */
 static void
 do_jobs(Relay *relay, bool stopping, int64 now)
 {
-	bool		idle = relay->nrequests == 0;
+	bool		idle = is_quiet(relay);
 	bool		held = (relay->nheld > 0 || !dlist_is_empty(&relay->emptied)) &&
 		now >= relay->holding.not_before;
 	dlist_iter	iter;

@@ -6,7 +6,8 @@
  * A batch is full with ten entries or 1 MiB.  A batch that is not full is
  * sent if the last request was started at least "linger" ms ago.  So
  * messages leave at once when they are rare and are combined when they are
- * frequent, and the rate of requests that carry few messages is limited.
+ * frequent, and the rate of requests that carry few messages is limited. In a
+ * FIFO queue, a batch that no other known message can join does not wait.
  *
  * Failures are handled according to what they concern:
  *
@@ -178,6 +179,23 @@ first_item(const Sender *sender)
 }
 
 /*
+ * When the next batch is due, as far as that depends on what is ready.  A batch
+ * that is not full lingers for what may join it.  But if nothing of a FIFO queue
+ * is under way, all of its messages are ready or behind one that is.  If some are
+ * behind, to linger would only hold them up.
+ */
+static int64
+batch_is_due(const Sender *sender, int64 now)
+{
+	if (sender->nready == 0)
+		return PG_INT64_MAX;
+	if (sender->nready >= SQS_MAX_BATCH ||
+		(sender->fifo && sender->under_way == 0 && sender->waiting > sender->nready))
+		return now;
+	return sender->last_request + sender->linger;
+}
+
+/*
  * Take the next batch to be sent now; false if there is none.  The caller
  * sends it and then calls sqs_sender_finish(), or calls
  * sqs_sender_cannot_prepare() if the request cannot be started.
@@ -191,9 +209,7 @@ sqs_sender_take(Sender *sender, int64 now, SendBatch *batch)
 	if (sender->requests >= sender->max_requests || now < sender->paused_until)
 		return false;
 	wake_later(sender, now);
-	if (sender->nready == 0)
-		return false;
-	if (sender->nready < SQS_MAX_BATCH && now < sender->last_request + sender->linger)
+	if (now < batch_is_due(sender, now))
 		return false;
 
 	/* while the queue is failing, one request at a time tests it */
@@ -531,12 +547,8 @@ sqs_sender_destroy(Sender *sender)
 int64
 sqs_sender_next_time(const Sender *sender, int64 now)
 {
-	int64		next = PG_INT64_MAX;
-
 	if (sender->requests >= sender->max_requests ||
 		(sender->failures > 0 && sender->requests > 0))
-		return next;
-	if (sender->nready > 0)
-		next = sender->nready >= SQS_MAX_BATCH ? now : sender->last_request + sender->linger;
-	return Max(Min(next, sender->later_from), sender->paused_until);
+		return PG_INT64_MAX;
+	return Max(Min(batch_is_due(sender, now), sender->later_from), sender->paused_until);
 }

@@ -672,6 +672,28 @@ groups(void)
 	ok(sender->waiting == 0 && nwrong == 0, "all of each group, in order");
 	end("groups taken apart");
 
+	/* the linger is for what may join */
+	begin(true, 2, 0, 100);
+	add(1, 1);
+	is(taken(&a), "0", "the first of a group leaves at once");
+	add(1, 1);
+	add(1, 1);
+	succeed(&a);
+	is_int(sqs_sender_next_time(sender, now), now, "one that nothing can join, and others wait for,");
+	is(taken(&a), "1", "does as well");
+	add(2, 1);
+	is(taken(&b), "none", "one that can be joined by what follows lingers");
+	succeed(&a);
+	is(taken(&a), "none", "also while nothing waits behind it");
+	is_int(sqs_sender_next_time(sender, now), now + 100, "as long as was told");
+	add(2, 1);
+	is(taken(&a), "3 2", "but no longer than until something does");
+	succeed(&a);
+	now += 100;
+	is(taken(&a), "4", "the last");
+	succeed(&a);
+	end("lingering groups");
+
 	/* the end with messages left: ready, later, behind others */
 	begin(true, 1, 0, 0);
 	for (int i = 0; i < 9; i++)
