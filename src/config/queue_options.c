@@ -59,6 +59,8 @@ static const QueueOption queue_options[NUM_OPTIONS] = {
 	[OPT_DEDUP_RETENTION] = {"dedup_retention", INTERVALOID,
 		USECS_PER_MINUTE, 365 * USECS_PER_DAY, 1,
 	"1 minute to 365 days, without months and years", true, "1 day"},
+	[OPT_GROUP_BATCH_SIZE] = {"group_batch_size", INT4OID, 1, 10, 1,
+	"1 to 10", true, "1"},
 	[OPT_ENABLED] = {"enabled", BOOLOID, 0, 0, 0, NULL, false, "true"},
 };
 

@@ -323,6 +323,7 @@ read_queue(HeapTuple tuple, TupleDesc desc)
 	queue->retry_delay = get_interval(tuple, desc, "retry_delay", USECS_PER_SEC, -1);
 	queue->exactly_once = get_bool(tuple, desc, "exactly_once", true);
 	queue->dedup_retention = get_microseconds(tuple, desc, "dedup_retention", USECS_PER_DAY);
+	queue->group_batch_size = get_int(tuple, desc, "group_batch_size", 1);
 	if (get_column(tuple, desc, "changed_at", TIMESTAMPTZOID, &value))
 		queue->changed_at = DatumGetTimestampTz(value);
 	return queue;

@@ -48,6 +48,7 @@ typedef struct SqsQueueConfig
 	SqsBinding	bound_handler;
 	char	   *home;
 	int64		dedup_retention;	/* microseconds */
+	int			group_batch_size;	/* of a request of the outbox */
 
 	/* its server */
 	char	   *server;

@@ -164,6 +164,7 @@ copy_config(MemoryContext context, const SqsQueueConfig *config)
 	copy->problem = config->problem != NULL ? pstrdup(config->problem) : NULL;
 	copy->enabled = config->enabled;
 	copy->fifo = config->fifo;
+	copy->group_batch_size = config->group_batch_size;
 	copy->is_copy = config->is_copy;
 	copy->can_send = config->can_send && !config->is_copy;
 	MemoryContextSwitchTo(old);
@@ -209,6 +210,7 @@ sqs_relay_configure_queue(Relay *relay, RelayQueue *queue, const SqsQueueConfig 
 			(copy->enabled && !queue->config->enabled))
 			sqs_sender_try_again(queue->sender);
 	}
+	queue->sender->group_batch = copy->group_batch_size;
 	queue->fingerprint = fingerprint;
 	if (queue->config_context != NULL)
 		MemoryContextDelete(queue->config_context);
@@ -539,6 +541,7 @@ prepare_queue(Relay *relay, RelayQueue *queue, int64 now)
 			sqs_relay_put_down(relay, queue);
 			queue->sender = sqs_sender_create(relay->context, queue->config->fifo,
 											  FIRST_REQUESTS, 0, LINGER_MS);
+			queue->sender->group_batch = queue->config->group_batch_size;
 			sqs_sender_destroy(sender);
 			return false;
 		}

@@ -47,10 +47,11 @@
 struct SendGroup
 {
 	uint64		key;			/* hash key: must be first */
-	dlist_node	node;			/* in ready or later, unless busy */
-	dlist_head	items;
-	bool		busy;			/* its first item is under way */
-	int64		since;			/* as in SendItem */
+	dlist_node	node;			/* in ready or later, unless under_way > 0 */
+	dlist_head	items;			/* waiting */
+	int			under_way;		/* number of items under way */
+	int64		since;			/* ms: as in SendItem, of the first item */
+	bool		kept;			/* some that were under way are to be retried */
 };
 
 /*
@@ -69,6 +70,7 @@ sqs_sender_create(MemoryContext context, bool fifo, int max_requests, int max_at
 	sender->max_requests = max_requests;
 	sender->max_attempts = max_attempts;
 	sender->linger = linger;
+	sender->group_batch = 1;
 	dlist_init(&sender->ready);
 	dlist_init(&sender->later);
 	sender->later_from = PG_INT64_MAX;
@@ -83,16 +85,6 @@ sqs_sender_create(MemoryContext context, bool fifo, int max_requests, int max_at
 									 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	}
 	return sender;
-}
-
-/* Put a group whose first item can be sent at the end of the ready list. */
-static void
-group_is_ready(Sender *sender, SendGroup *group, int64 since)
-{
-	group->busy = false;
-	group->since = since;
-	dlist_push_tail(&sender->ready, &group->node);
-	sender->nready++;
 }
 
 /*
@@ -118,7 +110,11 @@ sqs_sender_add(Sender *sender, SendItem *item, uint64 group_key, int64 now)
 		if (!found)
 		{
 			dlist_init(&group->items);
-			group_is_ready(sender, group, now);
+			group->under_way = 0;
+			group->since = now;
+			group->kept = false;
+			dlist_push_tail(&sender->ready, &group->node);
+			sender->nready++;
 		}
 		dlist_push_tail(&group->items, &item->node);
 	}
@@ -178,6 +174,34 @@ first_item(const Sender *sender)
 	return dlist_container(SendItem, node, node);
 }
 
+/* Is there enough ready for a full batch? */
+static bool
+have_full_batch(const Sender *sender)
+{
+	int			n = 0;
+	dlist_iter	ready;
+
+	if (sender->nready >= SQS_MAX_BATCH)
+		return true;
+	if (!sender->fifo || sender->group_batch == 1)
+		return false;
+	dlist_foreach(ready, unconstify(dlist_head *, &sender->ready))
+	{
+		SendGroup  *group = dlist_container(SendGroup, node, ready.cur);
+		int			of_group = 0;
+		dlist_iter	item;
+
+		dlist_foreach(item, &group->items)
+		{
+			if (++n == SQS_MAX_BATCH)
+				return true;
+			if (++of_group == sender->group_batch)
+				break;
+		}
+	}
+	return false;
+}
+
 /*
  * When the next batch is due, as far as that depends on what is ready.  A batch
  * that is not full lingers for what may join it.  But if nothing of a FIFO queue
@@ -189,10 +213,44 @@ batch_is_due(const Sender *sender, int64 now)
 {
 	if (sender->nready == 0)
 		return PG_INT64_MAX;
-	if (sender->nready >= SQS_MAX_BATCH ||
+	if (have_full_batch(sender) ||
 		(sender->fifo && sender->under_way == 0 && sender->waiting > sender->nready))
 		return now;
 	return sender->last_request + sender->linger;
+}
+
+/* Put an item into the batch, if there is room for it. */
+static bool
+add_to_batch(SendBatch *batch, SendItem *item, size_t *size)
+{
+	if (batch->n == SQS_MAX_BATCH ||
+		(batch->n > 0 && (item->alone || batch->items[0]->alone ||
+						  *size + item->size > SQS_MAX_MESSAGE_BYTES)))
+		return false;
+	*size += item->size;
+	batch->items[batch->n++] = item;
+	return true;
+}
+
+/*
+ * The first item of the group is in the batch.  Take it off the group, and put
+ * as many more into the batch as may be under way at once.  None is put behind
+ * an item that has failed before: if that fails again, they would overtake it.
+ */
+static void
+take_group(Sender *sender, SendGroup *group, SendBatch *batch, size_t *size)
+{
+	SendItem   *item;
+
+	group->kept = false;
+	do
+	{
+		item = dlist_head_element(SendItem, node, &group->items);
+		dlist_pop_head_node(&group->items);
+		group->under_way++;
+	} while (group->under_way < sender->group_batch && item->attempts == 0 &&
+			 !dlist_is_empty(&group->items) &&
+			 add_to_batch(batch, dlist_head_element(SendItem, node, &group->items), size));
 }
 
 /*
@@ -216,22 +274,14 @@ sqs_sender_take(Sender *sender, int64 now, SendBatch *batch)
 	if (sender->failures > 0 && sender->requests > 0)
 		return false;
 
-	while (batch->n < SQS_MAX_BATCH && sender->nready > 0)
+	while (sender->nready > 0 && add_to_batch(batch, first_item(sender), &size))
 	{
-		SendItem   *item = first_item(sender);
+		SendGroup  *group = batch->items[batch->n - 1]->group;
 
-		if (batch->n > 0 && (item->alone || batch->items[0]->alone ||
-							 size + item->size > SQS_MAX_MESSAGE_BYTES))
-			break;
-		size += item->size;
 		dlist_pop_head_node(&sender->ready);
 		sender->nready--;
-		if (item->group != NULL)
-		{
-			item->group->busy = true;
-			dlist_delete(&item->node);
-		}
-		batch->items[batch->n++] = item;
+		if (group != NULL)
+			take_group(sender, group, batch, &size);
 	}
 	sender->waiting -= batch->n;
 	sender->under_way += batch->n;
@@ -240,52 +290,74 @@ sqs_sender_take(Sender *sender, int64 now, SendBatch *batch)
 	return true;
 }
 
-/* The item leaves the Sender, and its group goes on with the next one. */
-static void
-release_item(Sender *sender, SendItem *item, int64 now)
-{
-	SendGroup  *group = item->group;
-
-	sender->under_way--;
-	if (item->attempts > 0)
-		sender->troubled--;
-	if (group == NULL)
-		return;
-	if (dlist_is_empty(&group->items))
-		hash_search(sender->groups, &group->key, HASH_REMOVE, NULL);
-	else
-		group_is_ready(sender, group, now);
-}
-
 /*
- * Put an item of a batch back at its place.  If not_before is in the future,
- * it (or its group) waits until then.
+ * What has come back waits until not_before.  If that is not in the future, it
+ * is the next to be sent.
  */
 static void
-keep_item(Sender *sender, SendItem *item, int64 not_before, int64 now)
+wait_again(Sender *sender, dlist_node *node, int64 not_before, int64 now)
 {
-	dlist_node *node = &item->node;
-
-	sender->under_way--;
-	sender->waiting++;
-	item->since = not_before;
-	if (item->group != NULL)
-	{
-		dlist_push_head(&item->group->items, &item->node);
-		item->group->busy = false;
-		item->group->since = not_before;
-		node = &item->group->node;
-	}
 	if (not_before > now)
 	{
 		dlist_push_tail(&sender->later, node);
 		sender->later_from = Min(sender->later_from, not_before);
+		return;
 	}
+	dlist_push_head(&sender->ready, node);
+	sender->nready++;
+}
+
+/* An item of the group has come back.  With the last of them, the group goes on. */
+static void
+one_is_back(Sender *sender, SendGroup *group, int64 now)
+{
+	if (--group->under_way > 0)
+		return;
+	if (group->kept)
+		wait_again(sender, &group->node, group->since, now);
+	else if (dlist_is_empty(&group->items))
+		hash_search(sender->groups, &group->key, HASH_REMOVE, NULL);
 	else
 	{
-		dlist_push_head(&sender->ready, node);
+		group->since = now;
+		dlist_push_tail(&sender->ready, &group->node);
 		sender->nready++;
 	}
+}
+
+/* The item leaves the Sender. */
+static void
+release_item(Sender *sender, SendItem *item, int64 now)
+{
+	sender->under_way--;
+	if (item->attempts > 0)
+		sender->troubled--;
+	if (item->group != NULL)
+		one_is_back(sender, item->group, now);
+}
+
+/*
+ * Put an item of a batch back at its place.  If not_before is in the future, it
+ * (or its group) waits until then.  The items of a batch are put back from the
+ * last to the first, so the last one of a group sets the time of the group.
+ */
+static void
+keep_item(Sender *sender, SendItem *item, int64 not_before, int64 now)
+{
+	SendGroup  *group = item->group;
+
+	sender->under_way--;
+	sender->waiting++;
+	item->since = not_before;
+	if (group == NULL)
+	{
+		wait_again(sender, &item->node, not_before, now);
+		return;
+	}
+	dlist_push_head(&group->items, &item->node);
+	group->since = not_before;
+	group->kept = true;
+	one_is_back(sender, group, now);
 }
 
 /* Count a failure of the item itself. */

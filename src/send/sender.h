@@ -14,7 +14,9 @@
  *	 - At most one item of a message group is under way.  The next one
  *	   follows when it is done or refused.  (SQS treats the entries of a
  *	   batch independently, so if two of one group were in a batch, a failure
- *	   of the first would swap them.)
+ *	   of the first would swap them.)  With a group_batch above 1, up to
+ *	   that number of a group are in one batch.  One that fails is then the
+ *	   next to be sent, without others of its group.
  *	 - Without groups, items leave in the order in which they were added,
  *	   except for those that are retried.
  *
@@ -50,6 +52,8 @@ typedef struct Sender
 	int			max_attempts;	/* of an item, or of the queue in a row; 0: no
 								 * limit */
 	int			linger;			/* ms; see sender.c */
+	int			group_batch;	/* items of a group in a batch, 1 to 10; can be
+								 * changed at any time */
 	int64		last_request;	/* ms: start of the last request */
 	int			waiting;		/* items not under way */
 	int			under_way;		/* items */

@@ -11,7 +11,7 @@ use SqsTest;
 need_sqsd();
 
 my $long = $ENV{SQSBRIDGE_LONG};
-my @queues = ('md5', 'md5.fifo', 'some', 'refused', 'groups.fifo', 'large.fifo', 'moved', 'owned', 'owned.fifo');
+my @queues = ('md5', 'md5.fifo', 'some', 'refused', 'groups.fifo', 'large.fifo', 'batched.fifo', 'moved', 'owned', 'owned.fifo');
 
 our $sqs = start_sqs(queues => [@queues]);
 my $other = start_sqs(queues => [ 'moved', 'moved.fifo' ]);
@@ -191,6 +191,31 @@ EOQ
 stat_is('groups.fifo', 'waiting', '0', 'messages of a group with a long id are sent');
 arrived_are('groups.fifo', 'zip', 2, 'in order');
 $sqs->clear_faults($fault);
+
+# ---- several messages of a group in a request, where that is allowed ----
+
+$node->safe_psql('postgres', "SELECT sqs_alter_queue('batched.fifo', group_batch_size => 10, enabled => false)");
+enqueue('batched.fifo', 'ten', 30);
+$node->safe_psql('postgres', "SELECT sqs_enable_queue('batched.fifo')");
+stat_is('batched.fifo', 'waiting, sent', '0|30', 'ten of a group in a request: all are sent');
+arrived_are('batched.fifo', 'ten', 30, 'ten of a group in a request: in order');
+is($sqs->calls('batched.fifo', 'SendMessageBatch'), 3, 'ten of a group in a request: no more than are needed');
+
+$node->safe_psql('postgres', "SELECT sqs_disable_queue('batched.fifo')");
+enqueue('batched.fifo', 'some', 30);
+# the fourth and the eighth entry of the first request
+$fault = $sqs->fault(kind => 'entry_fail', action => 'SendMessageBatch', queue => 'batched.fifo',
+	code => 'InternalError', message => 'not now', every => 4, count => 1);
+$node->safe_psql('postgres', "SELECT sqs_enable_queue('batched.fifo')");
+stat_is('batched.fifo', 'waiting, sent', '0|60', 'entries that fail: all are sent');
+is(join(' ', map { s/some://r } arrived('batched.fifo', 'some')),
+	join(' ', 1 .. 3, 5 .. 7, 9, 10, 4, 8, 11 .. 30),
+	'entries that fail: overtaken by those of their request, and by no others');
+$sqs->clear_faults($fault);
+$node->safe_psql('postgres', "SELECT sqs_alter_queue('batched.fifo', reset => ARRAY['group_batch_size'])");
+enqueue('batched.fifo', 'one', 3);
+stat_is('batched.fifo', 'waiting, sent', '0|63', 'one of a group in a request again: all are sent');
+is($sqs->calls('batched.fifo', 'SendMessageBatch'), 3 + 5 + 3, 'one of a group in a request again');
 
 # ---- no such queue, for now ----
 

@@ -121,6 +121,7 @@ typedef struct Item
 	int			number;			/* in order of adding */
 	int			group;
 	int			tries;
+	int			batch;			/* the last one it was in */
 	bool		under_way;
 	int			ended;			/* how often: 0 or 1 */
 	SendOutcome outcome;
@@ -128,6 +129,7 @@ typedef struct Item
 
 static Item items[MAX_ITEMS];
 static int	nitems;
+static int	nbatches;
 static int64 now;
 static Sender *sender;
 static int	retries;			/* told to the callback */
@@ -138,6 +140,7 @@ begin(bool fifo, int max_requests, int max_attempts, int linger)
 {
 	memset(items, 0x55, sizeof(items));
 	nitems = 0;
+	nbatches = 0;
 	retries = 0;
 	nwrong = 0;
 	now = 1000000;
@@ -161,6 +164,7 @@ add(int group, size_t size)
 	item->number = nitems++;
 	item->group = group;
 	item->tries = 0;
+	item->batch = 0;
 	item->under_way = false;
 	item->ended = 0;
 	item->send.size = (uint32) size;
@@ -185,9 +189,10 @@ item_done(SendItem *send, SendOutcome outcome, const SqsBatchEntry *entry,
 	}
 	item->ended++;
 
-	/* within a group none ends before those added earlier have */
+	/* within a group none ends before those added earlier that it was not with */
 	for (int i = 0; sender->fifo && i < item->number; i++)
-		nwrong += items[i].group == item->group && items[i].ended == 0;
+		nwrong += items[i].group == item->group && items[i].ended == 0 &&
+			(items[i].batch != item->batch || sender->group_batch == 1);
 
 	/* the owner frees it */
 	memset(&item->send, 0x77, sizeof(item->send));
@@ -202,9 +207,13 @@ take(SendBatch *batch)
 	if (!sqs_sender_take(sender, now, batch))
 		return false;
 	nwrong += batch->n < 1 || batch->n > SQS_MAX_BATCH || sender->requests > sender->max_requests;
+	nbatches++;
+	for (int i = 0; i < batch->n; i++)
+		((Item *) batch->items[i])->batch = nbatches;
 	for (int i = 0; i < batch->n; i++)
 	{
 		Item	   *item = (Item *) batch->items[i];
+		int			of_group = 1;
 
 		nwrong += item->under_way || item->ended > 0;
 		item->under_way = true;
@@ -212,10 +221,22 @@ take(SendBatch *batch)
 		size += item->send.size;
 		nwrong += item->send.alone && batch->n > 1;
 
-		/* of a group one is under way, and it is the first that has not ended */
+		/* of a group one is under way, or some in this batch: */
 		for (int j = 0; sender->fifo && j < nitems; j++)
-			nwrong += items[j].group == item->group && j != item->number &&
-				(items[j].under_way || (j < item->number && items[j].ended == 0));
+		{
+			if (items[j].group != item->group || j == item->number)
+				continue;
+			if (items[j].batch == nbatches)
+			{
+				of_group++;
+				/* in their order, and none with one that has failed */
+				nwrong += (j < item->number) != items[j].under_way || item->send.attempts > 0;
+				continue;
+			}
+			/* the first that have not ended */
+			nwrong += items[j].under_way || (j < item->number && items[j].ended == 0);
+		}
+		nwrong += of_group > sender->group_batch;
 	}
 	nwrong += batch->n > 1 && size > SQS_MAX_MESSAGE_BYTES;
 	return true;
@@ -733,13 +754,82 @@ random_int(int bound)
 	return (int) ((random_state >> 33) % bound);
 }
 
+/* Several messages of a group in a batch, where that is accepted. */
+static void
+group_batches(void)
+{
+	SendBatch	a;
+	SendBatch	b;
+
+	begin(true, 2, 0, 100);
+	sender->group_batch = 4;
+	for (int i = 0; i < 6; i++)
+		add(1, 1);
+	add(2, 1);
+	add(2, 1);
+	is(taken(&a), "0 1 2 3 6 7", "so many of a group as may be, in order");
+	is(taken(&b), "none", "the others wait for them");
+	add(2, 1);
+	add(1, 1);
+	entries_fail(&a, 1 << 1 | 1 << 3, false, AWS_ERROR_TRANSIENT, "InternalError");
+	ok(is_sent(0) && is_sent(2) && is_sent(6) && is_sent(7), "two that fail: those beside them are sent");
+	now += 100;
+	is(taken(&b), "8", "another group goes on");
+	succeed(&b);
+	now += ENTRY_RETRY_MS - 100;
+	is(taken(&a), "1", "what has failed is sent first, alone,");
+	succeed(&a);
+	is(taken(&a), "3", "one after the other");
+	succeed(&a);
+	is(taken(&a), "4 5 9", "before the rest of its group");
+	entries_fail(&a, 1, true, AWS_ERROR_REQUEST, "InvalidParameterValue");
+	ok(is_refused(4) && is_sent(5) && is_sent(9), "what is refused is no more than that");
+	end("several of a group");
+
+	begin(true, 2, 0, 0);
+	sender->group_batch = 10;
+	for (int i = 0; i < 4; i++)
+		add(1, MB / 2);
+	for (int i = 0; i < 12; i++)
+		add(2, 1);
+	is(taken(&a), "0 1", "1 MiB is a full batch");
+	is(taken(&b), "4 5 6 7 8 9 10 11 12 13", "and so are ten");
+	request_fails(&b, AWS_ERROR_REQUEST);
+	is(taken(&b), "4", "of a request that is refused each is sent alone");
+	succeed(&b);
+	is(taken(&b), "5", "in order");
+	request_fails(&a, AWS_ERROR_TRANSIENT);
+	succeed(&b);
+	now = sqs_sender_next_time(sender, now);
+	is(taken(&a), "0 1", "a request that fails is made again");
+	succeed(&a);
+	while (take(&a))
+		succeed(&a);
+	ok(sender->waiting == 0 && nwrong == 0, "all of each group, in order");
+	end("several of a group, failing");
+
+	/* a full batch does not linger, whatever it is made of */
+	begin(true, 2, 0, 100);
+	sender->group_batch = 5;
+	add(9, 1);
+	take(&a);
+	for (int i = 0; i < 9; i++)
+		add(1 + i % 2, 1);
+	is(taken(&b), "none", "nine are no full batch");
+	add(2, 1);
+	is_int(take(&b) ? b.n : 0, 10, "ten of two groups are");
+	succeed(&a);
+	succeed(&b);
+	end("full of groups");
+}
+
 /*
  * Anything may fail in any way at any time.  Whatever comes, each message
  * ends once, groups keep their order, and the time that is told is one at
  * which something can be done.
  */
 static void
-at_random(bool fifo, int max_attempts, uint32 seed)
+at_random(bool fifo, int group_batch, int max_attempts, uint32 seed)
 {
 	SendBatch	under_way[3];
 	int			n = 0;
@@ -748,6 +838,7 @@ at_random(bool fifo, int max_attempts, uint32 seed)
 
 	random_state = seed;
 	begin(fifo, 3, max_attempts, random_int(2) * 20);
+	sender->group_batch = group_batch;
 	for (int step = 0; step < 20000; step++)
 	{
 		int			i = n > 0 ? random_int(n) : 0;
@@ -834,8 +925,8 @@ at_random(bool fifo, int max_attempts, uint32 seed)
 	}
 	for (int i = 0; i < nitems; i++)
 		good += items[i].ended == 1;
-	ok(nwrong == 0, "%s, at most %d attempts, seed %u: nothing that must not be",
-	   fifo ? "groups" : "no groups", max_attempts, seed);
+	ok(nwrong == 0, "%s, %d in a batch, at most %d attempts, seed %u: nothing that must not be",
+	   fifo ? "groups" : "no groups", group_batch, max_attempts, seed);
 	is_int(good, nitems, "and all %d messages end, once", nitems);
 	ok(sender->waiting == 0 && sender->under_way == 0 && sender->nready == 0 && sender->requests == 0 &&
 	   dlist_is_empty(&sender->later), "and the books agree");
@@ -893,6 +984,7 @@ test_sender(void)
 	failing_entries();
 	failing_requests();
 	groups();
-	for (uint32 seed = 1; seed <= 8; seed++)
-		at_random(seed % 2 == 0, seed % 4 < 2 ? 0 : 3, seed);
+	group_batches();
+	for (uint32 seed = 1; seed <= 12; seed++)
+		at_random(seed % 2 == 0, seed > 8 ? 4 : 1, seed % 4 < 2 ? 0 : 3, seed);
 }
