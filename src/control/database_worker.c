@@ -40,6 +40,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
+#include "storage/fd.h"
 #include "storage/ipc.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -725,7 +726,7 @@ start_database_worker(DatabaseWorker *dw)
 	if (SQS_HAS_TRANSACTION_TIMEOUT)
 		SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_OVERRIDE);
 	sqs_own_resources();
-	sqs_shared_clients_keep(SQS_RELAY_REQUESTS);
+	sqs_shared_clients_keep(max_safe_fds / 3);	/* all that fd.c allows */
 
 	dw->database = sqs_database_get(MyDatabaseId);
 	if (dw->database == NULL)

@@ -43,6 +43,9 @@
 #define DELETE_ROWS			250
 #define DELETE_LINGER_MS	5
 
+/* The relay has time to spare if it waits an eighth as long as it works. */
+#define SPARE_SHARE			8
+
 /* A queue without rows keeps its client for this long. */
 #define DISCONNECT_MS		60000
 
@@ -68,7 +71,7 @@ static Relay *
 get_relay(void)
 {
 	if (the_relay == NULL)
-		the_relay = sqs_relay_create(SQS_RELAY_REQUESTS);
+		the_relay = sqs_relay_create();
 	return the_relay;
 }
 
@@ -296,7 +299,15 @@ static void
 send_all(Relay *relay, bool stopping, int64 now)
 {
 	dlist_iter	iter;
+	int			active = 0;
 
+	dlist_foreach(iter, &relay->queues)
+	{
+		Sender	   *sender = dlist_container(RelayQueue, node, iter.cur)->sender;
+
+		active += sender != NULL && (sender->waiting > 0 || sender->requests > 0);
+	}
+	relay->alone = active <= 1;
 	relay->unserved = NULL;
 	if (relay->shortage.failures > 0 && now > relay->shortage.last + SHORTAGE_OVER_MS)
 		sqs_relay_trouble_over(relay, NULL, &relay->shortage);
@@ -369,6 +380,35 @@ look_for_stranded(Relay *relay, int64 now)
 }
 
 /*
+ * See whether there was time to spare before this turn, and what limits the
+ * number of requests now.
+ */
+static void
+begin_turn(Relay *relay)
+{
+	instr_time	since;
+
+	INSTR_TIME_SET_CURRENT(relay->turn_began);
+	since = relay->turn_began;
+	INSTR_TIME_SUBTRACT(since, relay->turn_ended);
+	relay->waited = INSTR_TIME_GET_MICROSEC(since) >= relay->turn_us / SPARE_SHARE;
+	relay->request_limit = sqs_relay_request_limit();
+	relay->max_requests = Min(relay->max_requests, relay->request_limit);
+}
+
+/* Note how long the turn has taken. */
+static void
+end_turn(Relay *relay)
+{
+	instr_time	took;
+
+	INSTR_TIME_SET_CURRENT(relay->turn_ended);
+	took = relay->turn_ended;
+	INSTR_TIME_SUBTRACT(took, relay->turn_began);
+	relay->turn_us = INSTR_TIME_GET_MICROSEC(took);
+}
+
+/*
  * Do all that is due, without waiting.
  *
  * "news": rows may have been committed since the last turn.  "scan": look at
@@ -384,6 +424,7 @@ sqs_relay_turn(bool news, bool scan, bool stopping, long *timeout)
 	int64		now = sqs_now_ms();
 	MemoryContext old = MemoryContextSwitchTo(relay->scratch);
 
+	begin_turn(relay);
 	sqs_shared_clients_poll();
 	relay->news = relay->news || news;
 	relay->scan = relay->scan || scan;
@@ -405,6 +446,7 @@ sqs_relay_turn(bool news, bool scan, bool stopping, long *timeout)
 	*timeout = Min(*timeout, relay_timeout(relay, stopping, now));
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(relay->scratch);
+	end_turn(relay);
 	return relay->nrequests > 0 || relay->nconfirmed > 0;
 }
 

@@ -13,9 +13,6 @@
 
 #include "nodes/pg_list.h"
 
-/* Limit on concurrent requests, of all queues together. */
-#define SQS_RELAY_REQUESTS	256
-
 /* Take over the configuration of the queues; needs a transaction */
 extern void sqs_relay_configure(List *queues);
 

@@ -13,6 +13,8 @@
  */
 #include "postgres.h"
 
+#include "storage/fd.h"
+
 #include "base/settings.h"
 #include "send/relay_room.h"
 
@@ -20,6 +22,27 @@
 #define MAX_BATCHES			8192	/* of a stream, in memory */
 #define MIN_BATCHES			16	/* always allowed for each stream */
 #define PUT_DOWN_MS			500 /* pause of a queue that makes room */
+
+/*
+ * A request under way needs a connection, which takes about 35 kB of this
+ * process over HTTP, and more over TLS.  With one request per 128 kB of the
+ * setting, which is 512 by default, connections take less than the messages may.
+ */
+#define REQUEST_KB			128
+#define SPARE_FDS			16	/* for the epoll set and the name resolver */
+#define MIN_REQUESTS		8
+
+/*
+ * The limit on concurrent requests.  AcquireExternalFD() permits connections to
+ * use a third of the process's descriptors, which is 330 by default.
+ */
+int
+sqs_relay_request_limit(void)
+{
+	int			fds = max_safe_fds / 3 - SPARE_FDS;
+
+	return Max(Min(sqs_max_outbox_memory / REQUEST_KB, fds), MIN_REQUESTS);
+}
 
 /* Could the queue do anything with rows now? */
 static bool

@@ -29,4 +29,7 @@ extern bool sqs_relay_is_to_restart(const RelayQueue *queue, int64 now);
 /* Take memory from the queue that can make the least use of it */
 extern void sqs_relay_make_room(Relay *relay, int64 now);
 
+/* Requests that may be under way at once, of all queues. */
+extern int	sqs_relay_request_limit(void);
+
 #endif							/* SQSBRIDGE_RELAY_ROOM_H */

@@ -8,10 +8,17 @@
  * through send_done(), called from sqs_shared_clients_poll().
  *
  * Sharing requests.  The number of concurrent requests is limited for the
- * process, and a queue gets no more of them than it leaves free.  Queues
- * that are failing get half of the requests together, so that requests that
- * wait for a timeout cannot take all of them.  The first queue that could
- * not get a request in a turn comes first in the next one.
+ * process, and a queue gets no more of them than it leaves free; while no
+ * other queue has anything to send, it leaves a sixteenth.  Queues that are
+ * failing get half of the requests together, so that requests that wait for
+ * a timeout cannot take all of them.  The first queue that could not get a
+ * request in a turn comes first in the next one.
+ *
+ * Pace.  How many requests a queue needs follows from how long they take, and
+ * from how many this process can make in that time.  So a queue gets one more
+ * with each success, which doubles their number in a round trip, as long as
+ * this process has time to spare.  If it has none, further requests would not
+ * be answered any sooner, and other queues would have to wait for longer turns.
  *
  * Identification.  A message carries its row's token: as attribute
  * sqsbridge-id if there is room for one more attribute, and on FIFO queues
@@ -42,8 +49,10 @@
 #include "send/relay_trouble.h"
 
 /* Concurrent requests of a queue; the number grows by one with each success. */
-#define MAX_REQUESTS		100
 #define FIRST_REQUESTS		4
+
+/* A queue that has all requests to itself may have so many for each free one. */
+#define ALONE_SHARE			15
 
 /* Time limits of the calls, and how long a batch that is not full may wait. */
 #define SEND_DEADLINE_MS	20000
@@ -239,9 +248,10 @@ bool
 sqs_relay_may_start(const Relay *relay, const RelayQueue *queue, int64 now)
 {
 	int			mine = queue->sender->requests + (queue->url_call != NULL);
+	int			left = relay->max_requests - relay->nrequests;
 
 	if (now < relay->shortage.not_before ||
-		mine >= relay->max_requests - relay->nrequests)
+		mine >= (relay->alone ? left * ALONE_SHARE : left))
 		return false;
 	return queue->sender->failures == 0 || relay->nprobes < Max(relay->max_requests / 2, 1);
 }
@@ -368,7 +378,8 @@ send_done(SqsCall *call, void *arg)
 	}
 	else
 	{
-		sender->max_requests = Min(sender->max_requests + 1, MAX_REQUESTS);
+		if (relay->waited)
+			sender->max_requests = Min(sender->max_requests + 1, relay->request_limit);
 		relay->max_requests = Min(relay->max_requests + 1, relay->request_limit);
 		sqs_relay_queue_well(relay, queue);
 	}

@@ -34,9 +34,9 @@ typedef struct ConfirmedRow
 static HTAB *confirmed_rows = NULL;
 static Oid	confirmed_rows_oid = InvalidOid;
 
-/* Create an empty relay, with at most request_limit concurrent requests. */
+/* Create an empty relay; each turn sets the limit of its requests. */
 Relay *
-sqs_relay_create(int request_limit)
+sqs_relay_create(void)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "sqsbridge relay",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -50,7 +50,7 @@ sqs_relay_create(int request_limit)
 	dlist_init(&relay->confirmed);
 	dlist_init(&relay->held);
 	dlist_init(&relay->emptied);
-	relay->max_requests = relay->request_limit = request_limit;
+	relay->max_requests = PG_INT32_MAX;
 	relay->stranded_at = sqs_now_ms();
 	ctl.keysize = sizeof(RelayBatchKey);
 	ctl.entrysize = sizeof(RelayBatch);

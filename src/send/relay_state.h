@@ -38,6 +38,7 @@
 #include "access/tupdesc.h"
 #include "access/xlogdefs.h"
 #include "lib/ilist.h"
+#include "portability/instr_time.h"
 #include "utils/hsearch.h"
 
 #include "base/queue_stats.h"
@@ -217,9 +218,16 @@ typedef struct Relay
 	int			nprobes;		/* of these, of queues that are failing */
 	int			max_requests;	/* less than request_limit while there is a
 								 * shortage of descriptors */
-	int			request_limit;
+	int			request_limit;	/* in this turn */
+	bool		alone;			/* at most one queue has anything to send */
 	SendBatch	taken;			/* being put together, not under way yet */
 	RelayQueue *unserved;		/* the first that got none in this turn */
+
+	/* how busy this process is */
+	instr_time	turn_began;
+	instr_time	turn_ended;		/* the last turn */
+	uint64		turn_us;		/* duration of that turn */
+	bool		waited;			/* there was time to spare before this turn */
 
 	RelayTrouble reading;
 	RelayTrouble deleting;
@@ -236,7 +244,7 @@ typedef struct Relay
 } Relay;
 
 /* Create an empty relay */
-extern Relay *sqs_relay_create(int request_limit);
+extern Relay *sqs_relay_create(void);
 
 /* ---- queues ---- */
 

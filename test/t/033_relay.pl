@@ -16,7 +16,7 @@ need_sqsd();
 my $long = $ENV{SQSBRIDGE_LONG};
 my $many = $long ? 1000 : 300;
 my $tables = 'sqsbridge_internal';
-my @queues = qw(refusing flows held share copies gone back);
+my @queues = qw(refusing flows held share copies gone back far near);
 # nothing of these is read until they are enabled
 my @later = qw(broken lost);
 
@@ -348,6 +348,36 @@ my $sent = arrived('gone', 'm');
 $failed = $node->safe_psql('postgres', "SELECT count(*) FROM sqs_outbox_failures WHERE queue = 'gone'");
 is($sent + $failed, 100, 'either, not both');
 cmp_ok($sent, '>=', 10, 'what was under way was not thrown away');
+$sqs->clear_faults($fault);
+
+# ---- requests: as many as the round trip takes, shared, and bounded by memory
+
+sub in_flight
+{
+	my ($queue) = @_;
+	return $node->safe_psql('postgres', "SELECT in_flight FROM sqs_stats_outbox WHERE queue = '$queue'");
+}
+
+$fault = $sqs->fault(kind => 'latency', ms => 1000, action => 'SendMessageBatch', queue => $_) foreach qw(far near);
+enqueue('far', 'f', 40_000);
+poll_until(sub { in_flight('far') > 1000 }, 'a queue alone: more than 100 requests, while each takes a second', 120);
+enqueue('near', 'n', 20_000);
+poll_until(sub { my $near = in_flight('near'); $near > 0 && 2 * $near >= in_flight('far') }, 'another queue gets its share', 120);
+$sqs->clear_faults;
+rows_are($_, 0, "$_: all are sent") foreach qw(far near);
+is($sqs->stats('far')->{sent} . ' ' . $sqs->stats('near')->{sent}, '40000 20000', 'each once');
+
+$node->append_conf('postgresql.conf', "sqsbridge.max_outbox_memory = 1MB\n");
+$node->reload;
+$fault = $sqs->fault(kind => 'latency', ms => 100, action => 'SendMessageBatch', queue => 'far');
+enqueue('far', 'g', 1000);
+my $widest = 0;
+poll_until(sub {
+	my $now = in_flight('far');
+	$widest = $now if $now > $widest;
+	return $sqs->stats('far')->{sent} == 41_000;
+}, 'with little memory: all are sent', 120);
+cmp_ok($widest, '<=', 80, 'with little memory: few requests');
 $sqs->clear_faults($fault);
 
 # ---- memory: one limit for all
