@@ -61,7 +61,7 @@ get_estate(SqsWriter *writer)
 	return writer->estate;
 }
 
-/* Are there only columns to be checked for null, and btrees of columns? */
+/* Are there only columns to be checked for null, and immediate btrees of columns? */
 static bool
 is_plain(const ResultRelInfo *rri)
 {
@@ -71,10 +71,11 @@ is_plain(const ResultRelInfo *rri)
 		return false;
 	for (int i = 0; i < rri->ri_NumIndices; i++)
 	{
-		const IndexInfo *info = rri->ri_IndexRelationInfo[i];
+		const		IndexInfo *info = rri->ri_IndexRelationInfo[i];
 
 		if (info->ii_Expressions != NIL || info->ii_Predicate != NIL ||
 			info->ii_ExclusionOps != NULL ||
+			!rri->ri_IndexRelationDescs[i]->rd_index->indimmediate ||
 			rri->ri_IndexRelationDescs[i]->rd_rel->relam != BTREE_AM_OID)
 			return false;
 	}
@@ -91,8 +92,8 @@ make_writer(Relation rel, bool close_relation)
 	writer->close_relation = close_relation;
 
 	/*
-	 * As in CatalogOpenIndexes().  Without a range table there is no permission
-	 * check, and without a TriggerDesc no trigger.
+	 * As in CatalogOpenIndexes().  Without a range table there is no
+	 * permission check, and without a TriggerDesc no trigger.
 	 */
 	writer->rri = makeNode(ResultRelInfo);
 	writer->rri->ri_RelationDesc = rel;

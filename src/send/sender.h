@@ -52,8 +52,8 @@ typedef struct Sender
 	int			max_attempts;	/* of an item, or of the queue in a row; 0: no
 								 * limit */
 	int			linger;			/* ms; see sender.c */
-	int			group_batch;	/* items of a group in a batch, 1 to 10; can be
-								 * changed at any time */
+	int			group_batch;	/* items of a group in a batch, 1 to 10; can
+								 * be changed at any time */
 	int64		last_request;	/* ms: start of the last request */
 	int			waiting;		/* items not under way */
 	int			under_way;		/* items */
