@@ -214,6 +214,20 @@ sqs_worker_signals(void)
 }
 
 /*
+ * exit_on_error and transaction_timeout would end the process, whatever error
+ * boundary there is.  They are overridden first, because connecting is a
+ * transaction, too, and the timeout may be shorter than it.
+ */
+void
+sqs_worker_connect(Oid dboid, Oid role, uint32 flags)
+{
+	SetConfigOption("exit_on_error", "off", PGC_USERSET, PGC_S_OVERRIDE);
+	if (SQS_HAS_TRANSACTION_TIMEOUT)
+		SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_OVERRIDE);
+	BackgroundWorkerInitializeConnectionByOid(dboid, role, flags);
+}
+
+/*
  * Whatever runs until sqs_bound_end() is canceled after ms, and as soon as
  * the worker is told to stop.
  */

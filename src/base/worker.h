@@ -62,6 +62,12 @@ extern uint16 sqs_my_generation;
 extern void sqs_worker_signals(void);
 
 /*
+ * Make this process a session: of the database (InvalidOid: of none) and, as
+ * BackgroundWorkerInitializeConnectionByOid(), of the role, with flags.
+ */
+extern void sqs_worker_connect(Oid dboid, Oid role, uint32 flags);
+
+/*
  * Whatever runs between these two is canceled after ms, and as soon as the
  * worker is told to stop.  sqs_bound_end() must be called after an error, too.
  */

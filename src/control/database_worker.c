@@ -707,7 +707,7 @@ static void
 start_database_worker(DatabaseWorker *dw)
 {
 	sqs_worker_signals();
-	BackgroundWorkerInitializeConnectionByOid(MySlot->dboid, InvalidOid, 0);
+	sqs_worker_connect(MySlot->dboid, InvalidOid, 0);
 
 	/* do not wait for standbys, nor depend on settings of roles */
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_OVERRIDE);
@@ -721,10 +721,6 @@ start_database_worker(DatabaseWorker *dw)
 					PGC_USERSET, PGC_S_OVERRIDE);
 	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_OVERRIDE);
 	SetConfigOption("default_transaction_deferrable", "off", PGC_USERSET, PGC_S_OVERRIDE);
-	/* or no error boundary would hold */
-	SetConfigOption("exit_on_error", "off", PGC_USERSET, PGC_S_OVERRIDE);
-	if (SQS_HAS_TRANSACTION_TIMEOUT)
-		SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_OVERRIDE);
 	sqs_own_resources();
 	sqs_shared_clients_keep(max_safe_fds / 3);	/* all that fd.c allows */
 

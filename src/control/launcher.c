@@ -276,7 +276,7 @@ sqs_launcher_main(Datum arg)
 	LWLockRelease(sqs_shared->lock);
 
 	sqs_worker_signals();
-	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	sqs_worker_connect(InvalidOid, InvalidOid, 0);
 	wait_event = sqs_wait_event_new("SqsbridgeLauncher");
 	sqs_own_resources();
 

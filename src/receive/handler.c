@@ -915,14 +915,8 @@ start_handler_worker(void)
 	if (stats != NULL)
 		session_settings = pg_atomic_read_u64(&stats->handler_settings);
 
-	BackgroundWorkerInitializeConnectionByOid(MySlot->dboid, owner,
-											  SQS_BYPASS_ROLELOGINCHECK);
+	sqs_worker_connect(MySlot->dboid, owner, SQS_BYPASS_ROLELOGINCHECK);
 	wait_event = sqs_wait_event_new("SqsbridgeHandlerWorker");
-
-	/* both would end the process, and no failure could be recorded */
-	SetConfigOption("exit_on_error", "off", PGC_USERSET, PGC_S_OVERRIDE);
-	if (SQS_HAS_TRANSACTION_TIMEOUT)
-		SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_OVERRIDE);
 
 	message_context = AllocSetContextCreate(TopMemoryContext, "sqsbridge message",
 											ALLOCSET_DEFAULT_SIZES);

@@ -353,14 +353,11 @@ override_settings(void)
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_read_only", "off"},
 		{"default_transaction_deferrable", "off"},
-		{"exit_on_error", "off"},	/* or no error boundary would hold */
 	};
 
 	SetSessionAuthorization(GetAuthenticatedUserId(), true);
 	for (int i = 0; i < lengthof(settings); i++)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_OVERRIDE);
-	if (SQS_HAS_TRANSACTION_TIMEOUT)
-		SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_OVERRIDE);
 }
 
 /* This worker exits normally, so its successor may start at once. */
@@ -606,7 +603,7 @@ sqs_queue_worker_main(Datum arg)
 
 	sqs_worker_attach(arg);
 	sqs_worker_signals();
-	BackgroundWorkerInitializeConnectionByOid(MySlot->dboid, InvalidOid, 0);
+	sqs_worker_connect(MySlot->dboid, InvalidOid, 0);
 	wait_event = sqs_wait_event_new("SqsbridgeQueueWorker");
 	override_settings();
 	sqs_own_resources();
