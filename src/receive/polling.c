@@ -48,6 +48,8 @@
 #define MISSES_IN_A_ROW			3	/* so many are an outage */
 #define FURTHER_WAIT_S			1	/* of a poll besides the one that waits
 									 * for wait_time */
+#define FINISHED_MIN			1024	/* finished, not deleted: so many do
+										 * not stop receives */
 #define SURPLUS_LOOK_MS			1000
 #define SURPLUS_PATIENCE_MS		5000	/* handlers may be stuck for a moment */
 #define SURPLUS_MAX				1000	/* messages given back at a time: 100
@@ -368,6 +370,14 @@ start_polls(QueueWorker *qw)
 		return;
 	sqs_pace_aim(qw, &aim);
 	blocked = sqs_waiting_blocked(qw);
+
+	/*
+	 * If messages that are finished pile up, because deletes are slower than
+	 * receives, let the deletes catch up.  Usually there are as many as the
+	 * handlers get through in a round trip.
+	 */
+	if (qw->table.n - qw->waiting.n - qw->handed > Max(2 * aim.in_hand, FINISHED_MIN))
+		return;
 
 	while (qw->polling.n < most)
 	{
