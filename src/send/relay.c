@@ -387,13 +387,15 @@ static void
 begin_turn(Relay *relay)
 {
 	instr_time	since;
+	int			limit;
 
 	INSTR_TIME_SET_CURRENT(relay->turn_began);
 	since = relay->turn_began;
 	INSTR_TIME_SUBTRACT(since, relay->turn_ended);
 	relay->waited = INSTR_TIME_GET_MICROSEC(since) >= relay->turn_us / SPARE_SHARE;
-	relay->request_limit = sqs_relay_request_limit();
-	relay->max_requests = Min(relay->max_requests, relay->request_limit);
+	limit = sqs_relay_request_limit();
+	if (limit != relay->request_limit)
+		relay->request_limit = relay->max_requests = limit;
 }
 
 /* Note how long the turn has taken. */

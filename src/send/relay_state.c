@@ -50,7 +50,6 @@ sqs_relay_create(void)
 	dlist_init(&relay->confirmed);
 	dlist_init(&relay->held);
 	dlist_init(&relay->emptied);
-	relay->max_requests = PG_INT32_MAX;
 	relay->stranded_at = sqs_now_ms();
 	ctl.keysize = sizeof(RelayBatchKey);
 	ctl.entrysize = sizeof(RelayBatch);
