@@ -371,13 +371,13 @@ arrived_are('near', 'n', 20_000, 'each once');
 $node->append_conf('postgresql.conf', "sqsbridge.max_outbox_memory = 1MB\n");
 $node->reload;
 $fault = $sqs->fault(kind => 'latency', ms => 100, action => 'SendMessageBatch', queue => 'far');
-my $before = $sqs->stats('far')->{sent};
+my $sent_before = $sqs->stats('far')->{sent};
 my $widest = 0;
 enqueue('far', 'g', 1000);
 poll_until(sub {
 	my $now = in_flight('far');
 	$widest = $now if $now > $widest;
-	return $sqs->stats('far')->{sent} == $before + 1000;
+	return $sqs->stats('far')->{sent} == $sent_before + 1000;
 }, 'with little memory: all are sent', 120);
 cmp_ok($widest, '<=', 80, 'with little memory: few requests');
 $sqs->clear_faults($fault);
