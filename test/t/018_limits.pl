@@ -19,8 +19,9 @@ my $long = $ENV{SQSBRIDGE_LONG};
 # messages the processes are measured, and how many come while hands are full
 my ($queues, $databases, $from, $to, $burst) = $long ? (50, 20, 30_000, 540_000, 10_000) : (12, 4, 6_000, 28_000, 2_000);
 
-# All of a burst can be in hand at once: the table grows with it.
-my $in_hand = $burst;
+# Of a burst so many are in hand at once, whatever the pace: the table of
+# messages grows with it, and so many that are finished do not stop receives.
+my $in_hand = 1000;
 
 # kB of a process's own memory, at most: idle, and more after so many messages
 my $idle_limit = 6 * 1024;
@@ -223,11 +224,11 @@ my $done = 0;
 sub handle_burst
 {
 	my $in_flight = q{SELECT in_flight FROM sqs_stats WHERE queue = 'busy'};
-	my $id = $sqs->fault(kind => 'latency', action => 'DeleteMessageBatch', queue => 'busy', ms => 5000);
+	my $id = $sqs->fault(kind => 'latency', action => 'DeleteMessageBatch', queue => 'busy', ms => 10_000);
 
 	$sqs->fill('busy', $burst, body => '{i}', start => $done + 1);
 	$done += $burst;
-	query_is($node, $in_flight, $in_hand, "$in_hand messages are in hand at once");
+	query_true($node, "($in_flight) >= $in_hand", "$in_hand messages are in hand at once");
 	$sqs->clear_faults($id);
 	handled($done, "$done messages");
 	query_is($node, $in_flight, '0', 'and none is');
