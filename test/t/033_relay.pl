@@ -415,10 +415,13 @@ is($node->safe_psql('postgres', "SELECT count(*) FROM sqs_stats_outbox WHERE que
 
 SKIP:
 {
-	skip 'no prlimit', 12 if system('prlimit --version >/dev/null 2>&1') != 0;
-	# memory does not limit the requests to fewer
+	skip 'no prlimit', 13 if system('prlimit --version >/dev/null 2>&1') != 0;
+	# memory does not limit the requests to fewer, nor has the worker idle
+	# connections, which would do for all of them
 	$node->append_conf('postgresql.conf', "sqsbridge.max_outbox_memory = 64MB\n");
-	$node->reload;
+	$node->restart;
+	query_true($node, "(SELECT count(*) = 1 FROM sqs_stats_workers WHERE kind = 'database worker')", 'a worker without connections');
+	$worker = worker();
 	my $memory = relay_memory();
 	my $limit = open_files($worker) + 60;
 	is(system("prlimit --pid $worker --nofile=$limit:$limit"), 0, 'descriptors are scarce');
