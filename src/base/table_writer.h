@@ -46,10 +46,12 @@ extern void sqs_writer_insert(SqsWriter *writer, const Datum *values, const bool
  * Insert a row, unless one of these unique indexes (OIDs; NIL: any) has its key
  * already: then return false, and set *conflict (if not NULL) to the row that
  * has it.  Waits for a transaction that has inserted the same key and is still
- * running.  A conflict in another unique index is an ERROR.
+ * running.  A conflict in another unique index is an ERROR.  likely_new says that
+ * a conflict is not expected, which saves a look-up if there is none.
  */
 extern bool sqs_writer_insert_new(SqsWriter *writer, const Datum *values, const bool *nulls,
-								  List *arbiters, ItemPointer conflict);
+								  List *arbiters, bool likely_new,
+								  ItemPointer conflict);
 
 /* Read a row version, whether or not a snapshot sees it. */
 extern bool sqs_writer_read(SqsWriter *writer, ItemPointer tid, Datum *values, bool *nulls);

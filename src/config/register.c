@@ -359,7 +359,7 @@ sqs_register_queue(PG_FUNCTION_ARGS)
 	if (sqs_catalog_queue_by_name(name) == NULL && changes[OPT_HANDLER].is_set)
 		refuse_second_consumer(0, server->serverid, queue_name);
 	sqs_queue_row_set(&row, "queue_id", Int32GetDatum(sqs_new_queue_id()));
-	if (!sqs_writer_insert_new(row.writer, row.values, row.nulls, NIL, NULL))
+	if (!sqs_writer_insert_new(row.writer, row.values, row.nulls, NIL, false, NULL))
 	{
 		PushActiveSnapshot(GetLatestSnapshot());
 		if (sqs_catalog_queue_by_name(name) == NULL)

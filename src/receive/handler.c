@@ -457,7 +457,8 @@ insert_into_inbox(SqsDelivery *delivery, ErrorData *edata)
 {
 	return sqs_inbox_insert(channel->shared->queue_id,
 							sqs_message_identity(&delivery->message),
-							delivery->frame.stamp);
+							delivery->frame.stamp,
+							delivery->message.receive_count <= 1);
 }
 
 /*

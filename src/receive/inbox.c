@@ -41,10 +41,12 @@ sqs_inbox_lock(void)
 /*
  * Record in the current transaction that this message is handled.  Waits for
  * a concurrent transaction that does the same.  Returns false if the message
- * has been handled before; its row then gets the newer stamp.
+ * has been handled before; its row then gets the newer stamp.  likely_new: it
+ * probably has not.
  */
 bool
-sqs_inbox_insert(int32 queue_id, const char *message_key, TimestampTz stamp)
+sqs_inbox_insert(int32 queue_id, const char *message_key, TimestampTz stamp,
+				 bool likely_new)
 {
 	SqsWriter  *writer = sqs_writer_open(SQS_TABLE_INBOX);
 	Datum		values[INBOX_NATTS];
@@ -66,11 +68,13 @@ sqs_inbox_insert(int32 queue_id, const char *message_key, TimestampTz stamp)
 	 * the meantime, look it up again; if another transaction is just changing
 	 * it, leave it.
 	 */
-	while (!(inserted = sqs_writer_insert_new(writer, values, nulls, key, &tid)))
+	while (!(inserted = sqs_writer_insert_new(writer, values, nulls, key, likely_new,
+												&tid)))
 	{
 		Datum		old[INBOX_NATTS];
 		bool		old_nulls[INBOX_NATTS];
 
+		likely_new = false;
 		if (!sqs_writer_read(writer, &tid, old, old_nulls))
 			continue;
 		if (DatumGetTimestampTz(old[INBOX_STAMP]) >= stamp ||

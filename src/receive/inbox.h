@@ -14,6 +14,7 @@
 extern void sqs_inbox_lock(void);
 
 /* Record in the current transaction that this message is handled. */
-extern bool sqs_inbox_insert(int32 queue_id, const char *message_key, TimestampTz stamp);
+extern bool sqs_inbox_insert(int32 queue_id, const char *message_key, TimestampTz stamp,
+							 bool likely_new);
 
 #endif							/* SQSBRIDGE_INBOX_H */

@@ -363,6 +363,22 @@ sqs_message_identity(const SqsReceivedMessage *message)
 	return buf.data;
 }
 
+/* {}, which most messages have as their attributes; it is not to be changed. */
+static Datum
+empty_jsonb(void)
+{
+	static Datum empty = (Datum) 0;
+
+	if (empty == (Datum) 0)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		empty = DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+		MemoryContextSwitchTo(old);
+	}
+	return empty;
+}
+
 /*
  * The message attributes as jsonb.  The id from an outbox is left out, so
  * that a handler that forwards a message with its attributes does not send
@@ -420,7 +436,8 @@ attributes_jsonb(const SqsReceivedMessage *message)
 		}
 	}
 	appendStringInfoChar(&buf, '}');
-	return DirectFunctionCall1(jsonb_in, CStringGetDatum(buf.data));
+	return buf.len == 2 ? empty_jsonb() :
+		DirectFunctionCall1(jsonb_in, CStringGetDatum(buf.data));
 }
 
 /* SQS's system attributes as jsonb. */
