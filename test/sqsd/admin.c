@@ -146,6 +146,7 @@ write_queue_stats(StrBuf *sb, const Queue *queue)
 		{"empty_receives", stats->empty_receives},
 		{"open_polls", queue->open_polls},
 		{"max_open_polls", stats->max_open_polls},
+		{"abandoned_polls", stats->abandoned_polls},
 	};
 
 	sb_putc(sb, '{');
@@ -176,6 +177,39 @@ admin_stats(Request *req)
 		write_queue_stats(sb, queue);
 	}
 	sb_lit(sb, "}}");
+}
+
+/* When the latest calls of an action came, the oldest first */
+static void
+admin_calls(Request *req)
+{
+	const char *name;
+	const char *action_name;
+	Queue	   *queue;
+	Action		action;
+	const CallTimes *times;
+
+	admin_argument(req, "queue", &name);
+	admin_argument(req, "action", &action_name);
+	queue = name ? queue_find(name) : NULL;
+	action = action_name ? action_by_name(action_name) : ACTION_UNKNOWN;
+	if (queue == NULL || action == ACTION_UNKNOWN)
+	{
+		problem(req, 404, queue == NULL ? "no such queue" : "no such action");
+		return;
+	}
+	times = queue->call_times[action];
+
+	sb_putc(&req->reply, '[');
+	if (times != NULL)
+	{
+		int64_t		first = times->count > CALL_TIMES_KEPT ? times->count - CALL_TIMES_KEPT : 0;
+
+		for (int64_t i = first; i < times->count; i++)
+			sb_printf(&req->reply, "%s%lld", i > first ? "," : "",
+					  (long long) times->ms[i % CALL_TIMES_KEPT]);
+	}
+	sb_putc(&req->reply, ']');
 }
 
 /* The first 200 bytes of a text, cut where a character starts */
@@ -357,6 +391,8 @@ admin_handle(Request *req, const char *path, const char *method)
 		sb_lit(&req->reply, "{\"ok\":true}");
 	else if (strcmp(call, "stats") == 0 && !post)
 		admin_stats(req);
+	else if (strcmp(call, "calls") == 0 && !post)
+		admin_calls(req);
 	else if (strcmp(call, "messages") == 0 && !post)
 		admin_messages(req);
 	else if (strcmp(call, "fault") == 0)

@@ -124,6 +124,16 @@ missing_parameter(ApiError *error, const char *name)
 					 "The request must contain the parameter %s.", name);
 }
 
+/* ACTION_UNKNOWN if there is none with this name */
+Action
+action_by_name(const char *name)
+{
+	for (int i = 0; i < ACTION_UNKNOWN; i++)
+		if (strcmp(name, action_names[i]) == 0)
+			return (Action) i;
+	return ACTION_UNKNOWN;
+}
+
 /* Find an error by either of its names. */
 ErrorCode
 error_by_name(const char *name)
@@ -403,10 +413,7 @@ action_of(const char *target)
 {
 	if (target == NULL || strncmp(target, "AmazonSQS.", 10) != 0)
 		return ACTION_UNKNOWN;
-	for (int i = 0; i < ACTION_UNKNOWN; i++)
-		if (strcmp(target + 10, action_names[i]) == 0)
-			return (Action) i;
-	return ACTION_UNKNOWN;
+	return action_by_name(target + 10);
 }
 
 /*
@@ -446,6 +453,7 @@ api_handle(Request *req)
 	ApiError	error;
 	json_t	   *in;
 	const char *name = NULL;
+	Queue	   *queue;
 	FaultPlan  *plan = &req->plan;
 
 	store_run_timers();
@@ -464,6 +472,9 @@ api_handle(Request *req)
 		else
 			name = json_string_value(json_object_get(in, "QueueName"));
 	}
+	queue = name != NULL ? queue_find(name) : NULL;
+	if (queue != NULL && req->action != ACTION_UNKNOWN)
+		queue_note_call(queue, req->action);
 
 	error.code = ERR_NONE;
 	fault_plan(plan, req->action, name);

@@ -354,6 +354,14 @@ api_poll_leave(Request *req)
 	queue->open_polls--;
 }
 
+/* Its client has hung up. */
+void
+api_poll_abandoned(Request *req)
+{
+	req->queue->stats.abandoned_polls++;
+	api_poll_leave(req);
+}
+
 void
 api_poll_timeout(Request *req)
 {
@@ -376,7 +384,7 @@ api_serve_polls(void)
 
 			if (http_client_gone(req))
 			{
-				api_poll_leave(req);
+				api_poll_abandoned(req);
 				req->phase = PHASE_ABORT;
 				http_finish(req);
 				continue;

@@ -251,15 +251,12 @@ rule_fill(FaultRule *rule, const json_t *spec, char *problem, size_t size)
 	}
 
 	rule->any_action = action == NULL || strcmp(action, "*") == 0;
-	for (i = 0; !rule->any_action && i < ACTION_UNKNOWN; i++)
-		if (strcmp(action, action_names[i]) == 0)
-			break;
-	if (!rule->any_action && i == ACTION_UNKNOWN)
+	rule->action = rule->any_action ? ACTION_UNKNOWN : action_by_name(action);
+	if (!rule->any_action && rule->action == ACTION_UNKNOWN)
 	{
 		snprintf(problem, size, "unknown action \"%s\"", action);
 		return false;
 	}
-	rule->action = (Action) i;
 
 	value = json_object_get(spec, "count");
 	rule->count = json_is_integer(value) ? json_integer_value(value) : -1;

@@ -193,7 +193,7 @@ static void
 client_hung_up(Request *req)
 {
 	if (req->phase == PHASE_POLLING)
-		api_poll_leave(req);
+		api_poll_abandoned(req);
 	else if (req->phase != PHASE_HELD)
 	{
 		unwatch(req);

@@ -137,11 +137,22 @@ dedup_clear(Queue *queue)
 }
 
 static void
+forget_call_times(Queue *queue)
+{
+	for (int i = 0; i < ACTION_UNKNOWN; i++)
+	{
+		free(queue->call_times[i]);
+		queue->call_times[i] = NULL;
+	}
+}
+
+static void
 queue_free(Queue *queue)
 {
 	while (queue->first != NULL)
 		store_forget(queue->first);
 	dedup_clear(queue);
+	forget_call_times(queue);
 	free(queue->dedup);
 	free(queue->groups);
 	free(queue->books);
@@ -233,6 +244,7 @@ queue_reset_all(void)
 	{
 		queue_purge(queue);
 		dedup_clear(queue);
+		forget_call_times(queue);
 		queue->books_len = queue->books_start = 0;
 		queue->purged_ms = 0;
 		memset(&queue->stats, 0, sizeof(queue->stats));
@@ -317,6 +329,17 @@ queue_books_add(Queue *queue, const Message *msg)
 	record->sent_ms = msg->sent_ms;
 	record->deleted_ms = store_now();
 	record->receive_count = msg->receive_count;
+}
+
+/* A call has come. */
+void
+queue_note_call(Queue *queue, Action action)
+{
+	CallTimes **times = &queue->call_times[action];
+
+	if (*times == NULL)
+		*times = xcalloc(1, sizeof(CallTimes));
+	(*times)->ms[(*times)->count++ % CALL_TIMES_KEPT] = mono_ms();
 }
 
 /* Find a FIFO group, or make it. */

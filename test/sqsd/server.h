@@ -258,6 +258,7 @@ extern time_t http_clock(const FaultPlan *plan);
 extern void api_handle(Request *req);
 extern void api_poll_timeout(Request *req);
 extern void api_poll_leave(Request *req);
+extern void api_poll_abandoned(Request *req);
 extern void api_serve_polls(void);
 extern void api_reply_error(Request *req, const ApiError *error);
 extern const char *queue_name_of_url(const char *url);

@@ -16,6 +16,7 @@
 #define MAX_MESSAGE_BYTES	1048576
 #define MAX_BATCH_ENTRIES	10
 #define MAX_IN_FLIGHT		120000
+#define CALL_TIMES_KEPT		1000
 #define MAX_VISIBILITY		43200
 #define MAX_ATTRIBUTES		10
 #define DEDUP_WINDOW_MS		(300 * 1000)
@@ -45,6 +46,7 @@ typedef enum Action
 } Action;
 
 extern const char *const action_names[ACTION_UNKNOWN + 1];
+extern Action action_by_name(const char *name);
 
 /* Message attributes, sorted by name */
 typedef struct MessageAttr
@@ -137,6 +139,16 @@ typedef struct DeletedMessage
 	uint32_t	receive_count;
 } DeletedMessage;
 
+/*
+ * When the latest calls of an action came (mono_ms), including those that a
+ * fault answered: a ring.
+ */
+typedef struct CallTimes
+{
+	int64_t		ms[CALL_TIMES_KEPT];
+	int64_t		count;			/* of all calls */
+} CallTimes;
+
 typedef struct QueueStats
 {
 	int64_t		sent;
@@ -155,6 +167,7 @@ typedef struct QueueStats
 	int64_t		bytes_out;
 	int64_t		empty_receives;
 	int64_t		max_open_polls;
+	int64_t		abandoned_polls;
 	int64_t		deduplicated;
 	int64_t		purged;
 	int64_t		retention_expired;
@@ -230,6 +243,7 @@ struct Queue
 	size_t		books_cap;
 	size_t		books_start;
 
+	CallTimes  *call_times[ACTION_UNKNOWN]; /* NULL: no call yet */
 	QueueStats	stats;
 };
 
@@ -247,6 +261,7 @@ extern void queue_config_init(QueueConfig *config);
 extern void queue_config_copy(QueueConfig *to, const QueueConfig *from);
 extern void queue_config_free(QueueConfig *config);
 extern void queue_books_add(Queue *queue, const Message *msg);
+extern void queue_note_call(Queue *queue, Action action);
 extern void queue_wake(Queue *queue);
 extern Queue *queue_next_woken(void);
 
