@@ -421,6 +421,7 @@ supervise(DatabaseWorker *dw)
 	uint64	   *settings = NULL;
 	bool		extension;
 
+	SetCurrentStatementStartTimestamp();
 	pgstat_report_activity(STATE_RUNNING, "sqsbridge: supervising queue workers");
 	sqs_begin();
 	MemoryContextSwitchTo(fresh);
@@ -503,6 +504,7 @@ clean(DatabaseWorker *dw)
 {
 	bool		more;
 
+	SetCurrentStatementStartTimestamp();
 	pgstat_report_activity(STATE_RUNNING, "sqsbridge: deleting old rows");
 	sqs_bound_begin(CLEAN_TIMEOUT_MS);
 	more = sqs_clean();
