@@ -273,6 +273,37 @@ is_ours(Oid relid)
 	return OidIsValid(extension) && extension == get_extension_oid("sqsbridge", true);
 }
 
+/* The first of the relations with this name that is ours, or InvalidOid. */
+static Oid
+find_ours(const RangeVar *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, find_relations(name))
+	{
+		if (is_ours(lfirst_oid(lc)))
+			return lfirst_oid(lc);
+	}
+	return InvalidOid;
+}
+
+/* Is this boolean option of a statement on? */
+static bool
+option_is_on(List *options, const char *name)
+{
+	bool		on = false;
+	ListCell   *lc;
+
+	foreach(lc, options)
+	{
+		DefElem    *option = lfirst(lc);
+
+		if (strcmp(option->defname, name) == 0)
+			on = defGetBoolean(option);
+	}
+	return on;
+}
+
 /*
  * The columns of the extension's tables are its scripts' to change, and so are
  * those of its types.  A column that is added leaves a trace even when it is
@@ -281,12 +312,11 @@ is_ours(Oid relid)
 static void
 check_columns(const AlterTableStmt *statement)
 {
+	Oid			ours;
 	ListCell   *lc;
 
 	foreach(lc, statement->cmds)
 	{
-		ListCell   *lc2;
-
 		switch (((AlterTableCmd *) lfirst(lc))->subtype)
 		{
 			case AT_AddColumn:
@@ -296,14 +326,12 @@ check_columns(const AlterTableStmt *statement)
 			default:
 				continue;
 		}
-		foreach(lc2, find_relations(statement->relation))
-		{
-			if (is_ours(lfirst_oid(lc2)))
-				ereport(ERROR,
-						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						 errmsg("cannot change the columns of \"%s\", which belongs to extension sqsbridge",
-								get_rel_name(lfirst_oid(lc2)))));
-		}
+		ours = find_ours(statement->relation);
+		if (OidIsValid(ours))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("cannot change the columns of \"%s\", which belongs to extension sqsbridge",
+							get_rel_name(ours))));
 	}
 }
 
@@ -311,49 +339,36 @@ check_columns(const AlterTableStmt *statement)
 static void
 check_repack_trigger(const CreateTrigStmt *statement)
 {
-	ListCell   *lc;
+	Oid			ours;
 
 	if (strcmp(statement->trigname, "repack_trigger") != 0)
 		return;
-	foreach(lc, find_relations(statement->relation))
-	{
-		if (is_ours(lfirst_oid(lc)))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("cannot use pg_repack for table \"%s\", which belongs to extension sqsbridge",
-							get_rel_name(lfirst_oid(lc))),
-					 errdetail("Its trigger would not fire, and rows that are written meanwhile would be lost."),
-					 errhint("Run pg_repack with --exclude-extension=sqsbridge, and VACUUM FULL for this table.")));
-	}
+	ours = find_ours(statement->relation);
+	if (OidIsValid(ours))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot use pg_repack for table \"%s\", which belongs to extension sqsbridge",
+						get_rel_name(ours)),
+				 errdetail("Its trigger would not fire, and rows that are written meanwhile would be lost."),
+				 errhint("Run pg_repack with --exclude-extension=sqsbridge, and VACUUM FULL for this table.")));
 }
 
 /* REPACK with these options. */
 static void
 check_repack(const RangeVar *name, List *options)
 {
-	bool		concurrently = false;
-	ListCell   *lc;
+	Oid			ours;
 
-	foreach(lc, options)
-	{
-		DefElem    *option = lfirst(lc);
-
-		if (strcmp(option->defname, "concurrently") == 0)
-			concurrently = defGetBoolean(option);
-	}
-	if (!concurrently)
+	if (!option_is_on(options, "concurrently"))
 		return;
-	foreach(lc, find_relations(name))
-	{
-		if (is_ours(lfirst_oid(lc)) &&
-			lfirst_oid(lc) == sqs_table_oid(SQS_TABLE_OUTBOX_BATCHES))
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("cannot use REPACK (CONCURRENTLY) for table \"%s\", which belongs to extension sqsbridge",
-							sqs_table_name(SQS_TABLE_OUTBOX_BATCHES)),
-					 errdetail("It would insert the rows anew, and they have to keep the transaction that wrote them."),
-					 errhint("Use REPACK without CONCURRENTLY; the table is small, and sqsbridge does not mind its lock.")));
-	}
+	ours = find_ours(name);
+	if (OidIsValid(ours) && ours == sqs_table_oid(SQS_TABLE_OUTBOX_BATCHES))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot use REPACK (CONCURRENTLY) for table \"%s\", which belongs to extension sqsbridge",
+						sqs_table_name(SQS_TABLE_OUTBOX_BATCHES)),
+				 errdetail("It would insert the rows anew, and they have to keep the transaction that wrote them."),
+				 errhint("Use REPACK without CONCURRENTLY; the table is small, and sqsbridge does not mind its lock.")));
 }
 
 static void
@@ -396,17 +411,9 @@ check_truncate(const TruncateStmt *statement)
 static void
 check_vacuum(const VacuumStmt *statement)
 {
-	bool		full = false;
 	ListCell   *lc;
 
-	foreach(lc, statement->options)
-	{
-		DefElem    *option = lfirst(lc);
-
-		if (strcmp(option->defname, "full") == 0)
-			full = defGetBoolean(option);
-	}
-	if (!full)
+	if (!option_is_on(statement->options, "full"))
 		return;
 	foreach(lc, statement->rels)
 		check_name(((VacuumRelation *) lfirst(lc))->relation);
