@@ -145,6 +145,46 @@ sqs_ack_flush(QueueWorker *qw)
 }
 
 /*
+ * A delete call has ended: start, continue or end the pause of all deletes.
+ * Returns whether it is alone with its failure, because one that was sent later
+ * has succeeded; then the others go on.
+ */
+static bool
+note_delete_call(QueueWorker *qw, const LeaseBatch *batch, const AwsError *error)
+{
+	bool		alone = error != NULL && qw->ack.succeeded > batch->sent_at;
+
+	if (error == NULL)
+		qw->ack.succeeded = Max(qw->ack.succeeded, batch->sent_at);
+	/* a call that was sent before the failure proves nothing new */
+	if (alone || (qw->ack.failures > 0 && batch->sent_at < qw->ack.failed_at))
+		return alone;
+
+	qw->ack.trial = false;
+	if (error == NULL)
+		qw->ack.failures = 0;
+	else
+	{
+		qw->ack.failures++;
+		qw->ack.failed_at = qw->now;
+		qw->ack.next = qw->now +
+			sqs_backoff_ms(qw->ack.failures, DELETE_RETRY_MS, DELETE_RETRY_MAX_MS);
+	}
+	return false;
+}
+
+/*
+ * Can the deletion of a message that has failed be tried again?  Not once the
+ * lease has ended: then it comes back and is recognized.
+ */
+static bool
+may_delete_again(QueueWorker *qw, const Lease *lease, AwsErrorClass class)
+{
+	return class != AWS_ERROR_LEASE_LOST && class != AWS_ERROR_REQUEST &&
+		!sqs_is_leaving(qw) && qw->now < lease->until;
+}
+
+/*
  * A DeleteMessageBatch has ended.  Entries that failed are retried while their
  * leases last; all others are freed.
  */
@@ -158,37 +198,19 @@ delete_done(SqsCall *call, void *arg)
 	char		text[SQS_ERROR_TEXT] = "";
 	int			attempts = 0;
 	long		delay = 0;
-
-	/* nothing but this call has failed */
-	bool		alone = error != NULL && qw->ack.succeeded > batch->sent_at;
-	bool		announce = false;
+	bool		alone;
+	bool		announce;
 
 	qw->calls_open--;
 	sqs_count_call(call, qw->stats);
-	if (error == NULL)
-		qw->ack.succeeded = Max(qw->ack.succeeded, batch->sent_at);
-	/* a call that was sent before the failure proves nothing new */
-	if (alone)
-		 /* the others go on */ ;
-	else if (qw->ack.failures == 0 || batch->sent_at >= qw->ack.failed_at)
-	{
-		qw->ack.trial = false;
-		if (error == NULL)
-			qw->ack.failures = 0;
-		else
-		{
-			qw->ack.failures++;
-			qw->ack.failed_at = qw->now;
-			qw->ack.next = qw->now +
-				sqs_backoff_ms(qw->ack.failures, DELETE_RETRY_MS, DELETE_RETRY_MAX_MS);
-		}
-	}
+	alone = note_delete_call(qw, batch, error);
+	/* what is tried again, and others are not affected by, is counted only */
+	announce = error != NULL && !alone;
 
 	for (int i = 0; i < batch->n; i++)
 	{
 		Lease	   *lease = batch->leases[i];
 		const SqsBatchEntry *entry = error == NULL ? sqs_call_entry(call, i) : NULL;
-		AwsErrorClass class = error != NULL ? error->class : entry->class;
 
 		if (entry != NULL && entry->ok)
 		{
@@ -200,37 +222,27 @@ delete_done(SqsCall *call, void *arg)
 
 		sqs_count(qw->stats, SQS_DELETE_FAILURES, 1);
 		if (text[0] == '\0')
-		{
-			if (error != NULL)
-				snprintf(text, sizeof(text), "DeleteMessageBatch: %s: %s", error->code, error->message);
-			else
-				snprintf(text, sizeof(text), "DeleteMessageBatch: %s: %s", entry->code, entry->message);
-		}
+			snprintf(text, sizeof(text), "DeleteMessageBatch: %s: %s",
+					 error != NULL ? error->code : entry->code,
+					 error != NULL ? error->message : entry->message);
 
-		/* once the lease has ended, it comes back and is recognized */
-		if (class != AWS_ERROR_LEASE_LOST && class != AWS_ERROR_REQUEST &&
-			!sqs_is_leaving(qw) && qw->now < lease->until)
-		{
-			/*
-			 * one delay for entries with equal attempts, to keep them
-			 * together
-			 */
-			if ((error == NULL || alone) && ++lease->attempts != attempts)
-			{
-				attempts = lease->attempts;
-				delay = sqs_backoff_ms(attempts, DELETE_RETRY_MS, DELETE_RETRY_MAX_MS);
-			}
-			lease->not_before = qw->now + delay;
-			lease->delete_by = lease->not_before + LINGER_MIN_MS;
-			announce = announce || lease->attempts >= ANNOUNCE_ATTEMPTS;
-			dlist_push_tail(&qw->ack.deletes, &lease->node);
-			qw->ack.ndeletes++;
-		}
-		else
+		if (!may_delete_again(qw, lease, error != NULL ? error->class : entry->class))
 		{
 			announce = true;
 			sqs_lease_free(qw, lease);
+			continue;
 		}
+		/* one delay for entries with equal attempts, to keep them together */
+		if ((error == NULL || alone) && ++lease->attempts != attempts)
+		{
+			attempts = lease->attempts;
+			delay = sqs_backoff_ms(attempts, DELETE_RETRY_MS, DELETE_RETRY_MAX_MS);
+		}
+		lease->not_before = qw->now + delay;
+		lease->delete_by = lease->not_before + LINGER_MIN_MS;
+		announce = announce || lease->attempts >= ANNOUNCE_ATTEMPTS;
+		dlist_push_tail(&qw->ack.deletes, &lease->node);
+		qw->ack.ndeletes++;
 	}
 
 	sqs_count(qw->stats, SQS_ACKED, acked);
@@ -244,12 +256,7 @@ delete_done(SqsCall *call, void *arg)
 	}
 	if (text[0] != '\0')
 	{
-		/*
-		 * what is tried again, and others are not affected by, is counted
-		 * only
-		 */
-		if ((announce || (error != NULL && !alone)) &&
-			sqs_stats_error(qw->stats, text))
+		if (announce && sqs_stats_error(qw->stats, text))
 			ereport(LOG,
 					(errmsg("sqsbridge queue \"%s\": %s", qw->config->name, text)));
 	}

@@ -462,6 +462,49 @@ insert_into_inbox(SqsDelivery *delivery, ErrorData *edata)
 }
 
 /*
+ * The message has been handled before: it only remains to make that durable.
+ * Cancels are held off, since they are meant for the handler.
+ */
+static void
+commit_duplicate(SqsDelivery *delivery, SqsResult *result)
+{
+	disable_timeout(handler_timeout_id, false);
+	HOLD_CANCEL_INTERRUPTS();
+	PopActiveSnapshot();
+	result->lsn = commit_and_get_lsn(delivery->message.message_id);
+	result->outcome = SQS_OUTCOME_DUPLICATE;
+	RESUME_CANCEL_INTERRUPTS();
+}
+
+/* Call the function with the message, under the session's statement_timeout. */
+static void
+call_handler(SqsDelivery *delivery)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	MemoryContext old;
+
+	if (delivery->damage.data != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("message is damaged: %.*s",
+						(int) delivery->damage.len, delivery->damage.data)));
+
+	old = MemoryContextSwitchTo(message_context);
+	InitFunctionCallInfoData(*fcinfo, &handler_flinfo, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = sqs_message_datum(channel->shared->queue, &delivery->message);
+	fcinfo->args[0].isnull = false;
+	MemoryContextSwitchTo(old);
+
+	if (StatementTimeout > 0)
+		enable_timeout_after(STATEMENT_TIMEOUT, StatementTimeout);
+
+	(void) FunctionCallInvoke(fcinfo);
+
+	CHECK_FOR_INTERRUPTS();
+	disable_timeout(STATEMENT_TIMEOUT, false);
+}
+
+/*
  * One attempt to handle the message, in a transaction.  Sets the result's outcome
  * and LSN.  Errors are caught by the caller; between the commit and the return
  * none can be raised, nor an interrupt be processed.
@@ -469,9 +512,6 @@ insert_into_inbox(SqsDelivery *delivery, ErrorData *edata)
 static void
 run_message(SqsDelivery *delivery, SqsResult *result, volatile Phase *phase)
 {
-	LOCAL_FCINFO(fcinfo, 1);
-	MemoryContext old;
-
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -506,40 +546,13 @@ run_message(SqsDelivery *delivery, SqsResult *result, volatile Phase *phase)
 		*phase = PHASE_INBOX;
 		if (!with_lock_timeout(0, insert_into_inbox, delivery, NULL))
 		{
-			/*
-			 * Handled before: it only remains to make that durable.  Cancels
-			 * are held off, since they are meant for the handler.
-			 */
-			disable_timeout(handler_timeout_id, false);
-			HOLD_CANCEL_INTERRUPTS();
-			PopActiveSnapshot();
-			result->lsn = commit_and_get_lsn(delivery->message.message_id);
-			result->outcome = SQS_OUTCOME_DUPLICATE;
-			RESUME_CANCEL_INTERRUPTS();
+			commit_duplicate(delivery, result);
 			return;
 		}
 	}
 
 	*phase = PHASE_RUN;
-	if (delivery->damage.data != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("message is damaged: %.*s",
-						(int) delivery->damage.len, delivery->damage.data)));
-
-	old = MemoryContextSwitchTo(message_context);
-	InitFunctionCallInfoData(*fcinfo, &handler_flinfo, 1, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = sqs_message_datum(channel->shared->queue, &delivery->message);
-	fcinfo->args[0].isnull = false;
-	MemoryContextSwitchTo(old);
-
-	if (StatementTimeout > 0)
-		enable_timeout_after(STATEMENT_TIMEOUT, StatementTimeout);
-
-	(void) FunctionCallInvoke(fcinfo);
-
-	CHECK_FOR_INTERRUPTS();
-	disable_timeout(STATEMENT_TIMEOUT, false);
+	call_handler(delivery);
 	PopActiveSnapshot();
 
 	/*

@@ -211,52 +211,35 @@ look_up_queue(QueueWorker *qw)
 /* This process's only one; the argument of a receive's completion is its poll. */
 static QueueWorker *the_worker = NULL;
 
-/*
- * A poll has ended.  Its messages get leases, which together own the reply (and
- * with it the call).  A failure starts or continues a back-off.
- */
+/* A poll has failed: that is a miss, or starts or continues a back-off. */
 static void
-receive_done(SqsCall *call, void *arg)
+receive_failed(QueueWorker *qw, const Poll *poll, const AwsError *error)
 {
-	QueueWorker *qw = the_worker;
-	Poll	   *poll = arg;
-	const AwsError *error = sqs_call_error(call);
-	int			asked = poll->asked;
-	int			n;
-	Reply	   *reply;
+	/*
+	 * Several polls that were open when the failures began count as one step
+	 * of the back-off.  Polls that were made with other keys, or that end
+	 * while this worker is stopping, do not count at all.
+	 */
+	if (qw->stopping || poll->client != qw->client ||
+		(qw->polling.failures > 0 && poll->started_at <= qw->polling.failed_at))
+		sqs_count(qw->stats, SQS_POLL_FAILURES, 1);
+	else if (qw->polling.failures > 0 || !poll_missed(qw, poll, error))
+	{
+		poll_failed(qw, "ReceiveMessage", error);
+		qw->polling.width = 1;
+	}
+	/* it may have been deleted and created again with another URL */
+	if (error->class == AWS_ERROR_NO_QUEUE &&
+		strstr(qw->config->queue_name, "://") == NULL)
+		qw->queue_url = NULL;
+}
+
+/* A poll has succeeded, with messages or without: that ends misses and back-off. */
+static void
+receive_succeeded(QueueWorker *qw, const Poll *poll)
+{
 	TimestampTz received_at;
 
-	poll->call = NULL;
-	qw->polling.n--;
-	qw->polling.asked -= asked;
-	if (poll->is_long)
-		qw->polling.nlong--;
-	sqs_count_call(call, qw->stats);
-
-	if (error != NULL)
-	{
-		/*
-		 * Several polls that were open when the failures began count as one
-		 * step of the back-off.  Polls that were made with other keys, or
-		 * that end while this worker is stopping, do not count at all.
-		 */
-		if (qw->stopping || poll->client != qw->client ||
-			(qw->polling.failures > 0 && poll->started_at <= qw->polling.failed_at))
-			sqs_count(qw->stats, SQS_POLL_FAILURES, 1);
-		else if (qw->polling.failures > 0 || !poll_missed(qw, poll, error))
-		{
-			poll_failed(qw, "ReceiveMessage", error);
-			qw->polling.width = 1;
-		}
-		/* it may have been deleted and created again with another URL */
-		if (error->class == AWS_ERROR_NO_QUEUE &&
-			strstr(qw->config->queue_name, "://") == NULL)
-			qw->queue_url = NULL;
-		sqs_call_free(call);
-		return;
-	}
-
-	n = sqs_call_nmessages(call);
 	end_misses(qw);
 	/* a receive from before the failure does not prove that SQS works again */
 	if (poll->started_at >= qw->polling.failed_at &&
@@ -271,7 +254,69 @@ receive_done(SqsCall *call, void *arg)
 	SpinLockAcquire(&qw->stats->mutex);
 	qw->stats->last_receive_at = received_at;
 	SpinLockRelease(&qw->stats->mutex);
+}
 
+/*
+ * Give the messages of a reply leases, which together own the reply, and with
+ * it the call.
+ */
+static void
+add_messages(QueueWorker *qw, SqsCall *call, int visibility)
+{
+	int			n = sqs_call_nmessages(call);
+	Reply	   *reply = MemoryContextAlloc(qw->context, sizeof(Reply));
+
+	reply->call = call;
+	reply->leases = 1;			/* ours, until all are in */
+	reply->memory = sqs_call_memory(call);
+	qw->polling.memory += reply->memory;
+	if (qw->polling.mean_size == 0)
+		qw->polling.mean_size = (double) reply->memory / n;
+	else
+		qw->polling.mean_size += ((double) reply->memory / n - qw->polling.mean_size) / 8;
+
+	for (int i = 0; i < n; i++)
+	{
+		Lease	   *lease = sqs_lease_add(qw, reply, sqs_call_message(call, i), visibility);
+
+		if (lease == NULL)
+			break;				/* more than requested: leave them to time out */
+		sqs_waiting_add(qw, lease);
+	}
+	if (--reply->leases == 0)
+	{
+		qw->polling.memory -= reply->memory;
+		sqs_call_free(call);
+		pfree(reply);
+	}
+}
+
+/* Completion function of a poll. */
+static void
+receive_done(SqsCall *call, void *arg)
+{
+	QueueWorker *qw = the_worker;
+	Poll	   *poll = arg;
+	const AwsError *error = sqs_call_error(call);
+	int			asked = poll->asked;
+	int			n;
+
+	poll->call = NULL;
+	qw->polling.n--;
+	qw->polling.asked -= asked;
+	if (poll->is_long)
+		qw->polling.nlong--;
+	sqs_count_call(call, qw->stats);
+
+	if (error != NULL)
+	{
+		receive_failed(qw, poll, error);
+		sqs_call_free(call);
+		return;
+	}
+
+	n = sqs_call_nmessages(call);
+	receive_succeeded(qw, poll);
 	if (n == 0)
 	{
 		/* it may not have waited: wait_time is 0, or a proxy answered for SQS */
@@ -292,31 +337,7 @@ receive_done(SqsCall *call, void *arg)
 
 	sqs_count(qw->stats, SQS_RECEIVED, n);
 	pg_atomic_fetch_add_u64(&MySlot->messages, n);
-	reply = MemoryContextAlloc(qw->context, sizeof(Reply));
-	reply->call = call;
-	reply->leases = 1;			/* ours, until all are in */
-	reply->memory = sqs_call_memory(call);
-	qw->polling.memory += reply->memory;
-	if (qw->polling.mean_size == 0)
-		qw->polling.mean_size = (double) reply->memory / n;
-	else
-		qw->polling.mean_size += ((double) reply->memory / n - qw->polling.mean_size) / 8;
-
-	for (int i = 0; i < n; i++)
-	{
-		Lease	   *lease = sqs_lease_add(qw, reply, sqs_call_message(call, i),
-										  poll->visibility);
-
-		if (lease == NULL)
-			break;				/* more than requested: leave them to time out */
-		sqs_waiting_add(qw, lease);
-	}
-	if (--reply->leases == 0)
-	{
-		qw->polling.memory -= reply->memory;
-		sqs_call_free(call);
-		pfree(reply);
-	}
+	add_messages(qw, call, poll->visibility);
 }
 
 /* An error if the call cannot be started; then nothing has changed. */

@@ -67,6 +67,25 @@ sqs_results_not_recorded(QueueWorker *qw, const char *why)
 }
 
 /*
+ * A handler could not begin, and no message is to blame: they wait, their leases
+ * are renewed, and nothing is received until we have tried again.  A lock will
+ * be released; anything else may need an administrator, so wait longer.
+ */
+static void
+pause_queue(QueueWorker *qw, const SqsResult *result)
+{
+	if (qw->now >= qw->paused_until)
+	{
+		qw->cannot_run++;
+		qw->paused_until = qw->now +
+			sqs_backoff_ms(qw->cannot_run, 1000,
+						   result->outcome == SQS_OUTCOME_LOCKED ?
+						   LOCKED_RETRY_MS : CANNOT_RUN_RETRY_MS);
+	}
+	sqs_queue_error(qw, SQS_QUEUE_ERROR, result->text);
+}
+
+/*
  * The lease has been taken off the handler, and is in no list.  Afterwards it is
  * in the list of its new state, or free.
  */
@@ -78,20 +97,7 @@ sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result)
 	if (result->outcome == SQS_OUTCOME_CANNOT_RUN ||
 		result->outcome == SQS_OUTCOME_LOCKED)
 	{
-		/*
-		 * No message is to blame: they wait, their leases are renewed, and
-		 * nothing is received until we have tried again.  A lock will be
-		 * released; anything else may need an administrator, so wait longer.
-		 */
-		if (qw->now >= qw->paused_until)
-		{
-			qw->cannot_run++;
-			qw->paused_until = qw->now +
-				sqs_backoff_ms(qw->cannot_run, 1000,
-							   result->outcome == SQS_OUTCOME_LOCKED ?
-							   LOCKED_RETRY_MS : CANNOT_RUN_RETRY_MS);
-		}
-		sqs_queue_error(qw, SQS_QUEUE_ERROR, result->text);
+		pause_queue(qw, result);
 		sqs_waiting_put_back(qw, lease);
 		return;
 	}
