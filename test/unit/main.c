@@ -107,6 +107,10 @@ static const struct
 	{"credentials", test_credentials},
 	{"retry_budget", test_retry_budget},
 	{"client", test_client},
+	{"client_send", test_client_send},
+	{"connections", test_connections},
+	{"tls", test_tls},
+	{"proxies", test_proxies},
 	{"sender", test_sender},
 };
 
