@@ -36,7 +36,6 @@
 #include "base/worker.h"
 
 #define NO_SLOT_WARN_MS 3600000
-#define HEALTHY_MS		60000
 
 int			sqs_my_slot = -1;
 uint16		sqs_my_generation = 0;
@@ -413,42 +412,6 @@ sqs_backoff_ms(int failures, long base_ms, long cap_ms)
 	ms = Min(ms, (double) cap_ms);
 	ms *= 0.87 + 0.26 * pg_prng_double(&pg_global_prng_state);
 	return (long) Max(ms, 1);
-}
-
-/*
- * A worker is about to be launched: set the delay of the next start as if
- * this one were to fail.  A worker that lasts for a minute resets the delay.
- */
-void
-sqs_start_begins(SqsStarts *starts, TimestampTz now, long cap_ms)
-{
-	if (starts->last != 0 && TimestampDifferenceExceeds(starts->last, now, HEALTHY_MS))
-		starts->failures = 0;
-	starts->failures++;
-	starts->last = now;
-	starts->next = TimestampTzPlusMilliseconds(now, sqs_backoff_ms(starts->failures,
-																   SQS_RESTART_MIN_MS, cap_ms));
-}
-
-/*
- * The earliest time of the next start.  If the system's clock has been set back
- * since the last one, there is no wait until it has caught up.
- */
-TimestampTz
-sqs_start_next(const SqsStarts *starts, TimestampTz now)
-{
-	return starts->last > now ? now : starts->next;
-}
-
-/*
- * There was no slot for the worker.  That does not count as a failure,
- * because asking again is cheap.
- */
-void
-sqs_start_had_no_slot(SqsStarts *starts, TimestampTz now)
-{
-	starts->failures--;
-	starts->next = TimestampTzPlusMilliseconds(now, SQS_RESTART_MIN_MS);
 }
 
 /* Set the state of this worker, for sqs_stats_workers. */

@@ -102,18 +102,6 @@ extern XLogRecPtr sqs_standbys_flushed(void);
 extern int64 sqs_now_ms(void);
 extern int64 sqs_wall_ms(void);
 
-/*
- * sqs_start_begins(): a worker is about to be launched.  The next start is
- * delayed as if this one were to fail; a worker that lasts for a minute resets
- * the delay.  sqs_start_next() tells when that is.  sqs_start_had_no_slot() takes the failure back if there was no
- * slot, because asking for one again is cheap.
- */
-#define SQS_RESTART_MIN_MS	1000
-#define SQS_RESTART_MAX_MS	300000
-extern void sqs_start_begins(SqsStarts *starts, TimestampTz now, long cap_ms);
-extern TimestampTz sqs_start_next(const SqsStarts *starts, TimestampTz now);
-extern void sqs_start_had_no_slot(SqsStarts *starts, TimestampTz now);
-
 /* The delay after a number of failures in a row, with a jitter. */
 extern long sqs_backoff_ms(int failures, long base_ms, long cap_ms);
 

@@ -55,6 +55,7 @@
 #include "base/queue_stats.h"
 #include "base/settings.h"
 #include "base/slots.h"
+#include "base/starts.h"
 #include "base/wakeup.h"
 #include "base/worker.h"
 #include "config/connect.h"
@@ -390,6 +391,8 @@ reconcile(DatabaseWorker *dw, const uint64 *settings)
 		pg_atomic_write_u64(&stats->handler_settings, settings[foreach_current_index(lc)]);
 		if (slot < 0)
 			start_queue(dw, queue, stats);
+		else
+			sqs_start_lasts(&stats->starts, GetCurrentTimestamp());
 	}
 	dw->database->no_room = no_room;
 

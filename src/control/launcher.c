@@ -38,6 +38,7 @@
 #include "base/fair_shares.h"
 #include "base/settings.h"
 #include "base/slots.h"
+#include "base/starts.h"
 #include "base/worker.h"
 #include "config/database_mark.h"
 #include "control/launcher.h"
@@ -206,6 +207,7 @@ reconcile(List *databases)
 		SqsDatabase *database;
 		SqsWorkerRef ref;
 		bool		blocked = true;
+		bool		running;
 		TimestampTz next_start = 0;
 
 		if (!candidate->connectable || !candidate->marked || !candidate->admitted)
@@ -224,15 +226,18 @@ reconcile(List *databases)
 			continue;
 		}
 
+		running = sqs_slot_find(SQS_DATABASE_WORKER, candidate->dboid, 0) >= 0;
 		LWLockAcquire(sqs_shared->lock, LW_EXCLUSIVE);
 		if (database->dboid == candidate->dboid)
 		{
 			blocked = database->blockers > 0;
+			if (running)
+				sqs_start_lasts(&database->starts, now);
 			next_start = sqs_start_next(&database->starts, now);
 		}
 		LWLockRelease(sqs_shared->lock);
 
-		if (blocked || sqs_slot_find(SQS_DATABASE_WORKER, candidate->dboid, 0) >= 0)
+		if (blocked || running)
 			continue;
 		if (next_start > now)
 		{

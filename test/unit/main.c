@@ -112,6 +112,7 @@ static const struct
 	{"tls", test_tls},
 	{"proxies", test_proxies},
 	{"sender", test_sender},
+	{"starts", test_starts},
 };
 
 int

@@ -48,5 +48,6 @@ extern void test_connections(void);
 extern void test_tls(void);
 extern void test_proxies(void);
 extern void test_sender(void);
+extern void test_starts(void);
 
 #endif							/* TAP_H */
