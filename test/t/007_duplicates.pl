@@ -6,7 +6,6 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time);
 use SqsTest;
 
 need_sqsd();
@@ -124,7 +123,6 @@ is( $node->safe_psql('postgres', q{SELECT count(*) FROM sqsbridge_internal.inbox
 
 $fault = $sqs->fault(kind => 'error', status => 403, code => 'AccessDenied', action => 'DeleteMessageBatch', queue => 'refused');
 $sqs->fill('refused', $many);
-my $now = time();
 $node->safe_psql('postgres', q{SELECT sqs_register_queue('refused', server => 'aws', handler => 'handle', concurrency => 2)});
 query_is($node, q{SELECT count(*), count(DISTINCT body) FROM got WHERE queue = 'refused'}, "$many|$many",
 	'deletes are refused: all messages are handled');
@@ -133,18 +131,10 @@ query_is($node, q{SELECT state, acked, error_since IS NOT NULL, consecutive_erro
 	'deletes are refused: which is told');
 query_true($node, qq{(SELECT duplicates >= $many FROM sqs_stats WHERE queue = 'refused')},
 	'deletes are refused: messages come again and are recognised', timeout => 120);
-my ($rule) = grep { $_->{id} == $fault } @{ $sqs->faults };
-# The pauses are half a second, one, two and so on up to ten, an eighth less at
-# worst, whatever the number of messages.  What is open as it begins comes on
-# top.
-my ($tries, $step, $left) = (1, 0.5, time() - $now);
-while (($left -= 0.87 * $step) > 0)
-{
-	$tries++;
-	$step = $step > 5 ? 10 : 2 * $step;
-}
-note("$rule->{fired} deletes, room for $tries");
-cmp_ok($rule->{fired}, '<=', $tries + $many / 10, 'deletes are refused: one call tries for all, ever more seldom');
+# up to ten seconds, whatever the number of messages; what is open as it begins
+# comes on top
+pauses_grow(sub { $sqs->call_times('refused', 'DeleteMessageBatch') }, $many / 10, 10,
+	'deletes are refused: one call tries for all, ever more seldom');
 is($sqs->stats('refused')->{deleted}, 0, "deletes are refused: SQS's books: none is deleted");
 my @lines = log_text($node) =~ /LOG:  sqsbridge queue "refused": (DeleteMessageBatch: .*)/g;
 is(scalar(@lines), 1, 'deletes are refused: one line in the log') or diag(join "\n", @lines);

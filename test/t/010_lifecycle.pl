@@ -63,10 +63,10 @@ foreach my $case ([ 'launcher' ], [ 'database worker' ], [ 'queue worker a' ], [
 	is($node->safe_psql('postgres', "SELECT pg_terminate_backend($before->{$victim})"), 't', "$victim: terminated")
 	  if $victim ne 'launcher';
 	kill('TERM', $before->{$victim}) if $victim eq 'launcher';
-	poll_until(sub { (workers()->{$victim} || 0) != $before->{$victim} }, "$victim: gone", 15);
+	poll_until(sub { (workers()->{$victim} || 0) != $before->{$victim} }, "$victim: gone");
 	arrives($node, 'postgres', $_, "$victim: $_ works after") foreach qw(a b);
 	poll_until(sub { my $now = workers()->{$victim}; $now && $now != $before->{$victim} },
-		"$victim: another one is there", 30);
+		"$victim: another one is there");
 	my $after = workers();
 	is($after->{'queue worker b'}, $before->{'queue worker b'}, "$victim: the worker of the other queue is the same")
 	  if $victim =~ / a$/;
@@ -95,31 +95,37 @@ foreach my $db ('d1', 'd2')
 	$node->safe_psql($db, "$functions; SELECT sqs_register_queue('$db', server => 'aws', handler => 'handle')");
 	arrives($node, $db, $db, "$db: works");
 }
-poll_until(sub { $sqs->stats('d1')->{open_polls} >= 1 }, 'd1 polls');
 
-my $t = elapsed(sub { $node->safe_psql('postgres', 'CREATE DATABASE copy TEMPLATE d1') });
-cmp_ok($t, '<', 10, sprintf('CREATE DATABASE from one with running queues (%.1f s)', $t));
+# What has to wait for the workers of a database does not wait for their polls,
+# which end half-way, without an answer.
+sub ends_polls
+{
+	my ($db, $queue, $statement, $name) = @_;
+	poll_until(sub { $sqs->stats($queue)->{open_polls} >= 1 }, "$name: $queue polls");
+	my $abandoned = $sqs->stats($queue)->{abandoned_polls};
+	$node->safe_psql($db, $statement);
+	return poll_until(sub { $sqs->stats($queue)->{abandoned_polls} > $abandoned }, "$name: the poll is given up");
+}
+
+ends_polls('postgres', 'd1', 'CREATE DATABASE copy TEMPLATE d1', 'CREATE DATABASE from one with running queues');
 arrives($node, 'd1', 'd1', 'd1: works after it was copied', 40) if $node->safe_psql('copy', q{SELECT sqs_disable_queue('d1')}) eq '';
-$t = elapsed(sub { $node->safe_psql('postgres', 'ALTER DATABASE d1 RENAME TO d3') });
-cmp_ok($t, '<', 10, sprintf('ALTER DATABASE RENAME (%.1f s)', $t));
+ends_polls('postgres', 'd1', 'ALTER DATABASE d1 RENAME TO d3', 'ALTER DATABASE RENAME');
 arrives($node, 'd3', 'd1', 'd1: works under its new name', 40);
 
 $node->safe_psql('postgres', 'CREATE DATABASE unrelated');
 $node->safe_psql('postgres', 'DROP DATABASE unrelated');
 unlike(log_text($node), qr/still waiting for backend with PID \d+ to accept ProcSignalBarrier/,
 	'no process keeps DROP DATABASE of an unrelated one waiting');
-$t = elapsed(sub { $node->safe_psql('postgres', 'DROP DATABASE d2') });
-cmp_ok($t, '<', 10, sprintf('DROP DATABASE with running queues (%.1f s)', $t));
-poll_until(sub { $sqs->stats('d2')->{open_polls} == 0 }, 'nobody polls for it any more', 5);
+ends_polls('postgres', 'd2', 'DROP DATABASE d2', 'DROP DATABASE with running queues');
+poll_until(sub { $sqs->stats('d2')->{open_polls} == 0 }, 'nobody polls for it any more');
 
 # ---- DROP EXTENSION
 
 $node->safe_psql('d3', q{BEGIN; DROP EXTENSION sqsbridge CASCADE; ROLLBACK});
 arrives($node, 'd3', 'd1', 'DROP EXTENSION rolled back: the workers come back', 40);
-$t = elapsed(sub { $node->safe_psql('d3', 'DROP EXTENSION sqsbridge CASCADE') });
-cmp_ok($t, '<', 10, sprintf('DROP EXTENSION while it works (%.1f s)', $t));
+ends_polls('d3', 'd1', 'DROP EXTENSION sqsbridge CASCADE', 'DROP EXTENSION while it works');
 query_is($node, q{SELECT count(*) FROM sqs_stats_workers WHERE database = 'd3'}, '0', 'its workers leave');
-poll_until(sub { $sqs->stats('d1')->{open_polls} == 0 }, 'so SQS sees', 5);
+poll_until(sub { $sqs->stats('d1')->{open_polls} == 0 }, 'so SQS sees');
 arrives($node, 'postgres', 'a', 'other databases do not notice');
 
 # ---- a standby

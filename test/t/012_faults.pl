@@ -14,7 +14,6 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use POSIX ();
 use Test::More;
-use Time::HiRes qw(time);
 use SqsTest;
 
 need_sqsd();
@@ -276,17 +275,12 @@ sub fired
 	return $sum;
 }
 
-# How many polls the back-off has room for in so many seconds: half a second,
-# one, two and so on up to a minute, each up to an eighth shorter.
-sub room_for
+# When the queue's latest poll came, as SQS knows.
+sub last_poll
 {
-	my ($time) = @_;
-	my $n = 1;
-	for (my $step = 0.5; ($time -= 0.87 * $step) > 0; $step = min(2 * $step, 60))
-	{
-		$n++;
-	}
-	return $n;
+	my ($queue) = @_;
+	my @polls = $sqs->call_times($queue, 'ReceiveMessage');
+	return $polls[-1];
 }
 
 # Everything that was sent has had its effect, once, and SQS has nothing left.
@@ -308,14 +302,11 @@ sub done_once
 
 # ---- healthy
 
-my %since;
-
 foreach my $queue (@queues, 'entries')
 {
 	register($queue, $network{$queue} ? $queue : 'aws');
 	$sqs->fill($queue, 10, body => 'before {i}');
 }
-$since{nowhere} = time();
 register('nowhere', 'nowhere') if $have_shim;
 my %worker;
 foreach my $queue (@queues, 'entries')
@@ -338,6 +329,7 @@ foreach my $queue (@queues, 'entries')
 
 my %rules;
 my %poll_failures;
+my %began;
 my $offset = -s $node->logfile;
 # no time is to be lost from here to the opening of the gates: leases run out
 foreach my $queue (@queues)
@@ -346,14 +338,15 @@ foreach my $queue (@queues)
 }
 foreach my $queue (@queues)
 {
-	$since{$queue} = time();
-	$rules{$queue} = [ map { $sqs->fault(%{ $fault{$queue}[0] }, action => $_, queue => $queue) } @actions ]
-	  if $fault{$queue};
+	next unless $fault{$queue};
+	$rules{$queue} = [ map { $sqs->fault(%{ $fault{$queue}[0] }, action => $_, queue => $queue) } @actions ];
+	$began{$queue} = last_poll($queue);
 }
 # polls are well, but no message can be deleted and no lease be renewed
 $rules{entries} = [ map { $sqs->fault(kind => 'entry_fail', action => $_, queue => 'entries') } @actions[ 1, 2 ] ];
 my $deletes_before = $sqs->calls('entries', 'DeleteMessageBatch');
-$since{entries} = time();
+my $delete_failures = stat_of('entries', 'delete_failures');
+my $received = $sqs->stats('entries')->{received} - 3;
 $sqs->fill('entries', 10, body => 'during {i}');
 $node->safe_psql('postgres', "INSERT INTO gate VALUES ('entries')");
 # SQS's clock is ten minutes off, and it accepts five
@@ -396,11 +389,13 @@ query_true($node, "(SELECT error_since <= now() - interval '$seconds s' FROM sqs
 	my $errors = stat_of('entries', 'consecutive_errors');
 	my $renewals = fired($rules{entries}[1]);
 	my $calls = $sqs->calls('entries', 'DeleteMessageBatch') - $deletes_before;
-	my $rounds = 7 * (int((time() - $since{entries}) / $entries_visibility) + 1);
+	my $tries = stat_of('entries', 'delete_failures') - $delete_failures;
+	my $deliveries = $sqs->stats('entries')->{received} - $received;
 	my @lines = log_text($node, $offset) =~ /LOG:  sqsbridge queue "entries": (.*)/g;
-	note("entries: $calls deletes, room for $rounds rounds, log lines " . @lines);
-	# all thirteen in seven rounds while a lease lasts, each for itself at worst
-	cmp_ok($calls, '<=', 13 * $rounds, 'entries: deletes are tried a bounded number of times');
+	note("entries: $calls deletes, $tries tries for $deliveries deliveries, log lines " . @lines);
+	# at growing intervals, for as long as a lease lasts
+	cmp_ok($tries, '<=', 7 * $deliveries, 'entries: deletes are tried a bounded number of times');
+	cmp_ok($calls, '<=', $tries, 'entries: in no more calls than that');
 	cmp_ok($errors, '<=', $calls + $renewals, 'entries: consecutive_errors counts calls');
 	is(scalar(@lines), 1, 'entries: one line in the log') or diag(join "\n", @lines);
 	is( $node->safe_psql('postgres', q{SELECT count(*), count(DISTINCT message_id) FROM got WHERE queue = 'entries'}),
@@ -424,12 +419,21 @@ foreach my $queue (@queues)
 	my $polls = $fault{$queue} ? fired($rules{$queue}[0]) :
 	  $failed_first{$queue} - $poll_failures{$queue} + $receive_calls - $calls_first{$queue};
 	my $others = $fault{$queue} ? fired(@{ $rules{$queue} }[ 1, 2 ]) : 0;
-	my $room = room_for(time() - $since{$queue});
 	my $failed = $poll_failures - $poll_failures{$queue};
 
 	is($error_since, $first{$queue}, "$queue: error_since is when it began");
-	# one may be under way, and two may have been open before the fault
-	cmp_ok($polls, '<=', $room + 2, "$queue: no more polls than the back-off allows");
+	# single failures are retried at once: two in a row, and again if a poll that
+	# was open when the fault began has ended well in between
+	if ($fault{$queue})
+	{
+		pauses_grow(sub { $sqs->call_times($queue, 'ReceiveMessage', $began{$queue}) }, 4, 60, "$queue: no more polls than the back-off allows");
+	}
+	else
+	{
+		query_true($node, "(SELECT extract(epoch FROM next_poll_at - error_since) >=
+			(SELECT COALESCE(sum(0.85 * least(0.5 * 2 ^ i, 60)), 0) FROM generate_series(0, $failed - 5) i)
+			FROM sqs_stats WHERE queue = '$queue')", "$queue: no more polls than the back-off allows");
+	}
 	cmp_ok(abs($polls - $failed), '<=', 2, "$queue: poll_failures agrees with what SQS saw");
 	cmp_ok($errors, '>=', $failed - 1, "$queue: consecutive_errors counts them");
 	cmp_ok($others, '<=', 54, "$queue: deletes and heartbeats are tried a bounded number of times")
@@ -437,7 +441,7 @@ foreach my $queue (@queues)
 	cmp_ok($step, '<=', 1.14 * min(0.5 * 2**($failed - 1), 60) + 1, "$queue: next_poll_at is one step of the back-off away");
 	my @lines = log_text($node, $offset) =~ /LOG:  sqsbridge queue "$queue": (\w+: \w+)/g;
 	my %kinds = map { $_ => 1 } @lines;
-	note("$queue: polls $polls, failed $failed, room for $room, other calls $others, step $step, log lines " . @lines);
+	note("$queue: polls $polls, failed $failed, other calls $others, step $step, log lines " . @lines);
 	is(scalar(@lines), scalar(keys %kinds), "$queue: the log has each kind of error once") or diag(join "\n", @lines);
 	cmp_ok(scalar(@lines), '>=', 1, "$queue: and it has one");
 
@@ -459,11 +463,13 @@ if ($have_shim)
 	$worker{nowhere} = worker_of('nowhere');
 	my ($pid) = split /\|/, $worker{nowhere};
 	my @threads = glob("/proc/$pid/task/*");
-	my $room = room_for(time() - $since{nowhere});
 	my $lookups = -s "$dir/count";
-	note("nowhere: $lookups lookups, room for $room, threads " . @threads);
-	cmp_ok($lookups, '<=', $room, 'nowhere: no more lookups than the back-off allows');
-	cmp_ok(stat_of('nowhere', 'other_calls'), '<=', $room, 'nowhere: nor calls');
+	my $calls = stat_of('nowhere', 'other_calls');
+	my $attempts = stat_of('nowhere', 'poll_failures') + 1;
+	note("nowhere: $lookups lookups, $calls calls, $attempts attempts, threads " . @threads);
+	backs_off($node, 'nowhere', 'nowhere: it is tried ever more seldom');
+	cmp_ok($lookups, '<=', $attempts, 'nowhere: a lookup each time');
+	cmp_ok($calls, '<=', $attempts, 'nowhere: and a call');
 	cmp_ok(scalar(@threads), '<=', $lookups + 1, 'nowhere: nor threads that hang');
 	$sqs->fill('nowhere', 10);
 	unlink $hang;
@@ -555,7 +561,6 @@ foreach my $case ([ 'a server that does not hold polls open', 1 ], [ 'a wait_tim
 {
 	my ($name, $is_server) = @$case;
 	my $empty;
-	my $now = time();
 	if ($is_server)
 	{
 		$empty = $sqs->fault(kind => 'error', status => 200, body => '{}', action => 'ReceiveMessage', queue => 'hasty');
@@ -564,10 +569,10 @@ foreach my $case ([ 'a server that does not hold polls open', 1 ], [ 'a wait_tim
 	{
 		$node->safe_psql('postgres', q{SELECT sqs_alter_queue('hasty', wait_time => '0 s')});
 	}
-	my $before = stat_of('hasty', 'receive_calls');
-	query_true($node, "(SELECT receive_calls >= $before + 4 FROM sqs_stats WHERE queue = 'hasty')", "hasty: $name: polls go on");
-	my $polls = stat_of('hasty', 'receive_calls') - $before;
-	cmp_ok($polls, '<=', 2 * (time() - $now) + 2, "hasty: $name: two a second");
+	my $before = last_poll('hasty');
+	my @polls;
+	poll_until(sub { @polls = $sqs->call_times('hasty', 'ReceiveMessage', $before); @polls >= 6 }, "hasty: $name: polls go on");
+	calls_apart(\@polls, 500, "hasty: $name: two a second");
 	$sqs->clear_faults($empty) if $is_server;
 }
 $sqs->fill('hasty', 500);

@@ -125,7 +125,9 @@ sub all_done
 	return;
 }
 
-my $node = new_node('main', conf => $slow_wal);
+# a stop that waited for handlers that it need not wait for would not end before
+# pg_ctl gives up
+my $node = new_node('main', conf => $slow_wal . "sqsbridge.shutdown_timeout = '1h'\n");
 setup_database($node, $sqs);
 $node->safe_psql('postgres', <<"EOQ");
 CREATE ROLE worker LOGIN;
@@ -166,9 +168,8 @@ foreach my $round (1 .. $rounds)
 			close_session($session, '');
 		}
 		# when the session has ended, the server may be gone before it is asked again
-		my $took = elapsed(sub { $node->stop($mode, fail_ok => defined $session) });
-		note(sprintf('%s: took %.1f s, with %d of %d deleted', $name, $took, deleted(), total()));
-		cmp_ok($took, '<', 30, "$name: in bounded time");
+		$session ? $node->stop($mode, fail_ok => 1) : stop_ok($node, "$name: it ends", $mode);
+		note(sprintf('%s: %d of %d are deleted', $name, deleted(), total()));
 		poll_until(sub { !SqsTest::server_processes($node) }, "$name: all processes are gone");
 		poll_until(sub { !grep { $sqs->stats($_)->{open_polls} } @queues }, "$name: nobody polls");
 		$node->start;
@@ -184,6 +185,7 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM sqs_failures'), '0', 'no f
 
 # ---- the disk is full
 
+$node->append_conf('postgresql.conf', 'sqsbridge.shutdown_timeout = 5s');
 $node->stop;
 
 sub crashes
@@ -443,8 +445,9 @@ is($sqs->stats('moved1')->{deleted}, $moved, 'databases, in sum: all are deleted
 query_is($node, q{SELECT state FROM sqs_stats WHERE queue = 'moved1'}, 'polling', "$_ polls", dbname => $_) foreach 'twin', $app;
 # (one that was just busy may have several)
 my $polls = poll_until(sub { my $n = $sqs->stats('moved1')->{open_polls}; $n >= 2 && $n }, 'both have a long poll open', 180);
-my $took = elapsed(sub { $node->safe_psql('postgres', 'DROP DATABASE twin') });
-cmp_ok($took, '<', 15, sprintf('DROP DATABASE does not wait for it (%.1f s)', $took));
+my $abandoned = $sqs->stats('moved1')->{abandoned_polls};
+$node->safe_psql('postgres', 'DROP DATABASE twin');
+poll_until(sub { $sqs->stats('moved1')->{abandoned_polls} > $abandoned }, 'DROP DATABASE does not wait for it');
 poll_until(sub { $sqs->stats('moved1')->{open_polls} < $polls }, 'DROP DATABASE: its poll ends');
 $node->safe_psql('postgres', "ALTER DATABASE $app RENAME TO app3");
 feed_moved('after all of this');

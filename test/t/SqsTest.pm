@@ -35,6 +35,7 @@ use File::Basename;
 use HTTP::Tiny;
 use IPC::Run;
 use JSON::PP;
+use List::Util qw(min);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -42,8 +43,8 @@ use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
   start_sqs new_node setup_database poll_until try_psql query_is query_true
-  check_log need_sqsd endpoint_kind elapsed backs_off sql_literal log_text
-  private_memory open_files seconds_pass stop_ok
+  check_log need_sqsd endpoint_kind backs_off pauses_grow calls_apart
+  sql_literal log_text private_memory open_files seconds_pass stop_ok
 );
 
 my $account = '000000000000';
@@ -195,30 +196,80 @@ sub seconds_pass
 	return query_true($node, "($calls) > $before + $n", $name);
 }
 
+# What a timer keeps apart.  No test says how quick something has to be; but a
+# timer is never early, whatever the load of the machine, and neither is a call
+# that it starts.  So the times that the views and sqsd record say whether the
+# server waited, without a look at the test's own clock.
+
 # A queue in trouble asks again after half a second, one, two and so on (give
-# or take an eighth) and never faster, whatever the load of the machine: the
-# view's own times say whether it did.
+# or take an eighth): the view's own times say so.  With free => n, of the errors
+# so many may be calls that were under way together.
 sub backs_off
 {
-	my ($node, $queue, $name) = @_;
+	my ($node, $queue, $name, %o) = @_;
+	my $view = $o{view} || 'sqs_stats';
+	my $free = $o{free} || 0;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my $row = $node->safe_psql('postgres', <<EOQ);
 SELECT extract(epoch FROM last_error_at - error_since) >=
 	(SELECT COALESCE(sum(0.85 * least(0.5 * 2 ^ i, 60)), 0)
-	 FROM generate_series(0, consecutive_errors - 2) i),
+	 FROM generate_series(0, consecutive_errors - 2 - $free) i),
 	error_since, last_error_at, consecutive_errors
-FROM sqs_stats WHERE queue = '$queue'
+FROM $view WHERE queue = '$queue'
 EOQ
 	return like($row, qr/^t\|.+\|.+\|/, $name);
 }
 
-# Seconds that the sub takes.
-sub elapsed
+# The same by SQS's books.  pauses_grow(sub, free, longest, name): the sub
+# returns the times of calls, see call_times, while all of them fail.  At most
+# "free" pauses are shorter, between calls that were under way together and
+# those that a single failure does not stop.  Then, sooner or later, there have
+# been two at least, and all were as they should be.
+sub pauses_grow
 {
-	my ($sub) = @_;
-	my $start = time();
-	$sub->();
-	return time() - $start;
+	my ($calls, $free, $longest, $name) = @_;
+	my @pauses;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $grow = sub {
+		my @times = $calls->();
+		@pauses = map { ($times[$_] - $times[ $_ - 1 ]) / 1000 } 1 .. $#times;
+		foreach my $first (0 .. min($free, $#pauses - 1))
+		{
+			my $step = 0.5;
+			my $short = 0;
+			foreach my $pause (@pauses[ $first .. $#pauses ])
+			{
+				$short++ if $pause < 0.87 * $step - 0.002;
+				$step = min(2 * $step, $longest);
+			}
+			return 1 if $short == 0;
+		}
+		return;
+	};
+	return poll_until($grow, $name) || diag("pauses of @pauses s");
+}
+
+# calls_apart(times, milliseconds, name [, from_reply => 1]): each call was
+# begun so long after the one before it was begun.  One that was held up on its
+# way to SQS may be followed too soon, but then not by two; unless the time
+# counts from a reply.
+sub calls_apart
+{
+	my ($times, $ms, $name, %o) = @_;
+	my $less = $o{from_reply} ? 0 : 1;
+	my @early;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	foreach my $to (1 + $less .. $#$times)
+	{
+		foreach my $from (0 .. $to - 1 - $less)
+		{
+			my $apart = $times->[$to] - $times->[$from];
+			push @early, ($to - $from + 1) . " calls in $apart ms" if $apart < ($to - $from - $less) * $ms - 2;
+		}
+	}
+	ok(@$times > 1 + $less && !@early, $name) or diag("early: @early; times: @$times");
+	return;
 }
 
 sub sql_literal
@@ -273,17 +324,13 @@ EOC
 # The server stops.  How soon depends on the machine; so whoever asserts that it
 # does not wait for something makes that last longer than pg_ctl waits, such as
 # a handler that sleeps for an hour, or sqsbridge.shutdown_timeout = '1h'.
-# Returns the seconds that it took.
 sub stop_ok
 {
 	my ($node, $name, $mode) = @_;
-	my $stopped;
-	my $took = elapsed(sub { $stopped = $node->stop($mode || 'fast', fail_ok => 1) });
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 
-	ok($stopped, $name) or BAIL_OUT($node->name . ' does not stop');
-	note(sprintf('stopped in %.1f s', $took));
-	return $took;
+	ok($node->stop($mode || 'fast', fail_ok => 1), $name) or BAIL_OUT($node->name . ' does not stop');
+	return;
 }
 
 # Extension, server "aws" and, unless user_mapping is 0, keys for all.
@@ -613,6 +660,15 @@ sub calls
 {
 	my ($self, $queue, $action) = @_;
 	return $self->stats($queue)->{calls}{$action} || 0;
+}
+
+# call_times(queue, action [, after]): when the latest calls of an action came,
+# those that a fault answered included, in milliseconds of sqsd's own clock.
+# With "after", only later ones.
+sub call_times
+{
+	my ($self, $queue, $action, $after) = @_;
+	return grep { !defined $after || $_ > $after } @{ $self->admin('GET', "calls?queue=$queue&action=$action") };
 }
 
 sub messages
