@@ -43,6 +43,8 @@
  * because a release and another receive cost two calls, and one of the receives
  * that the redrive policy allows.
  *
+ * test/unit/test_pace.c has the examples of src/README as its cases.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"

@@ -1,10 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * main.c
- *	  Runs the unit tests of the AWS layer, all or those named as arguments.
+ *	  Runs the unit tests, all or those named as arguments.
  *
- * The layer is compiled as frontend code and linked in, so that it can be
- * tested under sanitizers and valgrind, which a server does not allow.
+ * The AWS layer is compiled as frontend code and linked in, so that it can be
+ * tested under sanitizers and valgrind, which a server does not allow.  Code
+ * that needs little of the server is included by its test, which provides that.
  *
  *-------------------------------------------------------------------------
  */
@@ -113,6 +114,7 @@ static const struct
 	{"proxies", test_proxies},
 	{"sender", test_sender},
 	{"starts", test_starts},
+	{"pace", test_pace},
 };
 
 int

@@ -49,5 +49,6 @@ extern void test_tls(void);
 extern void test_proxies(void);
 extern void test_sender(void);
 extern void test_starts(void);
+extern void test_pace(void);
 
 #endif							/* TAP_H */
