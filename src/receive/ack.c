@@ -266,12 +266,47 @@ delete_done(SqsCall *call, void *arg)
 	pfree(batch);
 }
 
+/*
+ * Start a call for the oldest messages whose time has come, of which there is at
+ * least one.  Returns how many they are.
+ */
+static int
+start_delete(QueueWorker *qw)
+{
+	LeaseBatch *batch = MemoryContextAllocZero(qw->context, sizeof(LeaseBatch));
+	SqsSlice	handles[SQS_MAX_BATCH];
+	int64		lease_left = PG_INT64_MAX;
+	dlist_iter	iter;
+
+	batch->qw = qw;
+	dlist_foreach(iter, &qw->ack.deletes)
+	{
+		Lease	   *lease = dlist_container(Lease, node, iter.cur);
+
+		if (lease->not_before > qw->now)
+			continue;
+		lease_left = Min(lease_left, lease->until - qw->now);
+		handles[batch->n] = lease->message->receipt_handle;
+		batch->leases[batch->n++] = lease;
+		if (batch->n == SQS_MAX_BATCH)
+			break;
+	}
+	batch->sent_at = qw->now;
+	sqs_start_delete_batch(qw->client, qw->queue_url, batch->n, handles,
+						   sqs_is_leaving(qw) ? 1000 : Max(Min(lease_left, 15000), 2000),
+						   3, delete_done, batch);
+	qw->calls_open++;
+	for (int i = 0; i < batch->n; i++)
+		dlist_delete(&batch->leases[i]->node);
+	qw->ack.ndeletes -= batch->n;
+	return batch->n;
+}
+
 /* After a failure, one call at a time, and not before ack.next. */
 void
 sqs_ack_deletes(QueueWorker *qw, bool all)
 {
 	dlist_mutable_iter iter;
-	SqsSlice	handles[SQS_MAX_BATCH];
 	int			ready = 0;
 	int64		delete_by = PG_INT64_MAX;
 	bool		flush;
@@ -327,31 +362,7 @@ sqs_ack_deletes(QueueWorker *qw, bool all)
 			(ready > 0 && (flush || qw->now >= delete_by))) &&
 		   (all || qw->calls_open < qw->max_calls))
 	{
-		int64		lease_left = PG_INT64_MAX;
-		LeaseBatch *batch = MemoryContextAllocZero(qw->context, sizeof(LeaseBatch));
-
-		batch->qw = qw;
-		dlist_foreach_modify(iter, &qw->ack.deletes)
-		{
-			Lease	   *lease = dlist_container(Lease, node, iter.cur);
-
-			if (lease->not_before > qw->now)
-				continue;
-			lease_left = Min(lease_left, lease->until - qw->now);
-			handles[batch->n] = lease->message->receipt_handle;
-			batch->leases[batch->n++] = lease;
-			if (batch->n == SQS_MAX_BATCH)
-				break;
-		}
-		batch->sent_at = qw->now;
-		sqs_start_delete_batch(qw->client, qw->queue_url, batch->n, handles,
-							   sqs_is_leaving(qw) ? 1000 : Max(Min(lease_left, 15000), 2000),
-							   3, delete_done, batch);
-		qw->calls_open++;
-		for (int i = 0; i < batch->n; i++)
-			dlist_delete(&batch->leases[i]->node);
-		qw->ack.ndeletes -= batch->n;
-		ready -= batch->n;
+		ready -= start_delete(qw);
 		if (qw->ack.failures > 0 && !all)
 		{
 			qw->ack.trial = true;
