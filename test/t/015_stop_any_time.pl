@@ -10,6 +10,7 @@ use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use SqsLoad;
 use SqsTest;
 
 need_sqsd();
@@ -20,126 +21,23 @@ my $seed = $ENV{SQSBRIDGE_SEED} || (time() ^ $$) % 1_000_000;
 srand($seed);
 note("SQSBRIDGE_SEED=$seed");
 
-my @queues = ('load', 'other', 'ordered.fifo');
-my %sent = map { $_ => 0 } @queues;
+my @queues = SqsLoad::queues();
 my $sqs = start_sqs(queues =>
 	  [ map { "$_,VisibilityTimeout=3" } @queues, 'moved1', map { "slot$_" } 1 .. 4 ]);
 
 # a slow WAL writer, so that a crash takes what nobody has flushed
 my $slow_wal = "wal_writer_delay = 10s\nrestart_after_crash = on\n";
-my $objects = <<'EOQ';
-CREATE TABLE got (id bigserial, queue text, message_id text, body text, group_id text, sequence_number numeric, db oid);
-CREATE FUNCTION handle(m sqs_message) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-  INSERT INTO got (queue, message_id, body, group_id, sequence_number, db)
-  SELECT m.queue, m.message_id, m.body, m.group_id, m.sequence_number, oid
-  FROM pg_database WHERE datname = current_database();
-  PERFORM pg_sleep(0.002);
-END $$;
-EOQ
-
-# A session of psql that stays open, and has answered.
-sub open_session
-{
-	my ($node, $sql, $name) = @_;
-	my $session = { in => "$sql\n\\echo ready\n", out => '', err => '' };
-
-	$session->{harness} = IPC::Run::start(
-		[ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres') ],
-		'<', \$session->{in}, '>', \$session->{out}, '2>', \$session->{err},
-		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
-	IPC::Run::pump($session->{harness}) until $session->{out} =~ /ready/ || $session->{err} =~ /ERROR|FATAL/;
-	like($session->{out}, qr/ready/, $name) or diag($session->{err});
-	return $session;
-}
-
-sub close_session
-{
-	my ($session, $sql) = @_;
-	$session->{in} .= "$sql\n\\q\n";
-	eval { $session->{harness}->finish };    # it may have been terminated
-	return;
-}
-
 sub shuffled
 {
 	my %place = map { $_ => rand() } @_;
 	return sort { $place{$a} <=> $place{$b} } @_;
 }
 
-sub feed
-{
-	my ($load) = @_;
-	my %count = (load => $load, other => int($load / 4), 'ordered.fifo' => int($load / 8));
-
-	foreach my $queue (@queues)
-	{
-		$sqs->fill($queue, $count{$queue}, body => "$queue {i}", start => $sent{$queue} + 1,
-			$queue =~ /fifo/ ? (groups => 7) : ());
-		$sent{$queue} += $count{$queue};
-	}
-	return;
-}
-
-sub deleted
-{
-	my $all = $sqs->stats->{queues};
-	my $n = 0;
-	$n += $all->{$_}{deleted} foreach @queues;
-	return $n;
-}
-
-sub total
-{
-	my $n = 0;
-	$n += $sent{$_} foreach @queues;
-	return $n;
-}
-
-# Some of the work that there is, up to nearly all of it, is done.
-sub wait_for_some_work
-{
-	my ($name) = @_;
-	my $done = deleted();
-	my $goal = $done + 1 + int(rand(0.7) * (total() - $done));
-	poll_until(sub { deleted() >= $goal }, "$name: $goal messages are done");
-	return;
-}
-
-sub all_agree
-{
-	my ($node, $name) = @_;
-	$sqs->books_agree($_, $node, "$name: $_") foreach @queues;
-	return;
-}
-
-sub all_done
-{
-	my ($node, $name) = @_;
-	$sqs->is_empty($_, "$name: all of $_ is done", 120) foreach @queues;
-	all_agree($node, $name);
-	is( $node->safe_psql('postgres',
-			q{SELECT queue, count(*), count(DISTINCT body) FROM got WHERE queue IN ('load', 'other', 'ordered.fifo') GROUP BY 1 ORDER BY 1}),
-		join("\n", map { "$_|$sent{$_}|$sent{$_}" } sort @queues),
-		"$name: each message had its effect once");
-	return;
-}
-
 # a stop that waited for handlers that it need not wait for would not end before
 # pg_ctl gives up
 my $node = new_node('main', conf => $slow_wal . "sqsbridge.shutdown_timeout = '1h'\n");
 setup_database($node, $sqs);
-$node->safe_psql('postgres', <<"EOQ");
-CREATE ROLE worker LOGIN;
-ALTER ROLE worker SET synchronous_commit = off;
-GRANT CREATE ON SCHEMA public TO worker;
-GRANT USAGE ON FOREIGN SERVER aws TO worker;
-SET SESSION AUTHORIZATION worker;
-$objects
-SELECT sqs_register_queue('load', server => 'aws', handler => 'handle', concurrency => 3);
-SELECT sqs_register_queue('other', server => 'aws', handler => 'handle');
-SELECT sqs_register_queue('ordered.fifo', server => 'aws', handler => 'handle', concurrency => 2);
-EOQ
+my $load = SqsLoad->new($sqs, $node);
 
 # ---- stopped and started
 
@@ -151,8 +49,8 @@ foreach my $round (1 .. $rounds)
 		my $session;
 
 		# every other time just after the start, when workers are on their way
-		feed($batch);
-		wait_for_some_work($name) if $round % 2;
+		$load->feed($batch);
+		$load->wait_for_some_work($name) if $round % 2;
 
 		if ($mode eq 'smart' && $round % 2)
 		{
@@ -162,37 +60,29 @@ foreach my $round (1 .. $rounds)
 				[ 'pg_ctl', '-D', $node->data_dir, '-m', 'smart', '-W', 'stop' ], '>', '/dev/null', '2>&1');
 			$pg_ctl->finish;
 			poll_until(sub { log_text($node) =~ /received smart shutdown request/ }, "$name: asked for");
-			feed($batch / 4);
-			wait_for_some_work("$name, with a session open");
-			feed($batch);
+			$load->feed($batch / 4);
+			$load->wait_for_some_work("$name, with a session open");
+			$load->feed($batch);
 			close_session($session, '');
 		}
 		# when the session has ended, the server may be gone before it is asked again
 		$session ? $node->stop($mode, fail_ok => 1) : stop_ok($node, "$name: it ends", $mode);
-		note(sprintf('%s: %d of %d are deleted', $name, deleted(), total()));
+		note(sprintf('%s: %d of %d are deleted', $name, $load->deleted, $load->total));
 		poll_until(sub { !SqsTest::server_processes($node) }, "$name: all processes are gone");
 		poll_until(sub { !grep { $sqs->stats($_)->{open_polls} } @queues }, "$name: nobody polls");
 		$node->start;
-		all_agree($node, $name);
+		$load->all_agree($name);
 	}
 }
-all_done($node, 'stopped and started');
+$load->all_done('stopped and started');
 
-is( $node->safe_psql('postgres', q{SELECT count(*) FROM (SELECT sequence_number, lag(sequence_number) OVER (PARTITION BY group_id ORDER BY id) AS before
-		FROM got WHERE queue = 'ordered.fifo') x WHERE sequence_number <= before}),
-	'0', 'FIFO groups were handled in order through all of this');
+$load->in_order;
 is($node->safe_psql('postgres', 'SELECT count(*) FROM sqs_failures'), '0', 'no failures');
 
 # ---- the disk is full
 
 $node->append_conf('postgresql.conf', 'sqsbridge.shutdown_timeout = 5s');
 $node->stop;
-
-sub crashes
-{
-	my $n = () = log_text($node) =~ /all server processes terminated; reinitializing/g;
-	return $n;
-}
 
 SKIP:
 {
@@ -216,34 +106,34 @@ SKIP:
 	foreach my $round (1 .. $rounds)
 	{
 		my $name = "no space for WAL, $round";
-		my $before = crashes();
+		my $before = $load->crashes;
 
-		feed($batch);
-		wait_for_some_work($name);
+		$load->feed($batch);
+		$load->wait_for_some_work($name);
 		append_to_file("$flag-once", '');
-		poll_until(sub { crashes() > $before }, "$name: takes the server down");
-		note('with ' . deleted() . ' of ' . total() . ' deleted');
-		is(crashes(), $before + 1, "$name: once");
+		poll_until(sub { $load->crashes > $before }, "$name: takes the server down");
+		note('with ' . $load->deleted . ' of ' . $load->total . ' deleted');
+		is($load->crashes, $before + 1, "$name: once");
 		query_is($node, 'SELECT true', 't', "$name: the server is back");
-		all_agree($node, $name);
+		$load->all_agree($name);
 	}
 	my $panics = () = log_text($node) =~ /PANIC:  could not write to log file .*No space left on device/g;
 	is($panics, $rounds, 'each time it was the disk');
-	all_done($node, 'no space for WAL');
+	$load->all_done('no space for WAL');
 
 	# for good: it stays down until there is space.  (Were it to restart by
 	# itself, it might do so again and again, or wait for ever for a checkpointer
 	# that died before the postmaster took notice of the recovery.)
-	feed($batch);
+	$load->feed($batch);
 	$node->append_conf('postgresql.conf', 'restart_after_crash = off');
 	{
 		local %ENV = (%ENV, %preload);
 		$node->restart;
 	}
-	wait_for_some_work('no space for good');
+	$load->wait_for_some_work('no space for good');
 	append_to_file("$flag-wal", '');
 	poll_until(sub { !SqsTest::server_processes($node) }, 'no space for good: the server goes down and stays down');
-	note('with ' . deleted() . ' of ' . total() . ' deleted');
+	note('with ' . $load->deleted . ' of ' . $load->total . ' deleted');
 	poll_until(sub { !grep { $sqs->stats($_)->{open_polls} } @queues }, 'no space for good: nobody polls');
 	$node->kill9;    # only so that it is known to be down
 	{
@@ -252,12 +142,12 @@ SKIP:
 		unlink("$flag-wal");
 		$node->start;
 	}
-	all_agree($node, 'no space for good');
-	all_done($node, 'no space for good');
+	$load->all_agree('no space for good');
+	$load->all_done('no space for good');
 
 	# tables cannot grow: handlers fail, or wait because the inbox cannot grow; the
 	# workers go on
-	my $crashes = crashes();
+	my $crashes = $load->crashes;
 	my $pids = q{SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM sqs_stats_workers WHERE kind <> 'handler worker'};
 	my $workers = $node->safe_psql('postgres', $pids);
 	append_to_file("$flag-data", '');
@@ -265,7 +155,7 @@ SKIP:
 	my $fed_until = sub {
 		my ($condition) = @_;
 		return 1 if $condition->();
-		feed($batch / 4) if grep { !$sqs->counts($_)->{visible} } @queues;
+		$load->feed($batch / 4) if grep { !$sqs->counts($_)->{visible} } @queues;
 		return;
 	};
 	poll_until(
@@ -278,10 +168,10 @@ SKIP:
 	poll_until(
 		sub { $fed_until->(sub { log_text($node) =~ /could not extend file "base.*No space left on device/ }) },
 		'no space for tables: the log says why, as sqs_failures cannot grow either', 180);
-	all_agree($node, 'no space for tables');
+	$load->all_agree('no space for tables');
 	unlink("$flag-data");
-	all_done($node, 'no space for tables');
-	is(crashes(), $crashes, 'no space for tables: the server went on');
+	$load->all_done('no space for tables');
+	is($load->crashes, $crashes, 'no space for tables: the server went on');
 	is($node->safe_psql('postgres', $pids), $workers, 'no space for tables: so did the workers');
 
 	is( $node->safe_psql('postgres', q{SELECT count(*) FROM sqs_failures WHERE sqlstate <> '53100'}),
@@ -313,8 +203,8 @@ sub all_work
 
 	all_work($name);
 	my $before = workers();
-	feed($batch);
-	wait_for_some_work($name);
+	$load->feed($batch);
+	$load->wait_for_some_work($name);
 	my $session = open_session($node, <<'EOQ', "$name: under way");
 BEGIN;
 ALTER EXTENSION sqsbridge UPDATE;
@@ -324,20 +214,20 @@ ALTER EXTENSION sqsbridge ADD TABLE sqsbridge_internal.inbox;
 LOCK TABLE sqsbridge_internal.queues;
 EOQ
 	$node->safe_psql('postgres', q{ALTER USER MAPPING FOR PUBLIC SERVER aws OPTIONS (SET secret_access_key 'secret')});
-	feed($batch / 4);
+	$load->feed($batch / 4);
 	my %expired = map { $_ => $sqs->stats($_)->{expired_leases} } @queues;
 	my %renewed = map { $_ => $sqs->calls($_, 'ChangeMessageVisibilityBatch') } @queues;
 	poll_until(
 		sub { !grep { $sqs->calls($_, 'ChangeMessageVisibilityBatch') < $renewed{$_} + 4 } @queues },
 		"$name: meanwhile leases are renewed");
-	my $done = deleted();
+	my $done = $load->deleted;
 	close_session($session, 'ROLLBACK;');
-	poll_until(sub { deleted() > $done }, "$name: the work goes on");
+	poll_until(sub { $load->deleted > $done }, "$name: the work goes on");
 	note(join(', ', map { "$_: " . ($sqs->stats($_)->{expired_leases} - $expired{$_}) . ' leases ran out' } @queues));
 	like(log_text($node), qr/queue "load" cannot read its configuration and goes on with the one it has: canceling statement due to lock timeout/,
 		"$name: they could not read the new key, and went on");
-	all_agree($node, $name);
-	all_done($node, $name);
+	$load->all_agree($name);
+	$load->all_done($name);
 	is(workers(), $before, "$name: with the same workers");
 }
 
@@ -354,18 +244,18 @@ foreach my $case (
 {
 	my ($name, $sql, $end) = @$case;
 
-	feed($batch);
-	wait_for_some_work($name);
+	$load->feed($batch);
+	$load->wait_for_some_work($name);
 	my $session = open_session($node, "SET client_min_messages = warning; $sql", "$name: under way");
 	poll_until(sub { !grep { $sqs->stats($_)->{open_polls} } @queues }, "$name: nobody polls");
-	my $done = deleted();
-	feed($batch / 4);
+	my $done = $load->deleted;
+	$load->feed($batch / 4);
 	close_session($session, $end);
-	poll_until(sub { deleted() > $done }, "$name: the work goes on by itself");
-	all_agree($node, $name);
+	poll_until(sub { $load->deleted > $done }, "$name: the work goes on by itself");
+	$load->all_agree($name);
 	all_work($name);
 }
-all_done($node, 'DROP EXTENSION');
+$load->all_done('DROP EXTENSION');
 
 # ---- databases are copied and renamed under load
 
@@ -373,7 +263,7 @@ my $app = 'app';
 my $moved = 0;
 $node->safe_psql('postgres', "CREATE DATABASE $app");
 setup_database($node, $sqs, dbname => $app);
-$node->safe_psql($app, "$objects; SELECT sqs_register_queue('moved1', server => 'aws', handler => 'handle', concurrency => 2)");
+$node->safe_psql($app, "$SqsLoad::objects; SELECT sqs_register_queue('moved1', server => 'aws', handler => 'handle', concurrency => 2)");
 
 # under load, what is done must leave work over
 sub feed_moved
@@ -468,7 +358,7 @@ my $per_queue = 60;
 setup_database($small, $sqs);
 $sqs->fill($_, $per_queue, body => "$_ {i}") foreach @slotted;
 $small->safe_psql('postgres', <<"EOQ");
-$objects
+$SqsLoad::objects
 SELECT sqs_register_queue('slot' || i, server => 'aws', handler => 'handle') FROM generate_series(1, 4) i;
 EOQ
 

@@ -4,7 +4,6 @@
 use strict;
 use warnings;
 
-use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -80,27 +79,6 @@ sub worker
 		($kind eq 'handler worker' ? q{ AND state = 'running'} : ''));
 }
 
-# A session that holds what its statements took.
-sub holding
-{
-	my ($sql) = @_;
-	my $session = { in => "$sql\n\\echo ready\n", out => '', err => '' };
-	$session->{harness} = IPC::Run::start(
-		[ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres') ],
-		'<', \$session->{in}, '>', \$session->{out}, '2>', \$session->{err}, IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
-	IPC::Run::pump($session->{harness}) until $session->{out} =~ /ready/ || $session->{err} =~ /ERROR|FATAL/;
-	like($session->{out}, qr/ready/, $sql) or diag($session->{err});
-	return $session;
-}
-
-sub let_go
-{
-	my ($session) = @_;
-	$session->{in} .= "ROLLBACK;\n\\q\n";
-	$session->{harness}->finish;
-	return;
-}
-
 # ---- settings of the role, of the database, of the server
 
 as('app', q{SELECT sqs_register_queue('settings', server => 'aws', handler => 'store', retry_delay => '1 s', wait_time => '2 s')});
@@ -111,7 +89,7 @@ query_is($node, q{SELECT DISTINCT sqlstate || ' ' || message FROM sqs_failures W
 	'25006 cannot execute INSERT in a read-only transaction', 'which is recorded, whatever exit_on_error says');
 $node->safe_psql('postgres', 'ALTER ROLE app RESET default_transaction_read_only; ALTER ROLE app RESET exit_on_error');
 query_is($node, q{SELECT count(*) FROM got WHERE queue = 'settings'}, '3',
-	'when it is reset busy handlers are replaced, and the messages handled', timeout => 30);
+	'when it is reset busy handlers are replaced, and the messages handled');
 $node->safe_psql('postgres', 'TRUNCATE got');
 
 # ---- rights
@@ -136,7 +114,7 @@ foreach my $case (
 	put_in('rights', $what);
 	query_is($node, q{SELECT state FROM sqs_stats WHERE queue = 'rights'}, 'error', "without $what nothing is handled, and the state says so");
 	$node->safe_psql('postgres', $give);
-	query_is($node, q{SELECT body FROM got}, $what, "with $what again it is", timeout => 30);
+	query_is($node, q{SELECT body FROM got}, $what, "with $what again it is");
 }
 gate('false');
 
@@ -178,7 +156,7 @@ TRUNCATE got;
 CREATE TABLE slow (body text);
 CREATE FUNCTION slow_trigger() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  PERFORM pg_sleep(30);
+  PERFORM pg_sleep(3600);
   RETURN NULL;
 END $$;
 CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow_trigger();
@@ -236,21 +214,21 @@ $node->safe_psql('postgres', q{SELECT sqs_unregister_queue('polls')});
 # ---- a lock on the tables that are written
 
 $node->safe_psql('postgres', q{TRUNCATE got; SELECT sqs_register_queue('locked', server => 'aws', handler => 'store', retry_delay => '0 s')});
-my $session = holding("BEGIN; LOCK TABLE $inbox IN SHARE MODE;");
+my $session = open_session($node, "BEGIN; LOCK TABLE $inbox IN SHARE MODE;", 'somebody holds what handlers need');
 put_in('locked', 'patient');
 query_is($node, q{SELECT state, last_error FROM sqs_stats WHERE queue = 'locked'},
 	'error|the table of handled messages is locked by another session', 'the inbox is locked: no message is charged with that');
-let_go($session);
-query_is($node, q{SELECT body, receive_count FROM got}, 'patient|1', 'and it is handled afterwards', timeout => 30);
+close_session($session);
+query_is($node, q{SELECT body, receive_count FROM got}, 'patient|1', 'and it is handled afterwards');
 is($node->safe_psql('postgres', "SELECT count(*) FROM sqs_failures WHERE queue = 'locked'"), '0', 'without a failure');
 
 $node->safe_psql('postgres', q{CREATE FUNCTION fails(m sqs_message) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;
 	SELECT sqs_alter_queue('locked', handler => 'fails')});
-$session = holding("BEGIN; LOCK TABLE sqsbridge_internal.failures IN SHARE MODE;");
+$session = open_session($node, "BEGIN; LOCK TABLE sqsbridge_internal.failures IN SHARE MODE;", 'somebody holds what handlers need');
 put_in('locked', 'hopeless');
 query_true($node, q{SELECT last_error ~ '^a failed attempt could not be recorded in sqs_failures: ' FROM sqs_stats WHERE queue = 'locked'},
 	'failed attempts that cannot be recorded show in last_error');
-let_go($session);
+close_session($session);
 query_true($node, "SELECT count(*) > 0 FROM sqs_failures WHERE queue = 'locked'", 'they are recorded when they can be');
 $node->safe_psql('postgres', q{SELECT sqs_disable_queue('locked')});
 
@@ -259,21 +237,21 @@ $node->safe_psql('postgres', q{SELECT sqs_unregister_queue('locked');
 	SELECT sqs_register_queue('waits', server => 'aws', queue_name => 'locked', handler => 'store',
 		handler_timeout => '1 s', retry_delay => '0 s');
 	SELECT sqs_disable_queue('waits'); TRUNCATE got});
-query_is($node, q{SELECT state FROM sqs_stats WHERE queue = 'waits'}, 'disabled', 'a queue with a handler_timeout', timeout => 40);
+query_is($node, q{SELECT state FROM sqs_stats WHERE queue = 'waits'}, 'disabled', 'a queue with a handler_timeout');
 put_in('locked', 'waits');
 my ($message) = map { $_->{id} } grep { $_->{state} ne 'deleted' } @{ $sqs->messages('locked') };
-$session = holding("BEGIN; INSERT INTO $inbox SELECT queue_id, '$message', now() FROM sqs_queues WHERE name = 'waits';");
+$session = open_session($node, "BEGIN; INSERT INTO $inbox SELECT queue_id, '$message', now() FROM sqs_queues WHERE name = 'waits';", 'somebody holds what handlers need');
 $node->safe_psql('postgres', q{SELECT sqs_enable_queue('waits')});
 query_true($node, "SELECT count(*) > 0 FROM sqs_failures WHERE queue = 'waits' AND message LIKE 'handler ran longer than its handler_timeout%'",
 	'a wait for another transaction with the same message is part of handler_timeout');
-let_go($session);
+close_session($session);
 query_true($node, q{SELECT count(*) = 1 FROM got WHERE body = 'waits'}, 'afterwards it is handled');
 
 # ---- a role that the database sets does not steer workers
 
 $node->safe_psql('postgres', q{CREATE ROLE nobody_; ALTER DATABASE postgres SET role = nobody_;
 	TRUNCATE got; SELECT sqs_disable_queue('settings')});
-query_is($node, q{SELECT state FROM sqs_stats WHERE queue = 'settings'}, 'disabled', 'a queue is stopped', timeout => 40);
+query_is($node, q{SELECT state FROM sqs_stats WHERE queue = 'settings'}, 'disabled', 'a queue is stopped');
 $node->safe_psql('postgres', q{SET ROLE none; SELECT sqs_enable_queue('settings')});
 query_is($node, q{SELECT state FROM sqs_stats WHERE queue = 'settings'}, 'polling', 'and started where a role is set for the database');
 $node->safe_psql('postgres', q{SET ROLE none; ALTER DATABASE postgres RESET role});

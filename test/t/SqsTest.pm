@@ -45,6 +45,7 @@ our @EXPORT = qw(
   start_sqs new_node setup_database poll_until try_psql query_is query_true
   check_log need_sqsd endpoint_kind backs_off pauses_grow calls_apart
   sql_literal log_text private_memory open_files seconds_pass stop_ok
+  open_session close_session
 );
 
 my $account = '000000000000';
@@ -269,6 +270,32 @@ sub calls_apart
 		}
 	}
 	ok(@$times > 1 + $less && !@early, $name) or diag("early: @early; times: @$times");
+	return;
+}
+
+# A session of psql that has said what it was told to and stays open, with the
+# locks that it took.
+sub open_session
+{
+	my ($node, $sql, $name) = @_;
+	my $session = { in => "$sql\n\\echo ready\n", out => '', err => '' };
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	$session->{harness} = IPC::Run::start(
+		[ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres') ],
+		'<', \$session->{in}, '>', \$session->{out}, '2>', \$session->{err},
+		IPC::Run::timeout(2 * $PostgreSQL::Test::Utils::timeout_default));
+	IPC::Run::pump($session->{harness}) until $session->{out} =~ /ready/ || $session->{err} =~ /ERROR|FATAL/;
+	like($session->{out}, qr/ready/, $name) or diag($session->{err});
+	return $session;
+}
+
+# Its last statements; by default it gives up what it has done.
+sub close_session
+{
+	my ($session, $sql) = @_;
+	$session->{in} .= ($sql // 'ROLLBACK;') . "\n\\q\n";
+	eval { $session->{harness}->finish };    # it may have been terminated
 	return;
 }
 
