@@ -80,7 +80,7 @@ query_is($node, q{SELECT kind, database, queue, role, messages, started_at IS NO
 	"launcher|||||f\ndatabase worker|postgres|||0|t\n"
 	  . "queue worker|postgres|orders||200|t\n"
 	  . 'handler worker|postgres|orders|' . $node->safe_psql('postgres', 'SELECT current_user') . '|200|t',
-	'sqs_stats_workers has a row per process', timeout => 30);
+	'sqs_stats_workers has a row per process');
 is( $node->safe_psql('postgres', q{SELECT count(*), count(a.pid),
 	count(a.backend_xmin), count(a.backend_xid), count(a.xact_start)
 	FROM sqs_stats_workers w LEFT JOIN pg_stat_activity a USING (pid)}),

@@ -226,7 +226,7 @@ refused('other', 'SELECT * FROM pg_user_mapping', qr/permission denied/, 'pg_use
 
 # CREATE TRIGGER waits for its lock before it looks at privileges
 as('app', q{SELECT sqs_disable_queue('app')});
-query_is($node, q{SELECT count(*) FROM sqs_stats_in_flight}, '0', 'the running handler is canceled, and open polls end', timeout => 45);
+query_is($node, q{SELECT count(*) FROM sqs_stats_in_flight}, '0', 'the running handler is canceled, and open polls end');
 
 refused('other', q{SELECT sqs_register_queue('other', server => 'aws')}, qr/permission denied for foreign server aws/,
 	'registering without USAGE on the server');
@@ -282,7 +282,7 @@ foreach my $view (qw(sqs_queues sqs_stats sqs_stats_workers sqs_stats_in_flight 
 }
 unlike($views, qr/hush-/, 'no secret in any view');
 $node->safe_psql('postgres', q{SELECT sqs_disable_queue(name) FROM sqs_queues});
-query_is($node, q{SELECT count(*) FROM sqs_stats_workers WHERE queue IS NOT NULL}, '0', 'all queues stop', timeout => 45);
+query_is($node, q{SELECT count(*) FROM sqs_stats_workers WHERE queue IS NOT NULL}, '0', 'all queues stop');
 $node->stop;
 unlike(slurp_file($node->logfile), qr/hush-/, 'no secret in the server log, not even at debug5');
 unlike(slurp_file($node->logfile), qr/Signature=|X-Amz-Security-Token/i, 'nor any header that is made of it');

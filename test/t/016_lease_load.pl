@@ -55,7 +55,7 @@ END $$;
 CREATE FUNCTION once(m sqs_message) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   INSERT INTO got VALUES (m.queue, m.body, m.receive_count);
-  IF m.body LIKE 'slow%' AND m.receive_count = 1 THEN PERFORM pg_sleep(60); END IF;
+  IF m.body LIKE 'slow%' AND m.receive_count = 1 THEN PERFORM pg_sleep(3600); END IF;
 END $$;
 EOQ
 

@@ -66,7 +66,7 @@ EOQ
 	# which the relay backs off from a lock by itself; well before it looks at
 	# everything, which it does once a minute
 	query_is($node, 'SELECT (SELECT count(*) FROM sqsbridge_internal.outbox_rows), (SELECT count(*) FROM sqsbridge_internal.outbox_batches)',
-		'0|0', "$table: nothing is left", timeout => 30);
+		'0|0', "$table: nothing is left");
 }
 unlike(log_text($node), qr/lock timeout/, 'the relay waits for no lock');
 is( $node->safe_psql('postgres', "SELECT pid, started_at FROM sqs_stats_workers WHERE kind = 'database worker'"),

@@ -201,7 +201,7 @@ is($node->safe_psql('postgres', "$queue_worker 'memory'"), $pid, 'its queue work
 
 # nor for the queue worker
 $node->safe_psql('postgres', q{SELECT sqs_alter_queue('memory', wait_time => '1 s'); SELECT sqs_disable_queue('memory')});
-query_is($node, q{SELECT state FROM sqs_stats WHERE queue = 'memory'}, 'disabled', 'disabled', timeout => 40);
+query_is($node, q{SELECT state FROM sqs_stats WHERE queue = 'memory'}, 'disabled', 'disabled');
 chmod(0500, $dir);
 $node->safe_psql('postgres', q{SELECT sqs_enable_queue('memory')});
 query_true($node, q{SELECT last_error ~ '^the queue worker could not start: could not open shared memory' FROM sqs_stats WHERE queue = 'memory'},

@@ -813,7 +813,7 @@ sub stopped
 	my ($queue, $pattern, $name) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	query_is($node, "SELECT state, last_error ~ '$pattern' FROM sqs_stats WHERE queue = '$queue'", 'error|t',
-		"$name: the queue stops and says why", timeout => 30)
+		"$name: the queue stops and says why")
 	  or diag(super("SELECT state, last_error FROM sqs_stats WHERE queue = '$queue'"));
 	return;
 }
@@ -832,7 +832,7 @@ sub bound_are_handled
 	my ($name) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	query_is($node, "SELECT count(*), count(DISTINCT body) FROM app.got WHERE body LIKE 'bound %'", "$nbound|$nbound",
-		"$name: messages are handled once", timeout => 40);
+		"$name: messages are handled once");
 	return;
 }
 
@@ -912,7 +912,7 @@ EOQ
 	seconds_pass($node, 3, "$what is gone: time passes");
 	is(super("SELECT count(*) FROM app.got WHERE body = '$what is gone'"), '0', "$what is gone: not handled");
 	super($give);
-	query_is($node, "SELECT count(*) FROM app.got WHERE body = '$what is gone'", '1', "$what is given back: handled", timeout => 40);
+	query_is($node, "SELECT count(*) FROM app.got WHERE body = '$what is gone'", '1', "$what is given back: handled");
 }
 
 # The owner is dropped, and the number is somebody else's.
@@ -983,7 +983,7 @@ as('low', "CREATE SERVER moved FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'u
 	CREATE USER MAPPING FOR PUBLIC SERVER moved OPTIONS (access_key_id 'x', secret_access_key 'y')");
 $node->psql('postgres', "SELECT sqs_enable_queue('moved')", extra_params => [ '-U', 'app' ]);
 query_is($node, "SELECT last_error ~ 'moved' FROM sqs_stats_outbox WHERE queue = 'moved'", 't',
-	'a server is renamed and replaced: the queue says why it stops', timeout => 30);
+	'a server is renamed and replaced: the queue says why it stops');
 $node->psql('postgres', "SELECT sqs_send('moved', 'secret too')", extra_params => [ '-U', 'app' ]);
 seconds_pass($node, 3, 'a server is renamed and replaced: time passes');
 is($evil->stats('moved')->{sent}, 0, 'nothing has arrived there');
@@ -991,7 +991,7 @@ is(super("SELECT count(*) FROM sqs_outbox WHERE queue = 'moved'"), '5', 'the row
 as('low', 'DROP SERVER moved CASCADE');
 as('carrier', 'ALTER SERVER removed RENAME TO moved');
 as('app', "SELECT sqs_alter_queue('moved'); SELECT sqs_enable_queue('moved')");
-query_is($node, "SELECT count(*) FROM sqs_outbox WHERE queue = 'moved'", '0', 'it is back: the rows are sent', timeout => 40);
+query_is($node, "SELECT count(*) FROM sqs_outbox WHERE queue = 'moved'", '0', 'it is back: the rows are sent');
 is($sqs->stats('moved')->{sent}, 5, 'once, to where they belong');
 super('ALTER SERVER moved OWNER TO low');
 as('low', "ALTER SERVER moved OPTIONS (SET endpoint '" . $evil->endpoint . "')");
@@ -1011,7 +1011,7 @@ refused('low', "SELECT sqs_send('spare', 'with whose keys?')", qr/^(?:28000|4270
 	'sending without a mapping, with keys in the environment');
 as('low', "SELECT sqs_enqueue('spare', 'with whose keys?')");
 query_is($node, "SELECT waiting, state, last_error ~ 'user mapping' FROM sqs_stats_outbox WHERE queue = 'spare'", '1|error|t',
-	'nor is the outbox sent', timeout => 30);
+	'nor is the outbox sent');
 attempts('low', "SELECT sqs_register_queue('thief', server => 'aws', handler => 'low.evil',
 	queue_name => '$endpoint/000000000000/orders', wait_time => '1 s')");
 traffic_goes_on('low: a queue by its URL');
@@ -1075,7 +1075,7 @@ EOQ
 	  foreach (' ', 'x' x 300, "'; DROP TABLE", '00000000-0000-0000-0000-000000000000', "$id$id", '%', "\x{e9}");
 	as('app', "SELECT sqs_enable_queue('forged')");
 	query_is($node, "SELECT count(*) FROM app.got WHERE body ~ '^(forged|genuine|by its|odd)'", $n,
-		'no message is taken for another because of what its sender says', timeout => 40)
+		'no message is taken for another because of what its sender says')
 	  or diag(super("SELECT body FROM app.got WHERE body ~ '^(forged|genuine|by its|odd)'"));
 	$open->is_empty('forged', 'all are deleted');
 	# a second copy of the same

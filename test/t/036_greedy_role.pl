@@ -39,13 +39,13 @@ SELECT sqs_register_queue('idle' || i, server => 'aws', enabled => false) FROM g
 EOQ
 $mine->('app', "SELECT sqs_register_queue('honest', server => 'aws', handler => 'app.handle', wait_time => '1 s')");
 $sqs->fill('honest', 3, body => 'honest {i}');
-query_is($node, 'SELECT count(*) FROM app.got', '3', "another role's disabled queues take nothing away", timeout => 30);
+query_is($node, 'SELECT count(*) FROM app.got', '3', "another role's disabled queues take nothing away");
 setup_database($node, $sqs, dbname => 'other');
 $node->safe_psql('other', "CREATE TABLE got (body text);
 	CREATE FUNCTION handle(m sqs_message) RETURNS void LANGUAGE sql AS 'INSERT INTO got VALUES (m.body)';
 	SELECT sqs_register_queue('second', server => 'aws', handler => 'handle', wait_time => '1 s')");
 $sqs->fill('second', 3, body => 'second {i}');
-query_is($node, 'SELECT count(*) FROM got', '3', 'nor in another database', timeout => 40, dbname => 'other');
+query_is($node, 'SELECT count(*) FROM got', '3', 'nor in another database', dbname => 'other');
 $mine->('low', "SELECT sqs_unregister_queue(name) FROM sqs_queues WHERE name LIKE 'idle%'");
 
 # all the workers that there are
@@ -58,9 +58,9 @@ $sqs->fill('greedy', 64, body => 'greedy {i}');
 query_is($node, "SELECT count(*) > 3 FROM sqs_stats_workers WHERE role = 'low'::regrole", 't', 'a role takes what workers it can');
 seconds_pass($node, 3, 'and has them');
 $sqs->fill('honest', 3, body => 'late {i}');
-query_is($node, "SELECT count(*) FROM app.got WHERE body LIKE 'late %'", '3', "another queue has its first handler nevertheless", timeout => 40);
+query_is($node, "SELECT count(*) FROM app.got WHERE body LIKE 'late %'", '3', "another queue has its first handler nevertheless");
 $sqs->fill('second', 3, body => 'late {i}');
-query_is($node, "SELECT count(*) FROM got WHERE body LIKE 'late %'", '3', 'and so has one in another database', timeout => 40, dbname => 'other');
+query_is($node, "SELECT count(*) FROM got WHERE body LIKE 'late %'", '3', 'and so has one in another database', dbname => 'other');
 $mine->('low', "SELECT sqs_unregister_queue('greedy')");
 
 # queues by the hundred whose server does not answer
@@ -74,7 +74,7 @@ poll_until(sub { 10 < grep { $_->{fired} } @{ $sqs->faults } }, 'many queues wai
 foreach my $i (1 .. 5)
 {
 	$mine->('app', "SELECT sqs_enqueue('honest-out', 'row $i')");
-	query_is($node, "SELECT waiting FROM sqs_stats_outbox WHERE queue = 'honest-out'", '0', "row $i of another role is sent", timeout => 40);
+	query_is($node, "SELECT waiting FROM sqs_stats_outbox WHERE queue = 'honest-out'", '0', "row $i of another role is sent");
 	seconds_pass($node, 2, "after row $i");
 }
 is($sqs->stats('honest-out')->{sent}, 5, 'each once');
