@@ -49,7 +49,7 @@ $node->safe_psql('postgres', $functions);
 
 # ---- the one that is first takes all there is, until others come
 
-my $messages = 2000;
+my $messages = 20_000;
 $sqs->fill('greedy', $messages);
 $node->safe_psql('postgres', q{SELECT sqs_register_queue('greedy', server => 'aws', handler => 'nap', concurrency => 64)});
 query_is($node, q{SELECT count(*) FROM sqs_stats_workers}, '10', 'a queue with much to do takes all slots');
