@@ -26,9 +26,10 @@ FAUXQS_TESTS="001_basic.pl 002_content.pl 005_fifo.pl 020_outbox.pl"
 FAUXQS_VERSION=1.9.2
 
 # what takes longest begins first
-LONGEST="030_privileges.pl 031_restore.pl 032_internal_tables.pl 025_handler_exits.pl 033_relay.pl
-	015_stop_any_time.pl 021_outbox_faults.pl 034_exactly_once.pl 012_faults.pl 022_outbox_kill.pl 019_send.pl
-	035_shared_entries.pl 027_discovery.pl 028_fair_shares.pl 011_aws.pl 017_handlers.pl 036_greedy_role.pl"
+LONGEST="030_privileges.pl 031_restore.pl 041_table_locks.pl 025_handler_exits.pl 015_stop_any_time.pl
+	021_outbox_faults.pl 034_exactly_once.pl 012_faults.pl 022_outbox_kill.pl 042_relay_bounds.pl 033_relay.pl
+	032_internal_tables.pl 019_send.pl 035_shared_entries.pl 027_discovery.pl 028_fair_shares.pl 011_aws.pl
+	017_handlers.pl 036_greedy_role.pl"
 
 usage="usage: check.sh [--long] [-j N] [layout|compile|unit|fuzz|sqsd|regress|tap|fauxqs|part of a TAP file's name]..."
 PASSED=0
