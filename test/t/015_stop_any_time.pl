@@ -359,7 +359,7 @@ setup_database($small, $sqs);
 $sqs->fill($_, $per_queue, body => "$_ {i}") foreach @slotted;
 $small->safe_psql('postgres', <<"EOQ");
 $SqsLoad::objects
-SELECT sqs_register_queue('slot' || i, server => 'aws', handler => 'handle') FROM generate_series(1, 4) i;
+SELECT sqs_register_queue('slot' || i, server => 'aws', handler => 'handle', wait_time => '1 s') FROM generate_series(1, 4) i;
 EOQ
 
 # The one queue that works, once the others have said that they wait.
