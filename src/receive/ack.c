@@ -360,7 +360,7 @@ sqs_ack_deletes(QueueWorker *qw, bool all)
 	/* beyond so many calls they wait for one to end, in full batches */
 	while ((ready >= SQS_MAX_BATCH ||
 			(ready > 0 && (flush || qw->now >= delete_by))) &&
-		   (all || qw->calls_open < qw->max_calls))
+		   (all ? sqs_calls_room(qw) > 0 : qw->calls_open < qw->max_calls))
 	{
 		ready -= start_delete(qw);
 		if (qw->ack.failures > 0 && !all)

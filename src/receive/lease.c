@@ -432,21 +432,27 @@ later_first(const void *a, const void *b)
 }
 
 /*
- * The last received is released first, so that the order of a message group is
- * preserved.  It does not matter that calls may overtake each other: SQS sends
- * nothing of a message group while any message of it is invisible.
+ * Of FIFO queues the last received is released first, so that the order of a
+ * message group is preserved.  It does not matter that calls may overtake each
+ * other: SQS sends nothing of a message group while any message of it is
+ * invisible.
+ *
+ * There may be thousands of messages, and more calls than this process has
+ * descriptors for.  Those that have to wait are sent when others have ended.
  */
 void
 sqs_leases_flush_releases(QueueWorker *qw, bool all)
 {
 	Lease	  **sorted;
+	int			room = sqs_calls_room(qw) * SQS_MAX_BATCH;
+	int			most = qw->config->fifo ? qw->table.nreleases : Min(qw->table.nreleases, room);
 	int			n = 0;
 	dlist_iter	iter;
 	SqsSlice	handles[SQS_MAX_BATCH];
 	int			timeouts[SQS_MAX_BATCH];
 	Lease	   *oldest;
 
-	if (qw->table.nreleases == 0)
+	if (qw->table.nreleases == 0 || room == 0)
 		return;
 	oldest = dlist_head_element(Lease, node, &qw->table.releases);
 	if (!all && qw->table.nreleases < SQS_MAX_BATCH &&
@@ -456,10 +462,16 @@ sqs_leases_flush_releases(QueueWorker *qw, bool all)
 		return;
 	}
 
-	sorted = MemoryContextAlloc(qw->context, qw->table.nreleases * sizeof(Lease *));
+	sorted = MemoryContextAlloc(qw->context, most * sizeof(Lease *));
 	dlist_foreach(iter, &qw->table.releases)
+	{
+		if (n == most)
+			break;
 		sorted[n++] = dlist_container(Lease, node, iter.cur);
-	qsort(sorted, n, sizeof(Lease *), later_first);
+	}
+	if (qw->config->fifo)
+		qsort(sorted, n, sizeof(Lease *), later_first);
+	n = Min(n, room);
 
 	for (int first = 0; first < n; first += SQS_MAX_BATCH)
 	{
@@ -555,6 +567,7 @@ sqs_leases_renew(QueueWorker *qw)
 	SqsSlice	handles[SQS_MAX_BATCH];
 	int			timeouts[SQS_MAX_BATCH];
 	int64		until = PG_INT64_MAX;
+	bool		no_room = false;
 	dlist_mutable_iter iter;
 
 	dlist_foreach_modify(iter, &qw->table.renewals)
@@ -586,6 +599,10 @@ sqs_leases_renew(QueueWorker *qw)
 
 		if (batch == NULL)
 		{
+			/* the end of a call wakes us up */
+			no_room = sqs_calls_room(qw) == 0;
+			if (no_room)
+				break;
 			batch = MemoryContextAllocZero(qw->context, sizeof(LeaseBatch));
 			batch->qw = qw;
 			batch->sent_at = qw->now;
@@ -612,6 +629,6 @@ sqs_leases_renew(QueueWorker *qw)
 	{
 		Lease	   *next = dlist_head_element(Lease, renewal_node, &qw->table.renewals);
 
-		sqs_wake_at(qw, Min(next->renew_at, next->until));
+		sqs_wake_at(qw, no_room ? next->until : Min(next->renew_at, next->until));
 	}
 }

@@ -400,7 +400,7 @@ start_polls(QueueWorker *qw)
 	if (qw->table.n - qw->waiting.n - qw->handed > Max(2 * aim.in_hand, FINISHED_MIN))
 		return;
 
-	while (qw->polling.n < most)
+	while (qw->polling.n < most && sqs_calls_room(qw) > 0)
 	{
 		int			n = aim.batch;
 

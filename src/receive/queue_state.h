@@ -382,6 +382,16 @@ sqs_is_leaving(const QueueWorker *qw)
 	return qw->stopping && qw->polling.n == 0;
 }
 
+/*
+ * How many calls more may be open now, polls included.  Beyond that they would be
+ * refused a descriptor, and fail.  The end of a call makes room for another.
+ */
+static inline int
+sqs_calls_room(const QueueWorker *qw)
+{
+	return Max(2 * qw->max_calls - qw->polling.n - qw->calls_open, 0);
+}
+
 /* A time of sqs_now_ms() as a time of day. */
 extern TimestampTz sqs_ms_to_timestamp(QueueWorker *qw, int64 ms);
 

@@ -11,7 +11,7 @@ use SqsTest;
 need_sqsd();
 
 my @out = map { "out$_" } 1 .. 8;
-my $sqs = start_sqs(queues => [ 'work', 'other', 'ticker', 'late', 'spare', @out ]);
+my $sqs = start_sqs(queues => [ 'work', 'other', 'ticker', 'late', 'spare', 'crowd,VisibilityTimeout=3600', @out ]);
 my $functions = <<'EOQ';
 CREATE TABLE got (body text);
 CREATE FUNCTION handle(m sqs_message) RETURNS void LANGUAGE sql AS 'INSERT INTO got VALUES (m.body)';
@@ -196,6 +196,30 @@ $sqs->fault(kind => 'latency', action => 'SendMessageBatch', ms => 300);
 $node->safe_psql('postgres', q{INSERT INTO sqs_outbox (queue, body) SELECT 'out' || 1 + i % 8, 'm' || i FROM generate_series(1, 400) i});
 query_is($node, 'SELECT count(*) FROM sqs_outbox', '0', 'with few descriptors the outbox is sent', timeout => 120);
 is($node->safe_psql('postgres', $worker), $pid, 'by the worker that began it');
+
+# more messages to be given back than there are descriptors for calls of ten
+$node->safe_psql('postgres', <<'EOQ');
+CREATE TABLE gate (n int);
+CREATE FUNCTION wait(m sqs_message) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  WHILE m.body LIKE 'held%' AND NOT EXISTS (SELECT FROM gate)
+  LOOP
+    PERFORM pg_sleep(0.05);
+  END LOOP;
+END $$;
+SELECT sqs_register_queue('crowd', server => 'aws', handler => 'wait', wait_time => '1 s', concurrency => 12);
+EOQ
+$sqs->fill('crowd', 3000);
+query_true($node, "(SELECT acked > 300 FROM sqs_stats WHERE queue = 'crowd')", 'with few descriptors messages are handled');
+$sqs->fill('crowd', 2000, body => 'held {i}', start => 5000);
+query_is($node, "SELECT count(*) FROM sqs_stats_in_flight WHERE queue = 'crowd' AND status = 'running' AND handler_pid IS NOT NULL",
+	'12', 'then all handlers are stuck', timeout => 120);
+my $waiting = $node->safe_psql('postgres', "SELECT count(*) FROM sqs_stats_in_flight WHERE queue = 'crowd' AND status = 'waiting'");
+note("$waiting messages wait");
+$node->safe_psql('postgres', "SELECT sqs_disable_queue('crowd')");
+poll_until(sub { $sqs->stats('crowd')->{in_flight} <= 12 }, 'all that wait are given back') or diag(explain($sqs->stats('crowd')));
+$node->safe_psql('postgres', "INSERT INTO gate VALUES (1); SELECT sqs_enable_queue('crowd')");
+$sqs->is_empty('crowd', 'and handled in the end', 120);
 $node->stop;
 check_log($node);
 done_testing();
