@@ -423,7 +423,8 @@ start_polls(QueueWorker *qw)
 		if (sqs_leases_room(qw, qw->polling.asked + n) < qw->polling.asked + n)
 			break;
 		if (qw->polling.memory + (qw->polling.asked + n) * qw->polling.mean_size >
-			(double) sqs_max_in_flight_memory * 1024 && qw->table.n > 0)
+			(double) sqs_max_in_flight_memory * 1024 &&
+			(qw->table.n > 0 || qw->polling.n > 0))
 			break;
 		start_poll(qw, n);
 	}

@@ -11,7 +11,7 @@ use SqsTest;
 
 need_sqsd();
 
-my $sqs = start_sqs(queues => [ map { "$_,VisibilityTimeout=60" } qw(far whole steady stuck groups.fifo) ]);
+my $sqs = start_sqs(queues => [ map { "$_,VisibilityTimeout=60" } qw(far large whole steady stuck groups.fifo) ]);
 my $node = new_node('main', conf => <<'EOC');
 max_worker_processes = 64
 EOC
@@ -71,6 +71,20 @@ is($s->{redelivered}, 0, 'far: nothing was handed out twice');
 $sqs->clear_faults($far);
 # one that waits for wait_time, the others for a second at most
 poll_until(sub { $sqs->stats('far')->{open_polls} == 1 }, 'far: it comes down to one poll');
+
+# ---- large messages: memory is what limits them, also while all of it is on its way
+
+$node->safe_psql('postgres', "ALTER SYSTEM SET sqsbridge.max_in_flight_memory = '1MB'");
+$node->reload;
+$far = $sqs->fault(kind => 'latency', ms => 200, action => 'ReceiveMessage', queue => 'large');
+$sqs->fill('large', 200, body => 'x' x 100_000 . '{i}');
+register('large', 4);
+done_once('large', 200, 'large');
+# a receive of ten brings 1 MB
+cmp_ok($sqs->stats('large')->{max_in_flight}, '<=', 20, 'large: no more than memory permits');
+$sqs->clear_faults($far);
+$node->safe_psql('postgres', 'ALTER SYSTEM RESET sqsbridge.max_in_flight_memory');
+$node->reload;
 
 # ---- handlers of 20 ms: whole batches, whenever few are left
 
