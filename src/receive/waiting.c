@@ -229,48 +229,53 @@ sqs_waiting_release(QueueWorker *qw)
 }
 
 /*
- * The newest first, up to one that has been received before: what is kept of a
- * message group must not come after what is given back.
+ * Of a list, the newest first, without those that have been received before.
+ * What is kept of a message group must not come after what is given back, so of
+ * a FIFO queue such a message keeps those before it, too.
  */
 static int
 give_back_list(QueueWorker *qw, dlist_head *list, int n)
 {
+	dlist_node *node = list->head.prev;
 	int			given = 0;
 
-	while (given < n && !dlist_is_empty(list))
+	while (given < n && node != &list->head)
 	{
-		Lease	   *lease = dlist_tail_element(Lease, node, list);
+		Lease	   *lease = dlist_container(Lease, node, node);
 
-		if (lease->message->receive_count > 1)
+		node = node->prev;
+		if (lease->message->receive_count <= 1)
+		{
+			release_waiting(qw, lease);
+			given++;
+		}
+		else if (qw->config->fifo)
 			break;
-		release_waiting(qw, lease);
-		given++;
 	}
 	return given;
 }
 
 /*
  * Release about n messages that wait, the last received first, and return how
- * many that were.  One that has been received before is kept, with those before
- * it, because each receive brings a message closer to the dead-letter queue.
- * Of a FIFO queue, whole groups are given back, but none of which a message is
- * with a handler, since nobody else could receive the rest.
+ * many that were.  One that has been received before is kept, because each
+ * receive brings a message closer to the dead-letter queue.  Of a FIFO queue,
+ * whole groups are given back, those that came last first, but none of which a
+ * message is with a handler, since nobody else could receive the rest.
  */
 int
 sqs_waiting_give_back(QueueWorker *qw, int n)
 {
-	dlist_mutable_iter iter;
+	dlist_node *node = qw->waiting.groups_ready.head.prev;
 	int			given = 0;
 
 	if (!qw->config->fifo)
 		return give_back_list(qw, &qw->waiting.list, n);
 
-	dlist_foreach_modify(iter, &qw->waiting.groups_ready)
+	while (given < n && node != &qw->waiting.groups_ready.head)
 	{
-		MessageGroup *group = dlist_container(MessageGroup, node, iter.cur);
+		MessageGroup *group = dlist_container(MessageGroup, node, node);
 
-		if (given >= n)
-			break;
+		node = node->prev;
 		if (group->handed > 0 || group->failed)
 			continue;
 		given += give_back_list(qw, &group->waiting, group->nwaiting);
