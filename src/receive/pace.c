@@ -120,10 +120,18 @@ void
 sqs_pace_turn(QueueWorker *qw)
 {
 	double		sum = 0;
+	double		least_us = qw->pace.mean_us;
 	int			n = 0;
 
 	if (qw->pace.mean_us <= 0)
-		return;
+	{
+		/* all that is known is how long those that run have taken so far */
+		for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
+			if (qw->pool.handlers[i].used)
+				least_us = Max(least_us, (double) qw->pool.handlers[i].age_us);
+		if (least_us <= AHEAD_MAX_US)
+			return;
+	}
 	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
 	{
 		Handler    *handler = &qw->pool.handlers[i];
@@ -131,10 +139,10 @@ sqs_pace_turn(QueueWorker *qw)
 		if (!handler->used || !handler->ready || handler->stopping)
 			continue;
 		n++;
-		sum += 1000000 / Max(qw->pace.mean_us, (double) handler->age_us);
+		sum += 1000000 / Max(least_us, (double) handler->age_us);
 	}
 	if (n == 0)
-		sum = 1000000 / qw->pace.mean_us;
+		sum = 1000000 / least_us;
 	else if (qw->config->fifo)
 	{
 		long		groups = Max(hash_get_num_entries(qw->waiting.groups), 1);
@@ -154,7 +162,7 @@ sqs_pace_aim(QueueWorker *qw, SqsAim *aim)
 	double		low;
 	int			limit = qw->config->fifo ? FIFO_MAX : SQS_MAX_LEASES;
 
-	aim->measured = pace > 0 && qw->pace.mean_us <= AHEAD_MAX_US;
+	aim->measured = qw->pace.mean_us > 0 && qw->pace.mean_us <= AHEAD_MAX_US && pace > 0;
 	if (!aim->measured)
 	{
 		aim->batch = qw->config->batch_size;

@@ -11,7 +11,7 @@ use SqsTest;
 
 need_sqsd();
 
-my $sqs = start_sqs(queues => [ map { "$_,VisibilityTimeout=60" } qw(far large whole steady stuck seen groups.fifo) ]);
+my $sqs = start_sqs(queues => [ map { "$_,VisibilityTimeout=60" } qw(far large whole steady stuck seen groups.fifo changed) ]);
 my $node = new_node('main', conf => <<'EOC');
 max_worker_processes = 64
 EOC
@@ -27,6 +27,18 @@ BEGIN
   IF m.body LIKE 'slow%' THEN PERFORM pg_sleep(0.02); END IF;
   IF m.body LIKE 'steady%' THEN PERFORM pg_sleep(0.2); END IF;
   WHILE m.body LIKE 'held%' AND NOT EXISTS (SELECT FROM gate WHERE queue = m.queue)
+  LOOP
+    PERFORM pg_sleep(0.05);
+  END LOOP;
+END $$;
+EOQ
+
+# waits, whatever the message
+$node->safe_psql('postgres', <<'EOQ');
+CREATE FUNCTION hold(m sqs_message) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO got VALUES (m.queue, m.body, m.message_id);
+  WHILE NOT EXISTS (SELECT FROM gate WHERE queue = m.queue)
   LOOP
     PERFORM pg_sleep(0.05);
   END LOOP;
@@ -170,6 +182,17 @@ foreach my $queue ('stuck', 'seen', 'groups.fifo')
 	done_once($queue, 3000 + $held + ($queue eq 'seen' ? 10 : 0), $queue);
 	is($sqs->stats($queue)->{expired_leases}, 0, "$queue: no lease ran out until the end");
 }
+
+# a queue gets another handler, which is stuck from the first message on
+my $latency = $sqs->fault(kind => 'latency', ms => 500, queue => 'changed');
+$sqs->fill('changed', 6000);
+register('changed', 4);
+query_true($node, "(SELECT count(*) > 500 FROM got WHERE queue = 'changed')", 'changed: messages are handled');
+$node->safe_psql('postgres', "SELECT sqs_alter_queue('changed', handler => 'hold')");
+query_true($node, "(SELECT released > 0 FROM sqs_stats WHERE queue = 'changed')", 'changed: what the new handler does not begin with is given back');
+$node->safe_psql('postgres', "INSERT INTO gate VALUES ('changed')");
+$sqs->clear_faults($latency);
+done_once('changed', 6000, 'changed');
 
 $node->stop;
 check_log($node);
