@@ -134,7 +134,10 @@ typedef struct SqsQueueAttributes
 	int			receive_wait_time;	/* s; -1: unknown */
 	int64		approximate_messages;	/* -1: unknown */
 	bool		fifo;
-	bool		has_redrive_policy;
+	int			max_receives;	/* of the redrive policy: what has been
+								 * received so often goes to the dead-letter
+								 * queue next time; 0: there is none; -1:
+								 * unknown */
 } SqsQueueAttributes;
 
 /*

@@ -130,6 +130,31 @@ sqs_parse_queue_url(char *data, size_t len, SqsSlice *url)
 		strlen(url->data) == url->len;
 }
 
+/* maxReceiveCount of a redrive policy, which is JSON in a string. */
+static int
+redrive_limit(SqsSlice policy)
+{
+	JsonReader	reader;
+	int64		limit = -1;
+
+	if (policy.len == 0)
+		return 0;
+	json_reader_init(&reader, unconstify(char *, policy.data), policy.len);
+	if (json_next(&reader) != JSON_OBJECT)
+		return -1;
+	while (next_key(&reader))
+	{
+		bool		ours = json_is(&reader, "maxReceiveCount");
+		JsonToken	value = json_next(&reader);
+
+		if (ours && (value == JSON_STRING || value == JSON_NUMBER))
+			(void) slice_int64(current_slice(&reader), &limit);
+		else if (!json_skip(&reader))
+			return -1;
+	}
+	return limit >= 1 && limit <= PG_INT32_MAX ? (int) limit : -1;
+}
+
 /* A value that makes no sense counts as unknown. */
 bool
 sqs_parse_queue_attributes(char *data, size_t len, SqsQueueAttributes *attributes)
@@ -179,7 +204,7 @@ sqs_parse_queue_attributes(char *data, size_t len, SqsQueueAttributes *attribute
 			else if (slice_is(name, "FifoQueue"))
 				attributes->fifo = slice_is(value, "true");
 			else if (slice_is(name, "RedrivePolicy"))
-				attributes->has_redrive_policy = value.len > 0;
+				attributes->max_receives = redrive_limit(value);
 		}
 		if (reader.token != JSON_OBJECT_END)
 			return false;

@@ -52,6 +52,8 @@
 										 * not stop receives */
 #define SURPLUS_LOOK_MS			1000
 #define SURPLUS_PATIENCE_MS		5000	/* handlers may be stuck for a moment */
+#define SPARE_RECEIVES			3	/* maxReceiveCount, if one is to be used up
+									 * by giving back */
 #define SURPLUS_MAX				1000	/* messages given back at a time: 100
 										 * calls a second */
 
@@ -431,6 +433,42 @@ start_polls(QueueWorker *qw)
 }
 
 /*
+ * Completion function: may messages be given back?  That takes one of the
+ * receives that the queue's redrive policy allows, and what has used them up goes
+ * to the dead-letter queue, though it was never handled.
+ */
+static void
+policy_done(SqsCall *call, void *arg)
+{
+	QueueWorker *qw = arg;
+	int			limit;
+
+	qw->polling.policy_call = NULL;
+	sqs_count_call(call, qw->stats);
+	if (sqs_call_error(call) == NULL)
+	{
+		limit = sqs_call_queue_attributes(call)->max_receives;
+		qw->polling.may_give_back = limit == 0 || limit >= SPARE_RECEIVES;
+	}
+	sqs_call_free(call);
+}
+
+/*
+ * More messages wait than the handlers will begin with soon.  Before any is given
+ * back, look at the redrive policy, which may have changed.
+ */
+static void
+surplus_begins(QueueWorker *qw)
+{
+	qw->polling.surplus_since = qw->now;
+	qw->polling.may_give_back = false;
+	if (qw->polling.policy_call == NULL)
+		qw->polling.policy_call = sqs_start_get_queue_attributes(qw->client, qw->queue_url,
+																 SETUP_DEADLINE_MS, 3,
+																 policy_done, qw);
+}
+
+/*
  * If more messages wait than the handlers will begin with soon, and that has
  * been so for a while, give the rest back.  Not while the queue itself keeps
  * them waiting.
@@ -458,8 +496,9 @@ give_back_surplus(QueueWorker *qw)
 	if (surplus <= 0)
 		qw->polling.surplus_since = 0;
 	else if (qw->polling.surplus_since == 0)
-		qw->polling.surplus_since = qw->now;
-	else if (qw->now >= qw->polling.surplus_since + SURPLUS_PATIENCE_MS)
+		surplus_begins(qw);
+	else if (qw->polling.may_give_back &&
+			 qw->now >= qw->polling.surplus_since + SURPLUS_PATIENCE_MS)
 		(void) sqs_waiting_give_back(qw, Min(surplus, SURPLUS_MAX));
 }
 

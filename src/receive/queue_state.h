@@ -248,6 +248,8 @@ typedef struct Polling			/* polling.c */
 	int64		surplus_since;	/* that more wait than will be handled soon;
 								 * 0: no */
 	int64		next_surplus;	/* when to look again */
+	SqsCall    *policy_call;	/* looks at the redrive policy */
+	bool		may_give_back;	/* it permits that */
 } Polling;
 
 typedef struct LeaseTable		/* lease.c */

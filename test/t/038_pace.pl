@@ -12,6 +12,8 @@ use SqsTest;
 need_sqsd();
 
 my $sqs = start_sqs(queues => [ map { "$_,VisibilityTimeout=60" } qw(far large whole steady stuck seen groups.fifo changed) ]);
+$sqs->create_queue('dead');
+$sqs->create_queue('once', VisibilityTimeout => '60', dlq => 'dead:1');
 my $node = new_node('main', conf => <<'EOC');
 max_worker_processes = 64
 EOC
@@ -155,6 +157,11 @@ sub get_stuck
 	return;
 }
 
+# To give back a message takes a receive.  Where the redrive policy permits only
+# one, it would be a dead letter that was never handled; see below.
+get_stuck('once', 1000);
+my $waiting = $node->safe_psql('postgres', "SELECT count(*) FROM sqs_stats_in_flight WHERE queue = 'once'");
+
 # what waits is given back, and handled in the end
 foreach my $queue ('stuck', 'seen', 'groups.fifo')
 {
@@ -193,6 +200,13 @@ query_true($node, "(SELECT released > 0 FROM sqs_stats WHERE queue = 'changed')"
 $node->safe_psql('postgres', "INSERT INTO gate VALUES ('changed')");
 $sqs->clear_faults($latency);
 done_once('changed', 6000, 'changed');
+
+# by now it could have been given back long since
+query_is($node, "SELECT released, count(*) FROM sqs_stats, sqs_stats_in_flight f WHERE sqs_stats.queue = 'once' AND f.queue = 'once' GROUP BY 1",
+	"0|$waiting", 'once: nothing is given back');
+$node->safe_psql('postgres', "INSERT INTO gate VALUES ('once')");
+done_once('once', 4000, 'once');
+is($sqs->stats('once')->{dead_lettered}, 0, 'once: there is no dead letter');
 
 $node->stop;
 check_log($node);

@@ -446,6 +446,19 @@ queue_replies(void)
 		"{\"Attributes\":{\"VisibilityTimeout\":\"43201\",\"FifoQueue\":\"fals\"}}",
 	};
 	static const char *const bad[] = {"[]", "null", "{\"Attributes\":{", "{\"Attributes\":{}}x", "<"};
+	static const struct
+	{
+		const char *text;		/* as it is in JSON */
+		int			limit;
+	}			policies[] = {
+		{"", 0},
+		{"{\\\"deadLetterTargetArn\\\":\\\"arn:x\\\",\\\"maxReceiveCount\\\":\\\"1\\\"}", 1},
+		{"{\\\"maxReceiveCount\\\":1000,\\\"x\\\":[1,{}]}", 1000},
+		{"{}", -1}, {"{", -1}, {"3", -1}, {"x", -1},
+		{"{\\\"maxReceiveCount\\\":0}", -1}, {"{\\\"maxReceiveCount\\\":-3}", -1},
+		{"{\\\"maxReceiveCount\\\":{\\\"maxReceiveCount\\\":3}}", -1},
+		{"{\\\"maxReceiveCount\\\":99999999999}", -1},
+	};
 	SqsQueueAttributes a;
 
 	ok(parse_url("{\"QueueUrl\":\"" URL "\"}", URL), "a queue URL");
@@ -458,10 +471,18 @@ queue_replies(void)
 						"\"ReceiveMessageWaitTimeSeconds\":\"20\",\"ApproximateNumberOfMessages\":\"12\","
 						"\"FifoQueue\":\"true\",\"RedrivePolicy\":\"{\\\"maxReceiveCount\\\":3}\",\"New\":\"x\"}}", &a) &&
 	   a.visibility_timeout == 30 && a.maximum_message_size == 1048576 && a.receive_wait_time == 20 &&
-	   a.approximate_messages == 12 && a.fifo && a.has_redrive_policy, "queue attributes");
+	   a.approximate_messages == 12 && a.fifo && a.max_receives == 3, "queue attributes");
+	for (size_t i = 0; i < lengthof(policies); i++)
+	{
+		char		reply[200];
+
+		snprintf(reply, sizeof(reply), "{\"Attributes\":{\"RedrivePolicy\":\"%s\",\"FifoQueue\":\"true\"}}", policies[i].text);
+		ok(parse_attributes(reply, &a) && a.max_receives == policies[i].limit && a.fifo,
+		   "redrive policy %s: %d", policies[i].text, policies[i].limit);
+	}
 	for (size_t i = 0; i < lengthof(empty); i++)
 		ok(parse_attributes(empty[i], &a) && a.visibility_timeout == -1 && a.maximum_message_size == -1 &&
-		   a.receive_wait_time == -1 && a.approximate_messages == -1 && !a.fifo && !a.has_redrive_policy,
+		   a.receive_wait_time == -1 && a.approximate_messages == -1 && !a.fifo && a.max_receives == 0,
 		   "nothing told, variant %zu", i);
 	for (size_t i = 0; i < lengthof(bad); i++)
 		ok(!parse_attributes(bad[i], &a), "no queue attributes: %s", bad[i]);
