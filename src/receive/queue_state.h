@@ -321,7 +321,8 @@ typedef struct Acks				/* ack.c */
 
 typedef struct Stop				/* queue_worker.c: exiting; see begin_stop() */
 {
-	bool		hurry;			/* open polls were abandoned */
+	bool		hurry;			/* open polls are abandoned ... */
+	int64		polls_until;	/* ... then */
 	bool		letting_go;		/* what waits has been released */
 	int64		at;				/* when handlers are canceled */
 	int64		last_at;		/* when to exit in any case */

@@ -28,7 +28,8 @@
  * ended: for wait_time, or 10 s more if SQS does not answer.  Messages that wait
  * or arrive in the meantime are kept, and their leases renewed, because one of
  * the polls would return what is released.  If the queue is enabled again, they
- * are handled.  At a shutdown of the server or a DROP there is no time for that.
+ * are handled.  At a shutdown of the server or a DROP there is no time for that,
+ * except for a round trip if there is a backlog: then all polls bring messages.
  *
  * New keys, or other options of the server that do not change which queue it
  * is, stop nothing: new calls are made with a new client, and open calls end
@@ -78,6 +79,7 @@
 										 * still should */
 #define STOP_HARD_MS			500 /* from cancel to SIGTERM */
 #define STOP_LAST_MS			1500	/* from cancel to exit in any case */
+#define POLLS_GRACE_MS			400 /* for polls that bring messages, at most */
 #define PART_RETRY_MIN_MS		100
 #define PART_RETRY_MAX_MS		1000	/* leases have to be renewed */
 
@@ -241,7 +243,9 @@ load_config(QueueWorker *qw)
 /*
  * Stop receiving, and give running handlers shutdown_timeout.  Polls must end
  * before anything is released, because SQS would return it by one of them.  They
- * end by themselves or, with "hurry", are abandoned.
+ * end by themselves or, with "hurry", are abandoned; but in a backlog SQS has
+ * answered each of them already, and those messages would be lost until their
+ * visibility timeout ends, so wait for replies that are on their way.
  */
 static void
 begin_stop(QueueWorker *qw, bool hurry)
@@ -258,7 +262,9 @@ begin_stop(QueueWorker *qw, bool hurry)
 	if (hurry && !qw->stop.hurry)
 	{
 		qw->stop.hurry = true;
-		sqs_polling_abandon(qw);
+		qw->stop.polls_until = qw->now;
+		if (qw->polling.full)
+			qw->stop.polls_until += Min((int64) (2 * qw->pace.round_trip) + 50, POLLS_GRACE_MS);
 	}
 }
 
@@ -298,8 +304,12 @@ stop_turn(QueueWorker *qw)
 	if (qw->now >= qw->stop.at + STOP_HARD_MS)
 		sqs_pool_cancel(qw, true);
 
+	if (qw->stop.hurry && qw->now >= qw->stop.polls_until)
+		sqs_polling_abandon(qw);
 	if (qw->polling.n > 0)
 	{
+		if (qw->stop.hurry)
+			sqs_wake_at(qw, qw->stop.polls_until);
 		/* they have deadlines of their own */
 		if (qw->handed > 0)
 			sqs_wake_at(qw, qw->stop.canceled ? qw->now + 100 : qw->stop.at);

@@ -14,7 +14,7 @@ need_sqsd();
 # should end of itself, shutdown_timeout.
 my $hour = 3600;
 my $sqs = start_sqs(
-	queues => [ "plain,VisibilityTimeout=$hour", "ordered.fifo,VisibilityTimeout=$hour", 'idle' ]);
+	queues => [ "plain,VisibilityTimeout=$hour", "ordered.fifo,VisibilityTimeout=$hour", "burst,VisibilityTimeout=$hour", 'idle' ]);
 my $node = new_node('main', conf => "sqsbridge.shutdown_timeout = '${hour}s'\n");
 
 setup_database($node, $sqs);
@@ -138,6 +138,22 @@ is( $node->safe_psql('postgres', q{SELECT queue, count(*), count(DISTINCT body) 
 is( $node->safe_psql('postgres', q{SELECT string_agg(body, ',' ORDER BY ctid) FROM got
 	WHERE queue = 'ordered.fifo' GROUP BY left(body, 1) ORDER BY 1}),
 	"a1,a2,a3,a4,a5\nb1,b2,b3,b4,b5", 'FIFO groups in order');
+
+# ---- many polls, all of which have found messages
+
+my $far = $sqs->fault(kind => 'latency', ms => 150, action => 'ReceiveMessage', queue => 'burst');
+$sqs->fill('burst', 20_000);
+$node->safe_psql('postgres', q{SELECT sqs_register_queue('burst', server => 'aws', handler => 'sleepy', concurrency => 4)});
+query_true($node, q{(SELECT acked > 2000 FROM sqs_stats WHERE queue = 'burst')}, 'many polls are open');
+stop_ok($node, 'a stop in the middle of a backlog');
+$s = $sqs->stats('burst');
+cmp_ok($s->{visible}, '>', 0, 'some messages are left');
+# they were in SQS's replies when the stop began, ten in each
+cmp_ok($s->{in_flight}, '<=', 50, 'and those that were on their way are visible again');
+is($s->{visible} + $s->{in_flight} + $s->{deleted}, 20_000, 'none is lost');
+$sqs->clear_faults($far);
+$node->start;
+$node->safe_psql('postgres', q{SELECT sqs_unregister_queue('burst')});
 
 # ---- SQS is a black hole
 
