@@ -351,6 +351,7 @@ send_done(SqsCall *call, void *arg)
 	dlist_delete(&request->node);
 	request_ends(relay, request->probe);
 	sqs_count_call(call, queue->stats);
+	sender->budget = sqs_client_retry_budget(queue->shared->client);
 	sqs_sender_finish(sender, &request->batch, call, now, item_done, &report);
 	if (report.done > 0 && queue->stats != NULL)
 	{
@@ -360,6 +361,12 @@ send_done(SqsCall *call, void *arg)
 	}
 	if (error != NULL && error->class == AWS_ERROR_RESOURCES)
 		sqs_relay_note_shortage(relay, queue, error, now);
+	else if (error != NULL && sender->misses > 0 && error->class != AWS_ERROR_REQUEST)
+	{
+		/* it is tried again; SQS may say itself that there are too many */
+		if (error->class == AWS_ERROR_THROTTLED)
+			sender->max_requests = Max(sender->max_requests * 7 / 10, FIRST_REQUESTS);
+	}
 	else if (error != NULL || report.failed != NULL)
 	{
 		bool		paused = sender->paused_until > now;

@@ -14,6 +14,11 @@
  *	 - The request failed: SQS cannot be reached, is out of order, or refuses
  *	   our keys.  The messages wait and the queue pauses, for 0.5 s at first,
  *	   doubling up to a minute.
+ *	 - But with a retry budget, a request that fails while others succeed is a
+ *	   miss: its messages are the next to be sent, and nothing pauses, unless
+ *	   the failure is not transient, the budget is used up, or it is the third
+ *	   in a row.  Until one succeeds, no more requests are under way than may
+ *	   still fail before that.
  *	 - The request was refused because of its content.  Each of its messages
  *	   is tried alone, until the bad one is found.
  *	 - The request failed for a reason that may or may not be its content.
@@ -41,6 +46,7 @@
 #define PAUSE_MAX_MS		60000
 #define ENTRY_RETRY_MS		200
 #define ENTRY_RETRY_MAX_MS	60000
+#define MISSES_IN_A_ROW		3	/* so many are a failure of the queue */
 #define MAX_MISMATCHES		3
 #define SHORTAGE_PAUSE_MS	500
 
@@ -162,6 +168,22 @@ wake_later(Sender *sender, int64 now)
 	}
 }
 
+/*
+ * As far as those under way are concerned, may there be another request?  While
+ * the queue is failing, one at a time tests it.
+ */
+static bool
+may_request(const Sender *sender)
+{
+	int			most = sender->max_requests;
+
+	if (sender->failures > 0)
+		most = Min(most, 1);
+	else if (sender->misses > 0)
+		most = Min(most, MISSES_IN_A_ROW - sender->misses);
+	return sender->requests < most;
+}
+
 /* The item that goes next.  The ready list must not be empty. */
 static SendItem *
 first_item(const Sender *sender)
@@ -264,14 +286,10 @@ sqs_sender_take(Sender *sender, int64 now, SendBatch *batch)
 	size_t		size = 0;
 
 	batch->n = 0;
-	if (sender->requests >= sender->max_requests || now < sender->paused_until)
+	if (!may_request(sender) || now < Max(sender->paused_until, sender->retry_at))
 		return false;
 	wake_later(sender, now);
 	if (now < batch_is_due(sender, now))
-		return false;
-
-	/* while the queue is failing, one request at a time tests it */
-	if (sender->failures > 0 && sender->requests > 0)
 		return false;
 
 	while (sender->nready > 0 && add_to_batch(batch, first_item(sender), &size))
@@ -428,6 +446,40 @@ sqs_sender_pause(Sender *sender, int64 now)
 	sender->paused_until = now + sqs_backoff_ms(sender->failures, PAUSE_MIN_MS, PAUSE_MAX_MS);
 }
 
+/* Can this failure of a request be passed over? */
+static bool
+is_miss(Sender *sender, const AwsError *error, int64 now)
+{
+	int			taken = 0;
+
+	if (sender->budget == NULL || sender->failures > 0)
+		return false;
+	if (++sender->misses < MISSES_IN_A_ROW)
+		taken = aws_retry_budget_take(sender->budget, error->class);
+	if (taken == 0)
+	{
+		sender->misses = 0;
+		sender->retry_at = 0;
+		return false;
+	}
+	sender->retry_taken += taken;
+	sender->retry_at = now + aws_retry_pause(error->class, sender->misses);
+	return true;
+}
+
+/* A request has succeeded. */
+static void
+queue_is_well(Sender *sender)
+{
+	sender->failures = 0;
+	sender->paused_until = 0;
+	sender->misses = 0;
+	sender->retry_at = 0;
+	if (sender->retry_taken > 0 && sender->budget != NULL)
+		aws_retry_budget_succeeded(sender->budget, sender->retry_taken);
+	sender->retry_taken = 0;
+}
+
 /*
  * Can a refusal with an unknown error code be due to the messages?  A reply
  * without an SQS error code (from a proxy or a wrong endpoint) says nothing
@@ -480,14 +532,11 @@ sqs_sender_finish(Sender *sender, SendBatch *batch, SqsCall *call, int64 now,
 		if (sender->max_attempts == 0 && all_failed(batch, call))
 			sqs_sender_pause(sender, now);
 		else
-		{
-			sender->failures = 0;
-			sender->paused_until = 0;
-		}
+			queue_is_well(sender);
 	}
 	else if (error->class == AWS_ERROR_RESOURCES && sender->max_attempts == 0)
 		sender->paused_until = Max(sender->paused_until, now + SHORTAGE_PAUSE_MS);
-	else if (!about_messages)
+	else if (!about_messages && !is_miss(sender, error, now))
 	{
 		sqs_sender_pause(sender, now);
 		give_up = sender->max_attempts > 0 && sender->failures >= sender->max_attempts;
@@ -553,6 +602,8 @@ sqs_sender_try_again(Sender *sender)
 
 	sender->failures = 0;
 	sender->paused_until = 0;
+	sender->misses = 0;
+	sender->retry_at = 0;
 	sender->later_from = 0;
 	dlist_foreach(iter, &sender->later)
 	{
@@ -619,8 +670,8 @@ sqs_sender_destroy(Sender *sender)
 int64
 sqs_sender_next_time(const Sender *sender, int64 now)
 {
-	if (sender->requests >= sender->max_requests ||
-		(sender->failures > 0 && sender->requests > 0))
+	if (!may_request(sender))
 		return PG_INT64_MAX;
-	return Max(Min(batch_is_due(sender, now), sender->later_from), sender->paused_until);
+	return Max(Min(batch_is_due(sender, now), sender->later_from),
+			   Max(sender->paused_until, sender->retry_at));
 }

@@ -28,6 +28,7 @@
 #include "lib/ilist.h"
 #include "utils/hsearch.h"
 
+#include "aws/retry_budget.h"
 #include "aws/sqs_client.h"
 
 typedef struct SendGroup SendGroup;
@@ -61,8 +62,15 @@ typedef struct Sender
 	int			troubled;		/* items whose "attempts" is not 0 */
 
 	/* failures of the queue as a whole */
-	int			failures;		/* failed requests in a row */
+	int			failures;		/* failed requests in a row, without misses */
 	int64		paused_until;	/* ms; 0: not paused */
+
+	/* requests that fail while others succeed */
+	AwsRetryBudget *budget;		/* NULL: there are no misses; the owner may
+								 * change it at any time */
+	int			misses;			/* in a row */
+	int			retry_taken;	/* from the budget, for these */
+	int64		retry_at;		/* ms: after them, not before */
 
 	dlist_head	ready;			/* standard: items; FIFO: groups */
 	int			nready;

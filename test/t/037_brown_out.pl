@@ -11,7 +11,7 @@ use SqsTest;
 need_sqsd();
 
 my @brown = qw(refused reset lost throttled entries);
-my $sqs = start_sqs(queues => [ map { "$_,VisibilityTimeout=60" } @brown, 'idle', 'outage' ]);
+my $sqs = start_sqs(queues => [ map { "$_,VisibilityTimeout=60" } @brown, qw(idle outage out_refused out_reset out_throttled ordered.fifo) ]);
 my $node = new_node('main');
 
 setup_database($node, $sqs);
@@ -83,6 +83,29 @@ foreach my $queue (@brown)
 	my @lines = grep { !/is polling$/ } log_text($node, $offset) =~ /LOG:  sqsbridge queue "$queue".*/g;
 	is(join("\n", @lines), '', "$queue: the log has nothing of it");
 }
+$sqs->clear_faults;
+
+# ---- some requests of the outbox fail
+
+my %out = (out_refused => 'refused', out_reset => 'reset', out_throttled => 'throttled', 'ordered.fifo' => 'refused');
+foreach my $queue (sort keys %out)
+{
+	$node->safe_psql('postgres', "SELECT sqs_register_queue('$queue', server => 'aws')");
+	$sqs->fault(%{ $fault{ $out{$queue} } }, action => 'SendMessageBatch', queue => $queue, count => 1, skip => 7 * $_) foreach 1 .. 20;
+}
+$offset = -s $node->logfile;
+$node->safe_psql('postgres', "INSERT INTO sqs_outbox (queue, body, group_id)
+	SELECT q, i, CASE WHEN q LIKE '%.fifo' THEN 'g' || i % 20 END
+	FROM generate_series(1, $count) i, unnest('{" . join(',', keys %out) . "}'::text[]) q");
+query_is($node, 'SELECT count(*) FROM sqs_outbox', '0', 'outbox: all is sent', timeout => 120);
+foreach my $queue (sort keys %out)
+{
+	is($sqs->stats($queue)->{sent}, $count, "$queue: SQS has each message once");
+	is($node->safe_psql('postgres', "SELECT consecutive_errors, last_error FROM sqs_stats_outbox WHERE queue = '$queue'"),
+		'0|', "$queue: nothing is wrong");
+}
+cmp_ok(scalar(grep { $_->{fired} > 0 } @{ $sqs->faults }), '>=', 70, 'outbox: although requests failed');
+is(join("\n", log_text($node, $offset) =~ /.*the outbox.*/g), '', 'outbox: the log has nothing of it');
 $sqs->clear_faults;
 
 # ---- one poll of an idle queue

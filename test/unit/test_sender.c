@@ -976,6 +976,80 @@ unprepared(void)
 	end("unprepared groups");
 }
 
+/* With a retry budget, requests that fail while others succeed stop nothing. */
+static void
+misses(void)
+{
+	AwsRetryBudget budget;
+	SendBatch	batches[4];
+	SendBatch	batch;
+
+	aws_retry_budget_init(&budget);
+	begin(false, 4, 0, 0);
+	sender->budget = &budget;
+	for (int i = 0; i < 100; i++)
+		(void) add(0, 100);
+	for (int i = 0; i < 4; i++)
+		(void) take(&batches[i]);
+	request_fails(&batches[1], AWS_ERROR_TRANSIENT);
+	ok(sender->failures == 0 && sender->paused_until == 0, "a miss is not a failure of the queue");
+	is(taken(&batch), "none", "while nothing succeeds, no more are under way than may fail");
+	succeed(&batches[0]);
+	ok(budget.tokens == AWS_RETRY_TOKENS, "what it took from the budget is put back");
+	is(taken(&batch), "10 11 12 13 14 15 16 17 18 19", "a success permits all, first what failed");
+	ok(take(&batches[0]), "and the next");
+
+	/* three in a row, of four */
+	request_fails(&batch, AWS_ERROR_TRANSIENT);
+	request_fails(&batches[0], AWS_ERROR_THROTTLED);
+	ok(sender->failures == 0 && sender->misses == 2, "two in a row are misses");
+	ok(sqs_sender_next_time(sender, now) == PG_INT64_MAX, "two more may fail before that is known");
+	request_fails(&batches[2], AWS_ERROR_TRANSIENT);
+	ok(sender->failures == 1 && sender->paused_until > now, "the third is a failure of the queue");
+	request_fails(&batches[3], AWS_ERROR_TRANSIENT);
+	ok(sender->failures == 1, "the fourth was begun before");
+	is(taken(&batch), "none", "it pauses");
+	now = sender->paused_until;
+	is(taken(&batch), "30 31 32 33 34 35 36 37 38 39", "one tests it, with what failed last");
+	is(taken(&batches[0]), "none", "at a time");
+	request_fails(&batch, AWS_ERROR_TRANSIENT);
+	ok(sender->failures == 2, "while the queue is failing there are no misses");
+	now = sender->paused_until;
+	(void) take(&batch);
+	succeed(&batch);
+	ok(sender->failures == 0 && budget.tokens == AWS_RETRY_TOKENS, "it is well again");
+
+	/* what a retry does not mend, and an empty budget */
+	(void) take(&batch);
+	request_fails(&batch, AWS_ERROR_CREDENTIALS);
+	ok(sender->failures == 1, "refused keys are a failure of the queue");
+	now = sender->paused_until;
+	(void) take(&batch);
+	succeed(&batch);
+	budget.tokens = 4;
+	(void) take(&batch);
+	request_fails(&batch, AWS_ERROR_TRANSIENT);
+	ok(sender->failures == 1 && budget.tokens == 4, "so is a miss without a token");
+	now = sender->paused_until;
+	(void) take(&batch);
+	succeed(&batch);
+	budget.tokens = 100;
+
+	/* a lack of resources is no pause that hides what fails in it */
+	for (int i = 0; i < 4; i++)
+		(void) take(&batches[i]);
+	request_fails(&batches[0], AWS_ERROR_RESOURCES);
+	for (int i = 1; i < 4; i++)
+		request_fails(&batches[i], AWS_ERROR_TRANSIENT);
+	now += 60000;
+	ok(take(&batch), "it goes on after that");
+	succeed(&batch);
+	while (take(&batch))
+		succeed(&batch);
+	ok(sender->waiting == 0, "to the end");
+	end("misses");
+}
+
 void
 test_sender(void)
 {
@@ -983,6 +1057,7 @@ test_sender(void)
 	unprepared();
 	failing_entries();
 	failing_requests();
+	misses();
 	groups();
 	group_batches();
 	for (uint32 seed = 1; seed <= 12; seed++)
