@@ -302,6 +302,7 @@ receive_done(SqsCall *call, void *arg)
 	const AwsError *error = sqs_call_error(call);
 	int			asked = poll->asked;
 	int			n;
+	bool		half_full;
 
 	poll->call = NULL;
 	qw->polling.n--;
@@ -328,14 +329,19 @@ receive_done(SqsCall *call, void *arg)
 		sqs_call_free(call);
 		return;
 	}
-	if (n < (asked + 1) / 2)
+	half_full = n >= (asked + 1) / 2;
+	if (!half_full)
 		qw->polling.width = Max(qw->polling.width - 1, 1);
 	else if (qw->polling.width < SQS_MAX_POLLS)
 		qw->polling.width++;
-	/* there was a backlog, so it did not wait for messages */
-	if (n >= asked && poll->after_full)
+
+	/*
+	 * There was a backlog, so it did not wait for messages.  SQS often
+	 * returns fewer than were asked for, also then.
+	 */
+	if (half_full && poll->after_full)
 		sqs_pace_answered(qw, sqs_call_elapsed_ms(call));
-	qw->polling.full = n >= asked;
+	qw->polling.full = half_full;
 
 	sqs_count(qw->stats, SQS_RECEIVED, n);
 	pg_atomic_fetch_add_u64(&MySlot->messages, n);

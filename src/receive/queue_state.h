@@ -188,7 +188,7 @@ typedef struct Poll
 	int			asked;
 	int			visibility;		/* s: the lease it asked for */
 	bool		is_long;		/* waits for the queue's wait_time */
-	bool		after_full;		/* the reply before it was full */
+	bool		after_full;		/* Polling.full when it was started */
 	int64		started_at;		/* ms */
 } Poll;
 
@@ -234,7 +234,7 @@ typedef struct Polling			/* polling.c */
 	int			n;				/* open polls */
 	int			nlong;			/* of these, is_long */
 	int			asked;			/* messages that they may bring */
-	bool		full;			/* the last reply was */
+	bool		full;			/* the last reply was, at least half */
 	int			width;			/* polls wanted in parallel */
 	int			misses;			/* polls that failed in a row, not backing off */
 	int			retry_taken;	/* from the retry budget, for these */

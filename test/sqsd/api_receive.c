@@ -242,7 +242,8 @@ static int
 receive_now(Request *req)
 {
 	Message    *messages[MAX_BATCH_ENTRIES];
-	int			max = req->receive.max;
+	int			max = req->plan.few > 0 && req->plan.few < req->receive.max ?
+		(int) req->plan.few : req->receive.max;
 	bool		twice = req->plan.duplicate && req->plan.same_reply && max > 1;
 	int			count;
 

@@ -44,6 +44,7 @@ static const struct
 	[FAULT_LOSE_REPLY] = {"lose_reply", NULL, 0, NULL, true},
 	[FAULT_BAD_MD5] = {"bad_md5", NULL, 0, NULL, false},
 	[FAULT_IDLE_CLOSE] = {"idle_close", "seconds", 1, NULL, false},
+	[FAULT_FEW] = {"few", "messages", 7, NULL, false},
 };
 
 static bool
@@ -60,6 +61,7 @@ kind_applies(FaultKind kind, Action action)
 	switch (kind)
 	{
 		case FAULT_DUPLICATE:
+		case FAULT_FEW:
 			return action == ACTION_RECEIVE;
 		case FAULT_BAD_MD5:
 			return action == ACTION_RECEIVE || action == ACTION_SEND ||
@@ -113,6 +115,9 @@ fault_plan(FaultPlan *plan, Action action, const char *queue_name)
 				break;
 			case FAULT_IDLE_CLOSE:
 				plan->idle_seconds = rule->number;
+				break;
+			case FAULT_FEW:
+				plan->few = rule->number;
 				break;
 			case FAULT_BAD_MD5:
 				plan->bad_md5 = true;

@@ -680,6 +680,12 @@ def test_faults(s):
     equal("no more than asked for", bodies(a), ["0", "0", "1", "1"])
     equal("one is one", bodies(s.receive("q", 1)), ["2"])
     s.clear()
+    s.fault("few", messages=2, count=1)
+    for i in range(3):
+        s.send("q", str(i))
+    equal("few", [bodies(s.receive("q")) for i in range(2)], [["0", "1"], ["2"]])
+    s.clear()
+
     s.fault("bad_md5", count=2)
     check("bad md5 of a send", s.send("q", "x").json["MD5OfMessageBody"] != md5("x"))
     check("bad md5 of a receive", s.receive("q")[0]["MD5OfBody"] != md5("x"))

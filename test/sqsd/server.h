@@ -121,6 +121,7 @@ typedef enum FaultKind
 	FAULT_BLACKHOLE,
 	FAULT_LOSE_REPLY,
 	FAULT_BAD_MD5,
+	FAULT_FEW,
 	FAULT_IDLE_CLOSE,
 	FAULT_KIND_COUNT
 } FaultKind;
@@ -163,6 +164,7 @@ typedef struct FaultPlan
 	bool		duplicate;
 	bool		same_reply;
 	bool		bad_md5;
+	int64_t		few;			/* messages at most; 0: as many as asked for */
 	bool		raw;
 	int64_t		latency_ms;
 	int64_t		bytes;

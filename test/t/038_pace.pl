@@ -11,7 +11,7 @@ use SqsTest;
 
 need_sqsd();
 
-my $sqs = start_sqs(queues => [ map { "$_,VisibilityTimeout=60" } qw(far large whole steady stuck seen groups.fifo changed) ]);
+my $sqs = start_sqs(queues => [ map { "$_,VisibilityTimeout=60" } qw(far partial large whole steady stuck seen groups.fifo changed) ]);
 $sqs->create_queue('dead');
 $sqs->create_queue('once', VisibilityTimeout => '60', dlq => 'dead:1');
 my $node = new_node('main', conf => <<'EOC');
@@ -85,6 +85,17 @@ is($s->{redelivered}, 0, 'far: nothing was handed out twice');
 $sqs->clear_faults($far);
 # one that waits for wait_time, the others for a second at most
 poll_until(sub { $sqs->stats('far')->{open_polls} == 1 }, 'far: it comes down to one poll');
+
+# ---- the same if SQS seldom returns all that is asked for
+
+$far = $sqs->fault(kind => 'latency', ms => 400, action => 'ReceiveMessage', queue => 'partial');
+$sqs->fault(kind => 'few', messages => 7, queue => 'partial');
+$sqs->fill('partial', 600, body => 'slow {i}');
+register('partial', 8);
+done_once('partial', 600, 'partial');
+# handlers get through 400 messages a second, and a poll brings 17
+cmp_ok($sqs->stats('partial')->{max_open_polls}, '>=', 4, 'partial: there are as many polls as it takes');
+$sqs->clear_faults;
 
 # ---- large messages: memory is what limits them, also while all of it is on its way
 
