@@ -99,7 +99,8 @@ CREATE TYPE @extschema@.sqs_message AS (
 	group_id text,
 	deduplication_id text,
 	sequence_number numeric,
-	receipt_handle text
+	receipt_handle text,
+	envelope jsonb
 );
 REVOKE ALL ON TYPE @extschema@.sqs_message FROM PUBLIC;
 GRANT USAGE ON TYPE @extschema@.sqs_message TO PUBLIC;
@@ -129,6 +130,8 @@ COMMENT ON COLUMN @extschema@.sqs_message.sequence_number IS
 'SQS''s sequence number, which rises within a message group; NULL if the queue is not a FIFO queue';
 COMMENT ON COLUMN @extschema@.sqs_message.receipt_handle IS
 'SQS''s handle of this delivery; sqsbridge itself deletes the message and extends its visibility timeout';
+COMMENT ON COLUMN @extschema@.sqs_message.envelope IS
+'what was written on the envelope that the option unwrap of the queue has taken off: an object with the key kind (sns, eventbridge, s3, or s3_pointer) and others; NULL if there was none';
 
 
 /* ------------------------------------------------------------------------
@@ -171,6 +174,7 @@ CREATE TABLE sqsbridge_internal.queues (
 	exactly_once boolean NOT NULL,
 	dedup_retention interval NOT NULL,
 	group_batch_size integer NOT NULL,
+	unwrap text COLLATE "C" NOT NULL,
 	enabled boolean NOT NULL,
 	created_at timestamp with time zone NOT NULL,
 	changed_at timestamp with time zone NOT NULL,
@@ -209,7 +213,9 @@ CREATE TABLE sqsbridge_internal.queues (
 		dedup_retention OPERATOR(pg_catalog.<=) '365 d'::interval),
 	CONSTRAINT queues_group_batch_size_check CHECK (
 		group_batch_size OPERATOR(pg_catalog.>=) 1 AND
-		group_batch_size OPERATOR(pg_catalog.<=) 10)
+		group_batch_size OPERATOR(pg_catalog.<=) 10),
+	CONSTRAINT queues_unwrap_check CHECK (
+		unwrap OPERATOR(pg_catalog.=) ANY ('{none,auto,sns,eventbridge,s3}'::text[]))
 ) USING heap;
 
 /*
@@ -276,6 +282,8 @@ COMMENT ON COLUMN sqsbridge_internal.queues.dedup_retention IS
 'as in the view sqs_queues';
 COMMENT ON COLUMN sqsbridge_internal.queues.group_batch_size IS
 'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.unwrap IS
+'as in the view sqs_queues';
 COMMENT ON COLUMN sqsbridge_internal.queues.enabled IS
 'as in the view sqs_queues';
 COMMENT ON COLUMN sqsbridge_internal.queues.created_at IS
@@ -299,6 +307,7 @@ CREATE FUNCTION @extschema@.sqs_get_queues(
 	OUT exactly_once boolean,
 	OUT dedup_retention interval,
 	OUT group_batch_size integer,
+	OUT unwrap text,
 	OUT enabled boolean,
 	OUT created_at timestamp with time zone,
 	OUT changed_at timestamp with time zone,
@@ -329,6 +338,7 @@ SELECT
 	q.exactly_once,
 	q.dedup_retention,
 	q.group_batch_size,
+	q.unwrap,
 	q.enabled,
 	q.created_at,
 	q.changed_at
@@ -367,6 +377,8 @@ COMMENT ON COLUMN @extschema@.sqs_queues.dedup_retention IS
 'how long the id of a message is kept after SQS has confirmed that the message is deleted: 1 minute to 365 days; until then, it is kept for as long as SQS can have the message';
 COMMENT ON COLUMN @extschema@.sqs_queues.group_batch_size IS
 'maximum number of messages of one message group per SendMessageBatch call of the outbox: 1 to 10; with more than 1, when SQS refuses one message of a call, those of its group that follow it in the same call overtake it';
+COMMENT ON COLUMN @extschema@.sqs_queues.unwrap IS
+'which envelopes of other AWS services are taken off messages before the handler gets them: none, auto (all), sns, eventbridge, or s3';
 COMMENT ON COLUMN @extschema@.sqs_queues.enabled IS
 'false: paused, no message is received, and rows of the outbox wait';
 COMMENT ON COLUMN @extschema@.sqs_queues.created_at IS
@@ -398,13 +410,14 @@ CREATE FUNCTION @extschema@.sqs_register_queue(
 	exactly_once boolean DEFAULT true,
 	dedup_retention interval DEFAULT '1 day'::interval,
 	group_batch_size integer DEFAULT 1,
+	unwrap text DEFAULT 'none',
 	enabled boolean DEFAULT true)
 RETURNS void
 AS 'MODULE_PATHNAME', 'sqs_register_queue'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-REVOKE ALL ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, boolean) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, boolean) TO PUBLIC;
-COMMENT ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, boolean) IS
+REVOKE ALL ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, boolean) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, boolean) IS
 'registers an SQS queue, owned by the current role; takes effect at commit. queue: its name here; server: foreign server, on which the role needs USAGE; handler: function that takes one sqs_message, NULL to send only; queue_name: name or URL at AWS, if different; for the other arguments, see the columns of sqs_queues. NULL stands for the default. Errors: the name is in use, the server or handler does not exist or may not be used, a value is out of range';
 
 CREATE FUNCTION @extschema@.sqs_alter_queue(
@@ -421,15 +434,16 @@ CREATE FUNCTION @extschema@.sqs_alter_queue(
 	exactly_once boolean DEFAULT NULL,
 	dedup_retention interval DEFAULT NULL,
 	group_batch_size integer DEFAULT NULL,
+	unwrap text DEFAULT NULL,
 	enabled boolean DEFAULT NULL,
 	reset text[] DEFAULT NULL,
 	owner name DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'sqs_alter_queue'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-REVOKE ALL ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, boolean, text[], name) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, boolean, text[], name) TO PUBLIC;
-COMMENT ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, boolean, text[], name) IS
+REVOKE ALL ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, boolean, text[], name) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, boolean, text[], name) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, boolean, text[], name) IS
 'changes options of a registered queue; takes effect at commit. Options as in sqs_register_queue(); NULL leaves an option unchanged. reset: names of options to set to their defaults, such as ARRAY[''visibility_timeout'']. owner: role that the handler is to run as, for superusers. Without any option, the function confirms the current owner, server, and handler of a queue that has stopped because one of them has changed. Requires the privileges of the queue''s owner, or a superuser if that role has changed. Errors: the queue does not exist, the server or handler does not exist or may not be used, a value is out of range';
 
 CREATE FUNCTION @extschema@.sqs_unregister_queue(queue text)

@@ -18,7 +18,8 @@ CREATE FUNCTION handle(sqs_message) RETURNS void LANGUAGE sql AS '';
 CREATE FUNCTION handle2(sqs_message) RETURNS void LANGUAGE sql AS '';
 CREATE VIEW options AS
   SELECT name, server, queue_name, handler, concurrency, batch_size, wait_time, visibility_timeout,
-         handler_timeout, retry_delay, exactly_once, dedup_retention, group_batch_size, enabled
+         handler_timeout, retry_delay, exactly_once, dedup_retention, group_batch_size, unwrap,
+         enabled
   FROM sqs_queues;
 
 SELECT sqs_register_queue('orders', 'sqs_local', 'handle', enabled => false);
@@ -33,6 +34,7 @@ SELECT sqs_alter_queue('orders', retry_delay => '7 s');
 SELECT sqs_alter_queue('orders', exactly_once => false);
 SELECT sqs_alter_queue('orders', dedup_retention => '8 h');
 SELECT sqs_alter_queue('orders', group_batch_size => 8);
+SELECT sqs_alter_queue('orders', unwrap => 'sns');
 SELECT sqs_alter_queue('orders', handler => 'handle2');
 SELECT sqs_alter_queue('orders', queue_name => 'orders-9');
 SELECT sqs_alter_queue('orders', server => 'sqs_open');
@@ -53,7 +55,7 @@ SELECT sqs_alter_queue('orders', reset => ARRAY['visibility_timeout', 'retry_del
 SELECT visibility_timeout, handler_timeout, retry_delay FROM options;
 SELECT sqs_alter_queue('orders', server => 'sqs_local', reset => ARRAY['handler', 'queue_name', 'concurrency',
   'batch_size', 'wait_time', 'visibility_timeout', 'handler_timeout', 'retry_delay', 'exactly_once', 'dedup_retention',
-  'group_batch_size']);
+  'group_batch_size', 'unwrap']);
 SELECT * FROM options \gx
 SELECT sqs_alter_queue('orders', reset => ARRAY['server']);
 SELECT sqs_alter_queue('orders', reset => ARRAY['no_such']);

@@ -17,27 +17,27 @@ CREATE FUNCTION handle(msg sqs_message) RETURNS void LANGUAGE plpgsql AS 'BEGIN 
 
 -- All defaults, implicit and explicit.
 SELECT sqs_register_queue('plain', 'sqs_local', enabled => false);
-SELECT sqs_register_queue('nulls', 'sqs_local', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, false);
+SELECT sqs_register_queue('nulls', 'sqs_local', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, false);
 SELECT name, owner, server, queue_name, handler, enabled,
        created_at = changed_at AS unchanged
   FROM sqs_queues ORDER BY queue_id;
 SELECT count(*), concurrency, batch_size, wait_time, visibility_timeout, handler_timeout,
-       retry_delay, exactly_once, dedup_retention, group_batch_size
-  FROM sqs_queues GROUP BY 2, 3, 4, 5, 6, 7, 8, 9, 10;
+       retry_delay, exactly_once, dedup_retention, group_batch_size, unwrap
+  FROM sqs_queues GROUP BY 2, 3, 4, 5, 6, 7, 8, 9, 10, 11;
 SELECT sqs_unregister_queue(name) FROM sqs_queues;
 
 -- All options; a queue is enabled by default.
 SELECT sqs_register_queue('all', server => 'sqs_local', handler => 'handle',
   queue_name => 'http://127.0.0.1:1/123456789012/other.fifo', concurrency => 64, batch_size => 1,
   wait_time => '0', visibility_timeout => '12 h', handler_timeout => '1 ms', retry_delay => '0',
-  exactly_once => false, dedup_retention => '365 d', group_batch_size => 10, enabled => false);
+  exactly_once => false, dedup_retention => '365 d', group_batch_size => 10, unwrap => 'auto', enabled => false);
 BEGIN;
 SELECT sqs_register_queue('min', server => 'sqs_local', handler => 'handle',
   queue_name => 'other', concurrency => 1, batch_size => 10, wait_time => '20 s',
   visibility_timeout => '1 s', handler_timeout => '12 h', retry_delay => '12:00', dedup_retention => '1 min', group_batch_size => 1);
 SELECT created_at = now() AS now FROM sqs_queues ORDER BY queue_id;
 SELECT name, queue_name, handler, concurrency, batch_size, wait_time, visibility_timeout,
-       handler_timeout, retry_delay, exactly_once, dedup_retention, group_batch_size, enabled
+       handler_timeout, retry_delay, exactly_once, dedup_retention, group_batch_size, unwrap, enabled
   FROM sqs_queues ORDER BY queue_id \gx
 ROLLBACK;
 SELECT sqs_unregister_queue('all');
@@ -92,6 +92,8 @@ SELECT sqs_register_queue('q', 'sqs_local', dedup_retention => '366 d');
 SELECT sqs_register_queue('q', 'sqs_local', dedup_retention => '2147483647 d');
 SELECT sqs_register_queue('q', 'sqs_local', group_batch_size => 0);
 SELECT sqs_register_queue('q', 'sqs_local', group_batch_size => 11);
+SELECT sqs_register_queue('q', 'sqs_local', unwrap => '');
+SELECT sqs_register_queue('q', 'sqs_local', unwrap => 'SNS');
 SELECT sqs_register_queue('q', 'sqs_local', wait_time => '1 d -86399 s', enabled => false);
 SELECT sqs_unregister_queue('q');
 
@@ -243,6 +245,7 @@ UPDATE sqsbridge_internal.queues SET dedup_retention = '59 s';
 UPDATE sqsbridge_internal.queues SET dedup_retention = '366 d';
 UPDATE sqsbridge_internal.queues SET group_batch_size = 0;
 UPDATE sqsbridge_internal.queues SET group_batch_size = 11;
+UPDATE sqsbridge_internal.queues SET unwrap = 'S3';
 \set VERBOSITY default
 
 DROP SCHEMA "Sqs Schema" CASCADE;

@@ -61,6 +61,7 @@ static const QueueOption queue_options[NUM_OPTIONS] = {
 	"1 minute to 365 days, without months and years", true, "1 day"},
 	[OPT_GROUP_BATCH_SIZE] = {"group_batch_size", INT4OID, 1, 10, 1,
 	"1 to 10", true, "1"},
+	[OPT_UNWRAP] = {"unwrap", TEXTOID, 0, 0, 0, NULL, true, "none"},
 	[OPT_ENABLED] = {"enabled", BOOLOID, 0, 0, 0, NULL, false, "true"},
 };
 
@@ -82,6 +83,17 @@ char *
 sqs_option_quoted(const char *value)
 {
 	return psprintf("\"%s\"", value);
+}
+
+/* Raise an ERROR if it is none of the values of option "unwrap". */
+static void
+check_unwrap(char *value)
+{
+	SqsUnwrap	unwrap;
+
+	if (!sqs_unwrap_by_name(value, &unwrap))
+		sqs_option_refuse(OPT_UNWRAP, sqs_option_quoted(value),
+						  "must be none, auto, sns, eventbridge, or s3");
 }
 
 /* Raise an ERROR if a number or an interval is out of its option's range. */
@@ -199,6 +211,8 @@ sqs_options_read(FunctionCallInfo fcinfo, SqsOptionChange *changes)
 		changes[id].is_set = true;
 		changes[id].value = PG_GETARG_DATUM(id + 1);
 		sqs_option_check_range(id, changes[id].value);
+		if (id == OPT_UNWRAP)
+			check_unwrap(TextDatumGetCString(changes[id].value));
 	}
 }
 
@@ -268,6 +282,9 @@ sqs_option_default(SqsOptionId id, Datum *value)
 			break;
 		case BOOLOID:
 			*value = DirectFunctionCall1(boolin, CStringGetDatum(option->default_value));
+			break;
+		case TEXTOID:
+			*value = CStringGetTextDatum(option->default_value);
 			break;
 		default:
 			Assert(option->type == INTERVALOID);

@@ -299,6 +299,30 @@ read_identity(HeapTuple tuple, TupleDesc desc)
 	return queue;
 }
 
+/* name may be NULL. */
+bool
+sqs_unwrap_by_name(const char *name, SqsUnwrap *unwrap)
+{
+	static const char *const names[] = {
+		[SQS_UNWRAP_NONE] = "none",
+		[SQS_UNWRAP_AUTO] = "auto",
+		[SQS_UNWRAP_SNS] = "sns",
+		[SQS_UNWRAP_EVENTBRIDGE] = "eventbridge",
+		[SQS_UNWRAP_S3] = "s3",
+	};
+
+	*unwrap = SQS_UNWRAP_NONE;
+	for (size_t i = 0; name != NULL && i < lengthof(names); i++)
+	{
+		if (strcmp(names[i], name) == 0)
+		{
+			*unwrap = (SqsUnwrap) i;
+			return true;
+		}
+	}
+	return false;
+}
+
 /* Copy a row, without looking up what it refers to. */
 static SqsQueueConfig *
 read_queue(HeapTuple tuple, TupleDesc desc)
@@ -324,6 +348,7 @@ read_queue(HeapTuple tuple, TupleDesc desc)
 	queue->exactly_once = get_bool(tuple, desc, "exactly_once", true);
 	queue->dedup_retention = get_microseconds(tuple, desc, "dedup_retention", USECS_PER_DAY);
 	queue->group_batch_size = get_int(tuple, desc, "group_batch_size", 1);
+	(void) sqs_unwrap_by_name(get_text(tuple, desc, "unwrap"), &queue->unwrap);
 	if (get_column(tuple, desc, "changed_at", TIMESTAMPTZOID, &value))
 		queue->changed_at = DatumGetTimestampTz(value);
 	return queue;

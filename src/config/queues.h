@@ -24,6 +24,16 @@
 /* Legal ranges of the options; registration and README quote them. */
 #define SQS_CONCURRENCY_MAX		64
 
+/* The option "unwrap": which envelopes are taken off messages. */
+typedef enum SqsUnwrap
+{
+	SQS_UNWRAP_NONE,
+	SQS_UNWRAP_AUTO,			/* all of these */
+	SQS_UNWRAP_SNS,
+	SQS_UNWRAP_EVENTBRIDGE,
+	SQS_UNWRAP_S3
+} SqsUnwrap;
+
 typedef struct SqsQueueConfig
 {
 	int32		queue_id;
@@ -49,6 +59,7 @@ typedef struct SqsQueueConfig
 	char	   *home;
 	int64		dedup_retention;	/* microseconds */
 	int			group_batch_size;	/* of a request of the outbox */
+	SqsUnwrap	unwrap;
 
 	/* its server */
 	char	   *server;
@@ -67,6 +78,9 @@ typedef struct SqsQueueConfig
 	bool		can_send;		/* a problem, if any, concerns only the
 								 * handler */
 } SqsQueueConfig;
+
+/* False: there is no such value, and *unwrap is SQS_UNWRAP_NONE. */
+extern bool sqs_unwrap_by_name(const char *name, SqsUnwrap *unwrap);
 
 /* Get the first argument of an SQL function, the name of a queue */
 extern char *sqs_queue_argument(FunctionCallInfo fcinfo);

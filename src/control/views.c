@@ -137,7 +137,7 @@ sqs_get_queues(PG_FUNCTION_ARGS)
 	static const char *const columns[] = {
 		"queue_id", "name", "owner", "server", "queue_name", "handler", "concurrency",
 		"batch_size", "wait_time", "visibility_timeout", "handler_timeout", "retry_delay",
-		"exactly_once", "dedup_retention", "group_batch_size", "enabled", "created_at",
+		"exactly_once", "dedup_retention", "group_batch_size", "unwrap", "enabled", "created_at",
 		"changed_at"
 	};
 	enum

@@ -129,7 +129,9 @@ typedef struct SqsChannel
 	shm_mq_handle *messages;
 } SqsChannel;
 
+/* Flags of a frame; the rest of them is an SqsUnwrap. */
 #define SQS_FRAME_EXACTLY_ONCE	0x01
+#define SQS_FRAME_UNWRAP_SHIFT	8
 
 /*
  * A message, and what the handler worker must know to handle it.  This header is

@@ -70,7 +70,8 @@ prepare_frame(QueueWorker *qw, Handler *handler, Lease *lease)
 {
 	sqs_frame_encode(&handler->frame, handler->last_seq + 1,
 					 lease->group != NULL ? lease->group->chain : 0,
-					 qw->config->exactly_once ? SQS_FRAME_EXACTLY_ONCE : 0,
+					 (qw->config->exactly_once ? SQS_FRAME_EXACTLY_ONCE : 0) |
+					 qw->config->unwrap << SQS_FRAME_UNWRAP_SHIFT,
 					 qw->config->handler_timeout,
 					 qw->config->exactly_once ? sqs_marks_stamp(qw, lease) : 0,
 					 qw->config->handler, qw->config->bound_handler.owner_oid,

@@ -482,6 +482,7 @@ call_handler(SqsDelivery *delivery)
 {
 	LOCAL_FCINFO(fcinfo, 1);
 	MemoryContext old;
+	bool		for_nobody;
 
 	if (delivery->damage.data != NULL)
 		ereport(ERROR,
@@ -491,9 +492,14 @@ call_handler(SqsDelivery *delivery)
 
 	old = MemoryContextSwitchTo(message_context);
 	InitFunctionCallInfoData(*fcinfo, &handler_flinfo, 1, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = sqs_message_datum(channel->shared->queue, &delivery->message);
+	fcinfo->args[0].value = sqs_message_datum(channel->shared->queue, &delivery->message,
+											  delivery->frame.flags >> SQS_FRAME_UNWRAP_SHIFT,
+											  &for_nobody);
 	fcinfo->args[0].isnull = false;
 	MemoryContextSwitchTo(old);
+
+	if (for_nobody)
+		return;
 
 	if (StatementTimeout > 0)
 		enable_timeout_after(STATEMENT_TIMEOUT, StatementTimeout);

@@ -33,9 +33,10 @@
 
 #include "base/extension.h"
 #include "base/id_attribute.h"
+#include "receive/envelope.h"
 #include "receive/message.h"
 
-#define SQS_MESSAGE_NATTS	12
+#define SQS_MESSAGE_NATTS	13
 
 /*
  * Convert a slice of a message to a string in the database's encoding,
@@ -468,15 +469,31 @@ timestamp_from_epoch_ms(int64 ms)
 		((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE)) * USECS_PER_DAY;
 }
 
+/* Do Amazon's extended clients say that the body is a pointer to an object? */
+static bool
+has_s3_flag(const SqsReceivedMessage *message)
+{
+	for (int i = 0; i < message->nattributes; i++)
+	{
+		if (slice_is(message->attributes[i].name, "ExtendedPayloadSize") ||
+			slice_is(message->attributes[i].name, "SQSLargePayloadSize"))
+			return true;
+	}
+	return false;
+}
+
 /*
  * Make a value of type sqs_message in the current memory context.  "queue"
  * is the name of the queue in sqs_queues.  Raises an ERROR if the database's
- * encoding cannot represent the message.
+ * encoding cannot represent the message.  *for_nobody is set if no handler is
+ * interested in it.
  */
 Datum
-sqs_message_datum(const char *queue, const SqsReceivedMessage *message)
+sqs_message_datum(const char *queue, const SqsReceivedMessage *message,
+				  SqsUnwrap unwrap, bool *for_nobody)
 {
 	static TupleDesc tupdesc = NULL;
+	SqsUnwrapped inner = {NULL};
 	Datum		values[SQS_MESSAGE_NATTS];
 	bool		nulls[SQS_MESSAGE_NATTS];
 
@@ -500,8 +517,10 @@ sqs_message_datum(const char *queue, const SqsReceivedMessage *message)
 	memset(nulls, 0, sizeof(nulls));
 	values[0] = CStringGetTextDatum(queue);
 	values[1] = slice_to_text(message->message_id);
-	values[2] = slice_to_text(message->body);
-	values[3] = attributes_jsonb(message);
+	if (unwrap != SQS_UNWRAP_NONE)
+		sqs_unwrap(unwrap, slice_to_cstring(message->body), has_s3_flag(message), &inner);
+	values[2] = inner.body != NULL ? CStringGetTextDatum(inner.body) : slice_to_text(message->body);
+	values[3] = inner.attributes != (Datum) 0 ? inner.attributes : attributes_jsonb(message);
 	values[4] = system_jsonb(message);
 	values[5] = Int32GetDatum(message->receive_count);
 	nulls[5] = message->receive_count <= 0;
@@ -519,6 +538,9 @@ sqs_message_datum(const char *queue, const SqsReceivedMessage *message)
 							CStringGetDatum(slice_to_cstring(message->sequence_number)),
 							ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 	values[11] = slice_to_text(message->receipt_handle);
+	values[12] = inner.envelope;
+	nulls[12] = inner.envelope == (Datum) 0;
+	*for_nobody = inner.test_event;
 
 	return HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls));
 }

@@ -9,9 +9,14 @@
 #define SQSBRIDGE_MESSAGE_H
 
 #include "aws/sqs_protocol.h"
+#include "config/queues.h"
 
-/* A value of type sqs_message */
-extern Datum sqs_message_datum(const char *queue, const SqsReceivedMessage *message);
+/*
+ * A value of type sqs_message, with this kind of envelopes taken off.
+ * *for_nobody: it is S3's test event.
+ */
+extern Datum sqs_message_datum(const char *queue, const SqsReceivedMessage *message,
+							   SqsUnwrap unwrap, bool *for_nobody);
 
 /* The key of a message in the inbox, palloc'd */
 extern char *sqs_message_identity(const SqsReceivedMessage *message);
