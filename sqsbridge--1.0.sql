@@ -475,6 +475,31 @@ COMMENT ON FUNCTION @extschema@.sqs_enable_queue(text) IS
 
 
 /* ------------------------------------------------------------------------
+ * Verdicts of handlers
+ * ------------------------------------------------------------------------ */
+
+CREATE FUNCTION @extschema@.sqs_retry(
+	delay interval DEFAULT NULL,
+	reason text DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'sqs_retry'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION @extschema@.sqs_retry(interval, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_retry(interval, text) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_retry(interval, text) IS
+'called by a handler, rolls back what it has done, and has the message delivered again after the delay (0 to 12 hours; NULL: as the queue''s retry_delay says). Recorded in sqs_failures with SQLSTATE SQ001 and the reason. Holds even if the handler catches the error. Error: the caller is not a handler';
+
+CREATE FUNCTION @extschema@.sqs_discard(reason text DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'sqs_discard'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION @extschema@.sqs_discard(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_discard(text) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_discard(text) IS
+'called by a handler, rolls back what it has done, and deletes the message: it is not delivered again. Recorded in sqs_failures with SQLSTATE SQ003 and the reason. Holds even if the handler catches the error. Error: the caller is not a handler';
+
+
+/* ------------------------------------------------------------------------
  * What has been handled, and what failed
  * ------------------------------------------------------------------------ */
 
@@ -1111,6 +1136,7 @@ CREATE FUNCTION @extschema@.sqs_get_queue_stats(
 	OUT acked bigint,
 	OUT failed bigint,
 	OUT duplicates bigint,
+	OUT discarded bigint,
 	OUT released bigint,
 	OUT lost bigint,
 	OUT heartbeats bigint,
@@ -1235,6 +1261,7 @@ SELECT
 	s.acked,
 	s.failed,
 	s.duplicates,
+	s.discarded,
 	s.released,
 	s.lost,
 	s.heartbeats,
@@ -1296,6 +1323,8 @@ COMMENT ON COLUMN @extschema@.sqs_stats.failed IS
 'attempts that failed; see sqs_failures';
 COMMENT ON COLUMN @extschema@.sqs_stats.duplicates IS
 'messages that had been handled before and were not handled again; those that are then deleted count as acked, too';
+COMMENT ON COLUMN @extschema@.sqs_stats.discarded IS
+'messages that were not to be handled: their handler called sqs_discard(), or they were test events of S3; those that are then deleted count as acked, too';
 COMMENT ON COLUMN @extschema@.sqs_stats.released IS
 'messages made visible again: not handled, as at a shutdown, or failed with a retry_delay';
 COMMENT ON COLUMN @extschema@.sqs_stats.lost IS

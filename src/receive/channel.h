@@ -51,6 +51,8 @@ typedef enum SqsOutcome
 {
 	SQS_OUTCOME_DONE,			/* committed; durable once lsn is */
 	SQS_OUTCOME_DUPLICATE,		/* committed earlier; durable once lsn is */
+	SQS_OUTCOME_DISCARDED,		/* not to be handled, and that is committed;
+								 * durable once lsn is */
 	SQS_OUTCOME_FAILED,			/* rolled back and recorded */
 	SQS_OUTCOME_LOST,			/* rolled back: the lease was lost */
 	SQS_OUTCOME_STOPPED,		/* rolled back for a shutdown */
@@ -67,10 +69,20 @@ typedef struct SqsResult
 	SqsOutcome	outcome;
 	uint32		micros;			/* the handler's time */
 	XLogRecPtr	lsn;
+	bool		has_delay;		/* FAILED: the handler has said when to retry */
+	int32		delay;			/* s; otherwise as the queue's options say */
 	bool		unrecorded;		/* FAILED, and no row in sqs_failures says so */
 	char		text[SQS_RESULT_TEXT];	/* FAILED, CANNOT_RUN, LOCKED: the
 										 * error; if unrecorded, why */
 } SqsResult;
+
+/* Does the message come to its end by this, so that it is to be deleted? */
+static inline bool
+sqs_outcome_is_end(SqsOutcome outcome)
+{
+	return outcome == SQS_OUTCOME_DONE || outcome == SQS_OUTCOME_DUPLICATE ||
+		outcome == SQS_OUTCOME_DISCARDED;
+}
 
 /* Why the queue worker cancels what the handler runs. */
 typedef enum SqsCancel

@@ -92,6 +92,7 @@
 #include "receive/failures.h"
 #include "receive/inbox.h"
 #include "receive/message.h"
+#include "receive/verdict.h"
 
 /* serialization_failure and deadlock_detected: tries inside one lease */
 #define MAX_TRIES	4
@@ -476,8 +477,11 @@ commit_duplicate(SqsDelivery *delivery, SqsResult *result)
 	RESUME_CANCEL_INTERRUPTS();
 }
 
-/* Call the function with the message, under the session's statement_timeout. */
-static void
+/*
+ * Call the function with the message, under the session's statement_timeout.
+ * Returns false if the message is none for handlers.
+ */
+static bool
 call_handler(SqsDelivery *delivery)
 {
 	LOCAL_FCINFO(fcinfo, 1);
@@ -499,7 +503,7 @@ call_handler(SqsDelivery *delivery)
 	MemoryContextSwitchTo(old);
 
 	if (for_nobody)
-		return;
+		return false;
 
 	if (StatementTimeout > 0)
 		enable_timeout_after(STATEMENT_TIMEOUT, StatementTimeout);
@@ -508,6 +512,7 @@ call_handler(SqsDelivery *delivery)
 
 	CHECK_FOR_INTERRUPTS();
 	disable_timeout(STATEMENT_TIMEOUT, false);
+	return true;
 }
 
 /*
@@ -518,6 +523,8 @@ call_handler(SqsDelivery *delivery)
 static void
 run_message(SqsDelivery *delivery, SqsResult *result, volatile Phase *phase)
 {
+	bool		handled;
+
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -558,7 +565,8 @@ run_message(SqsDelivery *delivery, SqsResult *result, volatile Phase *phase)
 	}
 
 	*phase = PHASE_RUN;
-	call_handler(delivery);
+	sqs_verdict_begin(message_context);
+	handled = call_handler(delivery);
 	PopActiveSnapshot();
 
 	/*
@@ -569,9 +577,11 @@ run_message(SqsDelivery *delivery, SqsResult *result, volatile Phase *phase)
 	AfterTriggerFireDeferred();
 	PortalHashTableDeleteAll();
 
+	sqs_verdict_raise();
+	(void) sqs_verdict_end();
 	fence(delivery);
 	result->lsn = commit_and_get_lsn(delivery->message.message_id);
-	result->outcome = SQS_OUTCOME_DONE;
+	result->outcome = handled ? SQS_OUTCOME_DONE : SQS_OUTCOME_DISCARDED;
 	disable_timeout(handler_timeout_id, false);
 }
 
@@ -582,6 +592,34 @@ insert_failure(SqsDelivery *delivery, ErrorData *edata)
 					   delivery->message.message_id,
 					   delivery->message.receive_count, edata, MyProcPid);
 	return true;
+}
+
+/* Why the transaction could not go on, if that was not due to what it did. */
+static SqsOutcome
+interrupted_outcome(SqsOutcome otherwise)
+{
+	SqsCancel	cancel = current_cancel();
+
+	return session_over ? SQS_OUTCOME_NOT_RUN :
+		cancel == SQS_CANCEL_LEASE_LOST || lease_over ? SQS_OUTCOME_LOST :
+		cancel == SQS_CANCEL_SHUTDOWN ? SQS_OUTCOME_STOPPED : otherwise;
+}
+
+/* What was to be recorded about the message could not be: clean up the error. */
+static void
+not_recorded(SqsResult *result)
+{
+	ErrorData  *why;
+
+	MemoryContextSwitchTo(message_context);
+	why = CopyErrorData();
+	result->unrecorded = true;
+	sqs_copy_text(result->text, why->message, sizeof(result->text));
+	HOLD_INTERRUPTS();
+	EmitErrorReport();
+	AbortOutOfAnyTransaction();
+	FlushErrorState();
+	RESUME_INTERRUPTS();
 }
 
 /*
@@ -605,19 +643,65 @@ record_failure(SqsDelivery *delivery, ErrorData *edata, SqsResult *result)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *why;
-
-		MemoryContextSwitchTo(message_context);
-		why = CopyErrorData();
-		result->unrecorded = true;
-		sqs_copy_text(result->text, why->message, sizeof(result->text));
-		HOLD_INTERRUPTS();
-		EmitErrorReport();
-		AbortOutOfAnyTransaction();
-		FlushErrorState();
-		RESUME_INTERRUPTS();
+		not_recorded(result);
 	}
 	PG_END_TRY();
+}
+
+/*
+ * End a message whose handler has been rolled back: record that it is done with,
+ * and why, in a transaction.  Like a message that has been handled, it may be
+ * deleted when that is durable.  If it cannot be recorded, the message has
+ * failed.
+ */
+static void
+end_message(SqsDelivery *delivery, ErrorData *edata, SqsResult *result)
+{
+	bool		exactly_once = (delivery->frame.flags & SQS_FRAME_EXACTLY_ONCE) != 0;
+	volatile bool is_new = true;
+
+	result->outcome = SQS_OUTCOME_FAILED;
+	PG_TRY();
+	{
+		StartTransactionCommand();
+		XactIsoLevel = XACT_READ_COMMITTED;
+		PushActiveSnapshot(GetTransactionSnapshot());
+		if (exactly_once)
+		{
+			(void) with_lock_timeout(TABLE_LOCK_TIMEOUT_MS, lock_inbox, delivery, NULL);
+			is_new = with_lock_timeout(TABLE_LOCK_TIMEOUT_MS, insert_into_inbox, delivery, NULL);
+		}
+		if (is_new)
+			(void) with_lock_timeout(TABLE_LOCK_TIMEOUT_MS, insert_failure, delivery, edata);
+		PopActiveSnapshot();
+		fence(delivery);
+		result->lsn = commit_and_get_lsn(delivery->message.message_id);
+		result->outcome = is_new ? SQS_OUTCOME_DISCARDED : SQS_OUTCOME_DUPLICATE;
+	}
+	PG_CATCH();
+	{
+		not_recorded(result);
+		result->outcome = interrupted_outcome(SQS_OUTCOME_FAILED);
+	}
+	PG_END_TRY();
+}
+
+/*
+ * The error by which the handler's transaction ended, as the verdict has it.
+ * Another error that followed is in the detail.
+ */
+static void
+apply_verdict(const SqsVerdict *verdict, ErrorData *edata)
+{
+	int			sqlstate = sqs_verdict_sqlstate(verdict->kind);
+
+	if (edata->sqlerrcode != sqlstate)
+	{
+		edata->detail = psprintf("After that, the handler failed: %s", edata->message);
+		edata->hint = NULL;
+	}
+	edata->sqlerrcode = sqlstate;
+	edata->message = verdict->reason;
 }
 
 /* The error is not due to the message, so the message has not failed. */
@@ -657,7 +741,7 @@ try_message(SqsDelivery *delivery, int attempt, SqsResult *result)
 	PG_CATCH();
 	{
 		ErrorData  *edata;
-		SqsCancel	cancel;
+		SqsVerdict	verdict = sqs_verdict_end();
 
 		disable_all_timeouts(false);
 		error_context_stack = previous;
@@ -677,13 +761,9 @@ try_message(SqsDelivery *delivery, int attempt, SqsResult *result)
 		 */
 		handler_valid = false;
 
-		cancel = current_cancel();
-		if (session_over)
-			result->outcome = SQS_OUTCOME_NOT_RUN;
-		else if (cancel == SQS_CANCEL_LEASE_LOST || lease_over)
-			result->outcome = SQS_OUTCOME_LOST;
-		else if (cancel == SQS_CANCEL_SHUTDOWN)
-			result->outcome = SQS_OUTCOME_STOPPED;
+		result->outcome = interrupted_outcome(SQS_OUTCOME_DONE);
+		if (result->outcome != SQS_OUTCOME_DONE)
+			 /* not the message's fault */ ;
 		else if (phase == PHASE_RESOLVE)
 			set_cannot_run(result, edata);
 		else if (phase == PHASE_LOCK && edata->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
@@ -691,6 +771,20 @@ try_message(SqsDelivery *delivery, int attempt, SqsResult *result)
 			result->outcome = SQS_OUTCOME_LOCKED;
 			strlcpy(result->text, "the table of handled messages is locked by another session",
 					sizeof(result->text));
+		}
+		else if (verdict.kind != SQS_VERDICT_NONE && !timed_out)
+		{
+			apply_verdict(&verdict, edata);
+			if (verdict.kind == SQS_VERDICT_DISCARD)
+				end_message(delivery, edata, result);
+			else
+			{
+				result->outcome = SQS_OUTCOME_FAILED;
+				result->has_delay = verdict.delay >= 0;
+				result->delay = verdict.delay;
+				sqs_copy_text(result->text, edata->message, sizeof(result->text));
+				record_failure(delivery, edata, result);
+			}
 		}
 		else if ((edata->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
 				  edata->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED) &&
@@ -898,6 +992,7 @@ handle_frame(const char *data, Size len)
 				break;
 			case SQS_OUTCOME_DONE:
 			case SQS_OUTCOME_DUPLICATE:
+			case SQS_OUTCOME_DISCARDED:
 			case SQS_OUTCOME_SKIPPED:
 				break;
 		}

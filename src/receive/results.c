@@ -116,8 +116,7 @@ sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result)
 	if (group != NULL)
 	{
 		group->handed--;
-		if (result->outcome != SQS_OUTCOME_DONE &&
-			result->outcome != SQS_OUTCOME_DUPLICATE)
+		if (!sqs_outcome_is_end(result->outcome))
 			sqs_group_fail(qw, group);
 	}
 
@@ -134,6 +133,13 @@ sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result)
 			sqs_ack_committed(qw, lease, result->lsn);
 			break;
 
+		case SQS_OUTCOME_DISCARDED:
+			count_handler_time(qw, result->micros);
+			qw->cannot_run = 0;
+			sqs_count(qw->stats, SQS_DISCARDED, 1);
+			sqs_ack_committed(qw, lease, result->lsn);
+			break;
+
 		case SQS_OUTCOME_FAILED:
 			count_handler_time(qw, result->micros);
 
@@ -144,7 +150,7 @@ sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result)
 			sqs_count(qw->stats, SQS_FAILED, 1);
 			if (result->unrecorded)
 				sqs_results_not_recorded(qw, result->text);
-			end_failed(qw, lease, qw->config->retry_delay);
+			end_failed(qw, lease, result->has_delay ? result->delay : qw->config->retry_delay);
 			break;
 
 		case SQS_OUTCOME_LOST:
@@ -212,7 +218,7 @@ sqs_results_collect(QueueWorker *qw)
 			if (lease == NULL || lease->seq != result.seq)
 				continue;
 			sqs_in_hand_remove(qw, handler, lease);
-			if (result.outcome != SQS_OUTCOME_DONE && result.outcome != SQS_OUTCOME_DUPLICATE)
+			if (!sqs_outcome_is_end(result.outcome))
 				sqs_marks_not_done(qw, lease);
 			sqs_results_apply(qw, lease, &result);
 		}

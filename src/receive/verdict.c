@@ -1,0 +1,139 @@
+/*-------------------------------------------------------------------------
+ *
+ * verdict.c
+ *	  What a handler says is to become of its message.
+ *
+ * A handler ends with a verdict by calling sqs_retry() or sqs_discard(), from
+ * wherever it is.  These raise an error, so that everything that the handler has
+ * done is rolled back, and set a flag of the process.  It is the flag that
+ * counts, not the error:
+ *
+ *	- A handler may catch the error (WHEN OTHERS, a savepoint, another
+ *	  language's try).  When it returns, the error is raised again.
+ *	- If another error follows, the verdict holds.  So does the first one of
+ *	  several.
+ *	- An error with such an SQLSTATE that comes from elsewhere, such as a
+ *	  foreign server where somebody discards messages, means nothing here.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/int.h"
+#include "datatype/timestamp.h"
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "receive/verdict.h"
+
+#define RETRY_DELAY_MAX		(12 * SECS_PER_HOUR)	/* SQS: 12 hours */
+
+/* Class SQ is not used by PostgreSQL, and not reserved by the standard. */
+#define ERRCODE_SQS_RETRY	MAKE_SQLSTATE('S', 'Q', '0', '0', '1')
+#define ERRCODE_SQS_DISCARD	MAKE_SQLSTATE('S', 'Q', '0', '0', '3')
+
+PG_FUNCTION_INFO_V1(sqs_retry);
+PG_FUNCTION_INFO_V1(sqs_discard);
+
+static MemoryContext verdict_context = NULL;	/* NULL: no handler is running */
+static SqsVerdict verdict;
+
+void
+sqs_verdict_begin(MemoryContext context)
+{
+	verdict_context = context;
+	verdict.kind = SQS_VERDICT_NONE;
+}
+
+SqsVerdict
+sqs_verdict_end(void)
+{
+	SqsVerdict	given = verdict;
+
+	if (verdict_context == NULL)
+		given.kind = SQS_VERDICT_NONE;
+	verdict_context = NULL;
+	verdict.kind = SQS_VERDICT_NONE;
+	return given;
+}
+
+int
+sqs_verdict_sqlstate(SqsVerdictKind kind)
+{
+	return kind == SQS_VERDICT_RETRY ? ERRCODE_SQS_RETRY : ERRCODE_SQS_DISCARD;
+}
+
+void
+sqs_verdict_raise(void)
+{
+	if (verdict_context != NULL && verdict.kind != SQS_VERDICT_NONE)
+		ereport(ERROR,
+				(errcode(sqs_verdict_sqlstate(verdict.kind)),
+				 errmsg_internal("%s", verdict.reason)));
+}
+
+/* reason may be NULL.  A second verdict has no effect but its error. */
+static void
+give(const char *function, SqsVerdictKind kind, int delay, const text *reason)
+{
+	if (verdict_context == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s() can only be called by a handler, while it handles a message", function)));
+	if (verdict.kind == SQS_VERDICT_NONE)
+	{
+		MemoryContext old = MemoryContextSwitchTo(verdict_context);
+
+		verdict.reason = reason != NULL ? text_to_cstring(reason) :
+			psprintf("the handler called %s()", function);
+		MemoryContextSwitchTo(old);
+		verdict.delay = delay;
+		verdict.kind = kind;
+	}
+	sqs_verdict_raise();
+}
+
+/*
+ * sqs_retry(delay, reason): never returns.  The delay is rounded up to whole
+ * seconds; NULL stands for the queue's.
+ */
+Datum
+sqs_retry(PG_FUNCTION_ARGS)
+{
+	int			delay = -1;
+
+	if (!PG_ARGISNULL(0))
+	{
+		Interval   *interval = PG_GETARG_INTERVAL_P(0);
+		int64		micros;
+		bool		legal;
+
+		/* months have no fixed length; an infinite interval has months, too */
+		legal = interval->month == 0 &&
+			!pg_mul_s64_overflow(interval->day, USECS_PER_DAY, &micros) &&
+			!pg_add_s64_overflow(micros, interval->time, &micros) &&
+			micros >= 0 && micros <= RETRY_DELAY_MAX * USECS_PER_SEC;
+		if (!legal)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("invalid delay for sqs_retry(): \"%s\"",
+							DatumGetCString(DirectFunctionCall1(interval_out,
+																IntervalPGetDatum(interval)))),
+					 errdetail("The delay must be 0 to 12 hours.")));
+		delay = (int) ((micros + USECS_PER_SEC - 1) / USECS_PER_SEC);
+	}
+	give("sqs_retry", SQS_VERDICT_RETRY, delay,
+		 PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1));
+	PG_RETURN_VOID();
+}
+
+/* sqs_discard(reason): never returns. */
+Datum
+sqs_discard(PG_FUNCTION_ARGS)
+{
+	give("sqs_discard", SQS_VERDICT_DISCARD, -1,
+		 PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0));
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,42 @@
+/*-------------------------------------------------------------------------
+ *
+ * verdict.h
+ *	  What a handler says is to become of its message.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SQSBRIDGE_VERDICT_H
+#define SQSBRIDGE_VERDICT_H
+
+#include "utils/palloc.h"
+
+typedef enum SqsVerdictKind
+{
+	SQS_VERDICT_NONE,
+	SQS_VERDICT_RETRY,
+	SQS_VERDICT_DISCARD
+} SqsVerdictKind;
+
+typedef struct SqsVerdict
+{
+	SqsVerdictKind kind;
+	int			delay;			/* s; -1: not given.  For a retry */
+	char	   *reason;			/* in the context given at the beginning */
+} SqsVerdict;
+
+/* From now on, until the end, this process may give one verdict. */
+extern void sqs_verdict_begin(MemoryContext context);
+
+/* Returns the verdict, if there was one. */
+extern SqsVerdict sqs_verdict_end(void);
+
+/*
+ * Raise the verdict's error again.  It is called when the handler has returned,
+ * so that a handler that catches errors cannot get past its own verdict.
+ */
+extern void sqs_verdict_raise(void);
+
+/* The SQLSTATE of such an error. */
+extern int	sqs_verdict_sqlstate(SqsVerdictKind kind);
+
+#endif							/* SQSBRIDGE_VERDICT_H */
