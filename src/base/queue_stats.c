@@ -32,6 +32,9 @@ const double sqs_histogram_bounds[SQS_HISTOGRAM_BUCKETS - 1] = {
 /* How long an entry of a queue that does not run must be unused to be reused. */
 #define UNUSED_MS		600000
 
+/* How long the transaction that records a failure may take. */
+#define FAILURES_LATE_SECS	10
+
 /* How many entries' queues run, or do not.  Under the control lock. */
 int
 sqs_stats_count(bool runs)
@@ -127,11 +130,16 @@ sqs_failures_from(SqsQueueStats *stats)
 	return (TimestampTz) pg_atomic_read_u64(&stats->failures_from);
 }
 
-/* The rows have been counted. */
+/*
+ * The rows have been counted.  If another process has counted them meanwhile,
+ * its number holds, because some may have been added to it since.
+ */
 void
 sqs_failures_set_known(SqsQueueStats *stats, int64 known)
 {
-	pg_atomic_write_u64(&stats->failures_known, (uint64) known);
+	uint64		unknown = SQS_FAILURES_UNKNOWN;
+
+	(void) pg_atomic_compare_exchange_u64(&stats->failures_known, &unknown, (uint64) known);
 }
 
 /* The number of rows is not known any more. */
@@ -161,12 +169,18 @@ sqs_failures_added(SqsQueueStats *stats, int64 n)
 		 /* another process changed it: retry with its value */ ;
 }
 
-/* n rows were deleted, and none older than "from" is left. */
+/*
+ * n rows were deleted, and none older than "from" is left, except rows of
+ * transactions that have not committed yet.  These may take a while, so we
+ * remember an earlier time.
+ */
 void
 sqs_failures_deleted(SqsQueueStats *stats, int n, TimestampTz from)
 {
 	uint64		old = pg_atomic_read_u64(&stats->failures_from);
 
+	if (!TIMESTAMP_NOT_FINITE(from))
+		from -= FAILURES_LATE_SECS * USECS_PER_SEC;
 	sqs_failures_added(stats, -n);
 	while ((TimestampTz) old < from &&
 		   !pg_atomic_compare_exchange_u64(&stats->failures_from, &old, (uint64) from))

@@ -35,6 +35,7 @@
 #define FENCE_MARGIN_MS		1000
 
 #define RELEASE_LINGER_MS	5
+#define RELEASE_RETRY_MS		100 /* after a lack of descriptors */
 #define GROWTH_RETRY_MS		10000
 #define SHRINK_AFTER_MS		60000
 
@@ -397,7 +398,10 @@ note_outcome(QueueWorker *qw, SqsCall *call)
 				(errmsg("sqsbridge queue \"%s\": %s", qw->config->name, text)));
 }
 
-/* Whether it has succeeded or not, these messages are no longer in hand. */
+/*
+ * Whether it has succeeded or not, these messages are no longer in hand, unless
+ * it was this process that lacked something: then SQS has not been asked yet.
+ */
 static void
 release_done(SqsCall *call, void *arg)
 {
@@ -412,6 +416,14 @@ release_done(SqsCall *call, void *arg)
 	{
 		Lease	   *lease = batch->leases[i];
 
+		if (error != NULL && error->class == AWS_ERROR_RESOURCES && lease->until > qw->now)
+		{
+			dlist_push_tail(&qw->table.releases, &lease->node);
+			qw->table.nreleases++;
+			qw->table.releases_at = qw->now + RELEASE_RETRY_MS;
+			sqs_wake_at(qw, qw->table.releases_at);
+			continue;
+		}
 		/* what could not be released becomes visible when its time is up */
 		if (error == NULL && sqs_call_entry(call, i)->ok)
 			sqs_count(qw->stats, SQS_RELEASED, 1);
@@ -454,6 +466,11 @@ sqs_leases_flush_releases(QueueWorker *qw, bool all)
 
 	if (qw->table.nreleases == 0 || room == 0)
 		return;
+	if (qw->now < qw->table.releases_at)
+	{
+		sqs_wake_at(qw, qw->table.releases_at);
+		return;
+	}
 	oldest = dlist_head_element(Lease, node, &qw->table.releases);
 	if (!all && qw->table.nreleases < SQS_MAX_BATCH &&
 		qw->now < oldest->since + RELEASE_LINGER_MS)

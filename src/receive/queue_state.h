@@ -265,6 +265,7 @@ typedef struct LeaseTable		/* lease.c */
 	dlist_head	renewals;		/* by renew_at */
 	dlist_head	releases;
 	int			nreleases;
+	int64		releases_at;	/* none is sent before: no descriptors */
 	dsm_segment *segment;
 	SharedLeases *shared;		/* as many places */
 } LeaseTable;

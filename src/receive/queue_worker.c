@@ -79,7 +79,7 @@
 										 * still should */
 #define STOP_HARD_MS			500 /* from cancel to SIGTERM */
 #define STOP_LAST_MS			1500	/* from cancel to exit in any case */
-#define POLLS_GRACE_MS			400 /* for polls that bring messages, at most */
+#define POLLS_GRACE_MS			1000	/* for polls that bring messages, at most */
 #define PART_RETRY_MIN_MS		100
 #define PART_RETRY_MAX_MS		1000	/* leases have to be renewed */
 
@@ -264,7 +264,7 @@ begin_stop(QueueWorker *qw, bool hurry)
 		qw->stop.hurry = true;
 		qw->stop.polls_until = qw->now;
 		if (qw->polling.full)
-			qw->stop.polls_until += Min((int64) (2 * qw->pace.round_trip) + 50, POLLS_GRACE_MS);
+			qw->stop.polls_until += POLLS_GRACE_MS;
 	}
 }
 
