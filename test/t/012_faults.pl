@@ -212,20 +212,9 @@ my $node = new_node('main',
 	env => \%lookup);
 
 setup_database($node, $sqs);
-sub add_server
-{
-	my ($name, $endpoint) = @_;
-	$node->safe_psql('postgres', <<EOQ);
-CREATE SERVER $name FOREIGN DATA WRAPPER sqsbridge
-  OPTIONS (region 'us-east-1', endpoint '$endpoint', allow_http 'true');
-CREATE USER MAPPING FOR PUBLIC SERVER $name
-  OPTIONS (access_key_id 'AKIDTEST', secret_access_key 'secret');
-EOQ
-	return;
-}
-add_server($_, "http://127.0.0.1:$relay{$_}{port}") foreach @by_network;
-add_server('clock', $clock->endpoint);
-add_server('nowhere', "http://sqs.test:$sqs->{port}") if $have_shim;
+add_server($node, $_, "http://127.0.0.1:$relay{$_}{port}") foreach @by_network;
+add_server($node, 'clock', $clock->endpoint);
+add_server($node, 'nowhere', "http://sqs.test:$sqs->{port}", options => "allow_http 'true'") if $have_shim;
 
 $node->safe_psql('postgres', <<'EOQ');
 CREATE TABLE got (queue text, body text, message_id text);

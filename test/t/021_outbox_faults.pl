@@ -53,19 +53,7 @@ my $gone = start_sqs(port => $port, queues => [ 'refused', 'refused.fifo' ]);
 my $node = new_node('main', conf => "max_worker_processes = 60\nsqsbridge.max_workers = 60\n");
 
 setup_database($node, $sqs);
-sub add_server
-{
-	my ($name, $endpoint, $key) = @_;
-	$key ||= 'secret';
-	$node->safe_psql('postgres', <<EOQ);
-CREATE SERVER $name FOREIGN DATA WRAPPER sqsbridge
-  OPTIONS (region 'us-east-1', endpoint '$endpoint');
-CREATE USER MAPPING FOR PUBLIC SERVER $name
-  OPTIONS (access_key_id 'AKIDTEST', secret_access_key '$key');
-EOQ
-	return;
-}
-add_server('refused', "http://127.0.0.1:$port");
+add_server($node, 'refused', "http://127.0.0.1:$port");
 $node->safe_psql('postgres', <<'EOQ');
 CREATE TABLE got (queue text, body text, message_id text);
 CREATE FUNCTION handle(m sqs_message) RETURNS void LANGUAGE sql AS $$

@@ -19,18 +19,6 @@ my $strict = start_sqs(args => [ '--access-key', 'AKIDTEST', '--secret-key', 'se
 my $node = new_node('main', conf => "max_worker_processes = 60\nsqsbridge.max_workers = 60\n");
 
 setup_database($node, $sqs);
-sub add_server
-{
-	my ($name, $endpoint, $key) = @_;
-	$node->safe_psql('postgres', <<EOQ);
-CREATE SERVER $name FOREIGN DATA WRAPPER sqsbridge
-  OPTIONS (region 'us-east-1', endpoint '$endpoint');
-CREATE USER MAPPING FOR PUBLIC SERVER $name
-  OPTIONS (access_key_id 'AKIDTEST', secret_access_key '$key');
-EOQ
-	return;
-}
-
 sub register
 {
 	my ($server, @queues) = @_;
@@ -239,7 +227,7 @@ foreach my $queue ('late', 'late.fifo')
 
 # ---- keys that are refused, and mended ----
 
-add_server('keys', $strict->endpoint, 'wrong');
+add_server($node, 'keys', $strict->endpoint, key => 'wrong');
 register('keys', 'keys');
 enqueue('keys', 'm', 25);
 stat_is('keys', "waiting, state, last_error ~ ': (SignatureDoesNotMatch|InvalidSignature)', consecutive_errors >= 4",
@@ -254,7 +242,7 @@ unlike(log_text($node), qr/secret_access_key|wrong'/, 'no key is in the log');
 
 # ---- the endpoint changes while rows are under way ----
 
-add_server('moves', $sqs->endpoint, 'secret');
+add_server($node, 'moves', $sqs->endpoint);
 register('moves', 'moved');
 # (forty requests, of which it makes four at first: there are always some left)
 $fault = $sqs->fault(kind => 'latency', ms => 5000, action => 'SendMessageBatch', queue => 'moved');

@@ -45,7 +45,7 @@ our @EXPORT = qw(
   start_sqs new_node setup_database poll_until try_psql query_is query_true
   check_log need_sqsd endpoint_kind backs_off pauses_grow calls_apart
   sql_literal log_text private_memory open_files seconds_pass stop_ok
-  open_session close_session
+  open_session close_session add_server
 );
 
 my $account = '000000000000';
@@ -360,22 +360,32 @@ sub stop_ok
 	return;
 }
 
-# Extension, server "aws" and, unless user_mapping is 0, keys for all.
+# add_server(node, name, endpoint [, dbname => , key => , options => ]): a foreign
+# server and, unless user_mapping is 0, keys for all.
+sub add_server
+{
+	my ($node, $name, $endpoint, %o) = @_;
+	my $db = $o{dbname} || 'postgres';
+	my $key = $o{key} || 'secret';
+	my $options = $o{options} ? ", $o{options}" : '';
+
+	$node->safe_psql($db, <<EOQ);
+CREATE SERVER $name FOREIGN DATA WRAPPER sqsbridge
+  OPTIONS (region 'us-east-1', endpoint '$endpoint'$options);
+EOQ
+	$node->safe_psql($db, <<EOQ) if !exists $o{user_mapping} || $o{user_mapping};
+CREATE USER MAPPING FOR PUBLIC SERVER $name
+  OPTIONS (access_key_id 'AKIDTEST', secret_access_key '$key');
+EOQ
+	return;
+}
+
+# The extension, and a server "aws" (see add_server).
 sub setup_database
 {
 	my ($node, $sqs, %o) = @_;
-	my $db = $o{dbname} || 'postgres';
-	my $endpoint = $sqs->endpoint;
-
-	$node->safe_psql($db, <<EOQ);
-CREATE EXTENSION sqsbridge;
-CREATE SERVER aws FOREIGN DATA WRAPPER sqsbridge
-  OPTIONS (region 'us-east-1', endpoint '$endpoint');
-EOQ
-	$node->safe_psql($db, <<EOQ) if !exists $o{user_mapping} || $o{user_mapping};
-CREATE USER MAPPING FOR PUBLIC SERVER aws
-  OPTIONS (access_key_id 'AKIDTEST', secret_access_key 'secret');
-EOQ
+	$node->safe_psql($o{dbname} || 'postgres', 'CREATE EXTENSION sqsbridge');
+	add_server($node, 'aws', $sqs->endpoint, %o);
 	return;
 }
 
