@@ -355,6 +355,7 @@ decode_key(char *key)
 	return decoded;
 }
 
+/* Events of S3: what handlers ask for, of each record; the object stays open. */
 static void
 begin_s3(StringInfo buf, JsonbContainer *document)
 {

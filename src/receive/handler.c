@@ -713,8 +713,67 @@ set_cannot_run(SqsResult *result, const ErrorData *edata)
 }
 
 /*
+ * Decide what an error in this phase means for the message, and fill in the
+ * result.  The transaction has been aborted.  Returns false if the attempt
+ * should be repeated at once, that is, after a serialization failure or a
+ * deadlock.
+ */
+static bool
+settle_error(SqsDelivery *delivery, ErrorData *edata, const SqsVerdict *verdict,
+			 Phase phase, int attempt, SqsResult *result)
+{
+	result->outcome = interrupted_outcome(SQS_OUTCOME_DONE);
+	if (result->outcome != SQS_OUTCOME_DONE)
+		return true;			/* not the message's fault */
+	if (phase == PHASE_RESOLVE)
+	{
+		set_cannot_run(result, edata);
+		return true;
+	}
+	if (phase == PHASE_LOCK && edata->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+	{
+		result->outcome = SQS_OUTCOME_LOCKED;
+		strlcpy(result->text, "the table of handled messages is locked by another session",
+				sizeof(result->text));
+		return true;
+	}
+
+	if (verdict->kind != SQS_VERDICT_NONE && !timed_out)
+	{
+		apply_verdict(verdict, edata);
+		if (verdict->kind == SQS_VERDICT_DISCARD)
+		{
+			end_message(delivery, edata, result);
+			return true;
+		}
+		result->has_delay = verdict->delay >= 0;
+		result->delay = verdict->delay;
+	}
+	else if ((edata->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
+			  edata->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED) &&
+			 attempt < MAX_TRIES && !timed_out && !term_seen)
+		return false;
+	else if (phase < PHASE_RUN && edata->sqlerrcode != ERRCODE_QUERY_CANCELED)
+	{
+		set_cannot_run(result, edata);
+		return true;
+	}
+	else if (timed_out)
+	{
+		edata->sqlerrcode = ERRCODE_QUERY_CANCELED;
+		edata->message = psprintf("handler ran longer than its handler_timeout of %d ms",
+								  delivery->frame.handler_timeout);
+	}
+
+	result->outcome = SQS_OUTCOME_FAILED;
+	sqs_copy_text(result->text, edata->message, sizeof(result->text));
+	record_failure(delivery, edata, result);
+	return true;
+}
+
+/*
  * Handle a message and fill in the result.  Returns false if the attempt should
- * be repeated at once, that is, after a serialization failure or a deadlock.
+ * be repeated at once.
  */
 static bool
 try_message(SqsDelivery *delivery, int attempt, SqsResult *result)
@@ -761,49 +820,7 @@ try_message(SqsDelivery *delivery, int attempt, SqsResult *result)
 		 */
 		handler_valid = false;
 
-		result->outcome = interrupted_outcome(SQS_OUTCOME_DONE);
-		if (result->outcome != SQS_OUTCOME_DONE)
-			 /* not the message's fault */ ;
-		else if (phase == PHASE_RESOLVE)
-			set_cannot_run(result, edata);
-		else if (phase == PHASE_LOCK && edata->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
-		{
-			result->outcome = SQS_OUTCOME_LOCKED;
-			strlcpy(result->text, "the table of handled messages is locked by another session",
-					sizeof(result->text));
-		}
-		else if (verdict.kind != SQS_VERDICT_NONE && !timed_out)
-		{
-			apply_verdict(&verdict, edata);
-			if (verdict.kind == SQS_VERDICT_DISCARD)
-				end_message(delivery, edata, result);
-			else
-			{
-				result->outcome = SQS_OUTCOME_FAILED;
-				result->has_delay = verdict.delay >= 0;
-				result->delay = verdict.delay;
-				sqs_copy_text(result->text, edata->message, sizeof(result->text));
-				record_failure(delivery, edata, result);
-			}
-		}
-		else if ((edata->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
-				  edata->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED) &&
-				 attempt < MAX_TRIES && !timed_out && !term_seen)
-			final = false;
-		else if (phase < PHASE_RUN && edata->sqlerrcode != ERRCODE_QUERY_CANCELED)
-			set_cannot_run(result, edata);
-		else
-		{
-			if (timed_out)
-			{
-				edata->sqlerrcode = ERRCODE_QUERY_CANCELED;
-				edata->message = psprintf("handler ran longer than its handler_timeout of %d ms",
-										  delivery->frame.handler_timeout);
-			}
-			result->outcome = SQS_OUTCOME_FAILED;
-			sqs_copy_text(result->text, edata->message, sizeof(result->text));
-			record_failure(delivery, edata, result);
-		}
+		final = settle_error(delivery, edata, &verdict, phase, attempt, result);
 	}
 	PG_END_TRY();
 

@@ -123,20 +123,16 @@ sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result)
 	switch (result->outcome)
 	{
 		case SQS_OUTCOME_DONE:
+		case SQS_OUTCOME_DISCARDED:
 			count_handler_time(qw, result->micros);
 			qw->cannot_run = 0;
+			if (result->outcome == SQS_OUTCOME_DISCARDED)
+				sqs_count(qw->stats, SQS_DISCARDED, 1);
 			sqs_ack_committed(qw, lease, result->lsn);
 			break;
 
 		case SQS_OUTCOME_DUPLICATE:
 			sqs_count(qw->stats, SQS_DUPLICATES, 1);
-			sqs_ack_committed(qw, lease, result->lsn);
-			break;
-
-		case SQS_OUTCOME_DISCARDED:
-			count_handler_time(qw, result->micros);
-			qw->cannot_run = 0;
-			sqs_count(qw->stats, SQS_DISCARDED, 1);
 			sqs_ack_committed(qw, lease, result->lsn);
 			break;
 

@@ -134,6 +134,14 @@ stuck(void)
 		qw->pool.handlers[i].ready = false;
 	sqs_pace_turn(qw);
 	ok(qw->pace.per_second > 900, "if all have left, one that will come counts");
+
+	qw = begin(4, 20);
+	for (int i = 0; i < 4; i++)
+		qw->pool.handlers[i].age_us = 10 * 1000000;
+	sqs_pace_turn(qw);
+	is_int(sqs_pace_keep(qw), 4, "if the first messages are stuck, what waits is given back");
+	sqs_pace_aim(qw, &aim);
+	is_int(aim.in_hand, 4, "and no more is wanted");
 }
 
 /* The round trip is the least of the last five to ten seconds. */
