@@ -71,7 +71,7 @@ is_plain(const ResultRelInfo *rri)
 		return false;
 	for (int i = 0; i < rri->ri_NumIndices; i++)
 	{
-		const		IndexInfo *info = rri->ri_IndexRelationInfo[i];
+		const IndexInfo *info = rri->ri_IndexRelationInfo[i];
 
 		if (info->ii_Expressions != NIL || info->ii_Predicate != NIL ||
 			info->ii_ExclusionOps != NULL ||

@@ -432,11 +432,11 @@ typedef struct QueueAlteration
 	char	   *handler;		/* NULL: none */
 	Oid			funcid;			/* set if the handler is to be bound */
 	bool		bind_handler;
-}			QueueAlteration;
+} QueueAlteration;
 
 /* The server after the change, and its options.  Checked if it is to be bound. */
 static void
-alter_server(QueueAlteration * alter)
+alter_server(QueueAlteration *alter)
 {
 	const SqsQueueConfig *queue = alter->queue;
 	const SqsOptionChange *change = &alter->changes[OPT_SERVER];
@@ -459,7 +459,7 @@ alter_server(QueueAlteration * alter)
 
 /* The queue's name at AWS after the change.  Needs the server. */
 static void
-alter_queue_name(QueueAlteration * alter)
+alter_queue_name(QueueAlteration *alter)
 {
 	const SqsOptionChange *change = &alter->changes[OPT_QUEUE_NAME];
 
@@ -478,7 +478,7 @@ alter_queue_name(QueueAlteration * alter)
  * since no other queue may have a handler for the same queue there.
  */
 static void
-alter_handler(QueueAlteration * alter)
+alter_handler(QueueAlteration *alter)
 {
 	const SqsQueueConfig *queue = alter->queue;
 	const SqsOptionChange *changes = alter->changes;

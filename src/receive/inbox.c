@@ -69,7 +69,7 @@ sqs_inbox_insert(int32 queue_id, const char *message_key, TimestampTz stamp,
 	 * it, leave it.
 	 */
 	while (!(inserted = sqs_writer_insert_new(writer, values, nulls, key, likely_new,
-												&tid)))
+											  &tid)))
 	{
 		Datum		old[INBOX_NATTS];
 		bool		old_nulls[INBOX_NATTS];

@@ -52,8 +52,8 @@
 										 * not stop receives */
 #define SURPLUS_LOOK_MS			1000
 #define SURPLUS_PATIENCE_MS		5000	/* handlers may be stuck for a moment */
-#define SPARE_RECEIVES			3	/* maxReceiveCount, if one is to be used up
-									 * by giving back */
+#define SPARE_RECEIVES			3	/* maxReceiveCount, if one is to be used
+									 * up by giving back */
 #define SURPLUS_MAX				1000	/* messages given back at a time: 100
 										 * calls a second */
 

@@ -413,7 +413,7 @@ typedef struct OutboxView
 	int			queue;
 	int			given[lengthof(given_columns)];
 	int			made[lengthof(made_columns)];
-}			OutboxView;
+} OutboxView;
 
 /* The number of a column of the view. */
 static int
