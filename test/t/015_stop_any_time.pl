@@ -421,7 +421,7 @@ $small->stop;
 # (a handler worker that is on its way at a stop has nothing to finish)
 check_log(
 	$node,
-	qr/FATAL:  the database system is (?:starting up|not yet accepting|shutting down)/,
+	qr/FATAL:  the database system is (?:starting up|not yet accepting|in recovery mode|shutting down)/,
 	qr/FATAL:  terminating background worker "sqsbridge handler worker" due to administrator command/,
 	qr/background worker "sqsbridge handler worker" \(PID \d+\) exited with exit code 1$/,
 	qr/No space left on device/,
