@@ -6,10 +6,12 @@
  * Measured:
  *
  *	S	handler time per message: moving average over 16 messages
- *	R	round trip: the least of the last 5 to 10 s, of receives in a backlog,
- *		which SQS answers at once; 4 ms to 2 s.  The least, because
- *		the others are longer by how long replies wait for this process, and
- *		if that made us ask for more, they would wait longer still.
+ *	R	round trip: moving average over 16 receives in a backlog, which SQS
+ *		answers at once; 4 ms to 2 s.  While this process has no time to spare,
+ *		the least of the last 5 to 10 s counts for each, because the others are
+ *		longer by how long replies wait for this process, and if that made us
+ *		ask for more, they would wait longer still.  In case it is SQS that is
+ *		busy, R is never more than 16 times the least.
  *	P	what the handlers get through, messages/s: the sum over those that are
  *		ready of 1 / max(S, age of its current message).  So P falls as soon as
  *		handlers are stuck, not only when they finish.
@@ -55,6 +57,8 @@
 
 #define ROUND_TRIP_FIRST_MS	20.0
 #define ROUND_TRIP_MIN_MS	4.0 /* a turn of a busy loop */
+#define LEAST_MIN_MS		0.5 /* what takes less is measured as 0 */
+#define LEAST_TIMES			16
 #define ROUND_TRIP_MAX_MS	2000.0
 #define ROUND_TRIP_WINDOW_MS	5000
 #define ROUND_TRIPS			1.5
@@ -90,7 +94,9 @@ sqs_pace_handled(QueueWorker *qw, uint32 micros)
 void
 sqs_pace_answered(QueueWorker *qw, long ms)
 {
-	double		measured = Min(Max((double) ms, ROUND_TRIP_MIN_MS), ROUND_TRIP_MAX_MS);
+	double		measured = Min(Max((double) ms, LEAST_MIN_MS), ROUND_TRIP_MAX_MS);
+	double		least;
+	double		counts;
 
 	if (qw->now >= qw->pace.window_ends)
 	{
@@ -99,7 +105,15 @@ sqs_pace_answered(QueueWorker *qw, long ms)
 		qw->pace.window_ends = qw->now + ROUND_TRIP_WINDOW_MS;
 	}
 	qw->pace.least = Min(qw->pace.least, measured);
-	qw->pace.round_trip = Min(qw->pace.least, qw->pace.least_before);
+	least = Min(qw->pace.least, qw->pace.least_before);
+
+	counts = qw->has_time ? measured : least;
+	if (qw->pace.mean == 0)
+		qw->pace.mean = counts;
+	else
+		qw->pace.mean += (counts - qw->pace.mean) / 16;
+	qw->pace.mean = Max(qw->pace.mean, least);
+	qw->pace.round_trip = Max(Min(qw->pace.mean, least * LEAST_TIMES), ROUND_TRIP_MIN_MS);
 }
 
 /* The handler has changed: it may be faster or slower. */

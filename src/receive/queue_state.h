@@ -281,7 +281,8 @@ typedef struct Waiting			/* waiting.c, and dispatch.c takes from it */
 typedef struct Pace				/* pace.c */
 {
 	double		mean_us;		/* handler time per message; 0: not known yet */
-	double		round_trip;		/* ms, the least of the last seconds */
+	double		round_trip;		/* ms */
+	double		mean;			/* of receives, ms */
 	double		least;			/* in this window, */
 	double		least_before;	/* and in the one before */
 	int64		window_ends;
@@ -347,6 +348,7 @@ typedef struct QueueWorker
 	int64		now;			/* sqs_now_ms() of this turn */
 	int64		wall;			/* sqs_wall_ms() of this turn */
 	int64		overslept;		/* ms by which the last wait was too long */
+	bool		has_time;		/* this process waited before this turn */
 	int64		wake_at;		/* end of the next wait; see sqs_wake_at() */
 	int			calls_open;		/* deletes, releases, renewals under way */
 

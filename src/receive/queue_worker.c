@@ -48,6 +48,7 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "portability/instr_time.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "utils/guc.h"
@@ -77,6 +78,8 @@
 #define LOAD_RETRY_MAX_MS		10000
 #define RELENT_MS				1000	/* stopping: how often to check if we
 										 * still should */
+#define SPARE_SHARE				8	/* it has time to spare if it waits an eighth
+									 * as long as it works */
 #define STOP_HARD_MS			500 /* from cancel to SIGTERM */
 #define STOP_LAST_MS			1500	/* from cancel to exit in any case */
 #define POLLS_GRACE_MS			1000	/* for polls that bring messages, at most */
@@ -587,6 +590,20 @@ begin_work(void)
 	return qw;
 }
 
+/* The time since then, which becomes the current time (us). */
+static int64
+lap(instr_time *since)
+{
+	instr_time	now;
+	instr_time	took;
+
+	INSTR_TIME_SET_CURRENT(now);
+	took = now;
+	INSTR_TIME_SUBTRACT(took, *since);
+	*since = now;
+	return (int64) INSTR_TIME_GET_MICROSEC(took);
+}
+
 /*
  * Wait for something to do.  If the wait takes longer than its timeout, by either
  * clock, this process was frozen; see sqs_lease_add().
@@ -610,6 +627,8 @@ sqs_queue_worker_main(Datum arg)
 {
 	QueueWorker *qw;
 	uint32		wait_event;
+	instr_time	clock;
+	int64		worked;
 
 	sqs_worker_attach(arg);
 	sqs_worker_signals();
@@ -619,6 +638,7 @@ sqs_queue_worker_main(Datum arg)
 	sqs_own_resources();
 	qw = begin_work();
 
+	INSTR_TIME_SET_CURRENT(clock);
 	for (;;)
 	{
 		/* there is nothing that a user could cancel in here */
@@ -633,7 +653,9 @@ sqs_queue_worker_main(Datum arg)
 		if (qw->stopping && stop_turn(qw))
 			break;
 
+		worked = lap(&clock);
 		wait_for_something(qw, wait_event);
+		qw->has_time = lap(&clock) >= worked / SPARE_SHARE;
 	}
 
 	sqs_marks_end(qw);

@@ -144,28 +144,77 @@ stuck(void)
 	is_int(aim.in_hand, 4, "and no more is wanted");
 }
 
-/* The round trip is the least of the last five to ten seconds. */
+/* So many that those before do not matter. */
+static void
+answered(QueueWorker *qw, long ms)
+{
+	for (int i = 0; i < 200; i++)
+		sqs_pace_answered(qw, ms);
+}
+
+/* With time to spare, the mean of what varies counts, within bounds. */
+static void
+jitter(void)
+{
+	QueueWorker *qw = begin(4, 5);
+
+	for (int i = 0; i < 200; i++)
+	{
+		qw->now += 10;
+		sqs_pace_answered(qw, i % 2 == 0 ? 5 : 75);
+	}
+	is_int((int) qw->pace.round_trip, 5, "without time to spare the least counts");
+	qw->has_time = true;
+	for (int i = 0; i < 200; i++)
+	{
+		qw->now += 10;
+		sqs_pace_answered(qw, i % 2 == 0 ? 5 : 75);
+	}
+	ok(qw->pace.round_trip > 35 && qw->pace.round_trip < 45, "with it, the mean: %f", qw->pace.round_trip);
+	for (int i = 0; i < 200; i++)
+	{
+		qw->now += 10;
+		sqs_pace_answered(qw, i % 2 == 0 ? 5 : 1000);
+	}
+	is_int((int) qw->pace.round_trip, 80, "but not more than 16 times the least");
+	qw->has_time = false;
+	for (int i = 0; i < 200; i++)
+		sqs_pace_answered(qw, 1000);
+	is_int((int) qw->pace.round_trip, 5, "and the least again when it is busy");
+	qw->has_time = true;
+	for (int i = 0; i < 200; i++)
+	{
+		qw->now += 100;
+		sqs_pace_answered(qw, 200);
+	}
+	is_int((int) qw->pace.round_trip, 200, "what the network has become is known after a while");
+}
+
+/*
+ * While this process has no time to spare, the round trip is the least of the
+ * last five to ten seconds.
+ */
 static void
 round_trips(void)
 {
 	QueueWorker *qw = begin(4, 400);
 
-	sqs_pace_answered(qw, 90);
-	sqs_pace_answered(qw, 3000);
+	answered(qw, 90);
+	answered(qw, 3000);
 	is_int((int) qw->pace.round_trip, 90, "the least counts");
 	qw->now += 5000;
-	sqs_pace_answered(qw, 200);
+	answered(qw, 200);
 	is_int((int) qw->pace.round_trip, 90, "for five seconds more");
 	qw->now += 5000;
-	sqs_pace_answered(qw, 300);
+	answered(qw, 300);
 	is_int((int) qw->pace.round_trip, 200, "and is forgotten then");
 	qw->now += 5000;
-	sqs_pace_answered(qw, 0);
+	answered(qw, 0);
 	is_int((int) qw->pace.round_trip, 4, "it is never less than a turn of a busy loop");
 	qw->now += 10000;
-	sqs_pace_answered(qw, 60000);
+	answered(qw, 60000);
 	qw->now += 5000;
-	sqs_pace_answered(qw, 60000);
+	answered(qw, 60000);
 	is_int((int) qw->pace.round_trip, 2000, "nor more than two seconds");
 }
 
@@ -194,5 +243,6 @@ test_pace(void)
 	nothing_ahead();
 	stuck();
 	round_trips();
+	jitter();
 	fifo();
 }
