@@ -14,14 +14,16 @@
  * Expressions of indexes and constraints are evaluated here; see
  * internal_tables.c for which ones are refused.  If there are none, and all
  * indexes are btrees, rows are inserted as into a catalog (CatalogTupleInsert()),
- * without an executor state.  To create one for a single row takes about half as
- * long as to insert the row.
+ * without an executor state or a slot, and what the indexes are is remembered
+ * until the relation cache is told of a change.  The outbox opens a writer for
+ * each row, and to do it all anew would take half as long as to insert the row.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
@@ -36,6 +38,8 @@
 #include "base/compat.h"
 #include "base/table_writer.h"
 
+#define MAX_KNOWN_INDEXES	4
+
 struct SqsWriter
 {
 	MemoryContext context;
@@ -44,8 +48,20 @@ struct SqsWriter
 	bool		plain;			/* nothing has to be evaluated */
 	EState	   *estate;			/* NULL: not needed so far */
 	ResultRelInfo *rri;
-	TupleTableSlot *slot;
+	TupleTableSlot *slot;		/* NULL: not needed so far */
 };
+
+/* The indexes of a table that is plain; see is_plain(). */
+typedef struct KnownIndexes
+{
+	Oid			relid;			/* InvalidOid: nothing is known */
+	uint64		changes;		/* sqs_relation_changes() at that time */
+	int			n;
+	Oid			oids[MAX_KNOWN_INDEXES];
+	IndexInfo	infos[MAX_KNOWN_INDEXES];	/* what they point to is not used */
+} KnownIndexes;
+
+static KnownIndexes known_indexes[SQS_NUM_TABLES];
 
 /* The executor state, created when it is first needed. */
 static EState *
@@ -59,6 +75,20 @@ get_estate(SqsWriter *writer)
 		MemoryContextSwitchTo(old);
 	}
 	return writer->estate;
+}
+
+/* Likewise, the slot. */
+static TupleTableSlot *
+get_slot(SqsWriter *writer)
+{
+	if (writer->slot == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(writer->context);
+
+		writer->slot = table_slot_create(writer->rel, NULL);
+		MemoryContextSwitchTo(old);
+	}
+	return writer->slot;
 }
 
 /* Are there only columns to be checked for null, and immediate btrees of columns? */
@@ -82,10 +112,53 @@ is_plain(const ResultRelInfo *rri)
 	return true;
 }
 
+/* Remember the indexes of a table, if it is plain and has not many. */
+static void
+remember_indexes(KnownIndexes *known, const SqsWriter *writer, uint64 changes)
+{
+	const ResultRelInfo *rri = writer->rri;
+
+	known->relid = InvalidOid;
+	if (!writer->plain || rri->ri_NumIndices > MAX_KNOWN_INDEXES)
+		return;
+	known->n = rri->ri_NumIndices;
+	for (int i = 0; i < known->n; i++)
+	{
+		known->oids[i] = RelationGetRelid(rri->ri_IndexRelationDescs[i]);
+		known->infos[i] = *rri->ri_IndexRelationInfo[i];
+	}
+	known->changes = changes;
+	known->relid = RelationGetRelid(writer->rel);
+}
+
+/* As ExecOpenIndices(), if the indexes of the table are known. */
+static bool
+open_known_indexes(const KnownIndexes *known, ResultRelInfo *rri)
+{
+	if (known->relid != RelationGetRelid(rri->ri_RelationDesc) ||
+		known->changes != sqs_relation_changes())
+		return false;
+	rri->ri_NumIndices = known->n;
+	rri->ri_IndexRelationDescs = palloc(known->n * sizeof(Relation));
+	rri->ri_IndexRelationInfo = palloc(known->n * sizeof(IndexInfo *));
+	for (int i = 0; i < known->n; i++)
+	{
+		IndexInfo  *info = palloc(sizeof(IndexInfo));
+
+		*info = known->infos[i];
+		info->ii_Context = CurrentMemoryContext;
+		rri->ri_IndexRelationInfo[i] = info;
+		rri->ri_IndexRelationDescs[i] = index_open(known->oids[i], RowExclusiveLock);
+	}
+	return true;
+}
+
+/* "known": where to remember the indexes, or NULL. */
 static SqsWriter *
-make_writer(Relation rel, bool close_relation)
+make_writer(Relation rel, KnownIndexes *known, bool close_relation)
 {
 	SqsWriter  *writer = palloc0(sizeof(SqsWriter));
+	uint64		changes;
 
 	writer->context = CurrentMemoryContext;
 	writer->rel = rel;
@@ -97,9 +170,18 @@ make_writer(Relation rel, bool close_relation)
 	 */
 	writer->rri = makeNode(ResultRelInfo);
 	writer->rri->ri_RelationDesc = rel;
+	if (known != NULL && open_known_indexes(known, writer->rri))
+	{
+		writer->plain = true;
+		return writer;
+	}
+
+	/* a change that is noticed while they are opened makes them unknown */
+	changes = sqs_relation_changes();
 	ExecOpenIndices(writer->rri, false);
 	writer->plain = is_plain(writer->rri);
-	writer->slot = table_slot_create(rel, NULL);
+	if (known != NULL)
+		remember_indexes(known, writer, changes);
 	return writer;
 }
 
@@ -111,7 +193,7 @@ make_writer(Relation rel, bool close_relation)
 SqsWriter *
 sqs_writer_open(SqsTable table)
 {
-	return make_writer(sqs_table_open(table, RowExclusiveLock), true);
+	return make_writer(sqs_table_open(table, RowExclusiveLock), &known_indexes[table], true);
 }
 
 /*
@@ -121,14 +203,15 @@ sqs_writer_open(SqsTable table)
 SqsWriter *
 sqs_writer_on(Relation rel)
 {
-	return make_writer(rel, false);
+	return make_writer(rel, NULL, false);
 }
 
 /* Locks on tables are kept to the end of the transaction. */
 void
 sqs_writer_close(SqsWriter *writer)
 {
-	ExecDropSingleTupleTableSlot(writer->slot);
+	if (writer->slot != NULL)
+		ExecDropSingleTupleTableSlot(writer->slot);
 	if (writer->plain)
 	{
 		/* the next row's writer will want the locks again */
@@ -168,7 +251,7 @@ has_forbidden_null(TupleDesc desc, const bool *nulls)
 static void
 fill_slot(SqsWriter *writer, const Datum *values, const bool *nulls)
 {
-	TupleTableSlot *slot = writer->slot;
+	TupleTableSlot *slot = get_slot(writer);
 	TupleDesc	desc = RelationGetDescr(writer->rel);
 
 	ExecClearTuple(slot);
@@ -189,32 +272,32 @@ end_row(SqsWriter *writer)
 	ExecClearTuple(writer->slot);
 }
 
-/* Index the row in the slot, which has just been inserted. */
+/* Insert a row into a table that is plain. */
 static void
-insert_index_tuples(SqsWriter *writer)
+insert_plain(SqsWriter *writer, const Datum *values, const bool *nulls)
 {
-	ResultRelInfo *rri = writer->rri;
+	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(writer->rel),
+										unconstify(Datum *, values), unconstify(bool *, nulls));
 
-	if (rri->ri_NumIndices == 0)
-		return;
-	if (!writer->plain)
+	simple_heap_insert(writer->rel, tuple);
+	for (int i = 0; i < writer->rri->ri_NumIndices; i++)
 	{
-		list_free(sqs_insert_index_tuples(rri, get_estate(writer), 0, writer->slot, NIL, NULL));
-		return;
-	}
-	for (int i = 0; i < rri->ri_NumIndices; i++)
-	{
-		Relation	index = rri->ri_IndexRelationDescs[i];
-		IndexInfo  *info = rri->ri_IndexRelationInfo[i];
-		Datum		values[INDEX_MAX_KEYS];
-		bool		nulls[INDEX_MAX_KEYS];
+		IndexInfo  *info = writer->rri->ri_IndexRelationInfo[i];
+		Datum		index_values[INDEX_MAX_KEYS];
+		bool		index_nulls[INDEX_MAX_KEYS];
 
 		if (!info->ii_ReadyForInserts)
 			continue;
-		FormIndexDatum(info, writer->slot, NULL, values, nulls);
-		(void) index_insert(index, values, nulls, &writer->slot->tts_tid, writer->rel,
+		for (int k = 0; k < info->ii_NumIndexAttrs; k++)
+		{
+			index_values[k] = values[info->ii_IndexAttrNumbers[k] - 1];
+			index_nulls[k] = nulls[info->ii_IndexAttrNumbers[k] - 1];
+		}
+		(void) index_insert(writer->rri->ri_IndexRelationDescs[i], index_values, index_nulls,
+							&tuple->t_self, writer->rel,
 							info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, info);
 	}
+	heap_freetuple(tuple);
 }
 
 /* Add what it takes to look for conflicts before a row is inserted. */
@@ -237,9 +320,15 @@ prepare_to_look_for_conflicts(ResultRelInfo *rri)
 void
 sqs_writer_insert(SqsWriter *writer, const Datum *values, const bool *nulls)
 {
+	if (writer->plain && !has_forbidden_null(RelationGetDescr(writer->rel), nulls))
+	{
+		insert_plain(writer, values, nulls);
+		return;
+	}
 	fill_slot(writer, values, nulls);
 	table_tuple_insert(writer->rel, writer->slot, GetCurrentCommandId(true), 0, NULL);
-	insert_index_tuples(writer);
+	if (writer->rri->ri_NumIndices > 0)
+		list_free(sqs_insert_index_tuples(writer->rri, get_estate(writer), 0, writer->slot, NIL, NULL));
 	end_row(writer);
 }
 
@@ -343,7 +432,7 @@ sqs_writer_insert_new(SqsWriter *writer, const Datum *values, const bool *nulls,
 bool
 sqs_writer_read(SqsWriter *writer, ItemPointer tid, Datum *values, bool *nulls)
 {
-	TupleTableSlot *slot = writer->slot;
+	TupleTableSlot *slot = get_slot(writer);
 	int			natts = RelationGetDescr(writer->rel)->natts;
 
 	if (!table_tuple_fetch_row_version(writer->rel, tid, SnapshotAny, slot))
@@ -405,7 +494,7 @@ sqs_writer_update(SqsWriter *writer, ItemPointer tid, const Datum *values,
 	{
 		ItemPointerData copy = *tid;
 
-		result = table_tuple_lock(writer->rel, &copy, GetActiveSnapshot(), writer->slot,
+		result = table_tuple_lock(writer->rel, &copy, GetActiveSnapshot(), get_slot(writer),
 								  GetCurrentCommandId(true), LockTupleExclusive,
 								  LockWaitSkip, 0, &failure);
 		ExecClearTuple(writer->slot);

@@ -42,6 +42,7 @@
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -75,6 +76,10 @@ typedef struct EnqueuedQueue
 	int32		queue_id;
 	bool		fifo;
 	char		name[SQS_QUEUE_NAME_MAX + 1];
+	Datum		name_text;		/* the name, as a text */
+	Datum		role_name;		/* the role's, as a text */
+	uint64		rights_changes; /* the value for which role_name and the
+								 * privilege were checked */
 } EnqueuedQueue;
 
 /* A batch of this transaction whose record is not yet written. */
@@ -98,6 +103,12 @@ typedef struct OutboxTransaction
 } OutboxTransaction;
 
 static OutboxTransaction *current = NULL;
+
+/*
+ * Counts changes of what a role's privileges on a server, and its name, depend
+ * on.
+ */
+static uint64 rights_changes = 0;
 static bool wake_relay = false; /* set by a commit, for after_commit() */
 
 /* Set "current", if this is the first message of the transaction. */
@@ -114,11 +125,63 @@ begin_transaction(void)
 	current->rows = rows;
 }
 
+/* Syscache callback. */
+static void
+rights_changed(Datum arg, int cacheid, uint32 hashvalue)
+{
+	rights_changes++;
+}
+
+/* From now on, be told of changes of privileges; the catalogs are acl.c's. */
+static void
+watch_rights(void)
+{
+	static bool registered = false;
+
+	if (registered)
+		return;
+	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, rights_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, rights_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, rights_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(DATABASEOID, rights_changed, (Datum) 0);
+	registered = true;
+}
+
+/* A text in TopTransactionContext. */
+static Datum
+kept_text(const char *string)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	Datum		text = CStringGetTextDatum(string);
+
+	MemoryContextSwitchTo(old);
+	return text;
+}
+
+/*
+ * May the role still use the queue's server?  It was checked when the queue was
+ * first looked up, but can be revoked during the transaction, as for a table.
+ */
+static bool
+may_still_send(EnqueuedQueue *queue)
+{
+	uint64		changes = rights_changes;
+
+	if (queue->rights_changes == changes)
+		return true;
+	if (!SearchSysCacheExists1(FOREIGNSERVEROID, ObjectIdGetDatum(queue->server)) ||
+		object_aclcheck(ForeignServerRelationId, queue->server, queue->role,
+						ACL_USAGE) != ACLCHECK_OK)
+		return false;
+	queue->role_name = kept_text(GetUserNameFromId(queue->role, false));
+	queue->rights_changes = changes;
+	return true;
+}
+
 /*
  * Look up a queue that the current role is to send to.  Raises an ERROR if
- * the queue does not exist or the role may not send to it.  The privilege is
- * checked each time, as for a table, because it can be revoked during the
- * transaction.  The result is in TopTransactionContext.
+ * the queue does not exist or the role may not send to it.  The result is in
+ * TopTransactionContext.
  */
 static EnqueuedQueue *
 find_queue(const char *name)
@@ -126,6 +189,7 @@ find_queue(const char *name)
 	EnqueuedQueue *queue;
 	SqsQueueConfig *config;
 	Oid			role = GetUserId();
+	uint64		changes;
 
 	/* a queue may have been changed in this transaction */
 	if (current->config_changes != sqs_config_changes)
@@ -135,12 +199,13 @@ find_queue(const char *name)
 	}
 	for (queue = current->queues; queue != NULL; queue = queue->next)
 	{
-		if (queue->role == role && strcmp(queue->name, name) == 0 &&
-			SearchSysCacheExists1(FOREIGNSERVEROID, ObjectIdGetDatum(queue->server)) &&
-			object_aclcheck(ForeignServerRelationId, queue->server, role,
-							ACL_USAGE) == ACLCHECK_OK)
+		if (queue->role == role && strcmp(queue->name, name) == 0 && may_still_send(queue))
 			return queue;
 	}
+
+	/* what changes while we look is looked at again for the next message */
+	watch_rights();
+	changes = rights_changes;
 	config = sqs_catalog_queue_to_send(name, true);
 	queue = MemoryContextAlloc(TopTransactionContext, sizeof(EnqueuedQueue));
 	queue->role = role;
@@ -148,6 +213,9 @@ find_queue(const char *name)
 	queue->queue_id = config->queue_id;
 	queue->fifo = config->fifo;
 	strlcpy(queue->name, config->name, sizeof(queue->name));
+	queue->name_text = kept_text(queue->name);
+	queue->role_name = kept_text(GetUserNameFromId(role, false));
+	queue->rights_changes = changes;
 	queue->next = current->queues;
 	current->queues = queue;
 	return queue;
@@ -331,15 +399,15 @@ sqs_outbox_store(const char *name, Datum *values, bool *nulls)
 	values[ROW_BATCH_ID] = Int64GetDatum(batch_id);
 	values[ROW_ID] = Int64GetDatum(id);
 	values[ROW_QUEUE_ID] = Int32GetDatum(queue->queue_id);
-	values[ROW_QUEUE] = CStringGetTextDatum(queue->name);
+	values[ROW_QUEUE] = queue->name_text;
 	values[ROW_SIZE] = Int32GetDatum((int32) sqs_outgoing_size(&message));
 	nulls[ROW_SIZE] = false;
 	if (nulls[ROW_TOKEN])
 	{
 		values[ROW_TOKEN] = new_token();
 		values[ROW_ENQUEUED_AT] = TimestampTzGetDatum(now);
-		values[ROW_ENQUEUED_BY_OID] = ObjectIdGetDatum(GetUserId());
-		values[ROW_ENQUEUED_BY] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+		values[ROW_ENQUEUED_BY_OID] = ObjectIdGetDatum(queue->role);
+		values[ROW_ENQUEUED_BY] = queue->role_name;
 	}
 	nulls[ROW_BATCH_ID] = nulls[ROW_ID] = nulls[ROW_QUEUE_ID] = nulls[ROW_QUEUE] = false;
 	nulls[ROW_TOKEN] = nulls[ROW_ENQUEUED_AT] = false;
@@ -501,7 +569,9 @@ sqs_outbox_insert(PG_FUNCTION_ARGS)
 	desc = RelationGetDescr(trigger->tg_relation);
 	returned = palloc(sizeof(Datum) * desc->natts);
 	returned_nulls = palloc(sizeof(bool) * desc->natts);
-	heap_deform_tuple(trigger->tg_trigtuple, desc, returned, returned_nulls);
+	slot_getallattrs(trigger->tg_trigslot);
+	memcpy(returned, trigger->tg_trigslot->tts_values, sizeof(Datum) * desc->natts);
+	memcpy(returned_nulls, trigger->tg_trigslot->tts_isnull, sizeof(bool) * desc->natts);
 	memset(values, 0, sizeof(values));
 	memset(nulls, true, sizeof(nulls));
 
