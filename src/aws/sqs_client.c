@@ -4,7 +4,9 @@
  *	  Amazon SQS over HTTPS, asynchronous: calls, attempts, deadlines.
  *
  * A call is encoded once, and signed anew for each attempt when that is sent.
- * Between attempts it waits in the client's list until its go_on_at.
+ * Between attempts it waits in a list of its client until its go_on_at.  Calls
+ * under way are in another list, because there can be hundreds of them, and
+ * nobody has to look at them until libcurl reports their replies.
  *
  * Everything here is malloc'ed, because calls outlive memory contexts.  Two
  * things can raise an error nevertheless, both when memory runs out in the
@@ -54,7 +56,7 @@
 #define NHEADERS			8
 
 /*
- * A call is in its client's list from new_call() until it ends; from then on
+ * A call is in a list of its client from new_call() until it ends; from then on
  * it belongs to whoever started it.  Until it ends, it either has a request
  * under way or a time to go on at.
  */
@@ -114,7 +116,8 @@ struct SqsClient
 	SigV4Key	key;
 	SqsClientStats stats;
 	AwsRetryBudget budget;		/* for the retries of all calls */
-	SqsCall    *calls;
+	SqsCall    *under_way;		/* calls whose go_on_at is 0 */
+	SqsCall    *waiting;		/* the others */
 	uint64		turn;			/* how often sqs_client_go_on() has run */
 };
 
@@ -216,16 +219,26 @@ unlink_call(SqsCall *call)
 	call->next = NULL;
 }
 
+/* Put the call into the list for its go_on_at. */
 static void
 link_call(SqsCall *call)
 {
-	SqsClient  *client = call->client;
+	SqsCall   **list = call->go_on_at == 0 ? &call->client->under_way : &call->client->waiting;
 
-	call->next = client->calls;
-	call->link = &client->calls;
+	call->next = *list;
+	call->link = list;
 	if (call->next != NULL)
 		call->next->link = &call->next;
-	client->calls = call;
+	*list = call;
+}
+
+/* Set when to go on; 0: a request is under way. */
+static void
+go_on_at(SqsCall *call, int64 at)
+{
+	unlink_call(call);
+	call->go_on_at = at;
+	link_call(call);
 }
 
 static void
@@ -270,8 +283,10 @@ sqs_client_destroy(SqsClient *client)
 {
 	if (client == NULL)
 		return;
-	while (client->calls != NULL)
-		sqs_call_abandon(client->calls);
+	while (client->under_way != NULL)
+		sqs_call_abandon(client->under_way);
+	while (client->waiting != NULL)
+		sqs_call_abandon(client->waiting);
 	http_pool_destroy(client->own_pool);
 	sigv4_key_wipe(&client->key);
 	free(client->ca_file);
@@ -288,7 +303,7 @@ sqs_client_fd(const SqsClient *client)
 bool
 sqs_client_is_idle(const SqsClient *client)
 {
-	return client->calls == NULL;
+	return client->under_way == NULL && client->waiting == NULL;
 }
 
 long
@@ -297,12 +312,10 @@ sqs_client_next(const SqsClient *client)
 	long		timeout = -1;
 	int64		now = 0;
 
-	for (SqsCall *call = client->calls; call != NULL; call = call->next)
+	for (SqsCall *call = client->waiting; call != NULL; call = call->next)
 	{
 		long		left;
 
-		if (call->go_on_at == 0)
-			continue;
 		if (now == 0)
 			now = now_ms();
 		left = (long) Max(call->go_on_at - now, 0);
@@ -393,7 +406,7 @@ static void
 finish_later(SqsCall *call)
 {
 	call->finished = true;
-	call->go_on_at = 1;
+	go_on_at(call, 1);
 }
 
 /* A line of the request, malloc'ed; NULL if out of memory. */
@@ -441,7 +454,7 @@ send_attempt(SqsCall *call)
 	status = aws_credentials_get(client->credentials, &credentials, &call->error);
 	if (status == AWS_CREDENTIALS_PENDING)
 	{
-		call->go_on_at = now_ms() + 20;
+		go_on_at(call, now_ms() + 20);
 		return true;
 	}
 	if (status == AWS_CREDENTIALS_FAILED)
@@ -478,7 +491,7 @@ send_attempt(SqsCall *call)
 		ok = ok && call->headers[i] != NULL;
 	explicit_bzero(authorization, sizeof(authorization));
 
-	call->go_on_at = 0;
+	go_on_at(call, 0);
 	call->attempts++;
 	if (ok)
 		call->request = http_post(client->pool, &where,
@@ -572,7 +585,7 @@ schedule_retry(SqsCall *call, bool corrected)
 	if (corrected && !call->extra_used)
 	{
 		call->extra_used = true;
-		call->go_on_at = now;
+		go_on_at(call, now);
 		return now < call->deadline;
 	}
 	if (call->attempts >= call->max_attempts)
@@ -581,7 +594,7 @@ schedule_retry(SqsCall *call, bool corrected)
 	if (taken == 0)
 		return false;
 	call->retry_taken = taken;
-	call->go_on_at = now + aws_retry_pause(call->error.class, call->attempts);
+	go_on_at(call, now + aws_retry_pause(call->error.class, call->attempts));
 	return call->go_on_at < call->deadline;
 }
 
@@ -596,7 +609,7 @@ repeat_receive(SqsCall *call, const HttpReply *reply)
 		reply->error.class != AWS_ERROR_TRANSIENT)
 		return false;
 	call->may_repeat = false;
-	call->go_on_at = now_ms();
+	go_on_at(call, now_ms());
 	call->deadline = call->go_on_at + call->deadline_ms;
 	return true;
 }
@@ -681,10 +694,9 @@ sqs_client_go_on(SqsClient *client)
 	client->turn++;
 	for (;;)
 	{
-		SqsCall    *call = client->calls;
+		SqsCall    *call = client->waiting;
 
-		while (call != NULL && (call->go_on_at == 0 || call->go_on_at > now ||
-								call->turn == client->turn))
+		while (call != NULL && (call->go_on_at > now || call->turn == client->turn))
 			call = call->next;
 		if (call == NULL)
 			break;
