@@ -912,6 +912,64 @@ set_curl_error(HttpRequest *request)
 		aws_error_set(&reply->error, class, code, "%s", curl_text(request));
 }
 
+/* Let libcurl do what its timer says is due, if that is so. */
+static void
+run_timer(HttpPool *pool)
+{
+	int			running;
+
+	if ((pool->timer_at < 0 || pool->timer_at > now_ms()) && !pool->epoll_failed)
+		return;
+	pool->timer_at = -1;
+	pool->epoll_failed = false;
+	curl_multi_socket_action(pool->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+}
+
+/* Move the requests that have ended to the finished list. */
+static void
+collect_finished(HttpPool *pool)
+{
+	CURLMsg    *message;
+	int			left;
+
+	while ((message = curl_multi_info_read(pool->multi, &left)) != NULL)
+	{
+		HttpRequest *request;
+		long		status = 0;
+
+		if (message->msg != CURLMSG_DONE)
+			continue;
+		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &request);
+		request->result = message->data.result;
+		curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
+		request->reply.status = request->result == CURLE_OK ? (int) status : 0;
+		request->reply.sent = has_left(request);
+		if (request->result != CURLE_OK)
+			set_curl_error(request);
+		curl_multi_remove_handle(pool->multi, request->easy);
+		request->running = false;
+		request->next = NULL;
+		*pool->finished_tail = request;
+		pool->finished_tail = &request->next;
+	}
+}
+
+/*
+ * libcurl starts new requests when its timer is due, which is at once.  No done
+ * function is called here; for a request that fails at once, that is left to
+ * the next poll.
+ */
+void
+http_pool_start(HttpPool *pool)
+{
+	sigset_t	saved;
+
+	block_signals(&saved);
+	run_timer(pool);
+	collect_finished(pool);
+	restore_signals(&saved);
+}
+
 /*
  * Does not wait.  Requests that end go to the finished list while signals are
  * blocked; their done functions run after that.  If one of them raises an
@@ -924,8 +982,6 @@ http_pool_poll(HttpPool *pool)
 	sigset_t	saved;
 	int			running;
 	int			n;
-	CURLMsg    *message;
-	int			left;
 
 	block_signals(&saved);
 	n = epoll_wait(pool->epoll, events, lengthof(events), 0);
@@ -949,33 +1005,8 @@ http_pool_poll(HttpPool *pool)
 			bits |= CURL_CSELECT_ERR;
 		curl_multi_socket_action(pool->multi, events[i].data.fd, bits, &running);
 	}
-	if ((pool->timer_at >= 0 && pool->timer_at <= now_ms()) || pool->epoll_failed)
-	{
-		pool->timer_at = -1;
-		pool->epoll_failed = false;
-		curl_multi_socket_action(pool->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	}
-
-	while ((message = curl_multi_info_read(pool->multi, &left)) != NULL)
-	{
-		HttpRequest *request;
-		long		status = 0;
-
-		if (message->msg != CURLMSG_DONE)
-			continue;
-		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &request);
-		request->result = message->data.result;
-		curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
-		request->reply.status = request->result == CURLE_OK ? (int) status : 0;
-		request->reply.sent = has_left(request);
-		if (request->result != CURLE_OK)
-			set_curl_error(request);
-		curl_multi_remove_handle(pool->multi, request->easy);
-		request->running = false;
-		request->next = NULL;
-		*pool->finished_tail = request;
-		pool->finished_tail = &request->next;
-	}
+	run_timer(pool);
+	collect_finished(pool);
 	restore_signals(&saved);
 
 	/* done functions may raise errors, start requests and cancel others */

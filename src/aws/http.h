@@ -81,6 +81,9 @@ extern long http_pool_timeout(const HttpPool *pool);	/* ms; -1: none */
 /* Do what can be done without waiting; invokes the done functions. */
 extern void http_pool_poll(HttpPool *pool);
 
+/* Send new requests at once, rather than at the next http_pool_poll() */
+extern void http_pool_start(HttpPool *pool);
+
 /*
  * POST.  The body must stay as it is until the request is done or canceled;
  * everything else is copied.  max_reply: bytes.  Returns NULL if out of memory;

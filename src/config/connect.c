@@ -410,6 +410,17 @@ sqs_shared_clients_poll(void)
 		sqs_client_go_on(dlist_container(SqsSharedClient, node, iter.cur)->client);
 }
 
+/*
+ * Send the requests of calls that were started since the last poll.  Calls no
+ * completion function.
+ */
+void
+sqs_shared_clients_start(void)
+{
+	if (shared_pool != NULL)
+		http_pool_start(shared_pool);
+}
+
 /* ---- accounts ---- */
 
 static const SqsCounter call_counters[SQS_NUM_ACTIONS] = {

@@ -67,10 +67,13 @@ extern void sqs_shared_client_release(SqsSharedClient *shared);
  * wait resets the latch, raises no error if descriptors are short, and does not
  * process interrupts; the caller must.  sqs_shared_clients_poll() invokes the
  * completions of all calls in this process, whoever their owner is.
+ * sqs_shared_clients_start() sends what calls were started since, which otherwise
+ * takes another turn of the loop, and invokes no completion.
  */
 extern void sqs_shared_clients_wait(long timeout, uint32 wait_event);
 extern long sqs_shared_clients_timeout(void);	/* ms; -1: none */
 extern void sqs_shared_clients_poll(void);
+extern void sqs_shared_clients_start(void);
 
 /* Add what the call has cost to the statistics of a queue. */
 extern void sqs_count_call(SqsCall *call, SqsQueueStats *stats);

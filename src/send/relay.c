@@ -443,6 +443,7 @@ sqs_relay_turn(bool news, bool scan, bool stopping, long *timeout)
 
 	now = sqs_now_ms();
 	send_all(relay, stopping, now);
+	sqs_shared_clients_start();
 	if (!stopping)
 		*timeout = Min(*timeout, look_for_stranded(relay, now));
 	*timeout = Min(*timeout, relay_timeout(relay, stopping, now));
