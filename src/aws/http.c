@@ -122,6 +122,8 @@ struct HttpPool
 	HttpRequest **finished_tail;
 	HttpRequest *all;
 	char	   *user_agent;
+	char		date_text[64];	/* of the last Date header */
+	int64		date;			/* the same, as in HttpReply */
 };
 
 static AwsFdHooks fd_hooks;
@@ -433,6 +435,23 @@ header_value(const char *line, size_t len, const char *name, char *buf, size_t s
 	return true;
 }
 
+/*
+ * Read a Date header.  It changes once a second, and takes as long to read as
+ * all else in a small reply.
+ */
+static int64
+read_date(HttpPool *pool, const char *text)
+{
+	if (strcmp(text, pool->date_text) != 0)
+	{
+		time_t		t = curl_getdate(text, NULL);
+
+		pool->date = t > 0 ? (int64) t : 0;
+		strlcpy(pool->date_text, text, sizeof(pool->date_text));
+	}
+	return pool->date;
+}
+
 /* Keep the few headers that are of use; all others are ignored. */
 static size_t
 header_callback(char *data, size_t size, size_t nmemb, void *arg)
@@ -457,11 +476,7 @@ header_callback(char *data, size_t size, size_t nmemb, void *arg)
 		case 'd':
 		case 'D':
 			if (header_value(data, len, "date", date, sizeof(date)))
-			{
-				time_t		t = curl_getdate(date, NULL);
-
-				reply->date = t > 0 ? (int64) t : 0;
-			}
+				reply->date = read_date(request->pool, date);
 			break;
 		default:
 			break;

@@ -44,7 +44,7 @@ json_writer_free(JsonWriter *writer)
 static bool
 json_reserve(JsonWriter *writer, size_t more)
 {
-	size_t		size = writer->size == 0 ? 1024 : writer->size;
+	size_t		size = writer->size == 0 ? 4096 : writer->size;
 	char	   *grown;
 
 	if (writer->failed)

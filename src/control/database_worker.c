@@ -123,6 +123,7 @@ typedef struct DatabaseWorker
 	bool		config_news;	/* the relay has not been given "queues" yet */
 	bool		news;			/* there may be new rows for the relay */
 	bool		under_way;		/* requests of the relay */
+	bool		relay_well;		/* that it works has been recorded */
 	bool		may_leave;
 	bool		starved;		/* a queue of ours waits for a worker slot */
 	long		timeout;		/* ms until the next turn, at most */
@@ -166,7 +167,10 @@ job_failed(DatabaseWorker *dw, SqsJob job)
 			EmitErrorReport();
 		}
 		if (job == SQS_JOB_RELAY)
+		{
 			sqs_outbox_health_relay_failed(MyDatabaseId, edata->message, delay);
+			dw->relay_well = false;
+		}
 	}
 	recover(dw);
 	RESUME_INTERRUPTS();
@@ -553,7 +557,9 @@ relay(DatabaseWorker *dw)
 	dw->news = false;
 	if (scan)
 		dw->next_scan = now + SCAN_INTERVAL_MS;
-	sqs_outbox_health_relay_well(MyDatabaseId);
+	if (!dw->relay_well)
+		sqs_outbox_health_relay_well(MyDatabaseId);
+	dw->relay_well = true;
 }
 
 /* After an error, do not trust the relay's memory: read everything again. */
