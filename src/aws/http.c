@@ -561,6 +561,7 @@ http_pool_create(const char *user_agent, int connections, AwsError *error)
 	curl_multi_setopt(pool->multi, CURLMOPT_TIMERDATA, pool);
 	curl_multi_setopt(pool->multi, CURLMOPT_MAXCONNECTS,
 					  (long) (connections > 0 ? connections : DEFAULT_CONNECTIONS));
+	curl_multi_setopt(pool->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long) Max(connections, 0));
 	restore_signals(&saved);
 	return pool;
 }

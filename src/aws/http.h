@@ -65,7 +65,8 @@ extern void aws_http_set_fd_hooks(const AwsFdHooks *hooks);
 typedef void (*HttpDone) (HttpReply *reply, void *arg);
 
 /*
- * connections: how many are kept alive at most; 0 stands for a default.
+ * connections: how many there are at most.  Idle ones are closed when another is
+ * needed, whatever server they lead to.  0: no limit, and some are kept alive.
  * Returns NULL with *error set if that fails.
  */
 extern HttpPool *http_pool_create(const char *user_agent, int connections,

@@ -49,8 +49,8 @@ typedef struct SqsClientOptions
 	bool		allow_http;		/* plain http to other than loopback hosts */
 	const char *ca_file;		/* PEM bundle; NULL: libcurl's default */
 	const char *user_agent;		/* "sqsbridge/1.0 ..." */
-	int			connections;	/* kept alive at most, if the pool is the
-								 * client's own; 0: 64 */
+	int			connections;	/* at most, if the pool is the client's own;
+								 * 0: no limit */
 	HttpPool   *pool;			/* the caller's, shared with other clients;
 								 * NULL: the client makes its own */
 	AwsCredentialsProvider *credentials;	/* the caller's; must live longer */

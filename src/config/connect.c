@@ -89,7 +89,7 @@ static const AwsFdHooks fd_hooks = {
 	.release = ReleaseExternalFD,
 };
 
-/* At most this many connections are kept open. */
+/* At most this many connections are open. */
 static int	shared_connections = 64;
 
 static const char user_agent[] = "sqsbridge/" SQSBRIDGE_VERSION " PostgreSQL/" PG_VERSION;
@@ -219,9 +219,11 @@ collect_garbage(void)
 }
 
 /*
- * Set how many connections this process keeps open at most; the default is
- * 64.  It should not be less than the usual number of concurrent requests,
- * because each request in excess of it opens a new connection.  Must be
+ * Set how many connections this process has open at most; the default is 64.
+ * It must not be less than the number of concurrent requests, because a request
+ * in excess of it waits in libcurl.  Nor should it be more than
+ * sqs_shared_clients_room(): otherwise fd.c refuses a connection to one server
+ * because of idle ones to another, which libcurl would close for it.  Must be
  * called before the first sqs_shared_client_acquire().
  */
 void

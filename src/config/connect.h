@@ -41,7 +41,7 @@ typedef struct SqsSharedClient
 extern uint64 sqs_connection_fingerprint(const SqsQueueConfig *queue, const SqsKeys *keys);
 extern uint64 sqs_fingerprint_text(uint64 seed, const char *text);
 
-/* Set how many connections this process keeps open at most. */
+/* Set how many connections this process has at most, idle ones included. */
 extern void sqs_shared_clients_keep(int connections);
 
 /* How many connections this process may have at once. */

@@ -40,7 +40,6 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
-#include "storage/fd.h"
 #include "storage/ipc.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -733,7 +732,7 @@ start_database_worker(DatabaseWorker *dw)
 	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_OVERRIDE);
 	SetConfigOption("default_transaction_deferrable", "off", PGC_USERSET, PGC_S_OVERRIDE);
 	sqs_own_resources();
-	sqs_shared_clients_keep(max_safe_fds / 3);	/* all that fd.c allows */
+	sqs_shared_clients_keep(sqs_shared_clients_room());
 
 	dw->database = sqs_database_get(MyDatabaseId);
 	if (dw->database == NULL)

@@ -13,9 +13,8 @@
  */
 #include "postgres.h"
 
-#include "storage/fd.h"
-
 #include "base/settings.h"
+#include "config/connect.h"
 #include "send/relay_room.h"
 
 #define MAX_WAITING			2000	/* rows of a queue that are ready to go */
@@ -29,19 +28,14 @@
  * setting, which is 512 by default, connections take less than the messages may.
  */
 #define REQUEST_KB			128
-#define SPARE_FDS			16	/* for the epoll set and the name resolver */
 #define MIN_REQUESTS		8
 
-/*
- * The limit on concurrent requests.  AcquireExternalFD() permits connections to
- * use a third of the process's descriptors, which is 330 by default.
- */
+/* The limit on concurrent requests; with default settings, about 300. */
 int
 sqs_relay_request_limit(void)
 {
-	int			fds = max_safe_fds / 3 - SPARE_FDS;
-
-	return Max(Min(sqs_max_outbox_memory / REQUEST_KB, fds), MIN_REQUESTS);
+	return Min(Max(sqs_max_outbox_memory / REQUEST_KB, MIN_REQUESTS),
+			   sqs_shared_clients_room());
 }
 
 /* Could the queue do anything with rows now? */

@@ -71,9 +71,32 @@ $outbox->rows_are($_, 0, "$_: all are sent") foreach qw(far near);
 $outbox->arrived_are('far', 'f', 40_000, 'each once');
 $outbox->arrived_are('near', 'n', 20_000, 'each once');
 
+# ---- idle connections to one server are closed for another
+
+my $fault = $sqs->fault(kind => 'latency', ms => 1000, action => 'SendMessageBatch', queue => 'far');
+$outbox->enqueue('far', 'h', 10_000);
+poll_until(sub { in_flight('far') > 2500 }, 'nearly all connections lead to one server', 120);
+$sqs->clear_faults($fault);
+$outbox->rows_are('far', 0, 'and are idle');
+my $elsewhere = start_sqs(queues => ['q']);
+$elsewhere->fault(kind => 'latency', ms => 1000, action => 'SendMessageBatch');
+$node->safe_psql('postgres', sprintf <<'EOQ', $elsewhere->endpoint);
+CREATE SERVER elsewhere FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'us-east-1', endpoint '%s');
+CREATE USER MAPPING FOR PUBLIC SERVER elsewhere OPTIONS (access_key_id 'AKID', secret_access_key 'SECRET');
+SELECT sqs_register_queue('elsewhere', server => 'elsewhere', queue_name => 'q');
+EOQ
+$outbox->enqueue('elsewhere', 'e', 10_000);
+poll_until(sub { in_flight('elsewhere') > 2500 || $outbox->lines_like('cannot open connections for the outbox') > 0 },
+	'nearly all lead to another', 120);
+is($outbox->lines_like('cannot open connections for the outbox'), 0, 'none was refused');
+$elsewhere->clear_faults;
+$outbox->rows_are('elsewhere', 0, 'all are sent');
+is($elsewhere->stats('q')->{sent}, 10_000, 'each once');
+$elsewhere->stop_sqs;
+
 $node->append_conf('postgresql.conf', "sqsbridge.max_outbox_memory = 1MB\n");
 $node->reload;
-my $fault = $sqs->fault(kind => 'latency', ms => 100, action => 'SendMessageBatch', queue => 'far');
+$fault = $sqs->fault(kind => 'latency', ms => 100, action => 'SendMessageBatch', queue => 'far');
 my $sent_before = $sqs->stats('far')->{sent};
 my $widest = 0;
 $outbox->enqueue('far', 'g', 1000);
