@@ -13,18 +13,25 @@ use POSIX ();
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw($endpoint $port $http $json sql admin books api_calls process_cpu read_stat
-  server_cpu wal_flushes wait_until median thousands target print_targets machine begin_bench);
+  server_cpu wal_flushes wait_until median thousands target print_targets machine begin_bench read_port);
 our ($endpoint, $port, $http, $json);
 
 my ($pgdir, $postmaster, $hung, @targets, $wal_flushes_query);
 my $ticks = POSIX::sysconf(POSIX::_SC_CLK_TCK());
+
+sub read_port
+{
+	my ($file) = @_;
+	open my $f, '<', $file or die "$file: $!";
+	return <$f> + 0;
+}
 
 # begin_bench(file with sqsd's port, PostgreSQL's directory, s until something
 # counts as hung)
 sub begin_bench
 {
 	(my $portfile, $pgdir, $hung) = @_;
-	$port = do { open my $f, '<', $portfile or die "$portfile: $!"; <$f> + 0 };
+	$port = read_port($portfile);
 	$postmaster = do { open my $f, '<', "$pgdir/data/postmaster.pid" or die $!; <$f> + 0 };
 	$endpoint = "http://127.0.0.1:$port";
 	$http = HTTP::Tiny->new(timeout => 60);
@@ -55,6 +62,16 @@ sub sql
 sub admin
 {
 	my ($method, $path, $in) = @_;
+	if ($endpoint =~ /^https:/)
+	{
+		# Perl's core has no TLS
+		open my $curl, '-|', 'curl', '-sSkf', '-X', $method, defined $in ? ('-d', $json->encode($in)) : (),
+		  "$endpoint/_sqsd/$path"
+		  or die "curl: $!";
+		my $out = do { local $/; <$curl> };
+		close $curl or die "$method $path failed\n";
+		return !defined $out || $out eq '' ? {} : $json->decode($out);
+	}
 	my $reply = $http->request($method, "$endpoint/_sqsd/$path",
 		defined $in ? { content => $json->encode($in) } : {});
 	die "$method $path: $reply->{status} $reply->{content}" unless $reply->{success};

@@ -59,16 +59,7 @@ choose_user
 build
 
 if [ -n "$PEER" ]; then
-	if ! command -v npm >/dev/null; then
-		as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nodejs npm >"$WORK/apt.log" 2>&1 ||
-			{ tail -n 20 "$WORK/apt.log"; die "installing npm failed (--without-peer does without)"; }
-	fi
-	say "installing the peer: $(sed -n 's/^\t\t"\(.*\)": "\(.*\)".*/\1@\2/p' "$TOP/test/bench/peer/package.json" | tr '\n' ' ')"
-	mkdir "$WORK/peer"
-	cp "$TOP"/test/bench/peer/* "$WORK/peer/"
-	(cd "$WORK/peer" && npm install --no-audit --no-fund --silent) >"$WORK/npm.log" 2>&1 </dev/null ||
-		{ tail -n 20 "$WORK/npm.log"; die "installing the peer failed (--without-peer does without)"; }
-	chmod -R a+rX "$WORK/peer"
+	install_peer
 fi
 
 say "starting sqsd and a throwaway PostgreSQL"

@@ -10,33 +10,43 @@ use Time::HiRes qw(time usleep);
 use lib $FindBin::Bin;
 use Bench;
 
-my ($portfile, $pgdir) = @ARGV;
+my ($portfile, $pgdir, $tls_portfile) = @ARGV;
 my $rows = $ENV{ROWS};
 my $runs = $ENV{RUNS};
 my $quick = $ENV{QUICK};
 my $minutes = $ENV{MINUTES};
+my $peer_loops = $ENV{PEER_LOOPS} || 4;
+my @schemes = qw(http https);
 my %only = map { $_ => 1 } split /,/, $ENV{ONLY};
 my $pace_rate = 100;
 my $pace_seconds = $quick ? 5 : 20;
 
 begin_bench($portfile, $pgdir, $quick ? 120 : 600);
+my %endpoints = (http => $endpoint, https => 'https://127.0.0.1:' . read_port($tls_portfile));
 
 sub setup
 {
 	sql(<<"EOQ");
 SET client_min_messages = error;
 CREATE EXTENSION sqsbridge;
-CREATE SERVER aws FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'us-east-1', endpoint '$endpoint');
-CREATE USER MAPPING FOR PUBLIC SERVER aws OPTIONS (access_key_id 'KEY', secret_access_key 'SECRET');
-CREATE TABLE plain (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, queue text NOT NULL,
-  body text NOT NULL, enqueued_at timestamptz NOT NULL DEFAULT now());
-DO 'BEGIN PERFORM sqs_register_queue(q, server => ''aws'') FROM unnest(ARRAY[''out'', ''off'']) q; END';
-DO 'BEGIN PERFORM sqs_disable_queue(''off''); END';
+CREATE TABLE plain (queue text NOT NULL, body text NOT NULL CHECK (octet_length(body) BETWEEN 1 AND 1048576),
+  attributes jsonb, group_id text, deduplication_id text, deliver_at timestamptz, system_attributes jsonb,
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, enqueued_at timestamptz NOT NULL DEFAULT now(),
+  enqueued_by text NOT NULL DEFAULT current_user);
 EOQ
+	foreach my $scheme (@schemes)
+	{
+		sql(<<"EOQ");
+CREATE SERVER $scheme FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'us-east-1', endpoint '$endpoints{$scheme}');
+CREATE USER MAPPING FOR PUBLIC SERVER $scheme OPTIONS (access_key_id 'KEY', secret_access_key 'SECRET');
+DO 'BEGIN PERFORM sqs_register_queue(''${scheme}_'' || q, server => ''$scheme'', queue_name => q)
+	FROM unnest(ARRAY[''out'', ''out.fifo'']) q; END';
+EOQ
+	}
+	sql("DO 'BEGIN PERFORM sqs_register_queue(q, server => ''http'', queue_name => ''out'') FROM unnest(ARRAY[''out'', ''off'']) q; END'");
+	sql("DO 'BEGIN PERFORM sqs_disable_queue(''off''); END'");
 	return;
 }
-
-sub sent { return sql("SELECT sent FROM sqs_stats_outbox WHERE queue = 'out'") + 0 }
 
 # sqsd keeps what it gets; a full queue would make it slower from run to run.
 sub empty_queue
@@ -45,34 +55,75 @@ sub empty_queue
 	return;
 }
 
-# Waits for the outbox to have sent so many rows in all: by the counter, which
-# costs nothing to read.
+# How many rows of the queue were sent: a counter, which costs nothing to read.
+sub sent
+{
+	my ($queue) = @_;
+	return sql("SELECT sent FROM sqs_get_queue_stats() s JOIN sqs_queues q USING (queue_id) WHERE name = '$queue'") || 0;
+}
+
 sub wait_sent
 {
-	my ($n) = @_;
-	my $counter = "SELECT sent FROM sqs_get_queue_stats() s JOIN sqs_queues q USING (queue_id) WHERE name = 'out'";
-	wait_until(sub { sql($counter) >= $n }, "$n rows sent");
+	my ($queue, $n) = @_;
+	wait_until(sub { sent($queue) >= $n }, "$n rows sent");
 	return;
 }
 
 # A full outbox: rows wait while the queue is disabled, then go.
 sub drain
 {
+	my ($case, $scheme) = @_;
+	my $sqs_queue = $case->{groups} ? 'out.fifo' : 'out';
+	my $queue = "${scheme}_$sqs_queue";
+	my $n = $case->{rows};
+	my $group = $case->{groups} ? "'g' || i % $case->{groups}" : 'NULL';
+
+	$endpoint = $endpoints{$scheme};
+	empty_queue();
+	admin('POST', 'fault', { kind => 'latency', ms => $case->{latency}, action => 'SendMessageBatch' })
+	  if $case->{latency} > 0;
+	sql(sprintf q{SELECT sqs_alter_queue('%s', group_batch_size => %d, enabled => false)}, $queue, $case->{group_batch} || 1);
+	sql("INSERT INTO sqs_outbox (queue, body, group_id)
+		SELECT '$queue', '{\"order\": ' || i || ', \"item\": \"tea\", \"price\": 4.20}', $group FROM generate_series(1, $n) i");
+	sql('CHECKPOINT');
+	my $before = sent($queue);
+	my $cpu = server_cpu();
+	my $start = time();
+	sql("SELECT sqs_enable_queue('$queue')");
+	wait_sent($queue, $before + $n);
+	my $seconds = time() - $start;
+	wait_until(sub { sql("SELECT count(*) FROM sqs_outbox WHERE queue = '$queue'") == 0 }, 'rows deleted');
+	$cpu = server_cpu() - $cpu;
+	my $books = books($sqs_queue);
+	$endpoint = $endpoints{http};
+	die "SQS has $books->{sent} messages, not $n\n" if $books->{sent} != $n;
+	return { rate => $n / $seconds, cpu => $cpu / $n, calls => api_calls($books) / $n };
+}
+
+# The same by the peer, from a plain table.
+sub drain_by_peer
+{
 	my ($latency, $n) = @_;
 	empty_queue();
 	admin('POST', 'fault', { kind => 'latency', ms => $latency, action => 'SendMessageBatch' })
 	  if $latency > 0;
-	sql("DO 'BEGIN PERFORM sqs_disable_queue(''out''); END'");
-	sql("INSERT INTO sqs_outbox (queue, body) SELECT 'out', '{\"order\": ' || i || ', \"item\": \"tea\", \"price\": 4.20}'
-		FROM generate_series(1, $n) i");
+	sql('TRUNCATE plain');
+	sql("INSERT INTO plain (queue, body)
+		SELECT 'out', '{\"order\": ' || i || ', \"item\": \"tea\", \"price\": 4.20}' FROM generate_series(1, $n) i");
+	sql('VACUUM ANALYZE plain');
 	sql('CHECKPOINT');
-	my $before = sent();
 	my $cpu = server_cpu();
-	my $start = time();
-	sql("DO 'BEGIN PERFORM sqs_enable_queue(''out''); END'");
-	wait_sent($before + $n);
-	my $seconds = time() - $start;
+	my (undef, undef, @before) = times;
+	my ($node) = glob "$ENV{WORK}/../peer/node_modules/node-linux-*/bin/node";
+	$node = 'node' unless defined $node;
+	local %ENV = (%ENV, ENDPOINT => $endpoint, QUEUE => 'out', LOOPS => $peer_loops, PGHOST => "$pgdir/socket",
+		PGUSER => 'postgres', PGDATABASE => 'bench', NODE_ENV => 'production');
+	open my $peer, '-|', $node, "$ENV{WORK}/../peer/send.mjs" or die "$node: $!";
+	my $seconds = do { local $/; <$peer> };
+	close $peer or die "the peer failed\n";
 	$cpu = server_cpu() - $cpu;
+	my (undef, undef, @after) = times;
+	$cpu += 1e6 * ($after[0] + $after[1] - $before[0] - $before[1]);
 	my $books = books('out');
 	die "SQS has $books->{sent} messages, not $n\n" if $books->{sent} != $n;
 	return { rate => $n / $seconds, cpu => $cpu / $n, calls => api_calls($books) / $n };
@@ -129,11 +180,11 @@ sub held
 		while (time() - $start < $seconds)
 		{
 			empty_queue();
-			my $before = sent_fast();
+			my $before = sent('out');
 			# transactions of all sizes: one of 20,000 rows, 1,000 of one
 			sql("INSERT INTO sqs_outbox (queue, body) SELECT 'out', 'row ' || i FROM generate_series(1, 20000) i");
 			sql("DO 'BEGIN FOR i IN 1 .. 1000 LOOP INSERT INTO sqs_outbox (queue, body) VALUES (''out'', ''row'' || i); COMMIT; END LOOP; END'");
-			wait_sent($before + 21000);
+			wait_sent('out', $before + 21000);
 			$n += 21000;
 		}
 		push @rates, $n / (time() - $start);
@@ -143,27 +194,47 @@ sub held
 	return (\@rates, $dead);
 }
 
-sub sent_fast
-{
-	return sql("SELECT sent FROM sqs_get_queue_stats() s JOIN sqs_queues q USING (queue_id) WHERE name = 'out'") + 0;
-}
-
 setup();
 print "\n", sql('SELECT version()') =~ s/ on .*//r, ', ', machine(), "\n";
 printf "%s rows a drain, medians of %d run%s\n", thousands($rows), $runs, $runs == 1 ? '' : 's';
 
+# One line of the table of drains; returns the medians.
+sub print_drains
+{
+	my ($name, @r) = @_;
+	my @rates = sort { $a <=> $b } map { $_->{rate} } @r;
+	my %m = map { my $k = $_; ($k => median(map { $_->{$k} } @r)) } qw(rate calls cpu);
+	printf "%-40s %10s %22s %10.3f %10.1f\n", $name, thousands($m{rate}),
+	  '(' . thousands($rates[0]) . ' - ' . thousands($rates[-1]) . ')', $m{calls}, $m{cpu};
+	return \%m;
+}
+
 if ($only{drain})
 {
+	my @cases = (
+		{ name => 'SQS answers at once', latency => 0, rows => $rows, rate => 60000, calls => 0.11, peer => 1 },
+		{ name => 'SQS answers after 20 ms', latency => 20, rows => $rows, rate => 60000, calls => 0.11, peer => 1 },
+		{ name => 'SQS answers after 100 ms', latency => 100, rows => $rows, rate => 25000, calls => 0.11, peer => 1 },
+		{ name => 'FIFO, 100 groups, at once', latency => 0, groups => 100, rows => $rows },
+		{ name => 'FIFO, 1 group, at once', latency => 0, groups => 1, rows => $rows / 10, rate => 3000 },
+		{ name => 'FIFO, 1 group, batches of 10, at once', latency => 0, groups => 1, group_batch => 10, rows => $rows / 10 },
+	);
 	printf "\n%-40s %10s %22s %10s %10s\n", 'draining a full outbox', 'rows/s', '(from - to)', 'calls/row', 'CPU µs/row';
-	foreach my $latency (0, 20)
+	foreach my $case (@cases)
 	{
-		my @r = map { drain($latency, $rows) } 1 .. $runs;
-		my @rates = sort { $a <=> $b } map { $_->{rate} } @r;
-		printf "%-40s %10s %22s %10.3f %10.1f\n", "SQS answers after $latency ms", thousands(median(@rates)),
-		  '(' . thousands($rates[0]) . ' - ' . thousands($rates[-1]) . ')', median(map { $_->{calls} } @r),
-		  median(map { $_->{cpu} } @r);
-		target("rows/s drained, SQS answering after $latency ms", median(@rates), '>=', $latency ? 30000 : 40000);
-		target("API calls per row, after $latency ms", median(map { $_->{calls} } @r), '<=', 0.11, '%.3f');
+		my (%r, %m);
+		foreach (1 .. $runs)
+		{
+			push @{ $r{$_} }, drain($case, $_) foreach @schemes;
+			push @{ $r{peer} }, drain_by_peer($case->{latency}, $rows / 20) if $case->{peer} && $ENV{PEER};
+		}
+		$m{$_} = print_drains("$case->{name}, $_", @{ $r{$_} }) foreach grep { $r{$_} } @schemes, 'peer';
+		foreach my $scheme (@schemes)
+		{
+			target("rows/s, $case->{name}, $scheme", $m{$scheme}{rate}, '>=', $case->{rate}) if $case->{rate};
+			target("API calls per row, $case->{name}, $scheme", $m{$scheme}{calls}, '<=', $case->{calls}, '%.3f') if $case->{calls};
+		}
+		target("CPU, $case->{name}, https : http", $m{https}{cpu} / $m{http}{cpu}, '<=', 1.15, '%.2f');
 	}
 }
 
@@ -194,10 +265,12 @@ if ($only{insert})
 		}
 	}
 	printf "\n%-40s %14s %14s %10s\n", 'INSERT, rows/s', 'plain table', 'outbox', 'ratio';
-	foreach ([ 'a transaction per row, one session', \%one ], [ 'one statement', \%many ])
+	foreach ([ 'a transaction per row, one session', \%one, 0.8 ], [ 'one statement', \%many, 0.6 ])
 	{
-		my ($p, $o) = (median(@{ $_->[1]{plain} }), median(@{ $_->[1]{sqs_outbox} }));
-		printf "%-40s %14s %14s %10.2f\n", $_->[0], thousands($p), thousands($o), $o / $p;
+		my ($name, $rates, $limit) = @$_;
+		my ($p, $o) = (median(@{ $rates->{plain} }), median(@{ $rates->{sqs_outbox} }));
+		printf "%-40s %14s %14s %10.2f\n", $name, thousands($p), thousands($o), $o / $p;
+		target("INSERT, $name, outbox : plain table", $o / $p, '>=', $limit, '%.2f');
 	}
 }
 

@@ -124,6 +124,20 @@ install_fauxqs() {
 	chmod -R a+rX "$1"
 }
 
+# install_peer: what the benchmarks compare with, in $WORK/peer.
+install_peer() {
+	if ! command -v npm >/dev/null; then
+		as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nodejs npm >"$WORK/apt.log" 2>&1 ||
+			{ tail -n 20 "$WORK/apt.log"; die "installing npm failed (--without-peer does without)"; }
+	fi
+	say "installing the peer: $(sed -n 's/^\t\t"\(.*\)": "\(.*\)".*/\1@\2/p' "$TOP/test/bench/peer/package.json" | tr '\n' ' ')"
+	mkdir "$WORK/peer"
+	cp "$TOP"/test/bench/peer/* "$WORK/peer/"
+	(cd "$WORK/peer" && npm install --no-audit --no-fund --silent) >"$WORK/npm.log" 2>&1 </dev/null ||
+		{ tail -n 20 "$WORK/npm.log"; die "installing the peer failed (--without-peer does without)"; }
+	chmod -R a+rX "$WORK/peer"
+}
+
 # Servers refuse to run as root.
 choose_user() {
 	if [ "$(id -u)" = 0 ]; then
