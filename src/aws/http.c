@@ -40,6 +40,17 @@
  * made beside others would not find theirs.  A session is used only with the
  * server, the authorities and the options that it was made with.
  *
+ * The system's authorities are usually both in a file and in a directory, and
+ * libcurl is built to use both.  Then OpenSSL reads the file for each new
+ * connection, which takes 20 ms, and keeps its more than a hundred certificates
+ * with the connection.  In the directory, files are named after their contents,
+ * and it reads the one that it needs.  So only the directory is used.  If a
+ * server is not trusted by it, the connection is made once more with the file
+ * alone, and if that succeeds, the pool begins with the file from then on.  A
+ * file that is used without a directory is read by libcurl once for all
+ * connections, and again after a certain time, for which we give it the age of
+ * the file (see set_age()).
+ *
  * A request must not fail merely because the server has closed an idle
  * connection, which is normal.  libcurl checks for that before it reuses a
  * connection, but before version 8.0 it considers a TLS connection alive as
@@ -60,6 +71,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -68,6 +80,8 @@
 #define CONNECT_TIMEOUT_MS	4000L
 #define MAX_AGE_CONN_S		50L /* servers close idle ones after a minute */
 #define MAX_LIFETIME_CONN_S 300L	/* so that DNS changes are followed */
+#define MAX_AGE_AUTHORITIES_S 3600L /* of what was read of a file */
+#define LOOK_AT_FILE_MS		1000
 #define MAX_ERROR_REPLY		(64 * 1024) /* bytes of a reply other than 200 */
 #define FIRST_BUFFER		4096	/* bytes; doubled as needed */
 #define DEFAULT_CONNECTIONS	64	/* kept alive */
@@ -92,7 +106,11 @@ struct HttpRequest
 	HttpRequest *older;			/* all requests of the pool */
 	CURL	   *easy;
 	struct curl_slist *headers;
-	char	   *ca_file;		/* set in easy; NULL: libcurl's default */
+	char	   *ca_file;		/* set in easy; NULL: the system's */
+	bool		by_directory;	/* of the system's authorities, those in the
+								 * directory, not those in the file */
+	bool		other_tried;	/* the server was not trusted by the others */
+	int64		looked_at;		/* ms; when the file's age was last set */
 	bool		running;
 	int			resolver_fds;	/* acquired, while a name is looked up */
 	bool		no_descriptor;	/* one was refused */
@@ -124,6 +142,9 @@ struct HttpPool
 	char	   *user_agent;
 	char		date_text[64];	/* of the last Date header */
 	int64		date;			/* the same, as in HttpReply */
+	const char *system_file;	/* authorities that libcurl uses by default; */
+	const char *system_directory;	/* NULL: none */
+	bool		by_directory;	/* which of them to try first */
 };
 
 static AwsFdHooks fd_hooks;
@@ -486,6 +507,24 @@ header_callback(char *data, size_t size, size_t nmemb, void *arg)
 
 /* ---- pool ---- */
 
+/* Which authorities does libcurl use by default? */
+static void
+find_system_authorities(HttpPool *pool)
+{
+	CURL	   *easy = curl_easy_init();
+	char	   *file = NULL;
+	char	   *directory = NULL;
+
+	if (easy == NULL)
+		return;
+	curl_easy_getinfo(easy, CURLINFO_CAINFO, &file);
+	curl_easy_getinfo(easy, CURLINFO_CAPATH, &directory);
+	curl_easy_cleanup(easy);
+	pool->system_file = file;	/* constants of libcurl */
+	pool->system_directory = directory;
+	pool->by_directory = file != NULL && directory != NULL;
+}
+
 /*
  * NULL, with *error set, if libcurl lacks TLS or would block while it looks up
  * a name, or if memory or descriptors run out.
@@ -555,6 +594,7 @@ http_pool_create(const char *user_agent, int connections, AwsError *error)
 					  "this process is out of memory or file descriptors");
 		return NULL;
 	}
+	find_system_authorities(pool);
 	curl_multi_setopt(pool->multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
 	curl_multi_setopt(pool->multi, CURLMOPT_SOCKETDATA, pool);
 	curl_multi_setopt(pool->multi, CURLMOPT_TIMERFUNCTION, timer_callback);
@@ -619,21 +659,64 @@ http_pool_timeout(const HttpPool *pool)
 
 /* ---- requests ---- */
 
+/* Can the system's authorities be found in two places? */
+static bool
+has_choice(const HttpPool *pool)
+{
+	return pool->system_file != NULL && pool->system_directory != NULL;
+}
+
 /*
- * Set the authorities that may have signed the server's certificate.  ca_file
- * replaces all of the system's, which libcurl looks for both in a file and in
- * a directory.  The same holds for a proxy that is reached by TLS.  A TLS
- * library that has no such directory refuses the option; that is ignored.
+ * Set the authorities that may have signed the server's certificate: ca_file,
+ * which replaces all of the system's, or one of the two places where these are.
+ * The same holds for a proxy that is reached by TLS.  A TLS library that has no
+ * such directory refuses the option; that is ignored.
  */
 static bool
-set_authorities(CURL *easy, const char *ca_file)
+set_authorities(HttpRequest *request)
 {
-	if (ca_file == NULL)
-		return true;			/* as libcurl was built */
-	(void) curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
-	(void) curl_easy_setopt(easy, CURLOPT_PROXY_CAPATH, NULL);
-	(void) curl_easy_setopt(easy, CURLOPT_PROXY_CAINFO, ca_file);
-	return curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file) == CURLE_OK;
+	CURL	   *easy = request->easy;
+	HttpPool   *pool = request->pool;
+	const char *file = request->ca_file;
+	const char *directory = NULL;
+
+	if (file == NULL)
+	{
+		if (!has_choice(pool))
+			return true;		/* as libcurl was built */
+		if (request->by_directory)
+			directory = pool->system_directory;
+		else
+			file = pool->system_file;
+	}
+	(void) curl_easy_setopt(easy, CURLOPT_CAPATH, directory);
+	(void) curl_easy_setopt(easy, CURLOPT_PROXY_CAPATH, directory);
+	(void) curl_easy_setopt(easy, CURLOPT_PROXY_CAINFO, file);
+	return curl_easy_setopt(easy, CURLOPT_CAINFO, file) == CURLE_OK;
+}
+
+/*
+ * What libcurl has read of a file of authorities is good if it read it after the
+ * file's last change.  Rounded down, so that a change is never missed; nor is it
+ * trusted for ever, because the name may have been given to another, older file.
+ */
+static void
+set_age(HttpRequest *request)
+{
+	const char *file = request->ca_file;
+	int64		now = now_ms();
+	struct stat st;
+	int64		age = 0;
+
+	if (file == NULL && !request->by_directory)
+		file = request->pool->system_file;
+	if (file == NULL || now < request->looked_at + LOOK_AT_FILE_MS)
+		return;
+	request->looked_at = now;
+	if (stat(file, &st) == 0)
+		age = (int64) time(NULL) - (int64) st.st_ctime - 1;
+	curl_easy_setopt(request->easy, CURLOPT_CA_CACHE_TIMEOUT,
+					 Min(Max((long) age, 0), MAX_AGE_AUTHORITIES_S));
 }
 
 /*
@@ -678,7 +761,7 @@ set_options(HttpRequest *request)
 	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, prereq_callback);
 	curl_easy_setopt(easy, CURLOPT_PREREQDATA, request);
 	curl_easy_setopt(easy, CURLOPT_POST, 1L);
-	return set_authorities(easy, request->ca_file);
+	return set_authorities(request);
 }
 
 static HttpRequest *
@@ -695,6 +778,7 @@ new_request(HttpPool *pool)
 		return NULL;
 	}
 	request->pool = pool;
+	request->by_directory = pool->by_directory;
 	request->older = pool->all;
 	pool->all = request;
 	set_options(request);
@@ -706,17 +790,20 @@ new_request(HttpPool *pool)
  * set all of its options anew.
  */
 static bool
-use_ca_file(HttpRequest *request, const char *ca_file)
+use_authorities(HttpRequest *request, const char *ca_file)
 {
+	bool		by_directory = request->pool->by_directory;
 	char	   *copy = NULL;
 
 	if (ca_file != NULL ? request->ca_file != NULL && strcmp(ca_file, request->ca_file) == 0 :
-		request->ca_file == NULL)
+		request->ca_file == NULL && request->by_directory == by_directory)
 		return true;
 	if (ca_file != NULL && (copy = strdup(ca_file)) == NULL)
 		return false;
 	free(request->ca_file);
 	request->ca_file = copy;
+	request->by_directory = by_directory;
+	request->looked_at = 0;
 	curl_easy_reset(request->easy);
 	if (set_options(request))
 		return true;
@@ -727,6 +814,28 @@ use_ca_file(HttpRequest *request, const char *ca_file)
 	curl_easy_reset(request->easy);
 	(void) set_options(request);
 	return false;
+}
+
+/*
+ * The request failed because its server is not trusted by those of the system's
+ * authorities that were asked: start it again with the others.  Nothing of it has
+ * been sent.
+ */
+static bool
+try_other_authorities(HttpRequest *request)
+{
+	if (request->result != CURLE_PEER_FAILED_VERIFICATION || request->ca_file != NULL ||
+		!has_choice(request->pool) || request->other_tried || request->begun)
+		return false;
+	request->other_tried = true;
+	request->by_directory = !request->by_directory;
+	request->looked_at = 0;
+	request->curl_error[0] = '\0';
+	set_age(request);
+	return set_authorities(request) &&
+		curl_easy_setopt(request->easy, CURLOPT_TIMEOUT_MS,
+						 (long) Max(request->deadline - now_ms(), 1)) == CURLE_OK &&
+		curl_multi_add_handle(request->pool->multi, request->easy) == CURLM_OK;
 }
 
 /* libcurl does not copy the body, which is why that must stay. */
@@ -757,10 +866,13 @@ http_post(HttpPool *pool, const HttpTarget *target, const char *const *headers,
 	request->lost = false;
 	request->no_memory = false;
 	request->no_descriptor = false;
+	request->other_tried = false;
 	request->curl_error[0] = '\0';
 	request->done = done;
 	request->arg = arg;
-	ok = use_ca_file(request, target->ca_file);
+	ok = use_authorities(request, target->ca_file);
+	if (strncmp(target->url, "https:", 6) == 0)
+		set_age(request);
 	for (int i = 0; i < nheaders && ok; i++)
 	{
 		struct curl_slist *longer = curl_slist_append(request->headers, headers[i]);
@@ -957,12 +1069,16 @@ collect_finished(HttpPool *pool)
 			continue;
 		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &request);
 		request->result = message->data.result;
+		curl_multi_remove_handle(pool->multi, request->easy);
+		if (try_other_authorities(request))
+			continue;
+		if (request->other_tried && request->result == CURLE_OK)
+			pool->by_directory = request->by_directory;
 		curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
 		request->reply.status = request->result == CURLE_OK ? (int) status : 0;
 		request->reply.sent = has_left(request);
 		if (request->result != CURLE_OK)
 			set_curl_error(request);
-		curl_multi_remove_handle(pool->multi, request->easy);
 		request->running = false;
 		request->next = NULL;
 		*pool->finished_tail = request;

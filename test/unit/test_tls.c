@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,21 +19,43 @@
 #include "tap.h"
 
 /*
- * These stand in front of OpenSSL's, to see whether libcurl is told to trust
- * a directory of authorities.
+ * These stand in front of OpenSSL's, to see which authorities libcurl is told to
+ * trust, and when it reads them.  None of the system's has signed our
+ * certificates, so they are not read, which takes long under valgrind; what is
+ * read in their place is for the tests to say.
  */
 static int	directories = 0;
+static int	files = 0;
+static const char *directory_has = NULL;
+static const char *system_file_has = NULL;
 
+extern int	X509_STORE_load_file(void *store, const char *path);
 extern int	X509_STORE_load_path(void *store, const char *path);
 extern int	SSL_CTX_load_verify_dir(void *context, const char *path);
+
+static int
+load_file(void *store, const char *path)
+{
+	int			(*original) (void *, const char *) = dlsym(RTLD_NEXT, "X509_STORE_load_file");
+
+	return original(store, path);
+}
+
+int
+X509_STORE_load_file(void *store, const char *path)
+{
+	files++;
+	if (strncmp(path, "/etc/", 5) != 0)
+		return load_file(store, path);
+	return system_file_has == NULL || load_file(store, system_file_has);
+}
 
 int
 X509_STORE_load_path(void *store, const char *path)
 {
-	(void) store;
 	(void) path;
 	directories++;
-	return 1;
+	return directory_has == NULL || load_file(store, directory_has);
 }
 
 int
@@ -42,23 +65,6 @@ SSL_CTX_load_verify_dir(void *context, const char *path)
 	(void) path;
 	directories++;
 	return 1;
-}
-
-/*
- * As above, to leave out the system's file of authorities: none of them has
- * signed our certificates, and reading them, which libcurl does for each
- * connection, takes valgrind longer than there is for connecting.
- */
-extern int	X509_STORE_load_file(void *store, const char *path);
-
-int
-X509_STORE_load_file(void *store, const char *path)
-{
-	int			(*original) (void *, const char *) = dlsym(RTLD_NEXT, "X509_STORE_load_file");
-
-	if (strncmp(path, "/etc/", 5) == 0)
-		return 1;
-	return original(store, path);
 }
 
 /* As above, to see when libcurl is given a session, and resumes one. */
@@ -184,6 +190,73 @@ shared_authorities(const Server *server, AwsCredentialsProvider *good, const cha
 	http_pool_destroy(pool);
 }
 
+/* Receive on a new connection of the client's, as the server closes the old one. */
+static void
+receive_anew(const Server *server, SqsClient *client, const char *what)
+{
+	fault(server, "{\"kind\":\"lose_reply\",\"action\":\"ReceiveMessage\",\"count\":1}");
+	receive_ends(client, server->queue, 10000, AWS_ERROR_TRANSIENT, "Curl52", "the connection is closed");
+	receive_ends(client, server->queue, 10000, AWS_ERROR_NONE, NULL, what);
+}
+
+static void
+wait_ms(int ms)
+{
+	struct pollfd none = {-1, 0, 0};
+
+	poll(&none, 0, ms);
+}
+
+/*
+ * The system's authorities are looked for in the directory, then in the file,
+ * which is read once.
+ */
+static void
+system_authorities(const Server *server, AwsCredentialsProvider *good, const char *cert)
+{
+	SqsClient  *client;
+
+	directories = files = 0;
+	directory_has = cert;
+	client = new_client(server->url, good, NULL);
+	receive_ends(client, server->queue, 10000, AWS_ERROR_NONE, NULL, "an authority of the directory");
+	is_int(directories, 1, "is found there");
+	is_int(files, 0, "without the file");
+	sqs_client_destroy(client);
+
+	directories = files = 0;
+	directory_has = NULL;
+	system_file_has = cert;
+	client = new_client(server->url, good, NULL);
+	receive_ends(client, server->queue, 10000, AWS_ERROR_NONE, NULL, "an authority of the file");
+	is_int(directories, 1, "is not in the directory");
+	is_int(files, 1, "but in the file");
+	receive_anew(server, client, "another connection");
+	is_int(directories, 1, "does without the directory");
+	is_int(files, 1, "and without reading the file again");
+	sqs_client_destroy(client);
+	system_file_has = NULL;
+}
+
+/* A file is read again when it has changed. */
+static void
+changed_authorities(const Server *server, AwsCredentialsProvider *good, const char *cert)
+{
+	SqsClient  *client = new_client(server->url, good, cert);
+
+	chmod(cert, 0644);
+	wait_ms(2500);				/* what has just changed is not kept */
+	files = 0;
+	receive_ends(client, server->queue, 10000, AWS_ERROR_NONE, NULL, "a file of authorities");
+	receive_anew(server, client, "another connection");
+	is_int(files, 1, "is read once");
+	chmod(cert, 0600);
+	wait_ms(1500);				/* it is looked at once a second */
+	receive_anew(server, client, "after it has changed");
+	is_int(files, 2, "it is read again");
+	sqs_client_destroy(client);
+}
+
 void
 test_tls(void)
 {
@@ -223,6 +296,8 @@ test_tls(void)
 		client = new_client(server.url, good, "/nonexistent/ca.pem");
 		receive_ends(client, server.queue, 10000, AWS_ERROR_CONFIGURATION, NULL, "no CA file");
 		sqs_client_destroy(client);
+		system_authorities(&server, good, cert);
+		changed_authorities(&server, good, cert);
 		shared_authorities(&server, good, cert);
 		test_kept_connections(&server, good, cert);
 		resumed_sessions(cert, key);
