@@ -22,8 +22,12 @@
 #endif
 
 #include "mb/pg_wchar.h"
+#include "port/pg_bitutils.h"
 
 #include "aws/json.h"
+
+/* A byte in all eight of a word. */
+#define BYTES(c)	(UINT64CONST(0x0101010101010101) * (c))
 
 /* ---- writing ---- */
 
@@ -197,16 +201,12 @@ read_escape(char **in, char *end, char **out)
 
 	if (p >= end)
 		return false;
-	switch (*p++)
+	switch (*p)
 	{
 		case '"':
-			code = '"';
-			break;
 		case '\\':
-			code = '\\';
-			break;
 		case '/':
-			code = '/';
+			code = *p;
 			break;
 		case 'b':
 			code = '\b';
@@ -224,6 +224,7 @@ read_escape(char **in, char *end, char **out)
 			code = '\t';
 			break;
 		case 'u':
+			p++;
 			code = hex4(p, end);
 			if (code < 0 || (code >= 0xdc00 && code <= 0xdfff))
 				return false;
@@ -241,14 +242,76 @@ read_escape(char **in, char *end, char **out)
 				p += 6;
 				code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
 			}
-			break;
+			unicode_to_utf8(code, (unsigned char *) *out);
+			*out += pg_utf_mblen((unsigned char *) *out);
+			*in = p;
+			return true;
 		default:
 			return false;
 	}
-	unicode_to_utf8(code, (unsigned char *) *out);
-	*out += pg_utf_mblen((unsigned char *) *out);
-	*in = p;
+	*(*out)++ = (char) code;
+	*in = p + 1;
 	return true;
+}
+
+/*
+ * Which of the eight bytes are more than plain ASCII in a string: a quote, a
+ * backslash, a control character, or a part of a longer character.  Their highest
+ * bits are set in the result, and no others.  No sum carries into the next byte.
+ */
+static inline uint64
+special_bytes(uint64 word)
+{
+	uint64		low = word & BYTES(0x7f);
+
+	return (word |
+			~((low + BYTES(0x80 - 0x20)) &
+			  ((low ^ BYTES('"')) + BYTES(0x7f)) &
+			  ((low ^ BYTES('\\')) + BYTES(0x7f)))) & BYTES(0x80);
+}
+
+/* The number of bytes before the first of them. */
+static inline int
+bytes_before(uint64 special)
+{
+#ifdef WORDS_BIGENDIAN
+	return 7 - pg_leftmost_one_pos64(special) / 8;
+#else
+	return pg_rightmost_one_pos64(special) / 8;
+#endif
+}
+
+/*
+ * Copy plain ASCII to *out, which is at most as far as *in: most of any body.
+ * Advances both pointers, to the first byte that is something else, or to less
+ * than eight bytes before the end.
+ */
+static inline void
+copy_plain(char **in, const char *end, char **out)
+{
+	char	   *p = *in;
+	char	   *o = *out;
+	int			n = 8;
+
+	while (n == 8 && end - p >= 8)
+	{
+		uint64		word;
+		uint64		special;
+
+		memcpy(&word, p, 8);
+		special = special_bytes(word);
+		if (special != 0)
+			n = bytes_before(special);
+		/* eight bytes at a time must not reach what has not been read */
+		if (n == 8 || p - o >= 8)
+			memcpy(o, &word, 8);
+		else if (o != p)
+			memmove(o, p, n);
+		p += n;
+		o += n;
+	}
+	*in = p;
+	*out = o;
 }
 
 /*
@@ -266,16 +329,9 @@ read_string(JsonReader *reader)
 	reader->text = p;
 	for (;;)
 	{
-		char	   *run = p;
 		unsigned char c;
 
-		/* plain ASCII in one go: most of any body */
-		while (p < end && (unsigned char) *p >= 0x20 && (unsigned char) *p < 0x80 &&
-			   *p != '"' && *p != '\\')
-			p++;
-		if (out != run)
-			memmove(out, run, p - run);
-		out += p - run;
+		copy_plain(&p, end, &out);
 		if (p >= end)
 			return false;
 
@@ -295,16 +351,20 @@ read_string(JsonReader *reader)
 			if (!read_escape(&p, end, &out))
 				return false;
 		}
+		else if (c < 0x80)
+			*out++ = *p++;		/* near the end */
 		else
 		{
-			int			n = pg_utf_mblen((unsigned char *) p);
+			/* such characters come in runs */
+			do
+			{
+				int			n = pg_utf_mblen((unsigned char *) p);
 
-			if (n > end - p || !pg_utf8_islegal((unsigned char *) p, n))
-				return false;
-			if (out != p)
-				memmove(out, p, n);
-			out += n;
-			p += n;
+				if (n > end - p || !pg_utf8_islegal((unsigned char *) p, n))
+					return false;
+				while (n-- > 0)
+					*out++ = *p++;
+			} while (p < end && (unsigned char) *p >= 0x80);
 		}
 	}
 }

@@ -61,6 +61,68 @@ string_is(const char *text, const char *expected, size_t len, const char *what)
 	free(data);
 }
 
+/* The reader looks at eight bytes at a time: have everything at every position. */
+static void
+positions(void)
+{
+	int			wrong = 0;
+	uint32		random = 1;
+
+	for (int c = 0; c < 256; c++)
+	{
+		if (c == '"' || c == '\\')
+			continue;
+		for (int at = 1; at <= 24; at++)
+		{
+			char		text[26] = "\"aaaaaaaaaaaaaaaaaaaaaaaa\"";
+
+			text[at] = (char) c;
+			wrong += read_all(text, sizeof(text)) !=
+				(c >= 0x20 && c < 0x80 ? JSON_END : JSON_ERROR);
+		}
+	}
+	is_int(wrong, 0, "each byte at each position");
+
+	/* strings of random pieces, and what they stand for */
+	wrong = 0;
+	for (int i = 0; i < 5000; i++)
+	{
+		static const char *const pieces[][2] = {
+			{"a", "a"}, {"~", "~"}, {" bcdefg", " bcdefg"}, {"0123456789abcdefghi", "0123456789abcdefghi"},
+			{"\\\"", "\""}, {"\\\\", "\\"}, {"\\n", "\n"}, {"\\u0041", "A"},
+			{"\\u20ac", "\xe2\x82\xac"}, {"\\ud83d\\ude00", "\xf0\x9f\x98\x80"},
+			{"\xc3\xa9", "\xc3\xa9"}, {"\x7f", "\x7f"}
+		};
+		char		text[512] = "\"";
+		char		expected[512] = "";
+		char	   *data;
+		size_t		len;
+		JsonReader	reader;
+
+		for (int n = i % 20; n > 0; n--)
+		{
+			int			piece;
+
+			random = random * 1103515245 + 12345;
+			piece = (random >> 16) % lengthof(pieces);
+			strcat(text, pieces[piece][0]);
+			strcat(expected, pieces[piece][1]);
+		}
+		strcat(text, "\"");
+		len = strlen(text);
+		data = tap_copy(text, len);
+		json_reader_init(&reader, data, len);
+		if (json_next(&reader) != JSON_STRING || reader.len != strlen(expected) ||
+			strcmp(reader.text, expected) != 0 || json_next(&reader) != JSON_END)
+		{
+			wrong++;
+			printf("# %s\n", text);
+		}
+		free(data);
+	}
+	is_int(wrong, 0, "random strings");
+}
+
 static void
 strings(void)
 {
@@ -300,6 +362,7 @@ void
 test_json(void)
 {
 	strings();
+	positions();
 	numbers();
 	structure();
 	truncation();
