@@ -412,8 +412,13 @@ write_callback(char *data, size_t size, size_t nmemb, void *arg)
 	if (request->reply.len + n + 1 > request->size)
 	{
 		size_t		want = Max(request->size, (size_t) FIRST_BUFFER);
+		curl_off_t	announced = -1;
 		char	   *grown;
 
+		/* in general the server says how much it is */
+		curl_easy_getinfo(request->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &announced);
+		if (announced >= (curl_off_t) want && announced <= (curl_off_t) cap)
+			want = (size_t) announced + 1;
 		while (want < request->reply.len + n + 1)
 			want *= 2;
 		grown = realloc(request->reply.body, want);

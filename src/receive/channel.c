@@ -211,7 +211,12 @@ sqs_frame_encode(StringInfo buf, uint64 seq, uint32 chain, uint32 flags,
 	}
 	if (message->damage != NULL)
 		appendBinaryStringInfo(buf, message->damage, frame.damage_len);
-	/* the body comes last, from where it is */
+
+	/* the body comes last, from where it is; with this it is a text */
+	appendBinaryStringInfo(buf, "\0\0\0", INTALIGN(buf->len) - buf->len);
+	enlargeStringInfo(buf, VARHDRSZ);
+	SET_VARSIZE(buf->data + buf->len, VARHDRSZ + message->body.len);
+	buf->len += VARHDRSZ;
 }
 
 typedef struct Cursor
@@ -244,7 +249,10 @@ take_slice(Cursor *cursor, int64 len)
 	return slice;
 }
 
-/* An ERROR if the frame does not hold what its header says. */
+/*
+ * An ERROR if the frame does not hold what its header says.  "data" is aligned, as
+ * what shm_mq_receive() returns is.
+ */
 void
 sqs_frame_decode(const char *data, Size len, SqsDelivery *delivery)
 {
@@ -288,6 +296,8 @@ sqs_frame_decode(const char *data, Size len, SqsDelivery *delivery)
 		message->system[i].value = take_slice(&cursor, header->value_len);
 	}
 	delivery->damage = take_slice(&cursor, frame->damage_len);
+	(void) take(&cursor, INTALIGN(cursor.p - data) - (cursor.p - data));
+	delivery->body = (text *) take(&cursor, VARHDRSZ);
 	message->body = take_slice(&cursor, frame->body_len);
 	message->damage = NULL;
 }

@@ -147,7 +147,9 @@ typedef struct SqsChannel
 
 /*
  * A message, and what the handler worker must know to handle it.  This header is
- * followed by attribute headers, then by all strings in order.
+ * followed by attribute headers, then by all strings in order, with the body at
+ * the end.  Before the body is the header of a text, aligned, so that the handler
+ * worker need not copy it.
  */
 typedef struct SqsFrame
 {
@@ -202,6 +204,7 @@ typedef struct SqsDelivery
 	SqsFrame	frame;
 	SqsSlice	handler;
 	SqsSlice	damage;
+	text	   *body;			/* of the message */
 	SqsReceivedMessage message;
 } SqsDelivery;
 

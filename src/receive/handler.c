@@ -497,6 +497,7 @@ call_handler(SqsDelivery *delivery)
 	old = MemoryContextSwitchTo(message_context);
 	InitFunctionCallInfoData(*fcinfo, &handler_flinfo, 1, InvalidOid, NULL, NULL);
 	fcinfo->args[0].value = sqs_message_datum(channel->shared->queue, &delivery->message,
+											  delivery->body,
 											  delivery->frame.flags >> SQS_FRAME_UNWRAP_SHIFT,
 											  &for_nobody);
 	fcinfo->args[0].isnull = false;

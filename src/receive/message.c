@@ -484,18 +484,19 @@ has_s3_flag(const SqsReceivedMessage *message)
 
 /*
  * Make a value of type sqs_message in the current memory context.  "queue"
- * is the name of the queue in sqs_queues.  Raises an ERROR if the database's
- * encoding cannot represent the message.  *for_nobody is set if no handler is
- * interested in it.
+ * is the name of the queue in sqs_queues, "body" the message's body as a text in
+ * UTF-8.  Raises an ERROR if the database's encoding cannot represent the
+ * message.  *for_nobody is set if no handler is interested in it.
  */
 Datum
-sqs_message_datum(const char *queue, const SqsReceivedMessage *message,
+sqs_message_datum(const char *queue, const SqsReceivedMessage *message, text *body,
 				  SqsUnwrap unwrap, bool *for_nobody)
 {
 	static TupleDesc tupdesc = NULL;
 	SqsUnwrapped inner = {NULL};
 	Datum		values[SQS_MESSAGE_NATTS];
 	bool		nulls[SQS_MESSAGE_NATTS];
+	char	   *converted;
 
 	if (tupdesc == NULL)
 	{
@@ -519,7 +520,14 @@ sqs_message_datum(const char *queue, const SqsReceivedMessage *message,
 	values[1] = slice_to_text(message->message_id);
 	if (unwrap != SQS_UNWRAP_NONE)
 		sqs_unwrap(unwrap, slice_to_cstring(message->body), has_s3_flag(message), &inner);
-	values[2] = inner.body != NULL ? CStringGetTextDatum(inner.body) : slice_to_text(message->body);
+	if (inner.body != NULL)
+		values[2] = CStringGetTextDatum(inner.body);
+	else
+	{
+		converted = pg_any_to_server(message->body.data, message->body.len, PG_UTF8);
+		values[2] = converted == message->body.data ? PointerGetDatum(body) :
+			CStringGetTextDatum(converted);
+	}
 	values[3] = inner.attributes != (Datum) 0 ? inner.attributes : attributes_jsonb(message);
 	values[4] = system_jsonb(message);
 	values[5] = Int32GetDatum(message->receive_count);

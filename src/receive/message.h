@@ -16,7 +16,7 @@
  * *for_nobody: it is S3's test event.
  */
 extern Datum sqs_message_datum(const char *queue, const SqsReceivedMessage *message,
-							   SqsUnwrap unwrap, bool *for_nobody);
+							   text *body, SqsUnwrap unwrap, bool *for_nobody);
 
 /* The key of a message in the inbox, palloc'd */
 extern char *sqs_message_identity(const SqsReceivedMessage *message);
