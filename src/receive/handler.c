@@ -55,6 +55,9 @@
  */
 #include "postgres.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <time.h>
 
 #include "access/xact.h"
@@ -105,6 +108,9 @@
 
 /* How long to wait for a lock on one of the extension's tables. */
 #define TABLE_LOCK_TIMEOUT_MS 2000
+
+/* Memory that malloc() keeps for the next message; SQS allows 1 MiB for a body. */
+#define KEPT_MEMORY (8 * 1024 * 1024)
 
 /* must be less than the time until the queue worker sends a second SIGTERM */
 #define SAME_SIGTERM_MS 50
@@ -1050,6 +1056,16 @@ start_handler_worker(void)
 
 	sqs_worker_connect(MySlot->dboid, owner, SQS_BYPASS_ROLELOGINCHECK);
 	wait_event = sqs_wait_event_new("SqsbridgeHandlerWorker");
+
+	/*
+	 * A large body takes a few allocations of its size.  By default, glibc
+	 * returns each of them to the kernel after the message, which costs more
+	 * than all that is done with the bytes in this process.
+	 */
+#ifdef __GLIBC__
+	(void) mallopt(M_MMAP_THRESHOLD, KEPT_MEMORY / 2);
+	(void) mallopt(M_TRIM_THRESHOLD, KEPT_MEMORY);
+#endif
 
 	message_context = AllocSetContextCreate(TopMemoryContext, "sqsbridge message",
 											ALLOCSET_DEFAULT_SIZES);
