@@ -69,6 +69,7 @@ typedef struct SqsReceivedMessage
 	SqsSlice	message_id;
 	SqsSlice	receipt_handle;
 	SqsSlice	body;
+	SqsSlice	body_md5;		/* hex digits, as SQS says; absent: unknown */
 	int			receive_count;	/* ApproximateReceiveCount; 0 unknown */
 	int64		sent_ms;		/* epoch ms; 0 unknown */
 	int64		first_received_ms;
@@ -81,13 +82,20 @@ typedef struct SqsReceivedMessage
 	SqsSystemAttribute system[SQS_PARSE_MAX_SYSTEM_ATTRIBUTES];
 
 	/*
-	 * NULL if the message is whole; otherwise a constant text that says what
-	 * is wrong with it, such as "the MD5 of its body does not match".  Its
-	 * message_id and receipt_handle are there in any case; the other slices
-	 * may be absent.
+	 * NULL if nothing is wrong with the message, apart perhaps from its body
+	 * (see sqs_message_damage()); otherwise a constant text that says what is,
+	 * such as "it has too many attributes".  Its message_id and
+	 * receipt_handle are there in any case; the other slices may be absent.
 	 */
 	const char *damage;
 } SqsReceivedMessage;
+
+/*
+ * What is wrong with the message, its body included; NULL if it is whole.  The
+ * MD5 of a body takes longer than to read it, so it is for whoever uses the body
+ * to ask, and not done for each message by the process that receives them all.
+ */
+extern const char *sqs_message_damage(const SqsReceivedMessage *message);
 
 /* A message to be sent.  Texts are UTF-8; slices belong to the caller. */
 typedef struct SqsOutgoing

@@ -382,7 +382,6 @@ parse_system_attributes(JsonReader *reader, SqsReceivedMessage *message)
 static bool
 parse_message(JsonReader *reader, SqsReceivedMessage *message)
 {
-	SqsSlice	body_md5 = {NULL, 0};
 	SqsSlice	attributes_md5 = {NULL, 0};
 	char		hex[33];
 
@@ -401,7 +400,7 @@ parse_message(JsonReader *reader, SqsReceivedMessage *message)
 		else if (json_is(reader, "Body"))
 			ok = string_value(reader, &message->body);
 		else if (json_is(reader, "MD5OfBody"))
-			ok = string_value(reader, &body_md5);
+			ok = string_value(reader, &message->body_md5);
 		else if (json_is(reader, "MD5OfMessageAttributes"))
 			ok = string_value(reader, &attributes_md5);
 		else if (json_is(reader, "MessageAttributes"))
@@ -427,16 +426,24 @@ parse_message(JsonReader *reader, SqsReceivedMessage *message)
 	{
 		if (message->body.data == NULL)
 			message->damage = "it has no body";
-		else if (body_md5.data != NULL &&
-				 sqs_body_md5(message->body.data, message->body.len, hex) &&
-				 !slice_is(body_md5, hex))
-			message->damage = "the MD5 of its body does not match";
 		else if (attributes_md5.data != NULL && message->nattributes > 0 &&
 				 sqs_attributes_md5(message->attributes, message->nattributes, hex) &&
 				 !slice_is(attributes_md5, hex))
 			message->damage = "the MD5 of its attributes does not match";
 	}
 	return true;
+}
+
+const char *
+sqs_message_damage(const SqsReceivedMessage *message)
+{
+	char		hex[33];
+
+	if (message->damage == NULL && message->body_md5.data != NULL &&
+		sqs_body_md5(message->body.data, message->body.len, hex) &&
+		!slice_is(message->body_md5, hex))
+		return "the MD5 of its body does not match";
+	return message->damage;
 }
 
 /*

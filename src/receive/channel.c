@@ -163,6 +163,7 @@ sqs_frame_encode(StringInfo buf, uint64 seq, uint32 chain, uint32 flags,
 	frame.group_id_len = optional_len(message->group_id);
 	frame.deduplication_id_len = optional_len(message->deduplication_id);
 	frame.sequence_number_len = optional_len(message->sequence_number);
+	frame.body_md5_len = optional_len(message->body_md5);
 	frame.nattributes = message->nattributes;
 	frame.nsystem = message->nsystem;
 	frame.body_len = message->body.len;
@@ -198,6 +199,7 @@ sqs_frame_encode(StringInfo buf, uint64 seq, uint32 chain, uint32 flags,
 	append_slice(buf, message->group_id);
 	append_slice(buf, message->deduplication_id);
 	append_slice(buf, message->sequence_number);
+	append_slice(buf, message->body_md5);
 	for (int i = 0; i < message->nattributes; i++)
 	{
 		append_slice(buf, message->attributes[i].name);
@@ -277,6 +279,7 @@ sqs_frame_decode(const char *data, Size len, SqsDelivery *delivery)
 	message->group_id = take_slice(&cursor, frame->group_id_len);
 	message->deduplication_id = take_slice(&cursor, frame->deduplication_id_len);
 	message->sequence_number = take_slice(&cursor, frame->sequence_number_len);
+	message->body_md5 = take_slice(&cursor, frame->body_md5_len);
 	message->nattributes = frame->nattributes;
 	for (uint32 i = 0; i < frame->nattributes; i++)
 	{

@@ -168,6 +168,7 @@ typedef struct SqsFrame
 	int32		group_id_len;	/* -1: absent */
 	int32		deduplication_id_len;
 	int32		sequence_number_len;
+	int32		body_md5_len;
 	uint32		nattributes;
 	uint32		nsystem;
 	uint32		body_len;

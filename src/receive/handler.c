@@ -493,12 +493,16 @@ call_handler(SqsDelivery *delivery)
 	LOCAL_FCINFO(fcinfo, 1);
 	MemoryContext old;
 	bool		for_nobody;
+	const char *damage;
 
 	if (delivery->damage.data != NULL)
+		damage = pnstrdup(delivery->damage.data, delivery->damage.len);
+	else
+		damage = sqs_message_damage(&delivery->message);
+	if (damage != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("message is damaged: %.*s",
-						(int) delivery->damage.len, delivery->damage.data)));
+				 errmsg("message is damaged: %s", damage)));
 
 	old = MemoryContextSwitchTo(message_context);
 	InitFunctionCallInfoData(*fcinfo, &handler_flinfo, 1, InvalidOid, NULL, NULL);

@@ -115,7 +115,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		MUST(parsed);
 	if (parsed)
 	{
-		MUST(nmessages == 1 && messages[0].damage == NULL);
+		MUST(nmessages == 1 && sqs_message_damage(&messages[0]) == NULL);
 		MUST(same(messages[0].body, message.body));
 		MUST(messages[0].nattributes == message.nattributes);
 		for (int i = 0; i < message.nattributes; i++)

@@ -49,6 +49,8 @@ check_message(const SqsReceivedMessage *m)
 	check_text(m->group_id);
 	check_text(m->deduplication_id);
 	check_text(m->sequence_number);
+	check_text(m->body_md5);
+	(void) sqs_message_damage(m);
 	for (int i = 0; i < m->nattributes; i++)
 	{
 		const SqsAttribute *a = &m->attributes[i];

@@ -41,7 +41,7 @@ good_calls(const Server *server, SqsClient *client)
 		const SqsReceivedMessage *m = sqs_call_message(received, i);
 
 		handles[i] = m->receipt_handle;
-		ok(m->damage == NULL && strncmp(m->body.data, "message ", 8) == 0 && m->receive_count == 1 &&
+		ok(sqs_message_damage(m) == NULL && strncmp(m->body.data, "message ", 8) == 0 && m->receive_count == 1 &&
 		   m->sent_ms > 0, "message %d", i);
 	}
 	ok(sqs_call_memory(received) > 100 && sqs_call_elapsed_ms(received) >= 0, "its books");
@@ -225,7 +225,7 @@ bad_servers(const Server *server, SqsClient *client, AwsCredentialsProvider *goo
 	fault(server, "{\"kind\":\"bad_md5\"}");
 	call = receive(client, server->queue, 1, 0, 10000);
 	ok(sqs_call_error(call) == NULL && sqs_call_nmessages(call) == 1 &&
-	   sqs_call_message(call, 0)->damage != NULL, "a wrong MD5 damages the message, not the reply");
+	   sqs_message_damage(sqs_call_message(call, 0)) != NULL, "a wrong MD5 damages the message, not the reply");
 	sqs_call_free(call);
 
 	/* a transient error is tried again, and the call succeeds */

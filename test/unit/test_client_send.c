@@ -50,7 +50,7 @@ sending(const Server *server, SqsClient *client, AwsCredentialsProvider *good_ke
 	if (is_int(sqs_call_nmessages(received), 1, "the message arrives"))
 	{
 		m = sqs_call_message(received, 0);
-		is(m->damage, NULL, "whole");
+		is(sqs_message_damage(m), NULL, "whole");
 		ok(m->body.len == message.body.len && memcmp(m->body.data, message.body.data, m->body.len) == 0, "its body");
 		is(m->message_id.data, id, "its id");
 		for (int i = 0; i < m->nattributes; i++)

@@ -166,7 +166,7 @@ damaged(const char *text, const char *why)
 	const SqsReceivedMessage *m = one(text, why);
 
 	if (m != NULL)
-		is(m->damage, why, "and its damage");
+		is(sqs_message_damage(m), why, "and its damage");
 }
 
 static void
@@ -175,7 +175,7 @@ whole(const char *text, const char *what)
 	const SqsReceivedMessage *m = one(text, what);
 
 	if (m != NULL)
-		is(m->damage, NULL, "%s: not damaged", what);
+		is(sqs_message_damage(m), NULL, "%s: not damaged", what);
 }
 
 static const char full[] =
@@ -204,7 +204,7 @@ whole_messages(void)
 
 	if ((m = one(full, "a full message")) != NULL)
 	{
-		is(m->damage, NULL, "not damaged");
+		is(sqs_message_damage(m), NULL, "not damaged");
 		ok(slice_is(m->body, "h\xc3\xa9llo\n\"q\""), "body");
 		is_int(m->receive_count, 3, "receive count");
 		is_int(m->sent_ms, INT64CONST(1735787045123), "sent");
@@ -283,7 +283,7 @@ many_attributes(void)
 			good += m->attributes[i].binary ?
 				m->attributes[i].value.len == 2 && memcmp(m->attributes[i].value.data, "\0\xff", 2) == 0 :
 				slice_is(m->attributes[i].value, "7");
-		ok(m->nattributes == 10 && good == 10 && m->damage == NULL, "all of them read");
+		ok(m->nattributes == 10 && good == 10 && sqs_message_damage(m) == NULL, "all of them read");
 	}
 	json_writer_free(&w);
 
