@@ -13,7 +13,7 @@ use POSIX ();
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw($endpoint $port $http $json sql admin books api_calls process_cpu read_stat
-  server_cpu wal_flushes wait_until median thousands target print_targets machine begin_bench read_port);
+  server_cpu memory wal_flushes wait_until median thousands target print_targets machine begin_bench read_port);
 our ($endpoint, $port, $http, $json);
 
 my ($pgdir, $postmaster, $hung, @targets, $wal_flushes_query);
@@ -65,7 +65,7 @@ sub admin
 	if ($endpoint =~ /^https:/)
 	{
 		# Perl's core has no TLS
-		open my $curl, '-|', 'curl', '-sSkf', '-X', $method, defined $in ? ('-d', $json->encode($in)) : (),
+		open my $curl, '-|', 'curl', '-sSkf', '--noproxy', '*', '-X', $method, defined $in ? ('-d', $json->encode($in)) : (),
 		  "$endpoint/_sqsd/$path"
 		  or die "curl: $!";
 		my $out = do { local $/; <$curl> };
@@ -123,6 +123,18 @@ sub server_cpu
 		push @stats, $stat if $stat =~ /\) \S (\d+)/ && $1 == $postmaster;
 	}
 	return process_cpu(@stats);
+}
+
+# Memory of processes in kB, what they share divided among those who share it.
+sub memory
+{
+	my $sum = 0;
+	foreach my $pid (@_)
+	{
+		open my $f, '<', "/proc/$pid/smaps_rollup" or next;
+		while (my $line = <$f>) { $sum += $1 if $line =~ /^Pss: +(\d+)/; }
+	}
+	return $sum;
 }
 
 # Statistics reach shared memory late: wait until they stand still.

@@ -23,14 +23,24 @@ my $quick = $ENV{QUICK};
 my $pace_seconds = $quick ? 5 : 20;
 my $pace_rate = 100;
 my $idle_polls = $quick ? 1 : 4;
+my $many_queues = $ENV{QUEUES};
 my %only = map { $_ => 1 } split /,/, $ENV{ONLY};
 my %queue = (bridge => 'bridge', peer => 'peer');
+
+# What the bridge drains: its name for the queue at this endpoint.
+our $bridge_queue = 'bridge';
+our $watch;    # called while something is awaited
 
 # The peer's settings for a concurrency: connections in its pool, consumers
 # in its process.
 our $peer_consumers = $ENV{PEER_CONSUMERS} || 4;
 
 begin_bench($portfile, $pgdir, $quick ? 120 : 600);
+my $tls_endpoint = do
+{
+	open my $f, '<', "$portfile.tls" or die "$portfile.tls: $!";
+	'https://127.0.0.1:' . (<$f> + 0);
+};
 
 # ---- the two consumers ----
 
@@ -85,16 +95,16 @@ sub peer_cpu
 sub start_bridge
 {
 	my ($concurrency, $exactly_once, $wait_time) = @_;
-	sql(sprintf q{SELECT sqs_alter_queue('bridge', concurrency => %d, exactly_once => %s, wait_time => '%s')},
-		$concurrency, $exactly_once ? 'true' : 'false', $wait_time || '20 s');
-	sql(q{SELECT sqs_enable_queue('bridge')});
+	sql(sprintf q{SELECT sqs_alter_queue('%s', concurrency => %d, exactly_once => %s, wait_time => '%s')},
+		$bridge_queue, $concurrency, $exactly_once ? 'true' : 'false', $wait_time || '20 s');
+	sql("SELECT sqs_enable_queue('$bridge_queue')");
 	return;
 }
 
 # Until nothing of it is left: its processes' time must not count later.
 sub stop_bridge
 {
-	sql(q{SELECT sqs_disable_queue('bridge')});
+	sql("SELECT sqs_disable_queue('$bridge_queue')");
 	wait_until(
 		sub { sql(q{SELECT count(*) FROM sqs_stats_workers WHERE kind IN ('queue worker', 'handler worker')}) == 0 },
 		'the queue worker leaves');
@@ -105,15 +115,15 @@ sub stop_bridge
 
 sub fill
 {
-	my ($queue, $count) = @_;
-	admin('POST', 'fill', { queue => $queue, count => $count + 0, body => '{i}' });
+	my ($queue, $count, $body) = @_;
+	admin('POST', 'fill', { queue => $queue, count => $count + 0, body => $body || '{i}' });
 	return;
 }
 
 sub deleted
 {
 	my ($queue, $count) = @_;
-	wait_until(sub { books($queue)->{deleted} >= $count },
+	wait_until(sub { $watch->() if $watch; books($queue)->{deleted} >= $count },
 		"$count messages deleted from queue $queue");
 	return;
 }
@@ -138,6 +148,17 @@ sub check_once
 	  : "NO: $count messages, $rows rows, $distinct distinct, $left left";
 }
 
+# Call a function with the bridge and sqsd at the endpoint with TLS.
+sub through_tls
+{
+	my ($function) = @_;
+	local $Bench::endpoint = $tls_endpoint;    # Bench's own, of which ours is an alias
+	local $bridge_queue = 'secure';
+	return $function->();
+}
+
+our $body = '{i}';
+
 # Drain a full queue.  $kind is bridge or peer.
 sub drain
 {
@@ -160,7 +181,7 @@ sub drain
 	my $server = server_cpu();
 	my $client = peer_cpu();
 
-	fill($queue, $count);
+	fill($queue, $count, $body);
 	admin('POST', 'fault', { queue => $queue, %$_ }) foreach @faults;
 	# a queue that is disabled stops when its last poll has ended
 	start_bridge($concurrency, $exactly_once, '1 s') if $kind eq 'bridge';
@@ -343,6 +364,109 @@ sub idle
 	return \%result;
 }
 
+# Which process works for the queue, and the memory of it with the most
+# connections that it had meanwhile.
+sub watch_memory
+{
+	my ($peak) = @_;
+	my $pid;
+
+	return sub {
+		$pid ||= sql("SELECT max(pid) FROM sqs_stats_workers WHERE kind = 'queue worker'") or return;
+		my $sockets = grep { defined $_ && /^socket:/ } map { readlink } glob "/proc/$pid/fd/*";
+		@$peak = ($sockets, memory($pid)) if $sockets > $peak->[0];
+	};
+}
+
+# An action of SQS for which sqsd has no admin call.
+sub call_sqs
+{
+	my ($action, $in) = @_;
+	my $reply = $http->request('POST', $endpoint, {
+		headers => {
+			'Content-Type' => 'application/x-amz-json-1.0',
+			'X-Amz-Target' => "AmazonSQS.$action",
+			Authorization => 'AWS4-HMAC-SHA256 Credential=A/20200101/us-east-1/sqs/aws4_request, '
+			  . 'SignedHeaders=host, Signature=' . ('0' x 64) },
+		content => $json->encode($in) });
+	die "$action: $reply->{status} $reply->{content}" unless $reply->{success};
+	return;
+}
+
+# Many queues, a fifth of which is busy.  $busy messages for each of these.
+sub many
+{
+	my ($n, $busy) = @_;
+	my $share = max(1, int($n / 5));
+	my @names = map { "many$_" } 1 .. $n;
+	my %r;
+	# read without a parser, as it is long; no other queue has a message or a poll
+	my $figures = sub {
+		my ($what) = @_;
+		return $http->get("$endpoint/_sqsd/stats")->{content} =~ /"$what": *(\d+)/g;
+	};
+	my $polling = sub { return $n == grep { $_ > 0 } $figures->('open_polls') };
+	my $pids = sub { return split ' ', sql("SELECT string_agg(pid::text, ' ') FROM sqs_stats_workers WHERE kind = '$_[0]'"); };
+
+	admin('POST', 'reset');
+	empty_tables();
+	call_sqs('CreateQueue', { QueueName => $_ }) foreach @names;
+	sql("SET ROLE app; DO \$\$ BEGIN PERFORM sqs_register_queue('many' || i, 'aws', 'handle', enabled => false) FROM generate_series(1, $n) i; END \$\$");
+	my $shared = memory_available();
+	my $start = time();
+	sql("SELECT count(sqs_enable_queue('many' || i)) FROM generate_series(1, $n) i");
+	wait_until($polling, 'all queues poll');
+	$r{start} = time() - $start;
+
+	# handlers that were started exit, then nothing is left to do but to poll
+	my @workers = $pids->('queue worker');
+	my $cpu = server_cpu();
+	$start = time();
+	wait_until(sub { time() > $start + ($quick ? 5 : 20) }, 'time passes');
+	$r{idle} = (server_cpu() - $cpu) / (time() - $start) / 1e4;
+	$r{memory} = memory(@workers) / @workers;
+	$r{fds} = max(map { my $pid = $_; scalar(my @all = glob "/proc/$pid/fd/*") } @workers);
+
+	# starting the handlers is another matter
+	my $first = 10;
+	my $drained = sub { my ($count) = @_; wait_until(sub { sum0($figures->('deleted')) >= $count }, 'the busy queues are drained') };
+	$cpu = server_cpu();
+	fill($_, $first) foreach @names[ 0 .. $share - 1 ];
+	$drained->($share * $first);
+	$r{first} = (server_cpu() - $cpu) / $share / 1000;
+	$cpu = server_cpu();
+	$start = time();
+	fill($_, $busy) foreach @names[ 0 .. $share - 1 ];
+	$drained->($share * ($first + $busy));
+	$r{rate} = $share * $busy / (time() - $start);
+	$r{busy} = (server_cpu() - $cpu) / ($share * $busy);
+	my @handlers = $pids->('handler worker');
+	$r{handler_memory} = @handlers ? memory(@handlers) / @handlers : 0;
+	$r{busy_memory} = memory(@workers) / @workers;
+	$r{all_memory} = $shared - memory_available();
+	$r{once} = sql('SELECT count(*) FROM seen') == $share * ($first + $busy) ? 'yes' : 'NO';
+
+	foreach my $what ('stop', 'start')
+	{
+		$start = time();
+		system("$ENV{PGBIN}/pg_ctl", '-s', '-D', "$pgdir/data", '-l', "$pgdir/log", '-w', '-t', 120,
+			$what, $what eq 'stop' ? ('-m', 'fast') : ()) == 0
+		  or die "pg_ctl $what";
+		wait_until($polling, 'all queues poll again') if $what eq 'start';
+		$r{"server_$what"} = time() - $start;
+	}
+	begin_bench($portfile, $pgdir, $quick ? 120 : 600);
+	sql("SELECT count(sqs_unregister_queue('many' || i)) FROM generate_series(1, $n) i");
+	return \%r;
+}
+
+sub memory_available
+{
+	open my $f, '<', '/proc/meminfo' or return 0;
+	while (my $line = <$f>) { return $1 if $line =~ /^MemAvailable: +(\d+)/; }
+	return 0;
+}
+
 # ---- the table ----
 
 sub head
@@ -386,7 +510,14 @@ CREATE FUNCTION handle_0(msg sqs_message) RETURNS void LANGUAGE plpgsql AS 'BEGI
 CREATE FUNCTION handle_1(msg sqs_message) RETURNS void LANGUAGE plpgsql AS 'BEGIN INSERT INTO seen (body) VALUES (msg.body); PERFORM pg_sleep(0.001); END';
 CREATE FUNCTION handle_20(msg sqs_message) RETURNS void LANGUAGE plpgsql AS 'BEGIN INSERT INTO seen (body) VALUES (msg.body); PERFORM pg_sleep(0.02); END';
 CREATE FUNCTION handle_200(msg sqs_message) RETURNS void LANGUAGE plpgsql AS 'BEGIN INSERT INTO seen (body) VALUES (msg.body); PERFORM pg_sleep(0.2); END';
+CREATE FUNCTION handle_start(msg sqs_message) RETURNS void LANGUAGE plpgsql AS 'BEGIN INSERT INTO seen (body) VALUES (left(msg.body, 20)); END';
+RESET ROLE;
+CREATE SERVER secure FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'us-east-1', endpoint '$tls_endpoint');
+GRANT USAGE ON FOREIGN SERVER secure TO app;
+CREATE USER MAPPING FOR app SERVER secure OPTIONS (access_key_id 'BENCHKEY', secret_access_key 'benchsecret');
+SET ROLE app;
 DO 'BEGIN PERFORM sqs_register_queue(''bridge'', server => ''aws'', handler => ''handle'', enabled => false); END';
+DO 'BEGIN PERFORM sqs_register_queue(''secure'', server => ''secure'', queue_name => ''bridge'', handler => ''handle'', enabled => false); END';
 EOQ
 	return;
 }
@@ -472,6 +603,65 @@ if ($only{distance})
 	target('messages/s at 20 ms', $m{20}{rate}, '>=', 30000);
 	target('messages/s at 100 ms', $m{100}{rate}, '>=', 12000);
 	target("server CPU at $_ ms : at 0 ms", $m{$_}{server_cpu} / $m{0}{server_cpu}, '<=', 1.3, '%.2f') foreach 20, 100;
+}
+
+if ($only{tls})
+{
+	my (%m, %peak);
+	foreach my $ms (0, 20, 100)
+	{
+		my @fault = $ms ? { kind => 'latency', ms => $ms } : ();
+		foreach my $run (1 .. $runs)
+		{
+			foreach my $kind ('http', 'TLS')
+			{
+				local $watch = watch_memory($peak{"$kind $ms"} ||= [ 0, 0 ]);
+				my $drain = sub { drain('bridge', $messages, 4, 1, @fault) };
+				push @{ $m{"$kind $ms"} }, $kind eq 'TLS' ? through_tls($drain) : $drain->();
+			}
+		}
+	}
+	$m{$_} = medians(@{ $m{$_} }) foreach keys %m;
+	head('http and TLS, exactly_once on, conc. 4');
+	foreach my $ms (0, 20, 100)
+	{
+		row("$_, each request takes $ms ms", $m{"$_ $ms"}) foreach 'http', 'TLS';
+	}
+	printf "%-36s %d connections, %.1f MB\n", "queue worker, $_ ms", $peak{$_}[0], $peak{$_}[1] / 1024
+	  foreach 'http 100', 'TLS 100';
+	target("server CPU at $_ ms, TLS : http", $m{"TLS $_"}{server_cpu} / $m{"http $_"}{server_cpu}, '<=', 1.15, '%.2f')
+	  foreach 0, 20, 100;
+}
+
+if ($only{bodies})
+{
+	my @sizes = (4_000, 60_000, 250_000);
+	my $item = '{"id":"5f0c6f2e9a41","name":"steel cable, 40 m","price":1295},';
+	my %m;
+
+	sql("SELECT sqs_alter_queue('$_', handler => 'handle_start')") foreach 'bridge', 'secure';
+	foreach my $run (1 .. $runs)
+	{
+		foreach my $size (@sizes)
+		{
+			local $body = '{i} ' . substr $item x ($size / length($item) + 1), 0, $size - 4;
+			my $drain = sub { drain('bridge', min($messages, ceil(($quick ? 1e8 : 4e8) / $size)), 2, 1) };
+			push @{ $m{"http $size"} }, $drain->();
+			push @{ $m{"TLS $size"} }, through_tls($drain);
+		}
+	}
+	sql("SELECT sqs_alter_queue('$_', handler => 'handle')") foreach 'bridge', 'secure';
+	$m{$_} = medians(@{ $m{$_} }) foreach keys %m;
+	head('large bodies, exactly_once on, conc. 2');
+	foreach my $size (@sizes)
+	{
+		foreach my $kind ('http', 'TLS')
+		{
+			my $m = $m{"$kind $size"};
+			row(sprintf('%s, %d kB: %d MB/s', $kind, $size / 1000, $m->{rate} * $size / 1e6), $m);
+		}
+	}
+	target('MB/s, bodies of 250 kB', $m{'http 250000'}{rate} * 0.25, '>=', 250, '%.0f');
 }
 
 if ($only{failures})
@@ -564,6 +754,34 @@ if ($only{idle})
 	printf "%-36s %9.1f   (from %d polls)\n", 'sqsbridge', $calls->{bridge}, $idle_polls;
 	printf "%-36s %9.1f   (one consumer; each other one as many again)\n", 'peer', $calls->{peer} if $with_peer;
 	target('calls an hour of an idle queue', $calls->{bridge}, '<=', 180, '%.1f');
+}
+
+if ($only{many})
+{
+	my @sizes = (max(5, int($many_queues / 5)), $many_queues);
+	my %m = map { $_ => many($_, max(20, int($messages / max(1, int($_ / 5))))) } @sizes;
+
+	printf "\n%-36s %10s %10s\n", 'many queues, a fifth of them busy', map { thousands($_) } @sizes;
+	foreach my $line (
+		[ 'start: s until all poll', 'start', '%.1f' ],
+		[ 'idle: server CPU, % of a processor', 'idle', '%.1f' ],
+		[ 'idle: MB of a queue worker', 'memory', '%.2f', 1024 ],
+		[ 'descriptors of a queue worker', 'fds', '%d' ],
+		[ 'first 10 messages: CPU ms a queue', 'first', '%.1f' ],
+		[ 'busy: messages/s', 'rate', '%.0f' ],
+		[ 'busy: server CPU µs/message', 'busy', '%.1f' ],
+		[ 'MB of a queue worker afterwards', 'busy_memory', '%.2f', 1024 ],
+		[ 'MB of a handler worker afterwards', 'handler_memory', '%.2f', 1024 ],
+		[ 'MB of the machine in all', 'all_memory', '%.0f', 1024 ],
+		[ 'pg_ctl stop -m fast, s', 'server_stop', '%.1f' ],
+		[ 'pg_ctl start, s until all poll', 'server_start', '%.1f' ],
+		[ 'every message once', 'once', '%s' ])
+	{
+		my ($name, $key, $format, $unit) = @$line;
+		printf "%-36s %10s %10s\n", $name,
+		  map { sprintf $format, $unit ? $m{$_}{$key} / $unit : $m{$_}{$key} } @sizes;
+	}
+	target("server CPU/message with $sizes[1] : $sizes[0] queues", $m{ $sizes[1] }{busy} / $m{ $sizes[0] }{busy}, '<=', 1.5, '%.2f');
 }
 
 print_targets();

@@ -566,7 +566,7 @@ http_start(void)
 								   MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
 								   MHD_OPTION_NOTIFY_CONNECTION, on_connection, NULL,
 								   MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) CONNECTION_MEMORY,
-								   MHD_OPTION_CONNECTION_LIMIT, 2000u,
+								   MHD_OPTION_CONNECTION_LIMIT, 15000u,
 								   MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u,
 								   MHD_OPTION_ARRAY, tls,
 								   MHD_OPTION_END);
