@@ -27,21 +27,17 @@
 
 #include "aws/endpoint.h"
 
-/* Host name suffixes by prefix of the region; the first that fits counts. */
-static const struct
+/* The partitions by prefix of the region; the first that fits counts. */
+static const AwsPartition partitions[] =
 {
-	const char *prefix;
-	const char *suffix;
-}			partitions[] =
-
-{
-	{"cn-", "amazonaws.com.cn"},
-	{"us-isob-", "sc2s.sgov.gov"},
-	{"us-isof-", "csp.hci.ic.gov"},
-	{"us-iso-", "c2s.ic.gov"},
-	{"eu-isoe-", "cloud.adc-e.uk"},
-	{"eusc-", "amazonaws.eu"},
-	{"", "amazonaws.com"}
+	{"aws-cn", "cn-", "amazonaws.com.cn", "api.amazonwebservices.com.cn"},
+	{"aws-us-gov", "us-gov-", "amazonaws.com", "api.aws"},
+	{"aws-iso-b", "us-isob-", "sc2s.sgov.gov", "api.aws.scloud"},
+	{"aws-iso-f", "us-isof-", "csp.hci.ic.gov", "api.aws.hci.ic.gov"},
+	{"aws-iso", "us-iso-", "c2s.ic.gov", "api.aws.ic.gov"},
+	{"aws-iso-e", "eu-isoe-", "cloud.adc-e.uk", "api.cloud-aws.adc-e.uk"},
+	{"aws-eusc", "eusc-", "amazonaws.eu", "api.amazonwebservices.eu"},
+	{"aws", "", "amazonaws.com", "api.aws"}
 };
 
 /*
@@ -238,20 +234,35 @@ aws_url_host_header(const AwsUrl *url, char *buf, size_t size)
 		snprintf(buf, size, "%s:%d", url->host, url->port);
 }
 
-bool
-aws_sqs_endpoint(const char *region, char *buf, size_t size)
+const AwsPartition *
+aws_partition_of_region(const char *region)
 {
+	const AwsPartition *partition = partitions;
+
+	/* the last one fits every region */
+	while (strncmp(region, partition->prefix, strlen(partition->prefix)) != 0)
+		partition++;
+	return partition;
+}
+
+/*
+ * As in the endpoint rules of the SDKs, which are the same for SQS and STS.  In
+ * GovCloud the usual endpoints are FIPS endpoints.
+ */
+bool
+aws_service_endpoint(const char *service, const char *region, bool fips,
+					 bool dualstack, char *buf, size_t size)
+{
+	const AwsPartition *partition;
 	const char *why;
 
 	if (!aws_region_is_valid(region, &why))
 		return false;
-	for (size_t i = 0; i < lengthof(partitions); i++)
-	{
-		if (strncmp(region, partitions[i].prefix, strlen(partitions[i].prefix)) == 0)
-			return snprintf(buf, size, "https://sqs.%s.%s", region,
-							partitions[i].suffix) < (int) size;
-	}
-	return false;
+	partition = aws_partition_of_region(region);
+	if (!dualstack && strcmp(partition->name, "aws-us-gov") == 0)
+		fips = false;
+	return snprintf(buf, size, "https://%s%s.%s.%s", service, fips ? "-fips" : "",
+					region, dualstack ? partition->dualstack_suffix : partition->suffix) < (int) size;
 }
 
 /* Copy the label at p, if a region can be called that and a label follows. */
@@ -274,21 +285,23 @@ region_label(const char *p, char *buf, size_t size)
 bool
 aws_region_of_host(const char *host, char *buf, size_t size)
 {
+	static const char *const services[] = {".sqs.", ".sqs-fips.", ".sts.", ".sts-fips."};
 	const char *p;
 
-	/* legacy: queue.amazonaws.com is us-east-1's */
-	if (strcmp(host, "queue.amazonaws.com") == 0)
+	/* legacy: queue.amazonaws.com is us-east-1's, and so is STS's global host */
+	if (strcmp(host, "queue.amazonaws.com") == 0 || strcmp(host, "sts.amazonaws.com") == 0)
 	{
 		strlcpy(buf, "us-east-1", size);
 		return true;
 	}
-	if (strncmp(host, "sqs.", 4) == 0)
-		return region_label(host + 4, buf, size);
-	if (strncmp(host, "sqs-fips.", 9) == 0)
-		return region_label(host + 9, buf, size);
-	/* VPC endpoints: vpce-....sqs.{region}.vpce.amazonaws.com */
-	if ((p = strstr(host, ".sqs.")) != NULL)
-		return region_label(p + 5, buf, size);
+	for (size_t i = 0; i < lengthof(services); i++)
+	{
+		if (strncmp(host, services[i] + 1, strlen(services[i] + 1)) == 0)
+			return region_label(host + strlen(services[i] + 1), buf, size);
+		/* VPC endpoints: vpce-....sqs.{region}.vpce.amazonaws.com */
+		if ((p = strstr(host, services[i])) != NULL)
+			return region_label(p + strlen(services[i]), buf, size);
+	}
 	/* legacy: {region}.queue.amazonaws.com */
 	if ((p = strstr(host, ".queue.amazonaws.")) != NULL)
 		return region_label(host, buf, size);

@@ -34,12 +34,30 @@ extern bool aws_host_is_loopback(const char *host);
 /* "host" or "host:port", as the Host header has it. */
 extern void aws_url_host_header(const AwsUrl *url, char *buf, size_t size);
 
-/* https://sqs.{region}.{suffix of its partition}; false if it does not fit. */
-extern bool aws_sqs_endpoint(const char *region, char *buf, size_t size);
+/* A part of AWS with accounts of its own, and the names of its hosts. */
+typedef struct AwsPartition
+{
+	const char *name;			/* as in ARNs: aws, aws-cn, ... */
+	const char *prefix;			/* of its regions */
+	const char *suffix;			/* of its hosts */
+	const char *dualstack_suffix;
+} AwsPartition;
+
+/* The partition of a region; "aws" for an unknown one.  Never NULL. */
+extern const AwsPartition *aws_partition_of_region(const char *region);
 
 /*
- * The region of an SQS host, from its name.  False if it cannot be told, or
- * does not fit.
+ * The endpoint of a service, "sqs" or "sts", in a region: for example
+ * https://sqs.us-east-1.amazonaws.com.  False if the region is not valid, or the
+ * result does not fit.
+ */
+extern bool aws_service_endpoint(const char *service, const char *region,
+								 bool fips, bool dualstack,
+								 char *buf, size_t size);
+
+/*
+ * The region of a host of SQS or STS, from its name.  False if it cannot be
+ * told, or does not fit.
  */
 extern bool aws_region_of_host(const char *host, char *buf, size_t size);
 

@@ -180,7 +180,9 @@ sqs_client_create(const SqsClientOptions *options, AwsError *error)
 		free(client);
 		return NULL;
 	}
-	if (endpoint == NULL && aws_sqs_endpoint(client->region, derived, sizeof(derived)))
+	if (endpoint == NULL &&
+		aws_service_endpoint("sqs", client->region, options->use_fips, options->use_dualstack,
+							 derived, sizeof(derived)))
 		endpoint = derived;
 
 	client->direct = aws_url_parse(endpoint, &url, &why) && aws_host_is_loopback(url.host);

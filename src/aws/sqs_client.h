@@ -45,7 +45,10 @@ typedef struct SqsCall SqsCall;
 typedef struct SqsClientOptions
 {
 	const char *region;			/* signing region; NULL: from the endpoint */
-	const char *endpoint;		/* base URL; NULL: from region and partition */
+	const char *endpoint;		/* base URL; NULL: from region and partition,
+								 * and the next two */
+	bool		use_fips;
+	bool		use_dualstack;
 	bool		allow_http;		/* plain http to other than loopback hosts */
 	const char *ca_file;		/* PEM bundle; NULL: libcurl's default */
 	const char *user_agent;		/* "sqsbridge/1.0 ..." */

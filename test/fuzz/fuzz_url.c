@@ -80,7 +80,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	(void) sqs_queue_name_is_valid(text, &why);
 	if (aws_region_is_valid(text, &why))
 	{
-		MUST(aws_sqs_endpoint(text, buf, sizeof(buf)));
+		MUST(aws_service_endpoint("sqs", text, false, false, buf, sizeof(buf)));
 		MUST(aws_endpoint_is_valid(buf, false, &why));
 	}
 	if (aws_region_of_host(text, small, sizeof(small)))

@@ -82,17 +82,17 @@ regions(void)
 	{
 		ok(!aws_region_is_valid(bad[i], &why) && strncmp(why, "must ", 5) == 0,
 		   "bad region %zu", i);
-		ok(!aws_sqs_endpoint(bad[i], buf, sizeof(buf)), "which has no endpoint");
+		ok(!aws_service_endpoint("sqs", bad[i], false, false, buf, sizeof(buf)), "which has no endpoint");
 	}
 	for (size_t i = 0; i < lengthof(urls); i++)
 	{
-		ok(aws_sqs_endpoint(urls[i].region, buf, sizeof(buf)) && strcmp(buf, urls[i].url) == 0,
+		ok(aws_service_endpoint("sqs", urls[i].region, false, false, buf, sizeof(buf)) && strcmp(buf, urls[i].url) == 0,
 		   "endpoint of %s", urls[i].region);
 		ok(aws_endpoint_is_valid(buf, false, &why), "which is valid");
 		ok(aws_region_of_host(buf + strlen("https://"), region, sizeof(region)) &&
 		   strcmp(region, urls[i].region) == 0, "and tells its region");
 	}
-	ok(!aws_sqs_endpoint("us-east-1", buf, 20), "a small buffer is an error");
+	ok(!aws_service_endpoint("sqs", "us-east-1", false, false, buf, 20), "a small buffer is an error");
 	for (size_t i = 0; i < lengthof(hosts); i++)
 	{
 		bool		found = aws_region_of_host(hosts[i].host, region, sizeof(region));
