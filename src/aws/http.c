@@ -112,6 +112,7 @@ struct HttpRequest
 	bool		other_tried;	/* the server was not trusted by the others */
 	int64		looked_at;		/* ms; when the file's age was last set */
 	bool		running;
+	bool		secret;			/* reply.body is to be wiped */
 	int			resolver_fds;	/* acquired, while a name is looked up */
 	bool		no_descriptor;	/* one was refused */
 	HttpReply	reply;
@@ -185,32 +186,45 @@ aws_http_set_fd_hooks(const AwsFdHooks *hooks)
 	fd_hooks = *hooks;
 }
 
-static void
-release_fds(int n)
+void
+aws_release_fds(int n)
 {
 	for (int i = 0; i < n && fd_hooks.release != NULL; i++)
 		fd_hooks.release();
 }
 
-/* All of them or none. */
-static bool
-acquire_fds(int n)
+bool
+aws_acquire_fds(int n)
 {
 	for (int i = 0; i < n && fd_hooks.acquire != NULL; i++)
 	{
 		if (!fd_hooks.acquire())
 		{
-			release_fds(i);
+			aws_release_fds(i);
 			return false;
 		}
 	}
 	return true;
 }
 
+/* What a request was sent with, and what came of it, if nobody took that. */
+static void
+free_contents(HttpRequest *request)
+{
+	for (struct curl_slist *line = request->headers; line != NULL; line = line->next)
+		explicit_bzero(line->data, strlen(line->data));
+	curl_slist_free_all(request->headers);
+	request->headers = NULL;
+	if (request->secret && request->reply.body != NULL)
+		explicit_bzero(request->reply.body, request->size);
+	free(request->reply.body);
+	request->reply.body = NULL;
+}
+
 static void
 release_resolver(HttpRequest *request)
 {
-	release_fds(request->resolver_fds);
+	aws_release_fds(request->resolver_fds);
 	request->resolver_fds = 0;
 }
 
@@ -268,7 +282,7 @@ open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 	release_resolver(request);
 	if (is_repeat(request))
 		return CURL_SOCKET_BAD;
-	if (!acquire_fds(1))
+	if (!aws_acquire_fds(1))
 	{
 		request->no_descriptor = true;
 		return CURL_SOCKET_BAD;
@@ -278,7 +292,7 @@ open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 	{
 		request->no_descriptor = errno == EMFILE || errno == ENFILE ||
 			errno == ENOBUFS || errno == ENOMEM;
-		release_fds(1);
+		aws_release_fds(1);
 		return CURL_SOCKET_BAD;
 	}
 	return fd;
@@ -289,7 +303,7 @@ static int
 close_socket(void *arg, curl_socket_t fd)
 {
 	(void) arg;
-	release_fds(1);
+	aws_release_fds(1);
 	return close(fd);
 }
 
@@ -307,7 +321,7 @@ resolver_start(void *state, void *reserved, void *arg)
 	release_resolver(request);
 	if (is_repeat(request))
 		return 1;
-	if (!acquire_fds(RESOLVER_FDS))
+	if (!aws_acquire_fds(RESOLVER_FDS))
 	{
 		request->no_descriptor = true;
 		return 1;
@@ -415,10 +429,16 @@ write_callback(char *data, size_t size, size_t nmemb, void *arg)
 		curl_off_t	announced = -1;
 		char	   *grown;
 
-		/* in general the server says how much it is */
-		curl_easy_getinfo(request->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &announced);
-		if (announced >= (curl_off_t) want && announced <= (curl_off_t) cap)
-			want = (size_t) announced + 1;
+		/* growing may leave a copy behind */
+		if (request->secret)
+			want = cap + 1;
+		else
+		{
+			/* in general the server says how much it is */
+			curl_easy_getinfo(request->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &announced);
+			if (announced >= (curl_off_t) want && announced <= (curl_off_t) cap)
+				want = (size_t) announced + 1;
+		}
 		while (want < request->reply.len + n + 1)
 			want *= 2;
 		grown = realloc(request->reply.body, want);
@@ -563,7 +583,7 @@ http_pool_create(const char *user_agent, int connections, AwsError *error)
 		return NULL;
 	}
 
-	if (!acquire_fds(POOL_FDS))
+	if (!aws_acquire_fds(POOL_FDS))
 	{
 		restore_signals(&saved);
 		aws_error_set(error, AWS_ERROR_RESOURCES, "NoDescriptors", "%s", no_descriptor_text);
@@ -593,7 +613,7 @@ http_pool_create(const char *user_agent, int connections, AwsError *error)
 			free(pool->user_agent);
 			free(pool);
 		}
-		release_fds(POOL_FDS);
+		aws_release_fds(POOL_FDS);
 		restore_signals(&saved);
 		aws_error_set(error, AWS_ERROR_RESOURCES, "NoResources",
 					  "this process is out of memory or file descriptors");
@@ -629,15 +649,14 @@ http_pool_destroy(HttpPool *pool)
 			curl_multi_remove_handle(pool->multi, request->easy);
 		curl_easy_cleanup(request->easy);
 		release_resolver(request);
-		curl_slist_free_all(request->headers);
-		free(request->reply.body);
+		free_contents(request);
 		free(request->ca_file);
 		free(request);
 	}
 	curl_multi_cleanup(pool->multi);
 	curl_share_cleanup(pool->share);	/* not before all who use it */
 	close(pool->epoll);
-	release_fds(POOL_FDS);
+	aws_release_fds(POOL_FDS);
 	free(pool->user_agent);
 	free(pool);
 	restore_signals(&saved);
@@ -744,7 +763,6 @@ set_options(HttpRequest *request)
 	curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
 	curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
-	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
 	curl_easy_setopt(easy, CURLOPT_MAXAGE_CONN, MAX_AGE_CONN_S);
 	curl_easy_setopt(easy, CURLOPT_MAXLIFETIME_CONN, MAX_LIFETIME_CONN_S);
 	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
@@ -765,7 +783,6 @@ set_options(HttpRequest *request)
 	curl_easy_setopt(easy, CURLOPT_RESOLVER_START_DATA, request);
 	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, prereq_callback);
 	curl_easy_setopt(easy, CURLOPT_PREREQDATA, request);
-	curl_easy_setopt(easy, CURLOPT_POST, 1L);
 	return set_authorities(request);
 }
 
@@ -843,12 +860,42 @@ try_other_authorities(HttpRequest *request)
 		curl_multi_add_handle(request->pool->multi, request->easy) == CURLM_OK;
 }
 
-/* libcurl does not copy the body, which is why that must stay. */
+/*
+ * The handle may have served a request of another method.  libcurl does not
+ * copy the body, which is why that must stay.
+ */
+static bool
+set_method(CURL *easy, HttpMethod method, const char *body, size_t body_len)
+{
+	bool		ok;
+
+	/* this makes it a POST */
+	ok = curl_easy_setopt(easy, CURLOPT_POST, 1L) == CURLE_OK &&
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) body_len) == CURLE_OK &&
+		curl_easy_setopt(easy, CURLOPT_POSTFIELDS, body) == CURLE_OK &&
+		curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, method == HTTP_PUT ? "PUT" : NULL) == CURLE_OK;
+	if (ok && method == HTTP_GET)
+		ok = curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L) == CURLE_OK;
+	return ok;
+}
+
 HttpRequest *
 http_post(HttpPool *pool, const HttpTarget *target, const char *const *headers,
 		  int nheaders, const char *body, size_t body_len, long timeout_ms,
 		  size_t max_reply, HttpDone done, void *arg)
 {
+	return http_request(pool, HTTP_POST, target, headers, nheaders, body, body_len,
+						timeout_ms, max_reply, done, arg);
+}
+
+HttpRequest *
+http_request(HttpPool *pool, HttpMethod method, const HttpTarget *target,
+			 const char *const *headers, int nheaders, const char *body,
+			 size_t body_len, long timeout_ms, size_t max_reply,
+			 HttpDone done, void *arg)
+{
+	long		connect_ms = target->connect_timeout_ms > 0 ?
+		target->connect_timeout_ms : CONNECT_TIMEOUT_MS;
 	HttpRequest *request = pool->idle;
 	sigset_t	saved;
 	bool		ok;
@@ -872,6 +919,7 @@ http_post(HttpPool *pool, const HttpTarget *target, const char *const *headers,
 	request->no_memory = false;
 	request->no_descriptor = false;
 	request->other_tried = false;
+	request->secret = target->secret;
 	request->curl_error[0] = '\0';
 	request->done = done;
 	request->arg = arg;
@@ -892,14 +940,13 @@ http_post(HttpPool *pool, const HttpTarget *target, const char *const *headers,
 	/* "" stands for no proxy; NULL for what the environment says */
 		curl_easy_setopt(request->easy, CURLOPT_PROXY, target->direct ? "" : NULL) == CURLE_OK &&
 		curl_easy_setopt(request->easy, CURLOPT_HTTPHEADER, request->headers) == CURLE_OK &&
-		curl_easy_setopt(request->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) body_len) == CURLE_OK &&
-		curl_easy_setopt(request->easy, CURLOPT_POSTFIELDS, body) == CURLE_OK &&
+		set_method(request->easy, method, body, body_len) &&
+		curl_easy_setopt(request->easy, CURLOPT_CONNECTTIMEOUT_MS, connect_ms) == CURLE_OK &&
 		curl_easy_setopt(request->easy, CURLOPT_TIMEOUT_MS, Max(timeout_ms, 1)) == CURLE_OK &&
 		curl_multi_add_handle(pool->multi, request->easy) == CURLM_OK;
 	if (!ok)
 	{
-		curl_slist_free_all(request->headers);
-		request->headers = NULL;
+		free_contents(request);
 		request->next = pool->idle;
 		pool->idle = request;
 		request = NULL;
@@ -915,10 +962,7 @@ static void
 recycle(HttpRequest *request)
 {
 	release_resolver(request);
-	curl_slist_free_all(request->headers);
-	request->headers = NULL;
-	free(request->reply.body);
-	request->reply.body = NULL;
+	free_contents(request);
 	request->next = request->pool->idle;
 	request->pool->idle = request;
 }

@@ -41,7 +41,16 @@ typedef struct HttpTarget
 	const char *url;
 	const char *ca_file;		/* PEM bundle; NULL: libcurl's default */
 	bool		direct;			/* no proxy, whatever the environment says */
+	long		connect_timeout_ms; /* 0: a default */
+	bool		secret;			/* the reply holds secrets: wipe it */
 } HttpTarget;
+
+typedef enum HttpMethod
+{
+	HTTP_POST,
+	HTTP_GET,					/* has no body */
+	HTTP_PUT
+} HttpMethod;
 
 /*
  * How the process counts its descriptors.  acquire is called before each one
@@ -56,6 +65,10 @@ typedef struct AwsFdHooks
 
 /* To be called before the first pool is made; otherwise nothing is counted. */
 extern void aws_http_set_fd_hooks(const AwsFdHooks *hooks);
+
+/* For descriptors that this layer opens elsewhere: all of them or none. */
+extern bool aws_acquire_fds(int n);
+extern void aws_release_fds(int n);
 
 /*
  * Called once for each request that is not canceled, by http_pool_poll() and
@@ -86,10 +99,18 @@ extern void http_pool_poll(HttpPool *pool);
 extern void http_pool_start(HttpPool *pool);
 
 /*
- * POST.  The body must stay as it is until the request is done or canceled;
- * everything else is copied.  max_reply: bytes.  Returns NULL if out of memory;
+ * The body must stay as it is until the request is done or canceled; everything
+ * else is copied, and copies of headers are wiped.  max_reply: bytes.  Of a
+ * secret reply, what is not handed over is wiped, and the receiver wipes the
+ * rest; libcurl's own buffers are out of reach.  Returns NULL if out of memory;
  * otherwise what http_cancel() takes, until the request is done.
  */
+extern HttpRequest *http_request(HttpPool *pool, HttpMethod method,
+								 const HttpTarget *target,
+								 const char *const *headers, int nheaders,
+								 const char *body, size_t body_len,
+								 long timeout_ms, size_t max_reply,
+								 HttpDone done, void *arg);
 extern HttpRequest *http_post(HttpPool *pool, const HttpTarget *target,
 							  const char *const *headers, int nheaders,
 							  const char *body, size_t body_len,
