@@ -42,6 +42,30 @@ regions(void)
 	};
 	static const struct
 	{
+		const char *service;
+		const char *region;
+		bool		fips;
+		bool		dualstack;
+		const char *url;
+	}			varieties[] =
+	{
+		{"sts", "us-east-1", false, false, "https://sts.us-east-1.amazonaws.com"},
+		{"sqs", "us-east-1", true, false, "https://sqs-fips.us-east-1.amazonaws.com"},
+		{"sqs", "us-east-1", false, true, "https://sqs.us-east-1.api.aws"},
+		{"sqs", "us-east-1", true, true, "https://sqs-fips.us-east-1.api.aws"},
+		{"sts", "us-east-1", true, false, "https://sts-fips.us-east-1.amazonaws.com"},
+		{"sqs", "us-gov-west-1", true, false, "https://sqs.us-gov-west-1.amazonaws.com"},
+		{"sts", "us-gov-west-1", true, true, "https://sts-fips.us-gov-west-1.api.aws"},
+		{"sts", "cn-north-1", false, false, "https://sts.cn-north-1.amazonaws.com.cn"},
+		{"sqs", "cn-north-1", false, true, "https://sqs.cn-north-1.api.amazonwebservices.com.cn"},
+		{"sqs", "us-iso-east-1", false, true, "https://sqs.us-iso-east-1.api.aws.ic.gov"},
+		{"sqs", "us-isob-east-1", true, true, "https://sqs-fips.us-isob-east-1.api.aws.scloud"},
+		{"sqs", "us-isof-south-1", false, true, "https://sqs.us-isof-south-1.api.aws.hci.ic.gov"},
+		{"sqs", "eu-isoe-west-1", false, true, "https://sqs.eu-isoe-west-1.api.cloud-aws.adc-e.uk"},
+		{"sqs", "eusc-de-east-1", false, true, "https://sqs.eusc-de-east-1.api.amazonwebservices.eu"},
+	};
+	static const struct
+	{
 		const char *host;
 		const char *region;		/* NULL: not to be told */
 	}			hosts[] =
@@ -56,6 +80,11 @@ regions(void)
 		{"cn-north-1.queue.amazonaws.com.cn", "cn-north-1"},
 		{"vpce-0a1b-2c3d.sqs.eu-north-1.vpce.amazonaws.com", "eu-north-1"},
 		{"sqs.us-east-1.localhost", "us-east-1"},
+		{"vpce-0a1b-2c3d.sqs-fips.us-east-2.vpce.amazonaws.com", "us-east-2"},
+		{"sts.eu-west-1.amazonaws.com", "eu-west-1"},
+		{"sts-fips.us-west-1.amazonaws.com", "us-west-1"},
+		{"sts.amazonaws.com", "us-east-1"},
+		{"vpce-0a1b-2c3d.sts.eu-north-1.vpce.amazonaws.com", "eu-north-1"},
 		{"localhost", NULL},
 		{"127.0.0.1", NULL},
 		{"[::1]", NULL},
@@ -93,6 +122,14 @@ regions(void)
 		   strcmp(region, urls[i].region) == 0, "and tells its region");
 	}
 	ok(!aws_service_endpoint("sqs", "us-east-1", false, false, buf, 20), "a small buffer is an error");
+	for (size_t i = 0; i < lengthof(varieties); i++)
+	{
+		ok(aws_service_endpoint(varieties[i].service, varieties[i].region, varieties[i].fips,
+								varieties[i].dualstack, buf, sizeof(buf)) &&
+		   strcmp(buf, varieties[i].url) == 0, "%s", varieties[i].url);
+		ok(aws_region_of_host(buf + strlen("https://"), region, sizeof(region)) &&
+		   strcmp(region, varieties[i].region) == 0, "and its region");
+	}
 	for (size_t i = 0; i < lengthof(hosts); i++)
 	{
 		bool		found = aws_region_of_host(hosts[i].host, region, sizeof(region));
