@@ -4,10 +4,10 @@
  *	  What the fuzz targets share.
  *
  * The targets feed what a hostile peer may send to everything that parses
- * replies and URLs, and to the encoding of messages.  The parsers
- * work in place and promise neither to read nor to write beyond the length
- * they are given, so each input is copied to a buffer of exactly that size,
- * where the address sanitizer sees a single byte too many.
+ * replies, URLs and configuration files, and to the encoding of messages.  The
+ * parsers work in place and promise neither to read nor to write beyond the
+ * length they are given, so each input is copied to a buffer of exactly that
+ * size, where the address sanitizer sees a single byte too many.
  *
  *		make				build all targets with clang and libFuzzer
  *		make run			each for SECONDS=60
