@@ -356,7 +356,7 @@ COMMENT ON COLUMN @extschema@.sqs_queues.owner IS
 COMMENT ON COLUMN @extschema@.sqs_queues.server IS
 'foreign server of the foreign-data wrapper sqsbridge, by name';
 COMMENT ON COLUMN @extschema@.sqs_queues.queue_name IS
-'name of the queue at AWS, or its URL';
+'name of the queue at AWS, or its URL or ARN';
 COMMENT ON COLUMN @extschema@.sqs_queues.handler IS
 'function that is called once per message, schema-qualified and quoted as necessary; NULL: nothing is received, the queue is for sending only';
 COMMENT ON COLUMN @extschema@.sqs_queues.concurrency IS
@@ -418,7 +418,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, boolean) TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, boolean) IS
-'registers an SQS queue, owned by the current role; takes effect at commit. queue: its name here; server: foreign server, on which the role needs USAGE; handler: function that takes one sqs_message, NULL to send only; queue_name: name or URL at AWS, if different; for the other arguments, see the columns of sqs_queues. NULL stands for the default. Errors: the name is in use, the server or handler does not exist or may not be used, a value is out of range';
+'registers an SQS queue, owned by the current role; takes effect at commit. queue: its name here; server: foreign server, on which the role needs USAGE; handler: function that takes one sqs_message, NULL to send only; queue_name: name, URL or ARN at AWS, if different; for the other arguments, see the columns of sqs_queues. NULL stands for the default. Errors: the name is in use, the server or handler does not exist or may not be used, a value is out of range';
 
 CREATE FUNCTION @extschema@.sqs_alter_queue(
 	queue text,

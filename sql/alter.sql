@@ -81,6 +81,7 @@ SELECT sqs_alter_queue('orders', handler => 'handle2');
 SELECT sqs_alter_queue('copy', handler => 'handle');
 SELECT sqs_alter_queue('copy', handler => 'handle', queue_name => 'copy');
 SELECT sqs_alter_queue('copy', queue_name => 'orders');
+SELECT sqs_alter_queue('copy', queue_name => 'arn:aws:sqs:us-east-1:123456789012:orders');
 SELECT sqs_alter_queue('copy', queue_name => 'orders', reset => ARRAY['handler']);
 SELECT name, queue_name, handler FROM sqs_queues ORDER BY 1;
 SELECT sqs_unregister_queue('copy');

@@ -111,12 +111,22 @@ CREATE SERVER sqs_private FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'us-eas
 GRANT USAGE ON FOREIGN SERVER sqs_other, sqs_nowhere, "Sqs Proxy", sqs_regional TO regress_sqs_app;
 SET ROLE regress_sqs_app;
 SELECT sqs_register_queue('q', 'sqs_other', enabled => false);
--- a URL of another region is refused
+-- a URL or ARN of another region is refused, and a URL of another host
 SELECT sqs_register_queue('elsewhere', 'sqs_regional', queue_name => 'https://sqs.us-east-1.amazonaws.com/123456789012/elsewhere', enabled => false);
 BEGIN;
 SELECT sqs_register_queue('here', 'sqs_regional', queue_name => 'https://sqs.eu-west-1.amazonaws.com/123456789012/here', enabled => false);
+SAVEPOINT s;
 SELECT sqs_alter_queue('here', queue_name => 'https://us-east-1.queue.amazonaws.com/123456789012/here');
+ROLLBACK TO s;
+SELECT sqs_alter_queue('here', queue_name => 'arn:aws:sqs:eu-west-1:111122223333:here');
+SELECT queue_name FROM sqs_queues WHERE name = 'here';
+SELECT sqs_alter_queue('here', queue_name => 'arn:aws:sqs:us-east-1:111122223333:here');
 ROLLBACK;
+SELECT sqs_register_queue('elsewhere', 'sqs_regional', queue_name => 'https://sqs.example.com/123456789012/elsewhere', enabled => false);
+SELECT sqs_register_queue('elsewhere', 'sqs_local', queue_name => 'http://127.0.0.1:9/123456789012/elsewhere', enabled => false);
+SELECT sqs_register_queue('elsewhere', 'sqs_regional', queue_name => 'arn:aws-cn:sqs:eu-west-1:123456789012:elsewhere', enabled => false);
+SELECT sqs_register_queue('elsewhere', 'sqs_regional', queue_name => 'arn:aws:sqs:eu-west-1:123:elsewhere', enabled => false);
+SELECT sqs_register_queue('elsewhere', 'sqs_regional', queue_name => 'arn:aws:sns:eu-west-1:123456789012:elsewhere', enabled => false);
 SELECT sqs_register_queue('q', 'sqs_nowhere', enabled => false);
 SELECT sqs_register_queue('q', 'Sqs Proxy', enabled => false);
 SELECT sqs_register_queue('q', 'sqs_private', enabled => false);

@@ -225,6 +225,44 @@ sqs_queue_url_is_valid(const char *url, bool allow_http, const char **why)
 	return check_http(&parsed, allow_http, why);
 }
 
+bool
+sqs_queue_is_arn(const char *text)
+{
+	return pg_strncasecmp(text, "arn:", 4) == 0;
+}
+
+bool
+sqs_queue_arn_parse(const char *text, SqsQueueArn *arn, const char **why)
+{
+	const char *part[6];		/* arn, partition, sqs, region, account, name */
+	size_t		len[6];
+	const char *ignored;
+
+	memset(arn, 0, sizeof(*arn));
+	*why = "must be the ARN of a queue, such as arn:aws:sqs:us-east-1:123456789012:name";
+	for (int i = 0; i < 6; i++)
+	{
+		part[i] = i == 0 ? text : part[i - 1] + len[i - 1] + 1;
+		len[i] = strcspn(part[i], ":");
+		if (part[i][len[i]] != (i < 5 ? ':' : '\0'))
+			return false;
+	}
+	if (strncmp(text, "arn:", 4) != 0 || len[2] != 3 || strncmp(part[2], "sqs", 3) != 0 ||
+		len[3] >= sizeof(arn->region) || len[4] != sizeof(arn->account) - 1 ||
+		strspn(part[4], "0123456789") != len[4] || !sqs_queue_name_is_valid(part[5], &ignored))
+		return false;
+	memcpy(arn->region, part[3], len[3]);
+	memcpy(arn->account, part[4], len[4]);
+	arn->name = part[5];
+	if (!aws_region_is_valid(arn->region, &ignored))
+		return false;
+	if (strlen(aws_partition_of_region(arn->region)->name) == len[1] &&
+		strncmp(aws_partition_of_region(arn->region)->name, part[1], len[1]) == 0)
+		return true;
+	*why = "must be an ARN of the partition that its region belongs to, which is aws for most regions";
+	return false;
+}
+
 void
 aws_url_host_header(const AwsUrl *url, char *buf, size_t size)
 {
@@ -306,4 +344,44 @@ aws_region_of_host(const char *host, char *buf, size_t size)
 	if ((p = strstr(host, ".queue.amazonaws.")) != NULL)
 		return region_label(host, buf, size);
 	return false;
+}
+
+bool
+aws_region_of_server(const char *region, const char *endpoint, char *buf, size_t size)
+{
+	AwsUrl		url;
+	const char *why;
+
+	if (endpoint != NULL && aws_url_parse(endpoint, &url, &why) &&
+		aws_region_of_host(url.host, buf, size))
+		return true;
+	return region != NULL && strlcpy(buf, region, size) < size;
+}
+
+/*
+ * A URL is not what is called, so that this is about mistakes, not about where
+ * messages could go.  All names of this machine are one host.
+ */
+bool
+sqs_queue_url_fits(const char *url, const char *region, const char *endpoint)
+{
+	AwsUrl		queue;
+	AwsUrl		server;
+	const char *why;
+	char		queue_region[33];
+	char		server_region[33];
+
+	if (!aws_url_parse(url, &queue, &why))
+		return false;
+	if (endpoint != NULL && aws_url_parse(endpoint, &server, &why) &&
+		(queue.port != 0 ? queue.port : queue.https ? 443 : 80) ==
+		(server.port != 0 ? server.port : server.https ? 443 : 80) &&
+		(strcmp(queue.host, server.host) == 0 ||
+		 (aws_host_is_loopback(queue.host) && aws_host_is_loopback(server.host))))
+		return true;
+	if (endpoint == NULL && region == NULL)
+		return true;
+	return aws_region_of_host(queue.host, queue_region, sizeof(queue_region)) &&
+		aws_region_of_server(region, endpoint, server_region, sizeof(server_region)) &&
+		strcmp(queue_region, server_region) == 0;
 }

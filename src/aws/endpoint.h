@@ -4,8 +4,9 @@
  *	  Regions, endpoints and queue URLs: which are valid, and which host to
  *	  call.
  *
- * If one of these returns false, *why is a constant phrase that begins with
- * "must" and follows the name and value of what was checked.
+ * If one of these with an argument "why" returns false, *why is a constant
+ * phrase that begins with "must" and follows the name and value of what was
+ * checked.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,6 +17,33 @@ extern bool aws_region_is_valid(const char *region, const char **why);
 extern bool aws_endpoint_is_valid(const char *url, bool allow_http, const char **why);
 extern bool sqs_queue_name_is_valid(const char *name, const char **why);
 extern bool sqs_queue_url_is_valid(const char *url, bool allow_http, const char **why);
+
+/* The ARN of a queue: arn:partition:sqs:region:account:name */
+typedef struct SqsQueueArn
+{
+	char		region[33];
+	char		account[13];
+	const char *name;			/* points into the ARN */
+} SqsQueueArn;
+
+/* Does the text want to be an ARN?  If so, what does it name? */
+extern bool sqs_queue_is_arn(const char *text);
+extern bool sqs_queue_arn_parse(const char *text, SqsQueueArn *arn, const char **why);
+
+/*
+ * The region that a server's requests go to: that of its endpoint's host if its
+ * name tells one, otherwise the given one.  Either may be NULL.  False if it
+ * cannot be told.
+ */
+extern bool aws_region_of_server(const char *region, const char *endpoint,
+								 char *buf, size_t size);
+
+/*
+ * Is this the URL of a queue at that server?  Its host (and port) must be the
+ * endpoint's, or tell the same region.  True if nothing is known of the server.
+ */
+extern bool sqs_queue_url_fits(const char *url, const char *region,
+							   const char *endpoint);
 
 typedef struct AwsUrl
 {

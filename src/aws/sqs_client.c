@@ -778,13 +778,26 @@ start_call(SqsCall *call)
 }
 
 SqsCall *
-sqs_start_get_queue_url(SqsClient *client, const char *queue_name,
+sqs_start_get_queue_url(SqsClient *client, const char *queue,
 						long deadline_ms, int max_attempts,
 						SqsCallDone done, void *arg)
 {
 	SqsCall    *call = new_call(client, SQS_GET_QUEUE_URL, deadline_ms, max_attempts, done, arg);
+	SqsQueueArn arn;
+	const char *why;
 
-	sqs_encode_get_queue_url(&call->body, queue_name);
+	if (!sqs_queue_arn_parse(queue, &arn, &why))
+		sqs_encode_get_queue_url(&call->body, queue, NULL);
+	else if (strcmp(arn.region, client->region) == 0)
+		sqs_encode_get_queue_url(&call->body, arn.name, arn.account);
+	else
+	{
+		aws_error_set(&call->error, AWS_ERROR_CONFIGURATION, "WrongRegion",
+					  "the queue's ARN is of region %s, but its server's is %s",
+					  arn.region, client->region);
+		finish_later(call);
+		return call;
+	}
 	return start_call(call);
 }
 

@@ -129,10 +129,17 @@ extern AwsRetryBudget *sqs_client_retry_budget(SqsClient *client);
  *
  * None of these returns NULL: what goes wrong is the call's error.
  */
+
+/*
+ * Look a queue up by its name, or by its ARN, which may be of another account.
+ * An ARN of another region than the client's fails without a request, with
+ * "WrongRegion".
+ */
 extern SqsCall *sqs_start_get_queue_url(SqsClient *client,
-										const char *queue_name,
+										const char *queue,
 										long deadline_ms, int max_attempts,
 										SqsCallDone done, void *arg);
+
 extern SqsCall *sqs_start_get_queue_attributes(SqsClient *client,
 											   const char *queue_url,
 											   long deadline_ms, int max_attempts,

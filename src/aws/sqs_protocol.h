@@ -157,7 +157,8 @@ typedef struct SqsQueueAttributes
 
 struct JsonWriter;
 
-extern void sqs_encode_get_queue_url(struct JsonWriter *writer, const char *queue_name);
+extern void sqs_encode_get_queue_url(struct JsonWriter *writer, const char *queue_name,
+									 const char *account);	/* NULL: the caller's */
 extern void sqs_encode_get_queue_attributes(struct JsonWriter *writer, const char *queue_url);
 
 /*

@@ -34,10 +34,15 @@ sqs_action_name(SqsAction action)
 }
 
 void
-sqs_encode_get_queue_url(JsonWriter *writer, const char *queue_name)
+sqs_encode_get_queue_url(JsonWriter *writer, const char *queue_name, const char *account)
 {
 	json_raw(writer, "{\"QueueName\":");
 	json_string(writer, queue_name, strlen(queue_name));
+	if (account != NULL)
+	{
+		json_raw(writer, ",\"QueueOwnerAWSAccountId\":");
+		json_string(writer, account, strlen(account));
+	}
 	json_raw(writer, "}");
 }
 

@@ -130,56 +130,70 @@ sqs_option_check_range(SqsOptionId id, Datum value)
 }
 
 /*
- * The region that requests to the server go to; false if it is unknown, as it
- * is for an endpoint that is not AWS's.
- */
-static bool
-region_of_server(const SqsServerOptions *options, char *buf, size_t size)
-{
-	AwsUrl		url;
-	const char *why;
-
-	if (options->endpoint != NULL)
-		return aws_url_parse(options->endpoint, &url, &why) &&
-			aws_region_of_host(url.host, buf, size);
-	if (options->region == NULL)
-		return false;
-	strlcpy(buf, options->region, size);
-	return true;
-}
-
-/*
- * The server decides where requests go, not the queue's URL.  So a URL that
+ * The server decides where requests go, not the queue's URL or ARN.  So one that
  * names another region would lead to a queue that does not exist, or to a
- * different queue of the same name.
+ * different queue of the same name.  If the server's region is not known yet,
+ * an ARN is checked when the queue is looked up.
  */
 static void
-check_url_region(const char *value, const SqsServerOptions *options)
+check_place(const char *value, const char *region, const SqsServerOptions *options)
+{
+	char		server_region[64];
+
+	if (region != NULL &&
+		aws_region_of_server(options->region, options->endpoint,
+							 server_region, sizeof(server_region)) &&
+		strcmp(region, server_region) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for option \"%s\": \"%s\"",
+						queue_options[OPT_QUEUE_NAME].name, value),
+				 errdetail("Option \"%s\" names a queue in region %s, but its server is in %s.",
+						   queue_options[OPT_QUEUE_NAME].name, region, server_region),
+				 errhint("Register the queue with a server in region %s.", region)));
+}
+
+/* See check_place(). */
+static void
+check_url_place(const char *value, const SqsServerOptions *options)
 {
 	AwsUrl		url;
 	const char *why;
-	char		server_region[64];
-	char		url_region[64];
+	char		region[64];
+	char		host[300];
 
-	if (aws_url_parse(value, &url, &why) &&
-		aws_region_of_host(url.host, url_region, sizeof(url_region)) &&
-		region_of_server(options, server_region, sizeof(server_region)) &&
-		strcmp(url_region, server_region) != 0)
-		sqs_option_refuse(OPT_QUEUE_NAME, sqs_option_quoted(value),
-						  psprintf("names a queue in region %s, but its server is in %s",
-								   url_region, server_region));
+	if (!aws_url_parse(value, &url, &why) ||
+		sqs_queue_url_fits(value, options->region, options->endpoint))
+		return;
+	if (aws_region_of_host(url.host, region, sizeof(region)))
+		check_place(value, region, options);
+	aws_url_host_header(&url, host, sizeof(host));
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid value for option \"%s\": \"%s\"",
+					queue_options[OPT_QUEUE_NAME].name, value),
+			 options->endpoint != NULL ?
+			 errdetail("Option \"%s\" names a queue of host \"%s\", but the server's endpoint is \"%s\".",
+					   queue_options[OPT_QUEUE_NAME].name, host, options->endpoint) :
+			 errdetail("Option \"%s\" names a queue of host \"%s\", but the server is AWS's in region %s.",
+					   queue_options[OPT_QUEUE_NAME].name, host, options->region),
+			 errhint("Specify the queue's name or ARN, or use a server with that host as its endpoint.")));
 }
 
 /*
- * Raise an ERROR unless the value is the name or the URL of a queue at AWS.
+ * Raise an ERROR unless the value is the name, the URL or the ARN of a queue that
+ * can be at this server.
  */
 void
 sqs_option_check_queue_name(const char *value, const SqsServerOptions *options)
 {
-	bool		is_url = strpbrk(value, ":/") != NULL;
+	bool		is_arn = sqs_queue_is_arn(value);
+	bool		is_url = !is_arn && strpbrk(value, ":/") != NULL;
+	SqsQueueArn arn;
 	const char *why;
 
-	if (!(is_url ? sqs_queue_url_is_valid(value, options->allow_http, &why) :
+	if (!(is_arn ? sqs_queue_arn_parse(value, &arn, &why) :
+		  is_url ? sqs_queue_url_is_valid(value, options->allow_http, &why) :
 		  sqs_queue_name_is_valid(value, &why)))
 	{
 		/* a URL that may contain a password is not repeated, nor logged */
@@ -192,7 +206,9 @@ sqs_option_check_queue_name(const char *value, const SqsServerOptions *options)
 		sqs_option_refuse(OPT_QUEUE_NAME, sqs_option_quoted(value), why);
 	}
 	if (is_url)
-		check_url_region(value, options);
+		check_url_place(value, options);
+	else if (is_arn)
+		check_place(value, arn.region, options);
 }
 
 /*

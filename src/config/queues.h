@@ -39,7 +39,7 @@ typedef struct SqsQueueConfig
 	int32		queue_id;
 	char	   *name;			/* in this database */
 	Oid			owner;			/* role the handler runs as */
-	char	   *queue_name;		/* at AWS: name, or queue URL */
+	char	   *queue_name;		/* at AWS: name, URL or ARN */
 	char	   *handler;		/* schema-qualified, quoted; NULL: send only */
 	bool		enabled;
 	int			concurrency;

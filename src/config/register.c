@@ -119,35 +119,36 @@ find_and_lock_queue(const char *name)
 }
 
 /*
- * The queue's name in a name or URL, or with "account" the account in a URL
- * (NULL: it is not a URL), which precedes the name.
+ * The queue's name in a name, URL or ARN, or with "account" the account in a URL
+ * or ARN (NULL: it is a name), which precedes the name.
  */
 static const char *
-url_part(const char *queue_name, bool account)
+queue_part(const char *queue_name, bool account)
 {
-	const char *name = strrchr(queue_name, '/');
+	char		separator = sqs_queue_is_arn(queue_name) ? ':' : '/';
+	const char *name = strrchr(queue_name, separator);
 	const char *start;
 
 	if (name == NULL)
 		return account ? NULL : queue_name;
 	if (!account)
 		return name + 1;
-	for (start = name; start > queue_name && start[-1] != '/'; start--)
+	for (start = name; start > queue_name && start[-1] != separator; start--)
 		;
 	return pnstrdup(start, name - start);
 }
 
 /*
- * Do these two names or URLs mean the same queue of a server?  URLs with
- * different accounts do not; a name could mean the queue of any URL with it.
+ * Do these two mean the same queue of a server?  URLs and ARNs with different
+ * accounts do not; a name could mean the queue of any of them with it.
  */
 static bool
 is_same_queue(const char *left, const char *right)
 {
-	const char *left_account = url_part(left, true);
-	const char *right_account = url_part(right, true);
+	const char *left_account = queue_part(left, true);
+	const char *right_account = queue_part(right, true);
 
-	return strcmp(url_part(left, false), url_part(right, false)) == 0 &&
+	return strcmp(queue_part(left, false), queue_part(right, false)) == 0 &&
 		(left_account == NULL || right_account == NULL ||
 		 strcmp(left_account, right_account) == 0);
 }
@@ -320,7 +321,7 @@ sqs_register_queue(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_NAME),
 				 errmsg("invalid queue name: \"%s\"", name),
 				 errdetail("A queue's name %s.", why),
-				 errhint("Specify the URL of a queue at AWS in option \"queue_name\".")));
+				 errhint("Specify the URL or ARN of a queue at AWS in option \"queue_name\".")));
 	PreventCommandIfReadOnly("sqs_register_queue()");
 
 	sqs_options_read(fcinfo, changes);

@@ -222,7 +222,8 @@ sqlstate_of(AwsErrorClass class, int http_status, const char *code)
 		case AWS_ERROR_RESOURCES:
 			return ERRCODE_INSUFFICIENT_RESOURCES;
 		case AWS_ERROR_CONFIGURATION:
-			return ERRCODE_INSUFFICIENT_PRIVILEGE;
+			return strcmp(code, "WrongRegion") == 0 ?
+				ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE : ERRCODE_INSUFFICIENT_PRIVILEGE;
 		case AWS_ERROR_UNKNOWN:
 			return ERRCODE_FDW_ERROR;
 		case AWS_ERROR_REQUEST:

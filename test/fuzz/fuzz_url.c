@@ -51,6 +51,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	char	   *text = malloc(size + 1);
 	const char *why = NULL;
 	AwsUrl		parsed;
+	SqsQueueArn arn;
 	char		small[33];
 	char		buf[300];
 
@@ -78,6 +79,12 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (sqs_queue_url_is_valid(text, false, &why))
 		MUST(sqs_queue_url_is_valid(text, true, &why));
 	(void) sqs_queue_name_is_valid(text, &why);
+	(void) sqs_queue_url_fits(text, "us-east-1", "https://sqs.us-east-1.amazonaws.com");
+	if (sqs_queue_arn_parse(text, &arn, &why))
+	{
+		MUST(sqs_queue_is_arn(text) && aws_region_is_valid(arn.region, &why));
+		MUST(sqs_queue_name_is_valid(arn.name, &why) && strlen(arn.account) == 12);
+	}
 	if (aws_region_is_valid(text, &why))
 	{
 		MUST(aws_service_endpoint("sqs", text, false, false, buf, sizeof(buf)));

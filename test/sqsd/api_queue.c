@@ -363,7 +363,9 @@ write_url(Request *req, StrBuf *sb, const Queue *queue)
 
 	sb_puts(&url, options.tls_cert ? "https://" : "http://");
 	sb_puts(&url, host ? host : "localhost");
-	sb_lit(&url, "/" ACCOUNT_ID "/");
+	sb_puts(&url, "/");
+	sb_puts(&url, options.account);
+	sb_puts(&url, "/");
 	sb_puts(&url, queue->name);
 	sb_json(sb, url.data, url.len);
 	sb_free(&url);
@@ -381,13 +383,15 @@ bool
 api_get_url(Request *req, Queue *queue, const json_t *in, ApiError *error)
 {
 	const char *name;
+	const char *owner;
 
-	if (!get_string(in, "QueueName", &name, NULL, error))
+	if (!get_string(in, "QueueName", &name, NULL, error) ||
+		!get_string(in, "QueueOwnerAWSAccountId", &owner, NULL, error))
 		return false;
 	if (name == NULL)
 		return missing_parameter(error, "QueueName");
 	queue = queue_find(name);
-	if (queue == NULL)
+	if (queue == NULL || strcmp(owner != NULL ? owner : ACCOUNT_ID, options.account) != 0)
 		return api_error(error, ERR_QUEUE_DOES_NOT_EXIST, "The specified queue does not exist.");
 	queue->stats.calls[ACTION_GET_URL]++;
 	reply_url(req, queue);

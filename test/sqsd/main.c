@@ -18,12 +18,13 @@
 Options		options = {
 	.listen = "127.0.0.1",
 	.region = "us-east-1",
+	.account = ACCOUNT_ID,
 	.skew_limit = 15 * 60,
 };
 
 enum
 {
-	OPT_LISTEN = 256, OPT_PORT, OPT_PORT_FILE, OPT_REGION, OPT_QUEUE, OPT_ACCESS_KEY,
+	OPT_LISTEN = 256, OPT_PORT, OPT_PORT_FILE, OPT_REGION, OPT_ACCOUNT, OPT_QUEUE, OPT_ACCESS_KEY,
 	OPT_SECRET_KEY, OPT_SESSION_TOKEN, OPT_EXPIRED_TOKEN, OPT_SKEW_LIMIT, OPT_TLS_CERT,
 	OPT_TLS_KEY, OPT_KEEP_DELETED, OPT_NO_COOLDOWN, OPT_QUIET, OPT_HELP, OPT_VERSION
 };
@@ -33,6 +34,7 @@ static const struct option long_options[] = {
 	{"port", required_argument, NULL, OPT_PORT},
 	{"port-file", required_argument, NULL, OPT_PORT_FILE},
 	{"region", required_argument, NULL, OPT_REGION},
+	{"account", required_argument, NULL, OPT_ACCOUNT},
 	{"queue", required_argument, NULL, OPT_QUEUE},
 	{"access-key", required_argument, NULL, OPT_ACCESS_KEY},
 	{"secret-key", required_argument, NULL, OPT_SECRET_KEY},
@@ -60,6 +62,8 @@ usage(void)
 		   "  --port N               port; 0 (the default) picks a free one\n"
 		   "  --port-file FILE       write the port to FILE\n"
 		   "  --region NAME          region of ARNs and signatures (default us-east-1)\n"
+		   "  --account ID           account of the queues (default " ACCOUNT_ID ", which is\n"
+		   "                         that of all callers)\n"
 		   "  --queue NAME[,ATTR=VALUE...]\n"
 		   "                         create a queue (repeatable); dlq=NAME:COUNT sets the\n"
 		   "                         redrive policy\n"
@@ -195,6 +199,9 @@ parse_options(int argc, char **argv, const char **queues, int *queue_count)
 			case OPT_REGION:
 				options.region = optarg;
 				break;
+			case OPT_ACCOUNT:
+				options.account = optarg;
+				break;
 			case OPT_QUEUE:
 				queues[(*queue_count)++] = optarg;
 				break;
@@ -277,7 +284,7 @@ main(int argc, char **argv)
 			fprintf(stderr, "sqsd: could not set up MD5 and SHA-256\n");
 			status = 1;
 		}
-		queue_set_region(options.region);
+		queue_set_place(options.region, options.account);
 		store_start();
 		for (int i = 0; i < queue_count * 2 && status == 0; i++)
 			if (!apply_queue_option(queues[i % queue_count], i >= queue_count))

@@ -32,12 +32,12 @@ static Queue *first_queue;
 static Queue *wake_list;
 static Tombstone *tombstones;
 static uint32_t last_queue_serial;
-static char region[64] = "us-east-1";
+static char place[80] = "us-east-1:" ACCOUNT_ID;	/* as in ARNs */
 
 void
-queue_set_region(const char *name)
+queue_set_place(const char *region, const char *account)
 {
-	snprintf(region, sizeof(region), "%s", name);
+	snprintf(place, sizeof(place), "%s:%s", region, account);
 }
 
 static Queue **
@@ -98,8 +98,7 @@ queue_create(const char *name, QueueConfig *config)
 	Queue	   *after = NULL;
 
 	snprintf(queue->name, sizeof(queue->name), "%s", name);
-	snprintf(queue->arn, sizeof(queue->arn), "arn:aws:sqs:%s:" ACCOUNT_ID ":%s",
-			 region, name);
+	snprintf(queue->arn, sizeof(queue->arn), "arn:aws:sqs:%s:%s", place, name);
 	queue->serial = ++last_queue_serial;
 	queue->config = *config;
 	memset(config, 0, sizeof(*config));

@@ -517,6 +517,10 @@ def test_queues(s):
     u = s.call("GetQueueUrl", QueueName="q")
     equal("url", u.json["QueueUrl"], "http://%s/000000000000/q" % s.host)
     refused("no url", s.call("GetQueueUrl", QueueName="none"), "QueueDoesNotExist")
+    u = s.call("GetQueueUrl", QueueName="q", QueueOwnerAWSAccountId="000000000000")
+    equal("url by owner", u.json["QueueUrl"], "http://%s/000000000000/q" % s.host)
+    refused("no url of another account", s.call("GetQueueUrl", QueueName="q", QueueOwnerAWSAccountId="111122223333"),
+            "QueueDoesNotExist")
     a = s.call("GetQueueAttributes", queue="q", AttributeNames=["All"]).json["Attributes"]
     equal("attributes", (a["VisibilityTimeout"], a["QueueArn"], a["MaximumMessageSize"]),
           ("30", "arn:aws:sqs:us-east-1:000000000000:q", "1048576"))

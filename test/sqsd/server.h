@@ -26,6 +26,7 @@ typedef struct Options
 	int			port;
 	const char *port_file;
 	const char *region;
+	const char *account;
 	const char *tls_cert;
 	const char *tls_key;
 	const char *session_token;

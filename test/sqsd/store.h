@@ -248,7 +248,7 @@ struct Queue
 };
 
 /* queue.c: the queues themselves */
-extern void queue_set_region(const char *name);
+extern void queue_set_place(const char *region, const char *account);
 extern Queue *queue_create(const char *name, QueueConfig *config);
 extern Queue *queue_find(const char *name);
 extern Queue *queue_first(void);

@@ -27,6 +27,7 @@ good_calls(const Server *server, SqsClient *client)
 	SqsSlice	handles[3];
 	int			timeouts[2] = {0, 60};
 	SqsCall    *again;
+	uint64		before;
 
 	renew(server, 3);
 	received = receive(client, server->queue, 10, 0, 10000);
@@ -78,13 +79,27 @@ good_calls(const Server *server, SqsClient *client)
 	run(client, &wait, 4);
 	is(sqs_call_error(call) ? NULL : sqs_call_queue_url(call), server->queue, "queue URL");
 	sqs_call_free(call);
-	call = sqs_start_get_queue_attributes(client, server->queue, 10000, 3, done, &wait);
+	call = sqs_start_get_queue_url(client, "arn:aws:sqs:us-east-1:000000000000:q", 10000, 3, done, &wait);
 	run(client, &wait, 5);
+	is(sqs_call_error(call) ? NULL : sqs_call_queue_url(call), server->queue, "queue URL by ARN");
+	sqs_call_free(call);
+	call = sqs_start_get_queue_url(client, "arn:aws:sqs:us-east-1:111122223333:q", 10000, 3, done, &wait);
+	run(client, &wait, 6);
+	ok(sqs_call_error(call) != NULL && sqs_call_error(call)->class == AWS_ERROR_NO_QUEUE, "not of another account");
+	sqs_call_free(call);
+	before = sqs_client_stats(client)->calls[SQS_GET_QUEUE_URL];
+	call = sqs_start_get_queue_url(client, "arn:aws:sqs:eu-west-1:000000000000:q", 10000, 3, done, &wait);
+	run(client, &wait, 7);
+	ok(sqs_call_error(call) != NULL && strcmp(sqs_call_error(call)->code, "WrongRegion") == 0 &&
+	   sqs_client_stats(client)->calls[SQS_GET_QUEUE_URL] == before, "an ARN of another region is not asked for");
+	sqs_call_free(call);
+	call = sqs_start_get_queue_attributes(client, server->queue, 10000, 3, done, &wait);
+	run(client, &wait, 8);
 	ok(sqs_call_error(call) == NULL && sqs_call_queue_attributes(call)->visibility_timeout == 30 &&
 	   !sqs_call_queue_attributes(call)->fifo, "queue attributes");
 	sqs_call_free(call);
 	call = sqs_start_get_queue_url(client, "nosuch", 10000, 3, done, &wait);
-	run(client, &wait, 6);
+	run(client, &wait, 9);
 	ok(sqs_call_error(call) != NULL && sqs_call_error(call)->class == AWS_ERROR_NO_QUEUE &&
 	   sqs_call_error(call)->request_id[0] != '\0', "no such queue, with a request id");
 	sqs_call_free(call);

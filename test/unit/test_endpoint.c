@@ -165,6 +165,91 @@ names(void)
 }
 
 static void
+arns(void)
+{
+	static const struct
+	{
+		const char *arn;
+		const char *region;
+		const char *account;
+		const char *name;
+	}			good[] =
+	{
+		{"arn:aws:sqs:us-east-1:123456789012:q", "us-east-1", "123456789012", "q"},
+		{"arn:aws-cn:sqs:cn-north-1:123456789012:q.fifo", "cn-north-1", "123456789012", "q.fifo"},
+		{"arn:aws-us-gov:sqs:us-gov-west-1:123456789012:a-b_c", "us-gov-west-1", "123456789012", "a-b_c"},
+		{"arn:aws-iso-b:sqs:us-isob-east-1:123456789012:q", "us-isob-east-1", "123456789012", "q"},
+		{"arn:aws:sqs:elasticmq:000000000000:q", "elasticmq", "000000000000", "q"},
+	};
+	static const char *const bad[] = {
+		"", "q", "arn:", "arn:aws:sqs:us-east-1:123456789012", "arn:aws:sqs:us-east-1:123456789012:",
+		"arn:aws:sqs:us-east-1:123456789012:q:x", "arn:aws:sqs:us-east-1:123456789012:q/x",
+		"arn:aws:sqs:us-east-1:12345678901:q", "arn:aws:sqs:us-east-1:1234567890123:q",
+		"arn:aws:sqs:us-east-1:12345678901x:q", "arn:aws:sqs:us-east-1::q", "arn:aws:sqs::123456789012:q",
+		"arn:aws:sqs:US-EAST-1:123456789012:q", "arn:aws:sns:us-east-1:123456789012:q",
+		"arn:aws:sqsx:us-east-1:123456789012:q", "ARN:aws:sqs:us-east-1:123456789012:q",
+		"arn:aws:sqs:us-east-1/x:123456789012:q", "arn:aws:sqs:123456789012345678901234567890123:123456789012:q",
+		"arn:aws:sqs:cn-north-1:123456789012:q", "arn:aws-cn:sqs:us-east-1:123456789012:q",
+		"arn::sqs:us-east-1:123456789012:q", "arn:aws-us-gov:sqs:us-east-1:123456789012:q",
+		"arn:aws:sqs:us-east-1:123456789012:q\n", " arn:aws:sqs:us-east-1:123456789012:q",
+		"https://sqs.us-east-1.amazonaws.com/123456789012/q",
+	};
+	SqsQueueArn arn;
+	const char *why;
+
+	for (size_t i = 0; i < lengthof(good); i++)
+	{
+		ok(sqs_queue_is_arn(good[i].arn) && sqs_queue_arn_parse(good[i].arn, &arn, &why), "%s", good[i].arn);
+		ok(strcmp(arn.region, good[i].region) == 0 && strcmp(arn.account, good[i].account) == 0 &&
+		   strcmp(arn.name, good[i].name) == 0, "and its parts");
+	}
+	for (size_t i = 0; i < lengthof(bad); i++)
+		ok(!sqs_queue_arn_parse(bad[i], &arn, &why) && strncmp(why, "must ", 5) == 0, "bad ARN %zu", i);
+	ok(sqs_queue_is_arn("ARN:x") && !sqs_queue_is_arn("arn") && !sqs_queue_is_arn("q"), "what wants to be one");
+}
+
+/* Which queue URLs belong to a server. */
+static void
+fitting(void)
+{
+	static const struct
+	{
+		const char *url;
+		const char *region;
+		const char *endpoint;
+		bool		fits;
+	}			cases[] =
+	{
+		{"https://sqs.us-east-1.amazonaws.com/123456789012/q", "us-east-1", NULL, true},
+		{"https://us-east-1.queue.amazonaws.com/123456789012/q", "us-east-1", NULL, true},
+		{"https://queue.amazonaws.com/123456789012/q", "us-east-1", NULL, true},
+		{"https://sqs.us-east-1.api.aws/123456789012/q", "us-east-1", NULL, true},
+		{"https://sqs.us-east-1.amazonaws.com/123456789012/q", "us-east-2", NULL, false},
+		{"https://sqs.us-east-1.amazonaws.com/123456789012/q", NULL, NULL, true},
+		{"https://example.com/123456789012/q", "us-east-1", NULL, false},
+		{"https://example.com/123456789012/q", NULL, NULL, true},
+		{"https://sqs.us-east-1.amazonaws.com/1/q", NULL, "https://vpce-1.sqs.us-east-1.vpce.amazonaws.com", true},
+		{"https://sqs.us-east-1.amazonaws.com/1/q", "us-east-1", "https://vpce-1.sqs.us-east-2.vpce.amazonaws.com", false},
+		{"https://sqs.us-east-1.amazonaws.com/1/q", "us-east-1", "https://proxy.example.com", true},
+		{"https://sqs.us-east-1.amazonaws.com/1/q", "us-east-2", "https://proxy.example.com", false},
+		{"https://sqs.us-east-1.amazonaws.com/1/q", NULL, "https://proxy.example.com", false},
+		{"https://proxy.example.com/1/q", "us-east-2", "https://proxy.example.com", true},
+		{"https://PROXY.example.com:443/1/q", "us-east-2", "https://proxy.example.com/", true},
+		{"https://proxy.example.com:444/1/q", "us-east-2", "https://proxy.example.com", false},
+		{"https://other.example.com/1/q", "us-east-2", "https://proxy.example.com", false},
+		{"http://127.0.0.1:4566/1/q", "us-east-2", "http://localhost:4566", true},
+		{"http://127.0.0.1:4566/1/q", "us-east-2", "http://localhost:4567", false},
+		{"http://sqs.us-east-2.localhost.localstack.cloud:4566/1/q", "us-east-2", "http://localhost:4566", true},
+		{"q", "us-east-2", "http://localhost:4566", false},
+	};
+
+	for (size_t i = 0; i < lengthof(cases); i++)
+		is_int(sqs_queue_url_fits(cases[i].url, cases[i].region, cases[i].endpoint), cases[i].fits,
+			   "%s at %s %s", cases[i].url, cases[i].region ? cases[i].region : "-",
+			   cases[i].endpoint ? cases[i].endpoint : "-");
+}
+
+static void
 parsing(void)
 {
 	static const struct
@@ -321,6 +406,8 @@ test_endpoint(void)
 {
 	regions();
 	names();
+	arns();
+	fitting();
 	parsing();
 	plain_http();
 	queue_urls();

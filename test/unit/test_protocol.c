@@ -40,7 +40,9 @@ requests(void)
 	is(w.data, expected, "%s", what); \
 	json_writer_free(&w)
 
-	ENCODES(sqs_encode_get_queue_url(&w, "q\"1"), "{\"QueueName\":\"q\\\"1\"}", "GetQueueUrl");
+	ENCODES(sqs_encode_get_queue_url(&w, "q\"1", NULL), "{\"QueueName\":\"q\\\"1\"}", "GetQueueUrl");
+	ENCODES(sqs_encode_get_queue_url(&w, "q", "123456789012"),
+			"{\"QueueName\":\"q\",\"QueueOwnerAWSAccountId\":\"123456789012\"}", "GetQueueUrl of another account");
 	ENCODES(sqs_encode_get_queue_attributes(&w, URL),
 			"{\"QueueUrl\":\"" URL "\",\"AttributeNames\":[\"All\"]}", "GetQueueAttributes");
 	ENCODES(sqs_encode_receive(&w, URL, 10, 20, -1, NULL),
