@@ -65,7 +65,8 @@ typedef struct Resolver
 	AwsError   *error;
 	bool		failed;			/* *error is set */
 	AwsGetenv	getenv;
-	bool		is_static;		/* files and most variables do not matter */
+	bool		is_static;		/* files and variables do not matter, but for
+								 * AWS_CA_BUNDLE */
 	AwsProfiles profiles;
 	const char *profile;		/* the one that applies */
 	AwsProfileValue found;		/* by the last get() */
@@ -158,6 +159,22 @@ parse_flag(Resolver *r, const char *value, const char *what, int *flag)
 		fail(r, "InvalidConfiguration", "%s must be true or false", what);
 }
 
+/* What the last get() has found in the profile that applies, for messages. */
+typedef struct KeyText
+{
+	char		text[300];
+} KeyText;
+
+static KeyText
+found_key(const Resolver *r, const char *key)
+{
+	KeyText		result;
+
+	snprintf(result.text, sizeof(result.text), "%s of profile \"%.100s\" (%s:%d)", key,
+			 r->profile, r->found.path, r->found.line);
+	return result;
+}
+
 /*
  * A flag from a variable or the profile; -1 if it is not set.  key is NULL if
  * profiles do not have it.
@@ -166,16 +183,12 @@ static int
 get_flag(Resolver *r, const char *variable, const char *key)
 {
 	const char *value = env(r, variable);
-	char		what[100];
 	int			flag = -1;
 
 	if (value != NULL)
 		(void) parse_flag(r, value, variable, &flag);
-	else if (key != NULL && !r->is_static && (value = get(r, r->profile, key)) != NULL)
-	{
-		snprintf(what, sizeof(what), "%s of profile \"%.40s\"", key, r->profile);
-		(void) parse_flag(r, value, what, &flag);
-	}
+	else if (key != NULL && (value = get(r, r->profile, key)) != NULL)
+		(void) parse_flag(r, value, found_key(r, key).text, &flag);
 	return flag;
 }
 
@@ -512,16 +525,25 @@ use_profile_keys(Resolver *r, const char *profile)
 		check_keys(r, what, "aws_access_key_id", "aws_secret_access_key", "aws_session_token");
 }
 
+/* The source that a profile's credential_source names. */
 static bool
 use_named_source(Resolver *r, const char *name, const char *where)
 {
-	if (strcmp(name, "Environment") == 0)
-		return use_environment(r);
-	if (strcmp(name, "Ec2InstanceMetadata") == 0)
-		return use_metadata(r);
-	if (strcmp(name, "EcsContainer") == 0)
-		return use_container(r);
-	return fail(r, "InvalidProfile", "%s: credential_source must be Environment, Ec2InstanceMetadata or EcsContainer", where);
+	char		message[sizeof(r->error->message)];
+
+	if (strcmp(name, "Environment") == 0 ? use_environment(r) :
+		strcmp(name, "Ec2InstanceMetadata") == 0 ? use_metadata(r) :
+		strcmp(name, "EcsContainer") == 0 ? use_container(r) :
+		fail(r, "InvalidProfile", "credential_source must be Environment, Ec2InstanceMetadata or EcsContainer"))
+		return true;
+
+	/* tell who wants it */
+	if (r->error->class == AWS_ERROR_CREDENTIALS)
+	{
+		strlcpy(message, r->error->message, sizeof(message));
+		snprintf(r->error->message, sizeof(r->error->message), "%s: %s", where, message);
+	}
+	return false;
 }
 
 /* What takes a person or a program, or is missing; there is nothing else. */
@@ -583,6 +605,7 @@ use_profile(Resolver *r, const char *profile)
 		const char *credential_source = get(r, profile, "credential_source");
 		const char *token_file = get(r, profile, "web_identity_token_file");
 		AwsProfileValue token_place = r->found;
+		const char *session_name;
 		char		where[300];
 
 		if (r->failed)
@@ -600,15 +623,17 @@ use_profile(Resolver *r, const char *profile)
 				if (role_arn == NULL)
 					return fail(r, "InvalidProfile", "%s has web_identity_token_file but not role_arn", where);
 				r->identity->duration_seconds = get_duration(r, profile);
-				return use_web_identity(r, token_file, role_arn,
-										get(r, profile, "role_session_name"), where) && !r->failed;
+				session_name = get(r, profile, "role_session_name");
+				if (session_name == NULL)
+					session_name = env(r, "AWS_ROLE_SESSION_NAME");
+				return !r->failed && use_web_identity(r, token_file, role_arn, session_name, where);
 			}
 			if (has_static_keys(r, profile))
 				return use_profile_keys(r, profile);
 			if (credential_source != NULL)
 			{
 				/* JavaScript has this in a source_profile only */
-				snprintf(where, sizeof(where), "profile \"%.100s\"", profile);
+				snprintf(where, sizeof(where), "profile \"%.100s\" with credential_source", profile);
 				return use_named_source(r, credential_source, where);
 			}
 			return use_process_or_fail(r, profile);
@@ -801,6 +826,11 @@ use_region(Resolver *r, const char *region, const char *what)
 
 	if (!aws_region_is_valid(region, &why))
 		return fail(r, "InvalidConfiguration", "%s %s", what, why);
+
+	/* an old way of asking for FIPS endpoints: such a host does not exist */
+	if (strncmp(region, "fips-", 5) == 0)
+		return fail(r, "InvalidConfiguration", "%s must be a region such as %s; for its FIPS endpoints, set option use_fips or AWS_USE_FIPS_ENDPOINT to true",
+					what, region + 5);
 	return set(r, &r->identity->region, "%s", region);
 }
 
@@ -839,7 +869,7 @@ find_region(Resolver *r)
 	if ((value = env(r, "AWS_DEFAULT_REGION")) != NULL)
 		return use_region(r, value, "AWS_DEFAULT_REGION");
 	if ((value = get(r, r->profile, "region")) != NULL)
-		return use_region(r, value, "region of the profile");
+		return use_region(r, value, found_key(r, "region").text);
 	if (r->failed)
 		return false;
 	if (region_of_endpoint(r->identity->endpoint, region, sizeof(region)))
@@ -865,6 +895,7 @@ find_endpoint(Resolver *r, const char *option, const char *variable,
 	const char *value;
 	const char *services;
 	const char *why;
+	KeyText		key;
 
 	if (is_given(option))
 		return set(r, endpoint, "%s", option);
@@ -887,10 +918,10 @@ find_endpoint(Resolver *r, const char *option, const char *variable,
 		value = r->found.value;
 		what = "endpoint_url in the profile's services";
 	}
-	if (value == NULL)
+	if (value == NULL && (value = get(r, r->profile, "endpoint_url")) != NULL)
 	{
-		value = get(r, r->profile, "endpoint_url");
-		what = "endpoint_url of the profile";
+		key = found_key(r, "endpoint_url");
+		what = key.text;
 	}
 	if (value == NULL)
 		return !r->failed;
@@ -928,13 +959,17 @@ find_place(Resolver *r)
 {
 	const AwsIdentityOptions *options = r->options;
 	AwsIdentity *identity = r->identity;
+	int			fips = options->use_fips;
+	int			dualstack = options->use_dualstack;
 	const char *value;
 	char		region[33];
 
-	identity->use_fips = (options->use_fips >= 0 ? options->use_fips :
-						  get_flag(r, "AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint")) == 1;
-	identity->use_dualstack = (options->use_dualstack >= 0 ? options->use_dualstack :
-							   get_flag(r, "AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint")) == 1;
+	if (fips < 0 && !r->is_static)
+		fips = get_flag(r, "AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint");
+	if (dualstack < 0 && !r->is_static)
+		dualstack = get_flag(r, "AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint");
+	identity->use_fips = fips == 1;
+	identity->use_dualstack = dualstack == 1;
 	if (r->failed ||
 		!find_endpoint(r, options->endpoint, "AWS_ENDPOINT_URL_SQS", "sqs", &identity->endpoint) ||
 		!find_endpoint(r, options->sts_endpoint, "AWS_ENDPOINT_URL_STS", "sts", &identity->sts_endpoint) ||

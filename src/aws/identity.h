@@ -34,8 +34,8 @@ typedef struct AwsIdentityOptions
 	/*
 	 * "auto" (also if NULL), "environment", "web_identity", "profile",
 	 * "container" or "instance_metadata"; or "static" for the three keys
-	 * below, in which case neither files nor variables name keys, regions or
-	 * endpoints.
+	 * below, in which case neither files nor variables matter, but for
+	 * AWS_CA_BUNDLE.
 	 */
 	const char *source;
 	const char *access_key_id;
