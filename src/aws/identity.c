@@ -1108,7 +1108,7 @@ aws_identity_free(AwsIdentity *identity)
 bool
 aws_identity_needs_fetch(const AwsIdentity *identity)
 {
-	if (identity->nroles > 0)
+	if (identity->nroles > 0 || (identity->region == NULL && identity->metadata_url != NULL))
 		return true;
 	switch (identity->kind)
 	{

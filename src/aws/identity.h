@@ -160,7 +160,7 @@ extern AwsIdentity *aws_identity_copy(const AwsIdentity *identity);
 /* Wipes all of it.  NULL is allowed. */
 extern void aws_identity_free(AwsIdentity *identity);
 
-/* Does it take the network or a program to get the keys? */
+/* Does it take the network or a program to get the keys, or the region? */
 extern bool aws_identity_needs_fetch(const AwsIdentity *identity);
 
 /*

@@ -587,6 +587,7 @@ canonical(void)
 			printf("# %s\n", error.message);
 		texts[i] = aws_identity_canonical(identity, &lens[i]);
 		is_int(aws_identity_needs_fetch(identity), identity->nroles > 0 ||
+			   (identity->region == NULL && identity->metadata_url != NULL) ||
 			   (identity->kind != AWS_SOURCE_STATIC && identity->kind != AWS_SOURCE_ENVIRONMENT &&
 				identity->kind != AWS_SOURCE_PROFILE_KEYS), "%s: is it fetched?", different[i].what);
 		aws_identity_free(identity);
