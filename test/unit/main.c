@@ -110,6 +110,8 @@ static const struct
 	{"identity", test_identity},
 	{"credentials", test_credentials},
 	{"retry_budget", test_retry_budget},
+	{"key_reply", test_key_reply},
+	{"fetch", test_fetch},
 	{"client", test_client},
 	{"client_send", test_client_send},
 	{"connections", test_connections},

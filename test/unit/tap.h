@@ -50,6 +50,8 @@ extern void test_client_send(void);
 extern void test_connections(void);
 extern void test_tls(void);
 extern void test_proxies(void);
+extern void test_fetch(void);
+extern void test_key_reply(void);
 extern void test_sender(void);
 extern void test_starts(void);
 extern void test_pace(void);
