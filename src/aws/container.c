@@ -58,7 +58,7 @@ add_token(AwsFetch *fetch, char *token, const char *from)
 	if (len == 0)
 	{
 		fetch_error(fetch, AWS_ERROR_CREDENTIALS, 0, "InvalidToken",
-					"the authorization token of %s is empty", from);
+					"the authorization token in %s is empty", from);
 		return false;
 	}
 	for (const char *p = token; *p != '\0'; p++)
@@ -66,7 +66,7 @@ add_token(AwsFetch *fetch, char *token, const char *from)
 		if (*p < 0x20 || *p >= 0x7f)
 		{
 			fetch_error(fetch, AWS_ERROR_CREDENTIALS, 0, "InvalidToken",
-						"the authorization token of %s must be one line of printable ASCII characters",
+						"the authorization token in %s must be one line of printable ASCII characters",
 						from);
 			return false;
 		}
@@ -81,6 +81,7 @@ add_token_of_file(AwsFetch *fetch, const char *path)
 	char	   *token;
 	size_t		len;
 	const char *why;
+	char		from[256];
 	bool		ok;
 
 	if (!aws_secret_read_file(path, MAX_TOKEN, &token, &len, &why))
@@ -90,8 +91,8 @@ add_token_of_file(AwsFetch *fetch, const char *path)
 					"cannot read the file \"%s\" of the authorization token: %s", path, why);
 		return false;
 	}
-	/* a NUL would end the header */
-	ok = add_token(fetch, token, "the file");
+	snprintf(from, sizeof(from), "the file \"%s\"", path);
+	ok = add_token(fetch, token, from);	/* up to a NUL */
 	explicit_bzero(token, len);
 	free(token);
 	return ok;

@@ -136,7 +136,8 @@ FetchVerdict
 fetch_no_reply(AwsFetch *fetch, const HttpReply *reply, const char *hint)
 {
 	const AwsError *error = &reply->error;
-	bool		silent = error->class == AWS_ERROR_TIMEOUT && reply->sent;
+	bool		silent = error->class == AWS_ERROR_TIMEOUT && reply->sent &&
+		reply->date == 0 && reply->len == 0;
 
 	fetch_error(fetch, error->class, 0, error->code, "%s%s%s", error->message,
 				silent && hint != NULL ? "; " : "", silent && hint != NULL ? hint : "");
@@ -149,8 +150,9 @@ fetch_no_reply(AwsFetch *fetch, const HttpReply *reply, const char *hint)
 static AwsErrorClass
 refusal_class(int http_status, const char *code, const char *message)
 {
+	/* some refuse with 200, which says no more than 400 would */
 	AwsErrorClass class = aws_error_classify(code, NULL, AWS_FAULT_UNKNOWN,
-											 http_status, message);
+											 http_status == 200 ? 400 : http_status, message);
 
 	/* STS could not reach the issuer of the token */
 	if (code != NULL && strcmp(code, "IDPCommunicationError") == 0)

@@ -152,7 +152,7 @@ commands(void)
 	command(" /bin/a  b\tc\n", "/bin/a|b|c|");
 	command("a 'b c' \"d e\" f\\ g", "a|b c|d e|f g|");
 	command("a 'b\\c\"' \"d\\e\\\\ \\\"'\"", "a|b\\c\"|d\\e\\ \"'|");
-	command("a '' \"\"b'c'", "a|||bc|");
+	command("a '' \"\"b'c'", "a||bc|");
 	command("a;b $HOME ~ # c", "a;b|$HOME|~|#|c|");
 	command("a|b", "a|b|");
 	command("", NULL);
