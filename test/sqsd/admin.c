@@ -18,8 +18,8 @@ static const char *const state_names[] = {
 	[MSG_VISIBLE] = "visible",[MSG_IN_FLIGHT] = "in_flight",[MSG_DELAYED] = "delayed"
 };
 
-static void
-problem(Request *req, int status, const char *text)
+void
+admin_problem(Request *req, int status, const char *text)
 {
 	req->status = status;
 	req->reply.len = 0;
@@ -60,12 +60,12 @@ admin_fill(Request *req, const json_t *in)
 	groups = json_is_integer(value) && json_integer_value(value) > 0 ? json_integer_value(value) : 1;
 	if (queue == NULL)
 	{
-		problem(req, 404, "no such queue");
+		admin_problem(req, 404, "no such queue");
 		return;
 	}
 	if (count < 0 || count > MAX_FILL || start < -INT32_MAX || start > INT64_MAX / 2)
 	{
-		problem(req, 400, "count or start is out of range");
+		admin_problem(req, 400, "count or start is out of range");
 		return;
 	}
 	if (body == NULL || *body == '\0')
@@ -195,7 +195,7 @@ admin_calls(Request *req)
 	action = action_name ? action_by_name(action_name) : ACTION_UNKNOWN;
 	if (queue == NULL || action == ACTION_UNKNOWN)
 	{
-		problem(req, 404, queue == NULL ? "no such queue" : "no such action");
+		admin_problem(req, 404, queue == NULL ? "no such queue" : "no such action");
 		return;
 	}
 	times = queue->call_times[action];
@@ -272,7 +272,7 @@ admin_messages(Request *req)
 	queue = name ? queue_find(name) : NULL;
 	if (queue == NULL)
 	{
-		problem(req, 404, "no such queue");
+		admin_problem(req, 404, "no such queue");
 		return;
 	}
 	if (limit_text != NULL)
@@ -313,7 +313,7 @@ admin_fault(Request *req, const char *method, const json_t *in)
 			fault_remove_all();
 		else if (!fault_remove(atoi(argument)))
 		{
-			problem(req, 404, "no such fault");
+			admin_problem(req, 404, "no such fault");
 			return;
 		}
 		sb_lit(&req->reply, "{\"ok\":true}");
@@ -321,7 +321,7 @@ admin_fault(Request *req, const char *method, const json_t *in)
 	else if (fault_add(in, &id, text, sizeof(text)))
 		sb_printf(&req->reply, "{\"id\":%d}", id);
 	else
-		problem(req, 400, text);
+		admin_problem(req, 400, text);
 }
 
 static void
@@ -329,6 +329,7 @@ admin_reset(Request *req)
 {
 	queue_reset_all();
 	fault_remove_all();
+	identity_reset();
 	memset(server_stats.calls, 0, sizeof(server_stats.calls));
 	server_stats.errors = 0;
 	server_stats.auth_failures = 0;
@@ -344,7 +345,7 @@ admin_advance(Request *req, const json_t *in)
 	/* The clock only goes forward, as the expiry lists rely on that. */
 	if (seconds < 0 || seconds > MAX_ADVANCE_SECONDS)
 	{
-		problem(req, 400, "seconds is out of range");
+		admin_problem(req, 400, "seconds is out of range");
 		return;
 	}
 	store_advance((int64_t) (seconds * 1000));
@@ -358,7 +359,7 @@ admin_sender(Request *req, const json_t *in)
 
 	if (id == NULL || !store_set_sender(id))
 	{
-		problem(req, 400, "id must be a string of at most 63 bytes");
+		admin_problem(req, 400, "id must be a string of at most 63 bytes");
 		return;
 	}
 	sb_lit(&req->reply, "{\"ok\":true}");
@@ -381,7 +382,7 @@ admin_handle(Request *req, const char *path, const char *method)
 		if (!json_is_object(in))
 		{
 			json_decref(in);
-			problem(req, 400, "the body must be a JSON object");
+			admin_problem(req, 400, "the body must be a JSON object");
 			http_finish(req);
 			return;
 		}
@@ -405,8 +406,10 @@ admin_handle(Request *req, const char *path, const char *method)
 		admin_advance(req, in);
 	else if (strcmp(call, "sender") == 0 && post)
 		admin_sender(req, in);
+	else if (strcmp(call, "identity") == 0)
+		identity_admin(req, method, in);
 	else
-		problem(req, 404, "no such admin call");
+		admin_problem(req, 404, "no such admin call");
 	json_decref(in);
 	http_finish(req);
 }

@@ -37,6 +37,14 @@ const char *const action_names[ACTION_UNKNOWN + 1] = {
 	[ACTION_DELETE_QUEUE] = "DeleteQueue",
 	[ACTION_PURGE] = "PurgeQueue",
 	[ACTION_LIST] = "ListQueues",
+	[ACTION_ASSUME_ROLE] = "AssumeRole",
+	[ACTION_ASSUME_WEB] = "AssumeRoleWithWebIdentity",
+	[ACTION_CALLER] = "GetCallerIdentity",
+	[ACTION_CONTAINER] = "ContainerCredentials",
+	[ACTION_METADATA_TOKEN] = "MetadataToken",
+	[ACTION_METADATA_ROLE] = "MetadataRole",
+	[ACTION_METADATA_KEYS] = "MetadataKeys",
+	[ACTION_METADATA_REGION] = "MetadataRegion",
 	[ACTION_UNKNOWN] = "unknown"
 };
 
@@ -44,7 +52,7 @@ static const struct
 {
 	ActionHandler handler;
 	bool		has_queue;		/* takes a QueueUrl */
-}			actions[ACTION_UNKNOWN] = {
+}			actions[ACTION_SQS_COUNT] = {
 	[ACTION_SEND] = {api_send, true},
 	[ACTION_SEND_BATCH] = {api_send_batch, true},
 	[ACTION_RECEIVE] = {api_receive, true},
@@ -413,7 +421,10 @@ action_of(const char *target)
 {
 	if (target == NULL || strncmp(target, "AmazonSQS.", 10) != 0)
 		return ACTION_UNKNOWN;
-	return action_by_name(target + 10);
+	for (int i = 0; i < ACTION_SQS_COUNT; i++)
+		if (strcmp(target + 10, action_names[i]) == 0)
+			return (Action) i;
+	return ACTION_UNKNOWN;
 }
 
 /*
@@ -486,7 +497,7 @@ api_handle(Request *req)
 		reply_fault_error(req, plan->error_rule);
 		http_finish(req);
 	}
-	else if (sigv4_enabled() && !sigv4_check(req, &error))
+	else if (!sigv4_check(req, "sqs", &error))
 	{
 		server_stats.auth_failures++;
 		api_reply_error(req, &error);
@@ -494,6 +505,8 @@ api_handle(Request *req)
 	}
 	else
 	{
+		if (req->caller != NULL && req->caller->token != NULL)
+			identity_count(req->action, req->caller->identity);
 		if (!run_action(req, in, name ? name : "", &error))
 			api_reply_error(req, &error);
 		if (req->phase != PHASE_POLLING)

@@ -382,6 +382,8 @@ run_request(Request *req, const char *path, const char *method)
 {
 	if (strncmp(path, "/_sqsd/", 7) == 0)
 		admin_handle(req, path, method);
+	else if (identity_handle(req, path, method))
+		;
 	else if (strcmp(method, "POST") == 0)
 		api_handle(req);
 	else

@@ -286,6 +286,7 @@ main(int argc, char **argv)
 		}
 		queue_set_place(options.region, options.account);
 		store_start();
+		identity_start();
 		for (int i = 0; i < queue_count * 2 && status == 0; i++)
 			if (!apply_queue_option(queues[i % queue_count], i >= queue_count))
 				status = 2;
@@ -300,6 +301,7 @@ main(int argc, char **argv)
 		digest_stop();
 	}
 	fault_remove_all();
+	identity_stop();
 	sigv4_stop();
 	free(queues);
 	return status;

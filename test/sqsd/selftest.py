@@ -20,6 +20,8 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.parse
+import xml.etree.ElementTree
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # seconds after which what should not take long is given up
@@ -861,6 +863,237 @@ def test_signatures():
     s.stop()
 
 
+ROLE = "arn:aws:iam::123456789012:role/path/r"
+
+
+class Keys:
+    """Keys out of a reply of STS (XML or JSON) or of a metadata service."""
+
+    def __init__(self, reply):
+        def find(name):
+            return next((e.text for e in tree.iter() if e.tag.split("}")[-1] == name), None)
+        if reply.raw.startswith(b"<"):
+            tree = xml.etree.ElementTree.fromstring(reply.raw)
+            self.id, self.secret, self.token = map(find, (
+                "AccessKeyId", "SecretAccessKey", "SessionToken"))
+            self.expires, self.arn = find("Expiration"), find("Arn")
+            self.code, self.message = find("Code"), find("Message")
+            return
+        j = reply.json or {}
+        for name in list(j):
+            if name.endswith("Response"):
+                j = j[name][name[:-8] + "Result"]["Credentials"]
+        j.update(j.get("Error", {}))
+        self.id, self.secret = j.get("AccessKeyId"), j.get("SecretAccessKey")
+        self.token = j.get("Token") or j.get("SessionToken")
+        self.expires, self.code, self.message = j.get("Expiration"), j.get("Code"), j.get("Message")
+
+    def left(self):
+        """Seconds until their end, as told."""
+        when = datetime.datetime.strptime(self.expires, "%Y-%m-%dT%H:%M:%S%z")
+        return (when - datetime.datetime.now(datetime.timezone.utc)).total_seconds()
+
+
+def test_identity():
+    s = Server("--queue", "q", "--access-key", KEY, "--secret-key", SECRET)
+
+    def sts(action, keys=(KEY, SECRET, None), accept=None, service="sts", **members):
+        h = {"Host": s.host, "Content-Type": "application/x-www-form-urlencoded"}
+        if accept:
+            h["Accept"] = accept
+        body = urllib.parse.urlencode(dict(Action=action, Version="2011-06-15", **members)).encode()
+        if keys:
+            if keys[2]:
+                h["X-Amz-Security-Token"] = keys[2]
+            h = sign(h, body, keys[0], keys[1], service=service)
+        return s.request("POST", "/", body, h)
+
+    def assume(**members):
+        return sts("AssumeRole", **dict({"RoleArn": ROLE, "RoleSessionName": "sess"}, **members))
+
+    def web(token="tok", **members):
+        return sts("AssumeRoleWithWebIdentity", keys=None, RoleSessionName="sess", RoleArn=ROLE,
+                   WebIdentityToken=token, **members)
+
+    def use(keys, action="ReceiveMessage", token=True):
+        h = s.headers(action)
+        if token:
+            h["X-Amz-Security-Token"] = keys.token
+        body = b'{"QueueUrl":"x/q"}'
+        return s.request("POST", "/", body, sign(h, body, keys.id, keys.secret))
+
+    def no(what, reply, status, code, text=""):
+        k = Keys(reply)
+        check(what, reply.status == status and k.code == code and text in (k.message or "") and
+              k.id is None, "%d %s %s" % (reply.status, k.code, k.message))
+
+    def get(path, headers=None, method="GET"):
+        return s.request(method, path, headers=headers)
+
+    def books():
+        b = s.admin("GET", "identity").json
+        b["granted"] = {(g["action"], g["identity"]): g["calls"] for g in b["granted"]}
+        return b
+
+    # roles
+    k = Keys(assume())
+    equal("whose", k.arn, "arn:aws:sts::123456789012:assumed-role/r/sess")
+    check("an hour", 3590 < k.left() <= 3600, k.expires)
+    equal("issued keys sign", use(k).status, 200)
+    refused("not without their token", use(k, token=False), "UnrecognizedClientException", 403)
+    k2 = Keys(sts("AssumeRole", (k.id, k.secret, k.token), RoleArn=ROLE + "2", RoleSessionName="s2",
+                  DurationSeconds="900"))
+    equal("a role's role", use(k2).status, 200)
+    check("as long as asked for", 890 < k2.left() <= 900, k2.expires)
+    no("an hour for chains", sts("AssumeRole", (k.id, k.secret, k.token), RoleArn=ROLE,
+                                 RoleSessionName="s2", DurationSeconds="3601"), 400, "ValidationError")
+    j = assume(accept="application/json")
+    equal("JSON", use(Keys(j)).status, 200)
+    check("JSON has seconds", isinstance(Keys(j).expires, int))
+    no("no session name", sts("AssumeRole", RoleArn=ROLE), 400, "ValidationError", "roleSessionName")
+    no("no role", assume(RoleArn="arn:aws:iam::1:user/u"), 400, "ValidationError", "ARN")
+    no("too short", assume(DurationSeconds="1"), 400, "ValidationError")
+    no("unsigned", assume(keys=None), 403, "MissingAuthenticationToken")
+    no("wrong secret", assume(keys=(KEY, "x", None)), 403, "SignatureDoesNotMatch")
+    no("for another service", assume(service="sqs"), 403, "SignatureDoesNotMatch", "'sts'")
+    no("no such action", sts("Nope"), 400, "InvalidAction")
+    no("JSON error", assume(accept="application/json", DurationSeconds="1"), 400, "ValidationError")
+    s.admin("POST", "identity", roles=[{"arn": ROLE, "external_id": "e&<"},
+                                       {"arn": ROLE + "2", "by": k.arn}])
+    no("no external id", assume(), 403, "AccessDenied", "not authorized to perform: sts:AssumeRole")
+    no("another", assume(ExternalId="f"), 403, "AccessDenied")
+    check("the right one", Keys(assume(ExternalId="e&<")).id)
+    no("not by me", assume(RoleArn=ROLE + "2"), 403, "AccessDenied", "user/" + KEY)
+    check("by the role", Keys(assume(keys=(k.id, k.secret, k.token), RoleArn=ROLE + "2")).id)
+    s.admin("POST", "identity", roles=None)
+    check("all again", Keys(assume()).id)
+    me = sts("GetCallerIdentity", (k.id, k.secret, k.token))
+    check("who am I", b"<Arn>%s</Arn>" % k.arn.encode() in me.raw and
+          b"<Account>123456789012</Account>" in me.raw, me.raw)
+    check("a user", b":user/" + KEY.encode() in sts("GetCallerIdentity").raw)
+
+    # web identity
+    check("any token", Keys(web()).id)
+    s.admin("POST", "identity", web_token="good", expired_web_token="old")
+    no("another token", web(), 400, "InvalidIdentityToken")
+    no("expired token", web("old"), 400, "ExpiredTokenException")
+    equal("the token", use(Keys(web("good"))).status, 200)
+
+    # their end
+    s.admin("POST", "identity", life=70)
+    k = Keys(assume())
+    check("70 s", 60 < k.left() <= 70, k.expires)
+    s.advance(69)
+    equal("at the end", use(k).status, 200)
+    s.advance(1)
+    refused("after the end", use(k), "ExpiredTokenException", 403)
+    no("of STS, too", sts("GetCallerIdentity", (k.id, k.secret, k.token)), 403, "ExpiredToken")
+    k = Keys(assume())
+    s.admin("POST", "identity", revoke=True)
+    refused("revoked", use(k), "ExpiredTokenException", 403)
+    equal("the user's keys are not", s.request("POST", "/", b'{"QueueUrl":"x/q"}', sign(
+        s.headers("ReceiveMessage"), b'{"QueueUrl":"x/q"}')).status, 200)
+    s.admin("POST", "identity", life=0, token_length=12000)
+    k = Keys(assume())
+    check("a long token", len(k.token) == 12000 and use(k).status == 200)
+    s.admin("POST", "identity", token_length=356)
+
+    # containers
+    k = Keys(get("/v2/credentials/task1"))
+    equal("ECS", use(k).status, 200)
+    s.admin("POST", "identity", container_token="pod")
+    equal("EKS without token", get("/v1/credentials").status, 401)
+    equal("EKS with another", get("/v1/credentials", {"Authorization": "x"}).status, 403)
+    equal("EKS", use(Keys(get("/v1/credentials", {"Authorization": "pod"}))).status, 200)
+
+    # instance metadata
+    roles = "/latest/meta-data/iam/security-credentials/"
+    equal("no version 1", get(roles).status, 401)
+    equal("a token needs a time", get("/latest/api/token", method="PUT").status, 400)
+
+    def token(ttl="60"):
+        return {"X-aws-ec2-metadata-token": get(
+            "/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": ttl}, "PUT").raw.decode()}
+    t = token()
+    equal("the role", get(roles, t).raw, b"sqsd-instance")
+    k = Keys(get(roles + "sqsd-instance", t))
+    check("its keys", use(k).status == 200 and k.code == "Success")
+    equal("another's", get(roles + "x", t).status, 404)
+    equal("the region", get("/latest/meta-data/placement/region", t).raw, REGION.encode())
+    s.admin("POST", "identity", region="eu-west-1", metadata_age=3600, instance_role=None)
+    equal("another region", get("/latest/meta-data/placement/region", t).raw, b"eu-west-1")
+    equal("no role", get(roles, t).status, 404)
+    s.admin("POST", "identity", instance_role="r2")
+    k = Keys(get(roles + "r2", t))
+    check("expired, but good", use(k).status == 200 and k.left() < -3500, k.expires)
+    s.admin("POST", "identity", forget_tokens=True)
+    equal("forgotten", get(roles, t).status, 401)
+    t = token("1")
+    s.advance(1)
+    equal("token expired", get(roles, t).status, 401)
+
+    # faults
+    s.fault("error", action="AssumeRole", queue=ROLE, code="AccessDenied", message="<no>", status=403)
+    no("injected", assume(), 403, "AccessDenied", "<no>")
+    check("for one role", Keys(assume(RoleArn=ROLE + "2")).id)
+    s.clear()
+    s.fault("error", action="ContainerCredentials", status=500, body="<html>")
+    equal("a page", get("/v1/credentials").raw, b"<html>")
+    s.clear()
+    s.fault("clock", seconds=3600)
+    no("clock", assume(), 403, "SignatureDoesNotMatch", "Signature expired")
+    check("clock of the expiry", 7100 < Keys(web("good")).left() < 7300)
+    s.clear()
+    s.fault("garbage", action="AssumeRole")
+    equal("garbage", assume().json, None)
+    s.clear()
+    s.fault("huge", action="MetadataToken", bytes=100000)
+    equal("huge", len(get("/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "1"},
+                          "PUT").raw), 100000)
+    s.clear()
+    s.fault("blackhole", action="MetadataToken")
+    try:
+        s.request("PUT", "/latest/api/token", timeout=0.3)
+        check("hop limit", False)
+    except OSError:
+        check("hop limit", True)
+    s.clear()
+
+    # books
+    for bad in ({"life": "x"}, {"life": -1}, {"roles": [{}]}, {"nope": 1}, {"web_token": 1}):
+        equal("refused %s" % bad, s.admin("POST", "identity", **bad).status, 400)
+    s.admin("POST", "reset")
+    k = Keys(assume(RoleSessionName="books"))
+    for _ in range(3):
+        use(k)
+    assume(RoleArn="x")
+    b = books()
+    equal("calls", {a: n for a, n in b["calls"].items() if n}, {"AssumeRole": 2})
+    equal("granted", b["granted"], {("AssumeRole", ROLE): 1, ("ReceiveMessage", k.arn): 3})
+    mine = b["keys"][0]
+    check("the key", mine["id"] == k.id and mine["identity"] == k.arn and mine["uses"] == 3 and
+          mine["source"] == "AssumeRole" and not mine["expired"] and
+          mine["expires_ms"] - mine["issued_ms"] == 3600000, mine)
+    check("no secret in the books", k.secret not in json.dumps(b["keys"]) and
+          k.token not in json.dumps(b["keys"]))
+    check("as in stats", s.stats()["calls"]["AssumeRole"] == 2)
+    for _ in range(1100):
+        last = web("good")
+    check("many keys", use(Keys(last)).status == 200 and len(books()["keys"]) == 100)
+    refused("the oldest are forgotten", use(k), "UnrecognizedClientException", 403)
+    s.stop()
+
+    # without keys of its own, only what was issued is looked at
+    s = Server("--queue", "q")
+    equal("unsigned", s.call("ReceiveMessage", queue="q").status, 200)
+    k = Keys(assume(keys=("any", "thing", None)))
+    equal("issued", use(k).status, 200)
+    s.admin("POST", "identity", revoke=True)
+    refused("and revoked", use(k), "ExpiredTokenException", 403)
+    equal("unsigned as before", s.call("ReceiveMessage", queue="q").status, 200)
+    s.stop()
+
+
 def test_tls():
     import ssl
     with tempfile.TemporaryDirectory() as d:
@@ -921,7 +1154,7 @@ def main():
         open_ones.append(c)
     time.sleep(0.2)
     check("says that it is a test tool", "test tool" in s.stop())
-    for test in (test_signatures, test_tls, test_options):
+    for test in (test_signatures, test_identity, test_tls, test_options):
         test()
     print("%d passed, %d failed (%.1f s)" % (passed, failed, time.time() - start))
     return 1 if failed else 0

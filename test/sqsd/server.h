@@ -204,6 +204,8 @@ typedef struct ReceiveSpec
 	json_t	   *names;			/* message attribute names, or NULL */
 } ReceiveSpec;
 
+typedef struct AccessKey AccessKey;
+
 typedef struct Request
 {
 	HeapNode	timer;			/* end of a poll or delay; must be first */
@@ -217,6 +219,7 @@ typedef struct Request
 	StrBuf		body;
 	Action		action;
 	FaultPlan	plan;
+	const AccessKey *caller;	/* who signed it; NULL: nobody that is known */
 
 	/* the reply */
 	int			status;
@@ -303,14 +306,77 @@ extern void sb_sequence(StrBuf *sb, uint64_t sequence);
 
 /* ---- signatures (sigv4.c) ---- */
 
+struct AccessKey
+{
+	AccessKey  *next;
+	char	   *id;
+	char	   *secret;
+	char	   *token;			/* NULL: of an option, and for ever */
+	char	   *identity;		/* whose it is: an ARN */
+	Action		source;			/* by which it was issued */
+	int64_t		issued_ms;		/* by the store's clock */
+	int64_t		expires_ms;
+	int64_t		uses;
+	char		cached_date[9]; /* for which signing_key was derived */
+	char		cached_service[8];
+	unsigned char signing_key[32];
+};
+
 extern void sigv4_add_key(const char *id, const char *secret);
-extern bool sigv4_enabled(void);
-extern bool sigv4_check(Request *req, ApiError *error);
+extern AccessKey *sigv4_issue(const char *identity, Action source, int64_t life_ms,
+							  int token_length);
+extern AccessKey *sigv4_keys(void);
+extern bool sigv4_check(Request *req, const char *service, ApiError *error);
 extern void sigv4_stop(void);
+
+/* ---- identities (identity.c, sts.c, metadata.c) ---- */
+
+/* Which role may be assumed, and how. */
+typedef struct RoleRule
+{
+	struct RoleRule *next;
+	char	   *arn;
+	char	   *external_id;	/* NULL: none is wanted */
+	char	   *by;				/* ARN of who may assume it; NULL: anybody */
+} RoleRule;
+
+typedef struct IdentityConfig
+{
+	int			life;			/* of keys, in seconds; 0: as asked for, or an
+								 * hour */
+	int			token_length;
+	int			metadata_age;	/* so long ago, metadata's keys have expired */
+	char	   *web_token;		/* accepted; NULL: any */
+	char	   *expired_web_token;
+	char	   *container_token;	/* wanted as Authorization; NULL: none */
+	char	   *instance_role;	/* NULL: there is none */
+	char	   *region;			/* told by metadata; NULL: ours */
+	RoleRule   *roles;			/* NULL: any may be assumed */
+} IdentityConfig;
+
+extern IdentityConfig identity_config;
+
+extern void identity_start(void);
+extern void identity_stop(void);
+extern bool identity_handle(Request *req, const char *path, const char *method);
+extern void identity_count(Action action, const char *identity);
+extern void identity_admin(Request *req, const char *method, const json_t *in);
+extern void identity_reset(void);
+extern AccessKey *identity_issue(Action source, const char *identity, int asked_life);
+extern void identity_time(StrBuf *sb, time_t when);
+
+extern Action sts_action(const Request *req, char **role);
+extern void sts_run(Request *req);
+extern void sts_error(Request *req, int status, const char *code, const char *message);
+extern Action metadata_action(const char *path, const char *method);
+extern void metadata_run(Request *req, const char *path, const char *method);
+extern void metadata_error(Request *req, int status, const char *code, const char *message);
+extern void metadata_forget_tokens(void);
 
 /* ---- admin calls (admin.c) ---- */
 
 extern void admin_handle(Request *req, const char *path, const char *method);
+extern void admin_problem(Request *req, int status, const char *text);
 extern void admin_argument(Request *req, const char *name, const char **value);
 
 #endif							/* SQSD_SERVER_H */

@@ -4,7 +4,11 @@
  *	  Verification of AWS Signature Version 4 on incoming requests.
  *
  * The texts of the errors follow AWS's, since clients look at them.  Signing
- * keys are derived once per access key, date and region and then kept.
+ * keys are derived once per access key, date, region and service and then kept.
+ *
+ * There are keys of the command line, and keys that were issued (identity.c).
+ * The latter have a token and an end.  Without any of the former, only those who
+ * use the latter are checked: anybody else may sign with anything, or nothing.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,19 +24,14 @@
 
 #define ALGORITHM "AWS4-HMAC-SHA256"
 
-typedef struct AccessKey
-{
-	struct AccessKey *next;
-	char	   *id;
-	char	   *secret;
-	char		cached_date[9]; /* for which signing_key was derived */
-	unsigned char signing_key[32];
-} AccessKey;
+#define MAX_ISSUED 1000			/* remembered; the oldest go first */
 
-static AccessKey *keys;
+static AccessKey *keys;			/* the newest first */
+static bool verify_all;			/* there are keys of the command line */
+static int	nissued;
 
-void
-sigv4_add_key(const char *id, const char *secret)
+static AccessKey *
+add_key(const char *id, const char *secret)
 {
 	AccessKey  *key = xcalloc(1, sizeof(AccessKey));
 
@@ -40,12 +39,88 @@ sigv4_add_key(const char *id, const char *secret)
 	key->secret = xstrdup(secret);
 	key->next = keys;
 	keys = key;
+	return key;
 }
 
-bool
-sigv4_enabled(void)
+static void
+free_key(AccessKey *key)
 {
-	return keys != NULL;
+	free(key->id);
+	free(key->secret);
+	free(key->token);
+	free(key->identity);
+	free(key);
+}
+
+void
+sigv4_add_key(const char *id, const char *secret)
+{
+	AccessKey  *key = add_key(id, secret);
+	StrBuf		arn = {0};
+
+	sb_printf(&arn, "arn:aws:iam::" ACCOUNT_ID ":user/%s", id);
+	key->identity = sb_cstr(&arn);
+	verify_all = true;
+}
+
+AccessKey *
+sigv4_keys(void)
+{
+	return keys;
+}
+
+/* Random characters of those that tokens and secrets have. */
+static void
+random_text(char *out, size_t len, const char *alphabet)
+{
+	size_t		n = strlen(alphabet);
+
+	for (size_t i = 0; i < len; i++)
+		out[i] = alphabet[random64() % n];
+	out[len] = '\0';
+}
+
+/* Forget the oldest issued key; requests that it signed have been answered. */
+static void
+drop_oldest(void)
+{
+	AccessKey **oldest = NULL;
+	AccessKey  *key;
+
+	for (AccessKey **p = &keys; *p != NULL; p = &(*p)->next)
+		if ((*p)->token != NULL)
+			oldest = p;
+	key = *oldest;
+	*oldest = key->next;
+	free_key(key);
+	nissued--;
+}
+
+/* Make a key that is good for a while. */
+AccessKey *
+sigv4_issue(const char *identity, Action source, int64_t life_ms, int token_length)
+{
+	static const char upper[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+	static const char base64[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	char		id[21] = "ASIA";
+	char		secret[41];
+	AccessKey  *key;
+
+	if (nissued >= MAX_ISSUED)
+		drop_oldest();
+	random_text(id + 4, 16, upper);
+	random_text(secret, 40, base64);
+	key = add_key(id, secret);
+	key->token = xmalloc((size_t) token_length + 1);
+	random_text(key->token, (size_t) token_length, base64);
+	memcpy(key->token + token_length - 2, "==", 2);
+	key->identity = xstrdup(identity);
+	key->source = source;
+	key->issued_ms = store_now();
+	key->expires_ms = key->issued_ms + life_ms;
+	nissued++;
+	return key;
 }
 
 void
@@ -56,30 +131,41 @@ sigv4_stop(void)
 		AccessKey  *key = keys;
 
 		keys = key->next;
-		free(key->id);
-		free(key->secret);
-		free(key);
+		free_key(key);
 	}
 }
 
-/* The region is fixed for the life of the server, so the date suffices. */
+/* The key with the id that ends at a slash */
+static AccessKey *
+find_key(const char *id)
+{
+	size_t		len = strcspn(id, "/");
+	AccessKey  *key = keys;
+
+	while (key != NULL && (strncmp(key->id, id, len) != 0 || key->id[len] != '\0'))
+		key = key->next;
+	return key;
+}
+
+/* The region is fixed for the life of the server. */
 static void
-derive_key(AccessKey *key, const char *date)
+derive_key(AccessKey *key, const char *date, const char *service)
 {
 	unsigned char a[32];
 	unsigned char b[32];
 	StrBuf		secret = {0};
 
-	if (strcmp(key->cached_date, date) == 0)
+	if (strcmp(key->cached_date, date) == 0 && strcmp(key->cached_service, service) == 0)
 		return;
 	sb_lit(&secret, "AWS4");
 	sb_puts(&secret, key->secret);
 	hmac_sha256(secret.data, secret.len, date, strlen(date), a);
 	hmac_sha256(a, 32, options.region, strlen(options.region), b);
-	hmac_sha256(b, 32, "sqs", 3, a);
+	hmac_sha256(b, 32, service, strlen(service), a);
 	hmac_sha256(a, 32, "aws4_request", 12, key->signing_key);
 	sb_free(&secret);
 	snprintf(key->cached_date, sizeof(key->cached_date), "%s", date);
+	snprintf(key->cached_service, sizeof(key->cached_service), "%s", service);
 }
 
 /*
@@ -244,19 +330,24 @@ check_time(const Request *req, const char *date, time_t signed_at, ApiError *err
 	return true;
 }
 
+/* The token that belongs to the key: its own, or the options'. */
 static bool
-check_token(Request *req, const char *signed_headers, ApiError *error)
+check_token(Request *req, const AccessKey *key, const char *signed_headers, ApiError *error)
 {
 	const char *token = http_header(req, "X-Amz-Security-Token");
+	const char *wanted = key->token != NULL ? key->token : options.session_token;
 
+	if (key->token != NULL && token != NULL && strcmp(token, wanted) == 0 &&
+		store_now() >= key->expires_ms)
+		return api_error(error, ERR_EXPIRED_TOKEN,
+						 "The security token included in the request is expired");
 	if (token != NULL && options.expired_token != NULL &&
 		strcmp(token, options.expired_token) == 0)
 		return api_error(error, ERR_EXPIRED_TOKEN,
 						 "The security token included in the request is expired");
-	if (token == NULL && options.session_token == NULL)
+	if (token == NULL && wanted == NULL)
 		return true;
-	if (token == NULL || options.session_token == NULL ||
-		strcmp(token, options.session_token) != 0)
+	if (token == NULL || wanted == NULL || strcmp(token, wanted) != 0)
 		return api_error(error, ERR_UNRECOGNIZED_CLIENT,
 						 "The security token included in the request is invalid.");
 	if (!is_signed(signed_headers, "x-amz-security-token"))
@@ -266,8 +357,9 @@ check_token(Request *req, const char *signed_headers, ApiError *error)
 	return true;
 }
 
+/* Sets req->caller.  service: "sqs" or "sts". */
 bool
-sigv4_check(Request *req, ApiError *error)
+sigv4_check(Request *req, const char *service, ApiError *error)
 {
 	const char *authorization = http_header(req, "Authorization");
 	const char *date = http_header(req, "X-Amz-Date");
@@ -284,6 +376,13 @@ sigv4_check(Request *req, ApiError *error)
 	unsigned char digest[32];
 	char		expected[65];
 
+	if (!verify_all)
+	{
+		const char *credential = authorization ? strstr(authorization, "Credential=") : NULL;
+
+		if (credential == NULL || find_key(credential + strlen("Credential=")) == NULL)
+			return true;
+	}
 	if (authorization == NULL)
 		return api_error(error, ERR_MISSING_TOKEN, "Missing Authentication Token");
 	if (strncmp(authorization, ALGORITHM " ", strlen(ALGORITHM) + 1) != 0)
@@ -316,17 +415,16 @@ sigv4_check(Request *req, ApiError *error)
 						 "Credential must have exactly 5 slash-delimited elements, e.g. "
 						 "keyid/date/region/service/term.");
 
-	for (key = keys; key != NULL && strcmp(key->id, scope[0]) != 0; key = key->next)
-		;
+	key = find_key(scope[0]);
 	if (key == NULL)
 		return api_error(error, ERR_UNRECOGNIZED_CLIENT,
 						 "The security token included in the request is invalid.");
 	if (strcmp(scope[2], options.region) != 0)
 		return api_error(error, ERR_INVALID_SIGNATURE,
 						 "Credential should be scoped to a valid region, not '%s'. ", scope[2]);
-	if (strcmp(scope[3], "sqs") != 0)
+	if (strcmp(scope[3], service) != 0)
 		return api_error(error, ERR_INVALID_SIGNATURE,
-						 "Credential should be scoped to correct service: 'sqs'. ");
+						 "Credential should be scoped to correct service: '%s'. ", service);
 	if (strlen(scope[1]) != 8 || strncmp(scope[1], date, 8) != 0)
 		return api_error(error, ERR_INVALID_SIGNATURE,
 						 "Date in Credential scope does not match YYYYMMDD from ISO-8601 version "
@@ -339,13 +437,13 @@ sigv4_check(Request *req, ApiError *error)
 		return api_error(error, ERR_INVALID_SIGNATURE,
 						 "'X-Amz-Date' must be a 'SignedHeader' in the AWS Authorization.");
 	if (!check_time(req, date, signed_at, error) ||
-		!check_token(req, signed_headers, error) ||
+		!check_token(req, key, signed_headers, error) ||
 		!canonical_hash(req, signed_headers, hash, error))
 		return false;
 
-	derive_key(key, scope[1]);
-	snprintf(to_sign, sizeof(to_sign), ALGORITHM "\n%s\n%s/%s/sqs/aws4_request\n%s",
-			 date, scope[1], options.region, hash);
+	derive_key(key, scope[1], service);
+	snprintf(to_sign, sizeof(to_sign), ALGORITHM "\n%s\n%s/%s/%s/aws4_request\n%s",
+			 date, scope[1], options.region, service, hash);
 	hmac_sha256(key->signing_key, 32, to_sign, strlen(to_sign), digest);
 	hex_encode(digest, 32, expected);
 	if (strlen(signature) != 64 || CRYPTO_memcmp(signature, expected, 64) != 0)
@@ -353,5 +451,7 @@ sigv4_check(Request *req, ApiError *error)
 						 "The request signature we calculated does not match the signature you "
 						 "provided. Check your AWS Secret Access Key and signing method. Consult "
 						 "the service documentation for details.");
+	key->uses++;
+	req->caller = key;
 	return true;
 }

@@ -25,7 +25,10 @@
 
 struct Request;
 
-/* The SQS actions; ACTION_UNKNOWN comes last. */
+/*
+ * The SQS actions, those of STS, and what is asked of metadata services;
+ * ACTION_UNKNOWN comes last.
+ */
 typedef enum Action
 {
 	ACTION_SEND,
@@ -42,6 +45,15 @@ typedef enum Action
 	ACTION_DELETE_QUEUE,
 	ACTION_PURGE,
 	ACTION_LIST,
+	ACTION_SQS_COUNT,			/* none: how many there are so far */
+	ACTION_ASSUME_ROLE = ACTION_SQS_COUNT,
+	ACTION_ASSUME_WEB,
+	ACTION_CALLER,
+	ACTION_CONTAINER,
+	ACTION_METADATA_TOKEN,
+	ACTION_METADATA_ROLE,
+	ACTION_METADATA_KEYS,
+	ACTION_METADATA_REGION,
 	ACTION_UNKNOWN
 } Action;
 
