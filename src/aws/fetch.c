@@ -334,18 +334,6 @@ aws_fetch_cancel(AwsFetch *fetch)
 	free(fetch);
 }
 
-void
-aws_fetched_keys_wipe(AwsFetchedKeys *keys)
-{
-	aws_secret_free(keys->access_key_id);
-	aws_secret_free(keys->secret_access_key);
-	aws_secret_free(keys->session_token);
-	free(keys->arn);
-	free(keys->account_id);
-	free(keys->region);
-	memset(keys, 0, sizeof(*keys));
-}
-
 bool
 aws_fetch_done(const AwsFetch *fetch)
 {

@@ -260,6 +260,18 @@ presentable(const char *text, size_t max)
 	return text != NULL && aws_key_is_valid(text, max, &why) ? text : NULL;
 }
 
+void
+aws_fetched_keys_wipe(AwsFetchedKeys *keys)
+{
+	aws_secret_free(keys->access_key_id);
+	aws_secret_free(keys->secret_access_key);
+	aws_secret_free(keys->session_token);
+	free(keys->arn);
+	free(keys->account_id);
+	free(keys->region);
+	memset(keys, 0, sizeof(*keys));
+}
+
 bool
 aws_key_reply_keys(const AwsKeyReply *reply, AwsKeyParts parts,
 				   AwsFetchedKeys *keys, const char **why)
