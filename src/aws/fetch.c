@@ -210,6 +210,26 @@ take_over(AwsFetch *fetch, AwsFetchedKeys *keys)
 	memset(keys, 0, sizeof(*keys));
 }
 
+/*
+ * Set the error if the keys have expired, by AWS's clock as far as it is known.
+ * An expired key of instance metadata is still good; see imds.c.
+ */
+static bool
+have_expired(AwsFetch *fetch, const AwsFetchedKeys *keys, AwsErrorClass class)
+{
+	time_t		expired = (time_t) (keys->expires / 1000);
+	struct tm	tm;
+	char		date[32];
+
+	if (keys->expires == 0 || keys->expires > wall_ms() + fetch->skew_ms)
+		return false;
+	gmtime_r(&expired, &tm);
+	strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%SZ", &tm);
+	fetch_error(fetch, class, fetch->reply.status, "ExpiredCredentials",
+				"it gives keys that expired at %s; is the clock of this machine right?", date);
+	return true;
+}
+
 FetchVerdict
 fetch_take_keys(AwsFetch *fetch, const AwsKeyReply *reply, AwsKeyParts parts)
 {
@@ -218,6 +238,12 @@ fetch_take_keys(AwsFetch *fetch, const AwsKeyReply *reply, AwsKeyParts parts)
 
 	if (!aws_key_reply_keys(reply, parts, &keys, &why))
 		return fetch_garbage(fetch, why);
+	if (fetch->source != &fetch_metadata &&
+		have_expired(fetch, &keys, AWS_ERROR_TRANSIENT))
+	{
+		aws_fetched_keys_wipe(&keys);
+		return FETCH_FAILED;
+	}
 	take_over(fetch, &keys);
 	return FETCH_DONE;
 }
@@ -472,7 +498,7 @@ go_on_process(AwsFetch *fetch)
 	AwsError	error;
 	const char *why;
 
-	fetch_set_where(fetch, "credential_process of %s", fetch->identity->source);
+	fetch_set_where(fetch, "%s", fetch->identity->source);
 	if (fetch->process == NULL)
 		fetch->process = aws_process_start(fetch->identity->command, &error);
 	if (fetch->process == NULL)
@@ -497,7 +523,12 @@ go_on_process(AwsFetch *fetch)
 	if (!aws_process_result(fetch->process, &reply, &error))
 		fetch_error(fetch, error.class, 0, error.code, "%s", error.message);
 	else if (aws_key_reply_keys(&reply, AWS_KEYS_LASTING, &keys, &why))
-		take_over(fetch, &keys);
+	{
+		if (have_expired(fetch, &keys, AWS_ERROR_CREDENTIALS))
+			aws_fetched_keys_wipe(&keys);
+		else
+			take_over(fetch, &keys);
+	}
 	else if (why == NULL)
 		(void) fetch_no_memory(fetch);
 	else

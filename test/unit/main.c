@@ -114,6 +114,7 @@ static const struct
 	{"fetch", test_fetch},
 	{"client", test_client},
 	{"client_send", test_client_send},
+	{"client_keys", test_client_keys},
 	{"connections", test_connections},
 	{"tls", test_tls},
 	{"proxies", test_proxies},

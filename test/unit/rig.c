@@ -178,7 +178,7 @@ admin_tls(const Server *server, const char *method, const char *path, const char
 }
 
 /* An admin call; its status. */
-static int
+int
 admin(const Server *server, const char *method, const char *path, const char *body)
 {
 	char		request[1024];

@@ -41,6 +41,8 @@ extern void serve(int listener, int *fd, const char *answer);
 
 /* ---- its admin calls ---- */
 
+extern int	admin(const Server *server, const char *method, const char *path,
+				  const char *body);	/* returns the status */
 extern void fault(const Server *server, const char *rule);
 extern int	count(const Server *server, const char *queue, const char *name);
 extern void renew(const Server *server, int n);

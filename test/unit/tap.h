@@ -47,6 +47,7 @@ extern void test_credentials(void);
 extern void test_retry_budget(void);
 extern void test_client(void);
 extern void test_client_send(void);
+extern void test_client_keys(void);
 extern void test_connections(void);
 extern void test_tls(void);
 extern void test_proxies(void);

@@ -365,8 +365,9 @@ file(const char *name, const char *text)
 
 /* ---- instance metadata ---- */
 
-#define EXPIRES		"2026-11-22T06:00:00Z"
-#define EXPIRES_MS	INT64CONST(1795327200000)
+#define EXPIRES		"2066-11-22T06:00:00Z"
+#define EXPIRES_MS	INT64CONST(3057631200000)
+#define EXPIRED		"2016-11-22T06:00:00Z"
 #define IMDS_KEYS	"{\"Code\":\"Success\",\"LastUpdated\":\"2026-11-22T00:00:00Z\",\"Type\":\"AWS-HMAC\"," \
 	"\"AccessKeyId\":\"" ID "\",\"SecretAccessKey\":\"" SECRET "\",\"Token\":\"" TOKEN "\"," \
 	"\"Expiration\":\"" EXPIRES "\"}"
@@ -394,6 +395,12 @@ metadata_works(void)
 		{GET_ROLES "my-role", 401, ""},
 		{PUT_TOKEN, 200, "imdstoken2"},
 		{GET_ROLES "my-role", 200, IMDS_KEYS},
+	};
+	static const Scene expired[] = {
+		{PUT_TOKEN, 200, "imdstoken1"},
+		{GET_ROLES, 200, "my-role"},
+		{GET_ROLES "my-role", 200, "{\"AccessKeyId\":\"" ID "\",\"SecretAccessKey\":\"" SECRET "\","
+		"\"Token\":\"" TOKEN "\",\"Expiration\":\"" EXPIRED "\"}"},
 	};
 	static const Scene shaky[] = {
 		{PUT_TOKEN, 503, ""},
@@ -443,6 +450,10 @@ metadata_works(void)
 	ok(fetch_for(plan(AWS_SOURCE_INSTANCE_METADATA), 10000), "the token is renewed");
 	has_keys(ID, SECRET, TOKEN, EXPIRES_MS, "the token is renewed");
 	ok(strstr(requests[4], "\r\nX-aws-ec2-metadata-token: imdstoken2\r\n") != NULL, "and used");
+
+	EXPECT(expired);
+	ok(fetch_for(plan(AWS_SOURCE_INSTANCE_METADATA), 10000), "keys whose time is over");
+	has_keys(ID, SECRET, TOKEN, INT64CONST(1479794400000), "keys whose time is over");
 
 	EXPECT(shaky);
 	ok(fetch_for(plan(AWS_SOURCE_INSTANCE_METADATA), 10000), "what fails is tried again");
@@ -542,7 +553,7 @@ metadata_fails(void)
 /* ---- containers ---- */
 
 #define CONTAINER_KEYS	"{\"RoleArn\":\"" ROLE "\",\"AccessKeyId\":\"" ID "\"," \
-	"\"SecretAccessKey\":\"" SECRET "\",\"Token\":\"" TOKEN "\",\"Expiration\":\"2026-11-22T06:00:00.250Z\"}"
+	"\"SecretAccessKey\":\"" SECRET "\",\"Token\":\"" TOKEN "\",\"Expiration\":\"2066-11-22T06:00:00.250Z\"}"
 
 static AwsIdentity *
 container(const char *token, const char *token_file)
@@ -569,6 +580,10 @@ containers(void)
 	static const Scene denied[] = {
 		{GET_KEYS, 403, "{\"code\":\"AccessDenied\",\"message\":\"token " TOKEN2 " is not valid\\n\"}"},
 	};
+	static const Scene expired[] = {
+		{GET_KEYS, 200, "{\"AccessKeyId\":\"" ID "\",\"SecretAccessKey\":\"" SECRET "\","
+		"\"Token\":\"" TOKEN "\",\"Expiration\":\"" EXPIRED "\"}"},
+	};
 	static const Scene hang[] = {{GET_KEYS, 200, NULL, HANG}};
 	char		path[128];
 
@@ -594,6 +609,8 @@ containers(void)
 	   "the path, which is a secret, is not told");
 	EXPECT(denied);
 	fails(container(TOKEN2, NULL), AWS_ERROR_CREDENTIALS, "AccessDenied", "is not valid", "denied");
+	EXPECT(expired);
+	fails(container(NULL, NULL), AWS_ERROR_TRANSIENT, "ExpiredCredentials", EXPIRED, "expired keys");
 	EXPECT(hang);
 	patience = 300;
 	fails(container(TOKEN2, NULL), AWS_ERROR_TIMEOUT, "Curl28", "container", "a silent agent");
@@ -671,7 +688,7 @@ web_identities(void)
 	};
 	static const Scene json[] = {
 		{"POST /", 200, "{\"AssumeRoleWithWebIdentityResponse\":{\"AssumeRoleWithWebIdentityResult\":{\"Credentials\":"
-		"{\"AccessKeyId\":\"" ID "\",\"SecretAccessKey\":\"" SECRET "\",\"SessionToken\":\"" TOKEN "\",\"Expiration\":1.7953272E9}}}}"},
+		"{\"AccessKeyId\":\"" ID "\",\"SecretAccessKey\":\"" SECRET "\",\"SessionToken\":\"" TOKEN "\",\"Expiration\":3.0576312E9}}}}"},
 	};
 	static const Scene expired[] = {
 		{"POST /", 400, STS_ERROR("ExpiredTokenException", "Token expired: current date/time 1 must be before 0")},
@@ -939,6 +956,11 @@ programs(void)
 	ok(fetch_for(process("cat \"%s\"", script), 10000), "keys for ever");
 	has_keys(ID, SECRET, NULL, 0, "keys for ever");
 
+	file("keys.json", "{\"Version\":1,\"AccessKeyId\":\"" ID "\",\"SecretAccessKey\":\"" SECRET "\","
+		 "\"SessionToken\":\"" TOKEN "\",\"Expiration\":\"" EXPIRED "\"}");
+	fails(process("cat %s", script), AWS_ERROR_CREDENTIALS, "ExpiredCredentials", EXPIRED, "expired keys");
+	file("keys.json", "{\"Version\":1,\"AccessKeyId\":\"" ID "\",\"SecretAccessKey\":\"" SECRET "\"}");
+
 	/* no descriptor but the standard ones; the list's own is one more */
 	ok(pipe(fds) == 0, "descriptors that are not closed by exec");
 	ok(fetch_for(process("sh -c 'test $(ls /proc/self/fd | wc -l) -le 4 && cat %s'", script), 10000),
@@ -948,7 +970,7 @@ programs(void)
 	is_int(children(), -1, "it is collected");
 
 	fails(process("sh -c 'echo %s; exit 3'", SECRET), AWS_ERROR_CREDENTIALS, "ProcessFailed",
-		  "credential_process of the test: the program ended with status 3", "it fails");
+		  "the test: the program ended with status 3", "it fails");
 	fails(process("sh -c 'kill -9 $$'%s", ""), AWS_ERROR_CREDENTIALS, "ProcessFailed", "signal 9", "it crashes");
 	fails(process("true%s", ""), AWS_ERROR_CREDENTIALS, "InvalidReply", "nothing", "it prints nothing");
 	fails(process("echo %s", SECRET), AWS_ERROR_CREDENTIALS, "InvalidReply", "JSON", "it prints garbage");
