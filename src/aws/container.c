@@ -26,7 +26,7 @@
 #define MAX_TOKEN		FETCH_MAX_TOKEN_FILE
 
 static void
-set_where(AwsFetch *fetch, const char *url)
+set_where(Fetch *fetch, const char *url)
 {
 	AwsUrl		parsed;
 	char		host[300];
@@ -49,7 +49,7 @@ set_where(AwsFetch *fetch, const char *url)
  * the token, so blanks are allowed.
  */
 static bool
-add_token(AwsFetch *fetch, char *token, const char *from)
+add_token(Fetch *fetch, char *token, const char *from)
 {
 	size_t		len = strlen(token);
 
@@ -76,7 +76,7 @@ add_token(AwsFetch *fetch, char *token, const char *from)
 }
 
 static bool
-add_token_of_file(AwsFetch *fetch, const char *path)
+add_token_of_file(Fetch *fetch, const char *path)
 {
 	char	   *token;
 	size_t		len;
@@ -92,14 +92,14 @@ add_token_of_file(AwsFetch *fetch, const char *path)
 		return false;
 	}
 	snprintf(from, sizeof(from), "the file \"%s\"", path);
-	ok = add_token(fetch, token, from);	/* up to a NUL */
+	ok = add_token(fetch, token, from); /* up to a NUL */
 	explicit_bzero(token, len);
 	free(token);
 	return ok;
 }
 
 static bool
-container_ask(AwsFetch *fetch)
+container_ask(Fetch *fetch)
 {
 	const AwsIdentity *identity = fetch->identity;
 	FetchRequest *ask = &fetch->ask;
@@ -127,7 +127,7 @@ container_ask(AwsFetch *fetch)
 }
 
 static FetchVerdict
-container_take(AwsFetch *fetch, HttpReply *reply)
+container_take(Fetch *fetch, HttpReply *reply)
 {
 	AwsKeyReply parts;
 	bool		parsed;

@@ -28,12 +28,13 @@
 #include <sys/time.h>
 #include <time.h>
 
+#include "aws/fetch.h"
 #include "aws/fetch_source.h"
 #include "aws/secret.h"
 
 #define PROCESS_POLL_MS		20	/* a program's output is looked at so often */
-#define SKEW_MAX_MS			((int64) 10 * 365 * 86400 * 1000)	/* beyond it the Date
-																 * is nonsense */
+#define SKEW_MAX_MS			((int64) 10 * 365 * 86400 * 1000)	/* beyond it the Date is
+																 * nonsense */
 
 static int64
 now_ms(void)
@@ -75,7 +76,7 @@ fetch_add_header(FetchRequest *ask, const char *name, const char *value)
 }
 
 void
-fetch_set_where(AwsFetch *fetch, const char *fmt,...)
+fetch_set_where(Fetch *fetch, const char *fmt, ...)
 {
 	va_list		args;
 
@@ -89,7 +90,7 @@ fetch_set_where(AwsFetch *fetch, const char *fmt,...)
  * of the container go out, the other secrets sign or came in.
  */
 static void
-redact(const AwsFetch *fetch, char *text)
+redact(const Fetch *fetch, char *text)
 {
 	aws_text_redact(text, fetch->keys.secret_access_key);
 	aws_text_redact(text, fetch->keys.session_token);
@@ -106,8 +107,8 @@ redact(const AwsFetch *fetch, char *text)
 }
 
 void
-fetch_error(AwsFetch *fetch, AwsErrorClass class, int http_status,
-			const char *code, const char *fmt,...)
+fetch_error(Fetch *fetch, AwsErrorClass class, int http_status,
+			const char *code, const char *fmt, ...)
 {
 	char		text[sizeof(fetch->error.message)];
 	char		bare_code[sizeof(fetch->error.code)];
@@ -126,14 +127,14 @@ fetch_error(AwsFetch *fetch, AwsErrorClass class, int http_status,
 }
 
 bool
-fetch_no_memory(AwsFetch *fetch)
+fetch_no_memory(Fetch *fetch)
 {
 	fetch_error(fetch, AWS_ERROR_RESOURCES, 0, "NoResources", "out of memory");
 	return false;
 }
 
 FetchVerdict
-fetch_no_reply(AwsFetch *fetch, const HttpReply *reply, const char *hint)
+fetch_no_reply(Fetch *fetch, const HttpReply *reply, const char *hint)
 {
 	const AwsError *error = &reply->error;
 	bool		silent = error->class == AWS_ERROR_TIMEOUT && reply->sent &&
@@ -169,7 +170,7 @@ refusal_class(int http_status, const char *code, const char *message)
 }
 
 FetchVerdict
-fetch_refused(AwsFetch *fetch, int http_status, const char *code, const char *message)
+fetch_refused(Fetch *fetch, int http_status, const char *code, const char *message)
 {
 	AwsErrorClass class = refusal_class(http_status, code, message);
 	char		status_code[16];
@@ -184,7 +185,7 @@ fetch_refused(AwsFetch *fetch, int http_status, const char *code, const char *me
 }
 
 FetchVerdict
-fetch_garbage(AwsFetch *fetch, const char *why)
+fetch_garbage(Fetch *fetch, const char *why)
 {
 	if (why == NULL)
 	{
@@ -201,7 +202,7 @@ fetch_garbage(AwsFetch *fetch, const char *why)
  * region stays.
  */
 static void
-take_over(AwsFetch *fetch, AwsFetchedKeys *keys)
+take_over(Fetch *fetch, AwsFetchedKeys *keys)
 {
 	keys->region = fetch->keys.region;
 	fetch->keys.region = NULL;
@@ -215,7 +216,7 @@ take_over(AwsFetch *fetch, AwsFetchedKeys *keys)
  * An expired key of instance metadata is still good; see imds.c.
  */
 static bool
-have_expired(AwsFetch *fetch, const AwsFetchedKeys *keys, AwsErrorClass class)
+have_expired(Fetch *fetch, const AwsFetchedKeys *keys, AwsErrorClass class)
 {
 	time_t		expired = (time_t) (keys->expires / 1000);
 	struct tm	tm;
@@ -231,7 +232,7 @@ have_expired(AwsFetch *fetch, const AwsFetchedKeys *keys, AwsErrorClass class)
 }
 
 FetchVerdict
-fetch_take_keys(AwsFetch *fetch, const AwsKeyReply *reply, AwsKeyParts parts)
+fetch_take_keys(Fetch *fetch, const AwsKeyReply *reply, AwsKeyParts parts)
 {
 	AwsFetchedKeys keys;
 	const char *why;
@@ -263,7 +264,7 @@ wipe_request(FetchRequest *ask)
 }
 
 static void
-wipe_reply(AwsFetch *fetch)
+wipe_reply(Fetch *fetch)
 {
 	if (fetch->reply.body != NULL)
 		explicit_bzero(fetch->reply.body, fetch->reply.len);
@@ -274,7 +275,7 @@ wipe_reply(AwsFetch *fetch)
 
 /* Everything but the result goes. */
 static void
-finish(AwsFetch *fetch)
+finish(Fetch *fetch)
 {
 	if (fetch->request != NULL)
 		http_cancel(fetch->request);
@@ -291,10 +292,10 @@ finish(AwsFetch *fetch)
 	fetch->done = true;
 }
 
-static AwsFetch *
+static Fetch *
 new_fetch(HttpPool *pool, const AwsIdentity *identity, long deadline_ms, AwsError *error)
 {
-	AwsFetch   *fetch = calloc(1, sizeof(AwsFetch));
+	Fetch	   *fetch = calloc(1, sizeof(Fetch));
 
 	if (fetch != NULL)
 		fetch->identity = aws_identity_copy(identity);
@@ -314,7 +315,7 @@ AwsFetch *
 aws_fetch_start(HttpPool *pool, const AwsIdentity *identity, long deadline_ms,
 				AwsError *error)
 {
-	AwsFetch   *fetch = new_fetch(pool, identity, deadline_ms, error);
+	Fetch	   *fetch = new_fetch(pool, identity, deadline_ms, error);
 
 	if (fetch != NULL)
 		fetch->step = identity->region == NULL && identity->metadata_url != NULL ?
@@ -332,7 +333,7 @@ AwsFetch *
 aws_whoami_start(HttpPool *pool, const AwsCredentials *keys, const AwsIdentity *where,
 				 long deadline_ms, AwsError *error)
 {
-	AwsFetch   *fetch = new_fetch(pool, where, deadline_ms, error);
+	Fetch	   *fetch = new_fetch(pool, where, deadline_ms, error);
 
 	if (fetch == NULL)
 		return NULL;
@@ -422,7 +423,7 @@ aws_whoami_result(AwsFetch *fetch, AwsCaller *caller, AwsError *error)
 
 /* What is asked for now by HTTP; NULL: nothing, or a program. */
 static const FetchSource *
-source_of_step(const AwsFetch *fetch)
+source_of_step(const Fetch *fetch)
 {
 	if (fetch->step == FETCH_STEP_REGION)
 		return &fetch_metadata;
@@ -442,7 +443,7 @@ source_of_step(const AwsFetch *fetch)
 }
 
 static void
-next_step(AwsFetch *fetch)
+next_step(Fetch *fetch)
 {
 	switch (fetch->step)
 	{
@@ -471,7 +472,7 @@ next_step(AwsFetch *fetch)
 
 /* The keys that the plan itself holds. */
 static bool
-take_plan_keys(AwsFetch *fetch)
+take_plan_keys(Fetch *fetch)
 {
 	const AwsIdentity *identity = fetch->identity;
 	AwsFetchedKeys keys;
@@ -491,7 +492,7 @@ take_plan_keys(AwsFetch *fetch)
 
 /* Start the program, or look after it; take its keys when it has ended. */
 static void
-go_on_process(AwsFetch *fetch)
+go_on_process(Fetch *fetch)
 {
 	AwsKeyReply reply;
 	AwsFetchedKeys keys;
@@ -546,7 +547,7 @@ go_on_process(AwsFetch *fetch)
 static void
 reply_done(HttpReply *reply, void *arg)
 {
-	AwsFetch   *fetch = arg;
+	Fetch	   *fetch = arg;
 
 	fetch->request = NULL;
 	fetch->reply = *reply;
@@ -556,7 +557,7 @@ reply_done(HttpReply *reply, void *arg)
 
 /* False if there is no time left; keeps the error of an earlier try. */
 static bool
-in_time(AwsFetch *fetch)
+in_time(Fetch *fetch)
 {
 	if (now_ms() < fetch->deadline)
 		return true;
@@ -568,7 +569,7 @@ in_time(AwsFetch *fetch)
 
 /* Let the source say what to ask for, and send that. */
 static void
-send_request(AwsFetch *fetch)
+send_request(Fetch *fetch)
 {
 	const FetchSource *source = fetch->source;
 	FetchRequest *ask = &fetch->ask;
@@ -606,7 +607,7 @@ send_request(AwsFetch *fetch)
 
 /* See the head of this file. */
 static void
-compare_clocks(AwsFetch *fetch)
+compare_clocks(Fetch *fetch)
 {
 	int64		earliest = fetch->reply.date * 1000;
 	int64		latest = earliest + 999;
@@ -624,7 +625,7 @@ compare_clocks(AwsFetch *fetch)
 
 /* Act on a reply. */
 static void
-take_reply(AwsFetch *fetch)
+take_reply(Fetch *fetch)
 {
 	FetchVerdict verdict;
 

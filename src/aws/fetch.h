@@ -34,6 +34,7 @@
 #define AWS_FETCH_H
 
 #include "aws/credentials.h"
+#include "aws/fetched_keys.h"
 #include "aws/http.h"
 #include "aws/identity.h"
 
@@ -41,29 +42,6 @@
 									 * for */
 
 typedef struct AwsFetch AwsFetch;
-
-/* The strings are malloc'ed; aws_fetched_keys_wipe() frees them. */
-typedef struct AwsFetchedKeys
-{
-	char	   *access_key_id;
-	char	   *secret_access_key;
-	char	   *session_token;	/* NULL: none */
-	int64		expires;		/* epoch ms by AWS's clock; 0: never.  Instance
-								 * metadata may give keys whose time is over */
-	int64		skew_ms;		/* AWS's clock minus ours, as far as replies
-								 * tell; 0: no difference is known */
-	char	   *arn;			/* of the role's session; NULL: not known */
-	char	   *account_id;		/* NULL: not known */
-	char	   *region;			/* from instance metadata, if the plan asks */
-} AwsFetchedKeys;
-
-/* Who keys belong to, as GetCallerIdentity says. */
-typedef struct AwsCaller
-{
-	char		account[64];
-	char		arn[2049];
-	char		user_id[256];
-} AwsCaller;
 
 /*
  * Start a fetch; NULL, with *error set, if out of memory.  The identity is
@@ -97,8 +75,5 @@ extern bool aws_whoami_result(AwsFetch *fetch, AwsCaller *caller,
 
 /* Frees it, done or not; wipes what it holds.  NULL is allowed. */
 extern void aws_fetch_cancel(AwsFetch *fetch);
-
-/* Wipe and free the strings; all fields become 0. */
-extern void aws_fetched_keys_wipe(AwsFetchedKeys *keys);
 
 #endif							/* AWS_FETCH_H */

@@ -12,7 +12,8 @@
 #ifndef AWS_FETCH_SOURCE_H
 #define AWS_FETCH_SOURCE_H
 
-#include "aws/fetch.h"
+#include "aws/http.h"
+#include "aws/identity.h"
 #include "aws/key_reply.h"
 #include "aws/process.h"
 #include "aws/sigv4.h"
@@ -20,6 +21,8 @@
 #define FETCH_MAX_REPLY			((size_t) 64 * 1024)
 #define FETCH_MAX_TOKEN_FILE	((size_t) 20 * 1024)
 #define FETCH_MAX_HEADERS		6
+
+typedef struct AwsFetch Fetch;	/* as it is called outside of these files */
 
 /* A request that a source wants to have sent; wiped after use. */
 typedef struct FetchRequest
@@ -52,10 +55,10 @@ typedef struct FetchSource
 								 * long */
 
 	/* Fill fetch->ask; false with the error set. */
-	bool		(*ask) (AwsFetch *fetch);
+	bool		(*ask) (Fetch *fetch);
 
 	/* Look at the reply, whose body may be changed but not kept. */
-	FetchVerdict (*take) (AwsFetch *fetch, HttpReply *reply);
+	FetchVerdict (*take) (Fetch *fetch, HttpReply *reply);
 } FetchSource;
 
 extern const FetchSource fetch_metadata;
@@ -125,32 +128,32 @@ struct AwsFetch
 extern void fetch_add_header(FetchRequest *ask, const char *name, const char *value);
 
 /* Set fetch->where, which begins every message. */
-extern void fetch_set_where(AwsFetch *fetch, const char *fmt,...) pg_attribute_printf(2, 3);
+extern void fetch_set_where(Fetch *fetch, const char *fmt, ...) pg_attribute_printf(2, 3);
 
 /* Set fetch->error to where it happened and the text, without secrets. */
-extern void fetch_error(AwsFetch *fetch, AwsErrorClass class, int http_status,
-						const char *code, const char *fmt,...) pg_attribute_printf(5, 6);
-extern bool fetch_no_memory(AwsFetch *fetch);
+extern void fetch_error(Fetch *fetch, AwsErrorClass class, int http_status,
+						const char *code, const char *fmt, ...) pg_attribute_printf(5, 6);
+extern bool fetch_no_memory(Fetch *fetch);
 
 /*
  * There is no reply: set the error to libcurl's.  hint: what is added if the
  * server was silent; may be NULL.
  */
-extern FetchVerdict fetch_no_reply(AwsFetch *fetch, const HttpReply *reply,
+extern FetchVerdict fetch_no_reply(Fetch *fetch, const HttpReply *reply,
 								   const char *hint);
 
 /*
  * The reply is an error.  code and message are those of its body, or NULL.  The
  * verdict is FETCH_RETRY for what may pass by itself.
  */
-extern FetchVerdict fetch_refused(AwsFetch *fetch, int http_status,
+extern FetchVerdict fetch_refused(Fetch *fetch, int http_status,
 								  const char *code, const char *message);
 
 /* The reply is not what the source sends; why may be NULL: out of memory. */
-extern FetchVerdict fetch_garbage(AwsFetch *fetch, const char *why);
+extern FetchVerdict fetch_garbage(Fetch *fetch, const char *why);
 
 /* Take the keys of a reply over. */
-extern FetchVerdict fetch_take_keys(AwsFetch *fetch, const AwsKeyReply *reply,
+extern FetchVerdict fetch_take_keys(Fetch *fetch, const AwsKeyReply *reply,
 									AwsKeyParts parts);
 
 #endif							/* AWS_FETCH_SOURCE_H */

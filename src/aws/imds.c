@@ -30,14 +30,16 @@
 #define MAX_TOKEN		1024	/* EC2's have 56 characters */
 
 static bool
-metadata_ask(AwsFetch *fetch)
+metadata_ask(Fetch *fetch)
 {
 	FetchMetadata *metadata = &fetch->metadata;
 	FetchRequest *ask = &fetch->ask;
 	const char *base = fetch->identity->metadata_url;
 	size_t		size = strlen(base) + strlen(ROLES_PATH) + sizeof(metadata->role);
 
-	fetch_set_where(fetch, "instance metadata at %s", base);
+	fetch_set_where(fetch, fetch->step == FETCH_STEP_REGION ?
+					"no region is configured, and instance metadata at %s does not tell it" :
+					"instance metadata at %s", base);
 	ask->direct = true;
 	ask->url = malloc(size);
 	if (ask->url == NULL)
@@ -73,7 +75,7 @@ first_line(char *body)
 }
 
 static FetchVerdict
-take_token(AwsFetch *fetch, char *body)
+take_token(Fetch *fetch, char *body)
 {
 	const char *why;
 
@@ -85,7 +87,7 @@ take_token(AwsFetch *fetch, char *body)
 }
 
 static FetchVerdict
-take_region(AwsFetch *fetch, char *body)
+take_region(Fetch *fetch, char *body)
 {
 	const char *why;
 
@@ -97,7 +99,7 @@ take_region(AwsFetch *fetch, char *body)
 
 /* IAM's rule for names of roles, which makes them fit into a URL. */
 static FetchVerdict
-take_role(AwsFetch *fetch, char *body)
+take_role(Fetch *fetch, char *body)
 {
 	size_t		len = strlen(first_line(body));
 
@@ -116,7 +118,7 @@ take_role(AwsFetch *fetch, char *body)
 
 /* The keys, or with the same status an object that says why there are none. */
 static FetchVerdict
-take_keys(AwsFetch *fetch, HttpReply *reply)
+take_keys(Fetch *fetch, HttpReply *reply)
 {
 	AwsKeyReply parts;
 
@@ -128,7 +130,7 @@ take_keys(AwsFetch *fetch, HttpReply *reply)
 }
 
 static FetchVerdict
-metadata_take(AwsFetch *fetch, HttpReply *reply)
+metadata_take(Fetch *fetch, HttpReply *reply)
 {
 	FetchMetadata *metadata = &fetch->metadata;
 	static char empty[1];

@@ -27,6 +27,7 @@
 #include "postgres.h"
 #endif
 
+#include "aws/credentials.h"
 #include "aws/json.h"
 #include "aws/key_reply.h"
 #include "aws/secret.h"
@@ -258,18 +259,6 @@ presentable(const char *text, size_t max)
 	const char *why;
 
 	return text != NULL && aws_key_is_valid(text, max, &why) ? text : NULL;
-}
-
-void
-aws_fetched_keys_wipe(AwsFetchedKeys *keys)
-{
-	aws_secret_free(keys->access_key_id);
-	aws_secret_free(keys->secret_access_key);
-	aws_secret_free(keys->session_token);
-	free(keys->arn);
-	free(keys->account_id);
-	free(keys->region);
-	memset(keys, 0, sizeof(*keys));
 }
 
 bool

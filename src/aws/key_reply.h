@@ -9,7 +9,7 @@
 #ifndef AWS_KEY_REPLY_H
 #define AWS_KEY_REPLY_H
 
-#include "aws/fetch.h"
+#include "aws/fetched_keys.h"
 
 /*
  * The parts of a reply that are of use.  They are the sender's text as it is,

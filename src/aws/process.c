@@ -63,7 +63,7 @@ static AwsProcess *dying;
  * literal; in double quotes a backslash protects itself and a quote; outside
  * of quotes it protects anything.
  */
-char **
+char	  **
 aws_split_command(const char *command, const char **why)
 {
 	size_t		len = strlen(command);

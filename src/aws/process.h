@@ -8,6 +8,7 @@
 #ifndef AWS_PROCESS_H
 #define AWS_PROCESS_H
 
+#include "aws/aws_error.h"
 #include "aws/key_reply.h"
 
 typedef struct AwsProcess AwsProcess;

@@ -31,7 +31,7 @@
 #define FORM_TYPE		"application/x-www-form-urlencoded"
 
 static const char *
-action_of_step(const AwsFetch *fetch)
+action_of_step(const Fetch *fetch)
 {
 	switch (fetch->step)
 	{
@@ -84,7 +84,7 @@ form_size(const char *value)
 }
 
 static bool
-make_form(AwsFetch *fetch, const AwsAssumeRole *role)
+make_form(Fetch *fetch, const AwsAssumeRole *role)
 {
 	FetchRequest *ask = &fetch->ask;
 	const char *token = fetch->step == FETCH_STEP_BASE ? fetch->sts.token : NULL;
@@ -114,7 +114,7 @@ make_form(AwsFetch *fetch, const AwsAssumeRole *role)
  * the error set.
  */
 static char *
-read_web_token(AwsFetch *fetch)
+read_web_token(Fetch *fetch)
 {
 	const char *path = fetch->identity->token_file;
 	char	   *token;
@@ -144,7 +144,7 @@ read_web_token(AwsFetch *fetch)
 
 /* Where STS is, and for which region requests to it are signed. */
 static bool
-find_endpoint(AwsFetch *fetch, char *endpoint, size_t size, char *region, size_t region_size)
+find_endpoint(Fetch *fetch, char *endpoint, size_t size, char *region, size_t region_size)
 {
 	const AwsIdentity *identity = fetch->identity;
 	const char *known = identity->sts_region != NULL ? identity->sts_region :
@@ -180,9 +180,17 @@ find_endpoint(AwsFetch *fetch, char *endpoint, size_t size, char *region, size_t
 	return true;
 }
 
-/* Add the headers that a signature covers, and the signature. */
+static void
+add_signed(SigV4Header *headers, int *n, const char *name, const char *value)
+{
+	headers[*n].name = name;
+	headers[*n].value = value;
+	(*n)++;
+}
+
+/* Add the headers that a signature covers, in their order, and the signature. */
 static bool
-sign(AwsFetch *fetch, const char *host, const char *region, const char *path)
+sign(Fetch *fetch, const char *host, const char *region, const char *path)
 {
 	FetchRequest *ask = &fetch->ask;
 	const AwsFetchedKeys *keys = &fetch->keys;
@@ -201,11 +209,11 @@ sign(AwsFetch *fetch, const char *host, const char *region, const char *path)
 	gettimeofday(&tv, NULL);
 	fetch->sts.signed_skew_ms = fetch->skew_ms;
 	sigv4_date(tv.tv_sec + fetch->skew_ms / 1000, date);
-	headers[n++] = (SigV4Header) {"content-type", FORM_TYPE};
-	headers[n++] = (SigV4Header) {"host", host};
-	headers[n++] = (SigV4Header) {"x-amz-date", date};
+	add_signed(headers, &n, "content-type", FORM_TYPE);
+	add_signed(headers, &n, "host", host);
+	add_signed(headers, &n, "x-amz-date", date);
 	if (keys->session_token != NULL)
-		headers[n++] = (SigV4Header) {"x-amz-security-token", keys->session_token};
+		add_signed(headers, &n, "x-amz-security-token", keys->session_token);
 	if (keys->access_key_id == NULL || keys->secret_access_key == NULL ||
 		!sigv4_authorization(&fetch->sts.key, keys->access_key_id, keys->secret_access_key,
 							 region, "sts", date, "POST", path, headers, n,
@@ -222,7 +230,7 @@ sign(AwsFetch *fetch, const char *host, const char *region, const char *path)
 }
 
 static bool
-sts_ask(AwsFetch *fetch)
+sts_ask(Fetch *fetch)
 {
 	const AwsIdentity *identity = fetch->identity;
 	FetchRequest *ask = &fetch->ask;
@@ -281,7 +289,7 @@ sts_ask(AwsFetch *fetch)
  * next try will send.
  */
 static bool
-has_new_web_token(AwsFetch *fetch)
+has_new_web_token(Fetch *fetch)
 {
 	AwsError	error = fetch->error;
 	char	   *token;
@@ -298,7 +306,7 @@ has_new_web_token(AwsFetch *fetch)
 }
 
 static FetchVerdict
-take_error(AwsFetch *fetch, int http_status, const char *code, const char *message)
+take_error(Fetch *fetch, int http_status, const char *code, const char *message)
 {
 	FetchVerdict verdict = fetch_refused(fetch, http_status, code, message);
 
@@ -319,7 +327,7 @@ take_error(AwsFetch *fetch, int http_status, const char *code, const char *messa
 
 /* Texts for people, who may look at them in a view. */
 static FetchVerdict
-take_caller(AwsFetch *fetch, const AwsKeyReply *parts)
+take_caller(Fetch *fetch, const AwsKeyReply *parts)
 {
 	AwsCaller  *caller = &fetch->sts.caller;
 
@@ -335,7 +343,7 @@ take_caller(AwsFetch *fetch, const AwsKeyReply *parts)
 }
 
 static FetchVerdict
-sts_take(AwsFetch *fetch, HttpReply *reply)
+sts_take(Fetch *fetch, HttpReply *reply)
 {
 	AwsKeyReply parts;
 	bool		parsed;

@@ -8,6 +8,7 @@
  */
 #include "fuzz.h"
 
+#include "aws/credentials.h"
 #include "aws/key_reply.h"
 
 /* Text of the reply, or a number that was copied. */

@@ -261,6 +261,20 @@ add_role(AwsIdentity *identity, const char *arn, const char *external_id, int du
 	role->where = strdup("the test");
 }
 
+/* The plan of a container, at a path of our server. */
+static AwsIdentity *
+container(const char *token, const char *token_file)
+{
+	AwsIdentity *identity = plan(AWS_SOURCE_CONTAINER);
+	char		url[128];
+
+	snprintf(url, sizeof(url), "%s/v2/credentials/0123", base);
+	identity->container_url = strdup(url);
+	identity->container_token = token != NULL ? strdup(token) : NULL;
+	identity->container_token_file = token_file != NULL ? strdup(token_file) : NULL;
+	return identity;
+}
+
 static AwsError error;
 static AwsFetchedKeys keys;
 static AwsCaller caller;
@@ -537,6 +551,14 @@ metadata_fails(void)
 	patience = 10000;
 	ok(strstr(error.message, "hop limit") == NULL, "which has come over all hops");
 
+	EXPECT(v1);
+	identity = container(NULL, NULL);
+	free(identity->region);
+	identity->region = NULL;
+	identity->metadata_url = strdup(base);
+	fails(identity, AWS_ERROR_CREDENTIALS, "Http404", "no region is configured, and instance metadata at http",
+		  "nobody knows the region");
+
 	/* nobody there; and less time than the tries would take */
 	expect(NULL, 0);
 	identity = plan(AWS_SOURCE_INSTANCE_METADATA);
@@ -554,19 +576,6 @@ metadata_fails(void)
 
 #define CONTAINER_KEYS	"{\"RoleArn\":\"" ROLE "\",\"AccessKeyId\":\"" ID "\"," \
 	"\"SecretAccessKey\":\"" SECRET "\",\"Token\":\"" TOKEN "\",\"Expiration\":\"2066-11-22T06:00:00.250Z\"}"
-
-static AwsIdentity *
-container(const char *token, const char *token_file)
-{
-	AwsIdentity *identity = plan(AWS_SOURCE_CONTAINER);
-	char		url[128];
-
-	snprintf(url, sizeof(url), "%s/v2/credentials/0123", base);
-	identity->container_url = strdup(url);
-	identity->container_token = token != NULL ? strdup(token) : NULL;
-	identity->container_token_file = token_file != NULL ? strdup(token_file) : NULL;
-	return identity;
-}
 
 static void
 containers(void)
