@@ -79,10 +79,10 @@ is_given(const char *value)
 }
 
 /* Only the first error counts.  Always returns false. */
-static bool fail(Resolver *r, const char *code, const char *fmt,...) pg_attribute_printf(3, 4);
+static bool fail(Resolver *r, const char *code, const char *fmt, ...) pg_attribute_printf(3, 4);
 
 static bool
-fail(Resolver *r, const char *code, const char *fmt,...)
+fail(Resolver *r, const char *code, const char *fmt, ...)
 {
 	char		message[sizeof(r->error->message)];
 	va_list		args;
@@ -107,10 +107,10 @@ out_of_memory(Resolver *r)
 }
 
 /* Set a field of the identity. */
-static bool set(Resolver *r, char **field, const char *fmt,...) pg_attribute_printf(3, 4);
+static bool set(Resolver *r, char **field, const char *fmt, ...) pg_attribute_printf(3, 4);
 
 static bool
-set(Resolver *r, char **field, const char *fmt,...)
+set(Resolver *r, char **field, const char *fmt, ...)
 {
 	va_list		args;
 	int			rc;

@@ -43,8 +43,8 @@ typedef struct AwsIdentityOptions
 	const char *session_token;
 
 	const char *profile;
-	const char *web_identity_token_file;	/* requires role_arn, which then is
-											 * the role of the token */
+	const char *web_identity_token_file;	/* requires role_arn, which then
+											 * is the role of the token */
 
 	/* otherwise role_arn is assumed with whatever was found */
 	const char *role_arn;
@@ -85,8 +85,8 @@ typedef struct AwsAssumeRole
 	char	   *external_id;	/* NULL: none */
 	char	   *session_name;	/* never NULL */
 	int			duration_seconds;	/* 0: STS decides */
-	char	   *where;			/* for people: "profile "prod" (/x/config:12)",
-								 * "option role_arn" */
+	char	   *where;			/* for people: "profile "prod"
+								 * (/x/config:12)", "option role_arn" */
 } AwsAssumeRole;
 
 typedef struct AwsIdentity

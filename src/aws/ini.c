@@ -221,7 +221,7 @@ parse_line(IniParser *parser, char *text, int line)
 bool
 aws_ini_parse(AwsIni *ini, char *text, size_t len, int *line, const char **why)
 {
-	IniParser	parser = {.ini = ini,.parent = -1};
+	IniParser	parser = {.ini = ini, .parent = -1};
 	char	   *end = text + len;
 	char	   *next;
 
