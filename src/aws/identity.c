@@ -125,11 +125,14 @@ set(Resolver *r, char **field, const char *fmt, ...)
 	return out_of_memory(r);
 }
 
-/* Set it if there is a value. */
+/* Set it to a text; leave it NULL if that is not given. */
 static bool
-set_given(Resolver *r, char **field, const char *value)
+set_text(Resolver *r, char **field, const char *text)
 {
-	return !is_given(value) || set(r, field, "%s", value);
+	aws_secret_free(*field);
+	*field = NULL;
+	/* not by set(), because vasprintf() may leave another copy in memory */
+	return !is_given(text) || (*field = strdup(text)) != NULL || out_of_memory(r);
 }
 
 static const char *
@@ -219,9 +222,9 @@ use_keys(Resolver *r, AwsSourceKind kind, const char *id, const char *secret,
 		 const char *token)
 {
 	r->identity->kind = kind;
-	return set_given(r, &r->identity->access_key_id, id) &&
-		set_given(r, &r->identity->secret_access_key, secret) &&
-		set_given(r, &r->identity->session_token, token);
+	return set_text(r, &r->identity->access_key_id, id) &&
+		set_text(r, &r->identity->secret_access_key, secret) &&
+		set_text(r, &r->identity->session_token, token);
 }
 
 static bool
@@ -296,8 +299,8 @@ use_web_identity(Resolver *r, const char *token_file, const char *role_arn,
 
 	identity->kind = AWS_SOURCE_WEB_IDENTITY;
 	return check_role_arn(r, role_arn, where) &&
-		set(r, &identity->token_file, "%s", token_file) &&
-		set(r, &identity->role_arn, "%s", role_arn) &&
+		set_text(r, &identity->token_file, token_file) &&
+		set_text(r, &identity->role_arn, role_arn) &&
 		set(r, &identity->session_name, "%s",
 			is_given(session_name) ? session_name : AWS_DEFAULT_SESSION_NAME) &&
 		set(r, &identity->source, "web identity (%s)", where);
@@ -378,11 +381,11 @@ use_container(Resolver *r)
 	else if (full == NULL)
 		return fail(r, "NoCredentials", "the database server's environment has neither AWS_CONTAINER_CREDENTIALS_RELATIVE_URI nor AWS_CONTAINER_CREDENTIALS_FULL_URI");
 	else if (check_container_url(r, full))
-		(void) set(r, &identity->container_url, "%s", full);
+		(void) set_text(r, &identity->container_url, full);
 
 	/* the file is read each time, the variable cannot change */
 	if (token_file != NULL)
-		(void) set(r, &identity->container_token_file, "%s", token_file);
+		(void) set_text(r, &identity->container_token_file, token_file);
 	else if (token != NULL)
 	{
 		for (const char *p = token; *p != '\0'; p++)
@@ -390,11 +393,12 @@ use_container(Resolver *r)
 			if ((unsigned char) *p < 0x20 || (unsigned char) *p >= 0x7f)
 				return fail(r, "InvalidConfiguration", "AWS_CONTAINER_AUTHORIZATION_TOKEN must be printable ASCII characters");
 		}
-		(void) set(r, &identity->container_token, "%s", token);
+		(void) set_text(r, &identity->container_token, token);
 	}
-	return set(r, &identity->source, "container credentials (%s)",
-			   relative != NULL ? "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI" :
-			   "AWS_CONTAINER_CREDENTIALS_FULL_URI");
+	return !r->failed &&
+		set(r, &identity->source, "container credentials (%s)",
+			relative != NULL ? "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI" :
+			"AWS_CONTAINER_CREDENTIALS_FULL_URI");
 }
 
 /* Where instance metadata is; leaves the URL NULL if it is not to be asked. */
@@ -419,7 +423,7 @@ find_metadata(Resolver *r)
 	{
 		if (!aws_url_parse(value, &parsed, &why))
 			return fail(r, "InvalidConfiguration", "%s %s", what, why);
-		if (!set(r, url, "%s", value))
+		if (!set_text(r, url, value))
 			return false;
 		for (size_t len = strlen(*url); len > 0 && (*url)[len - 1] == '/'; len--)
 			(*url)[len - 1] = '\0';
@@ -433,9 +437,9 @@ find_metadata(Resolver *r)
 		value = get(r, r->profile, what);
 	}
 	if (value == NULL || pg_strcasecmp(value, "IPv4") == 0)
-		return !r->failed && set(r, url, "%s", METADATA_URL);
+		return !r->failed && set_text(r, url, METADATA_URL);
 	if (pg_strcasecmp(value, "IPv6") == 0)
-		return set(r, url, "%s", METADATA_URL_IPV6);
+		return set_text(r, url, METADATA_URL_IPV6);
 	return fail(r, "InvalidConfiguration", "%s must be IPv4 or IPv6", what);
 }
 
@@ -486,11 +490,11 @@ add_role(Resolver *r, const char *role_arn, const char *external_id,
 	role = &r->identity->roles[r->identity->nroles++];
 	role->duration_seconds = duration;
 	if (!check_role_arn(r, role_arn, where) ||
-		!set(r, &role->role_arn, "%s", role_arn) ||
-		!set_given(r, &role->external_id, external_id) ||
+		!set_text(r, &role->role_arn, role_arn) ||
+		!set_text(r, &role->external_id, external_id) ||
 		!set(r, &role->session_name, "%s",
 			 is_given(session_name) ? session_name : AWS_DEFAULT_SESSION_NAME) ||
-		!set(r, &role->where, "%s", where))
+		!set_text(r, &role->where, where))
 		return NULL;
 	return role;
 }
@@ -521,7 +525,7 @@ use_profile_keys(Resolver *r, const char *profile)
 					id != NULL ? "aws_access_key_id" : "aws_secret_access_key",
 					id != NULL ? "aws_secret_access_key" : "aws_access_key_id");
 	return use_keys(r, AWS_SOURCE_PROFILE_KEYS, id, secret, get(r, profile, "aws_session_token")) &&
-		set(r, &r->identity->source, "%s", what) &&
+		set_text(r, &r->identity->source, what) &&
 		check_keys(r, what, "aws_access_key_id", "aws_secret_access_key", "aws_session_token");
 }
 
@@ -562,7 +566,7 @@ use_process_or_fail(Resolver *r, const char *profile)
 			return fail(r, "UnsupportedSource", "profile \"%s\" (%s:%d) has credential_process, which is a program to be run by the database server, and that is not allowed",
 						profile, r->found.path, r->found.line);
 		r->identity->kind = AWS_SOURCE_PROCESS;
-		return set(r, &r->identity->command, "%s", command) &&
+		return set_text(r, &r->identity->command, command) &&
 			set(r, &r->identity->source, "credential_process of profile \"%s\" (%s:%d)",
 				profile, r->found.path, r->found.line);
 	}
@@ -831,7 +835,7 @@ use_region(Resolver *r, const char *region, const char *what)
 	if (strncmp(region, "fips-", 5) == 0)
 		return fail(r, "InvalidConfiguration", "%s must be a region such as %s; for its FIPS endpoints, set option use_fips or AWS_USE_FIPS_ENDPOINT to true",
 					what, region + 5);
-	return set(r, &r->identity->region, "%s", region);
+	return set_text(r, &r->identity->region, region);
 }
 
 /* The region in the host name of an endpoint; false if it tells none. */
@@ -898,7 +902,7 @@ find_endpoint(Resolver *r, const char *option, const char *variable,
 	KeyText		key;
 
 	if (is_given(option))
-		return set(r, endpoint, "%s", option);
+		return set_text(r, endpoint, option);
 	if (r->is_static)
 		return true;
 	if (get_flag(r, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "ignore_configured_endpoint_urls") == 1 ||
@@ -927,7 +931,7 @@ find_endpoint(Resolver *r, const char *option, const char *variable,
 		return !r->failed;
 	if (!aws_endpoint_is_valid(value, r->options->allow_http, &why))
 		return fail(r, "InvalidConfiguration", "%s %s", what, why);
-	return set(r, endpoint, "%s", value);
+	return set_text(r, endpoint, value);
 }
 
 static bool
@@ -978,13 +982,13 @@ find_place(Resolver *r)
 		!check_variety(r, identity->use_dualstack, "a dual-stack endpoint", "AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack"))
 		return false;
 	if (region_of_endpoint(identity->sts_endpoint, region, sizeof(region)) &&
-		!set(r, &identity->sts_region, "%s", region))
+		!set_text(r, &identity->sts_region, region))
 		return false;
 
 	value = env(r, "AWS_CA_BUNDLE");
 	if (value == NULL && !r->is_static)
 		value = get(r, r->profile, "ca_bundle");
-	return set_given(r, &identity->ca_file, value) && !r->failed;
+	return set_text(r, &identity->ca_file, value) && !r->failed;
 }
 
 /* ---- what others call ---- */

@@ -257,6 +257,8 @@ static const Case cases[] = {
 	"container http://169.254.170.2/x?id=1 - - > " ROLE "p - sqsbridge 0"},
 	{"no container", {NULL}, NULL, "[default]\nrole_arn = " ROLE "p\ncredential_source = EcsContainer\n", {NULL}, NULL,
 	"NoCredentials:profile \"default\" (CONFIG:2): the database server's environment has neither AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"},
+	{"a bad container", {"AWS_CONTAINER_CREDENTIALS_FULL_URI=http://x/"}, NULL, "[default]\nrole_arn = " ROLE "p\ncredential_source = EcsContainer\n", {NULL}, NULL,
+	"InvalidConfiguration:profile \"default\" (CONFIG:2): AWS_CONTAINER_CREDENTIALS_FULL_URI must use https"},
 	{"another", {NULL}, NULL, "[default]\nrole_arn = " ROLE "p\ncredential_source = environment\n", {NULL}, NULL,
 	"InvalidProfile:profile \"default\" (CONFIG:2): credential_source must be"},
 	{"of a source_profile", {NULL}, NULL, "[default]\nrole_arn = " ROLE "p\nsource_profile = i\n[profile i]\ncredential_source = Ec2InstanceMetadata\n", {NULL},
