@@ -50,9 +50,9 @@ ALTER SERVER sqs_aws OPTIONS (SET allow_http 'perhaps');
 ALTER SERVER sqs_aws OPTIONS (SET allow_http '');
 SELECT srvoptions FROM pg_foreign_server WHERE srvname = 'sqs_aws';
 
--- Only superusers can allow the keys of the environment.
+-- Only superusers can allow keys of the database server itself.
 ALTER SERVER sqs_aws OPTIONS (ADD credentials '');
-ALTER SERVER sqs_aws OPTIONS (ADD credentials 'auto');
+ALTER SERVER sqs_aws OPTIONS (ADD credentials 'sso');
 ALTER SERVER sqs_aws OPTIONS (ADD credentials 'mapping');
 CREATE USER MAPPING FOR regress_sqs_app SERVER sqs_aws OPTIONS (credentials 'environment');
 ALTER SERVER sqs_aws OWNER TO regress_sqs_app;
@@ -62,8 +62,42 @@ RESET ROLE;
 ALTER SERVER sqs_aws OPTIONS (SET credentials 'environment');
 SET ROLE regress_sqs_app;
 ALTER SERVER sqs_aws OPTIONS (ADD region 'us-east-1');
+ALTER SERVER sqs_aws OPTIONS (ADD sts_endpoint 'https://sts.example.com');
+ALTER SERVER sqs_aws OPTIONS (SET credentials 'mapping', ADD sts_endpoint 'https://sts.example.com');
+ALTER SERVER sqs_aws OPTIONS (SET credentials 'profile', ADD profile 'prod');
 ALTER SERVER sqs_aws OPTIONS (SET endpoint 'https://sqs.example.com', DROP credentials);
+ALTER SERVER sqs_aws OPTIONS (ADD role_arn 'arn:aws:iam::123456789012:role/app', ADD external_id 'x:1',
+  ADD role_session_name 'pg', ADD duration_seconds '900', ADD use_fips_endpoint 'on', ADD use_dualstack_endpoint 'off');
 RESET ROLE;
+SELECT srvoptions FROM pg_foreign_server WHERE srvname = 'sqs_aws';
+ALTER SERVER sqs_aws OPTIONS (DROP role_arn);
+ALTER SERVER sqs_aws OPTIONS (DROP role_arn, DROP external_id, DROP role_session_name, DROP duration_seconds);
+
+-- Where the keys of the database server come from.
+ALTER SERVER sqs_aws OPTIONS (SET allow_http 'false');
+ALTER SERVER sqs_aws OPTIONS (ADD profile 'prod');
+ALTER SERVER sqs_aws OPTIONS (ADD credentials 'environment', ADD profile 'prod');
+ALTER SERVER sqs_aws OPTIONS (ADD credentials 'profile', ADD profile 'a b');
+ALTER SERVER sqs_aws OPTIONS (ADD credentials 'profile', ADD profile 'prod');
+ALTER SERVER sqs_aws OPTIONS (ADD web_identity_token_file '/token', ADD role_arn 'arn:aws:iam::123456789012:role/app');
+ALTER SERVER sqs_aws OPTIONS (SET credentials 'web_identity', DROP profile, ADD web_identity_token_file '/token');
+ALTER SERVER sqs_aws OPTIONS (SET credentials 'web_identity', DROP profile,
+  ADD web_identity_token_file 'token', ADD role_arn 'arn:aws:iam::123456789012:role/app');
+ALTER SERVER sqs_aws OPTIONS (SET credentials 'web_identity', DROP profile,
+  ADD web_identity_token_file '/token', ADD role_arn 'arn:aws:iam::123456789012:role/app');
+ALTER SERVER sqs_aws OPTIONS (SET role_arn 'app');
+ALTER SERVER sqs_aws OPTIONS (SET role_arn 'arn:aws:iam::123456789012:user/app');
+ALTER SERVER sqs_aws OPTIONS (ADD external_id 'a b');
+ALTER SERVER sqs_aws OPTIONS (ADD role_session_name 'a/b');
+ALTER SERVER sqs_aws OPTIONS (ADD duration_seconds '60');
+ALTER SERVER sqs_aws OPTIONS (ADD duration_seconds '1e3');
+ALTER SERVER sqs_aws OPTIONS (ADD duration_seconds '99999');
+ALTER SERVER sqs_aws OPTIONS (ADD sts_endpoint 'http://sts.example.com');
+ALTER SERVER sqs_aws OPTIONS (ADD sts_endpoint 'https://sts.example.com/x');
+ALTER SERVER sqs_aws OPTIONS (SET use_fips_endpoint 'perhaps');
+ALTER SERVER sqs_aws OPTIONS (SET credentials 'container', DROP web_identity_token_file);
+ALTER SERVER sqs_aws OPTIONS (SET credentials 'instance_metadata');
+ALTER SERVER sqs_aws OPTIONS (SET credentials 'auto', DROP role_arn);
 SELECT srvoptions FROM pg_foreign_server WHERE srvname = 'sqs_aws';
 
 -- Keys: both or none.  No message contains a value.
@@ -89,6 +123,23 @@ ALTER USER MAPPING FOR regress_sqs_app SERVER sqs_aws
   OPTIONS (ADD access_key_id 'AKIDEXAMPLE', ADD secret_access_key 'a/b+c=', ADD session_token 'token==');
 ALTER USER MAPPING FOR regress_sqs_app SERVER sqs_aws OPTIONS (DROP secret_access_key);
 ALTER USER MAPPING FOR regress_sqs_app SERVER sqs_aws OPTIONS (DROP session_token);
+SELECT umoptions FROM pg_user_mappings WHERE srvname = 'sqs_aws';
+
+-- A role to assume: with keys of the same mapping, unless a superuser says so.
+GRANT USAGE ON FOREIGN SERVER sqs_aws TO regress_sqs_app;
+ALTER USER MAPPING FOR regress_sqs_app SERVER sqs_aws OPTIONS (ADD external_id 'x1');
+ALTER USER MAPPING FOR regress_sqs_app SERVER sqs_aws OPTIONS (ADD role_arn 'SECRET');
+SET ROLE regress_sqs_app;
+ALTER USER MAPPING FOR regress_sqs_app SERVER sqs_aws
+  OPTIONS (ADD role_arn 'arn:aws:iam::123456789012:role/app', ADD external_id 'x1');
+ALTER USER MAPPING FOR regress_sqs_app SERVER sqs_aws OPTIONS (DROP access_key_id, DROP secret_access_key);
+DROP USER MAPPING FOR regress_sqs_app SERVER sqs_aws;
+CREATE USER MAPPING FOR regress_sqs_app SERVER sqs_aws OPTIONS (role_arn 'arn:aws:iam::123456789012:role/admin');
+RESET ROLE;
+CREATE USER MAPPING FOR regress_sqs_app SERVER sqs_aws OPTIONS (role_arn 'arn:aws:iam::123456789012:role/app');
+SET ROLE regress_sqs_app;
+ALTER USER MAPPING FOR regress_sqs_app SERVER sqs_aws OPTIONS (SET role_arn 'arn:aws:iam::123456789012:role/admin');
+RESET ROLE;
 SELECT umoptions FROM pg_user_mappings WHERE srvname = 'sqs_aws';
 CREATE USER MAPPING FOR PUBLIC SERVER sqs_aws
   OPTIONS (access_key_id 'AKIDPUBLIC', secret_access_key 'public');

@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 
 #include "base/compat.h"
+#include "base/credentials_cache.h"
 #include "base/settings.h"
 #include "base/shmem.h"
 #include "base/wake_at_commit.h"
@@ -31,6 +32,7 @@ _PG_init(void)
 
 	sqs_settings_init();
 	sqs_shmem_init();
+	sqs_keys_init();
 	sqs_wake_at_commit_init();
 	sqs_outbox_init();
 	sqs_ddl_init();

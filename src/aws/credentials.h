@@ -1,17 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * credentials.h
- *	  Where keys come from.
+ *	  Keys to sign with, and the interface to whatever provides them.
  *
- * A provider returns the keys that are valid now.  There are two: static keys
- * (from a user mapping) and the server's environment.  Other sources of the AWS
- * provider chain (web identity, profile, container, instance metadata) would
- * be providers behind the same interface.  Since they need HTTP, a provider may
- * answer that its keys are not there yet (AWS_CREDENTIALS_PENDING).
+ * A provider has the keys that are valid now.  That of a user mapping is here;
+ * those that fetch keys and share them with other processes are built on top of
+ * this layer.  Since they need the network, a provider may answer that its keys
+ * are not there yet (AWS_CREDENTIALS_PENDING).
  *
- * In this layer, a static provider has the only copy of the secret key that
- * lives longer than a signature takes; it is wiped with the provider.  What is derived
- * from it for signing is in SigV4Key (sigv4.h).
+ * What is derived from a secret key for signing is in SigV4Key (sigv4.h).
  *
  *-------------------------------------------------------------------------
  */
@@ -34,17 +31,36 @@ typedef struct AwsCredentials
 	const char *access_key_id;
 	const char *secret_access_key;
 	const char *session_token;	/* NULL or "": none */
+	uint64		generation;		/* which of the provider's keys these are */
+	const char *region;			/* found where the keys are; NULL or "": none */
+	int			retry_ms;		/* AWS_CREDENTIALS_PENDING: when to ask again */
 } AwsCredentials;
 
 typedef enum AwsCredentialsStatus
 {
 	AWS_CREDENTIALS_OK,
-	AWS_CREDENTIALS_PENDING,	/* being fetched; ask again after the next
-								 * poll */
+	AWS_CREDENTIALS_PENDING,	/* being fetched */
 	AWS_CREDENTIALS_FAILED		/* *error says why */
 } AwsCredentialsStatus;
 
 typedef struct AwsCredentialsProvider AwsCredentialsProvider;
+
+/* See the functions below.  None of these waits, or raises an error. */
+typedef struct AwsCredentialsMethods
+{
+	AwsCredentialsStatus (*get) (AwsCredentialsProvider *provider,
+								 AwsCredentials *credentials, AwsError *error);
+	bool		(*peek) (AwsCredentialsProvider *provider, AwsCredentials *credentials);
+	bool		(*reject) (AwsCredentialsProvider *provider, uint64 generation);
+	const char *(*source) (const AwsCredentialsProvider *provider);
+	void		(*free) (AwsCredentialsProvider *provider);
+} AwsCredentialsMethods;
+
+/* The first member of each provider. */
+struct AwsCredentialsProvider
+{
+	const AwsCredentialsMethods *methods;
+};
 
 /*
  * Can this be used as a key or token?  It must not be longer than max, and must
@@ -53,23 +69,16 @@ typedef struct AwsCredentialsProvider AwsCredentialsProvider;
  */
 extern bool aws_key_is_valid(const char *value, size_t max, const char **why);
 
+/* The same for all of them; *error names the one that is not usable. */
+extern bool aws_credentials_are_valid(const AwsCredentials *credentials, AwsError *error);
+
 /*
- * Copies the strings; any of them may be NULL, which shows when the keys are
- * asked for.  Both of these return NULL if out of memory.
+ * A provider of the same keys for ever.  Copies the strings; any of them may be
+ * NULL, which shows when the keys are asked for.  NULL if out of memory.
  */
 extern AwsCredentialsProvider *aws_static_credentials(const char *access_key_id,
 													  const char *secret_access_key,
 													  const char *session_token);
-
-/*
- * Keys from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in
- * the environment of the process, read each time.  If they are absent and the
- * environment configures a source that is not supported, the error names it.
- */
-extern AwsCredentialsProvider *aws_default_credentials(void);
-
-/* Does the environment have usable keys?  If not, *error says why. */
-extern bool aws_environment_has_keys(AwsError *error);
 
 /*
  * The returned strings are the provider's, and valid until the next call or
@@ -80,20 +89,20 @@ extern AwsCredentialsStatus aws_credentials_get(AwsCredentialsProvider *provider
 												AwsCredentials *credentials,
 												AwsError *error);
 
-/*
- * Does the provider return exactly these?  Credentials without a key id stand
- * for those of the environment.  False for a NULL provider.
- */
-extern bool aws_credentials_are(const AwsCredentialsProvider *provider,
-								const AwsCredentials *credentials);
+/* The keys that it returned last, if it still has them; fetches nothing. */
+extern bool aws_credentials_peek(AwsCredentialsProvider *provider,
+								 AwsCredentials *credentials);
 
 /*
- * SQS refused the keys.  True if the provider will return others, so that it
- * makes sense to try again.
+ * AWS has refused the keys of this generation.  True if the provider has others
+ * or is about to get them, so that it makes sense to try again.
  */
-extern bool aws_credentials_invalidate(AwsCredentialsProvider *provider);
+extern bool aws_credentials_reject(AwsCredentialsProvider *provider, uint64 generation);
 
-/* "user mapping" or "environment". */
+/* Does this code of an error mean that other keys might be accepted? */
+extern bool aws_keys_were_refused(const char *code);
+
+/* Where the keys come from, as a phrase: "the user mapping". */
 extern const char *aws_credentials_source(const AwsCredentialsProvider *provider);
 
 /* Wipes the keys.  NULL is allowed. */

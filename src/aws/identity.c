@@ -671,7 +671,7 @@ use_profile(Resolver *r, const char *profile)
 		for (int i = 0; i < nvisited; i++)
 		{
 			if (strcmp(visited[i], source_profile) == 0)
-				return fail(r, "InvalidProfile", "%s has source_profile \"%.100s\", which leads back to it: a loop without keys",
+				return fail(r, "InvalidProfile", "%s has source_profile \"%.100s\", which leads back to it",
 							where, source_profile);
 		}
 		profile = source_profile;

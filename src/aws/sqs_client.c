@@ -79,6 +79,8 @@ struct SqsCall
 	bool		may_be_done;	/* by an attempt before this one */
 	uint64		turn;			/* the client's when the call was started */
 	int64		skew_ms;		/* correction of the clock it is signed with */
+	uint64		generation;		/* of the keys that it is signed with */
+	bool		lacks_keys;		/* waits for keys */
 	bool		extra_used;		/* the attempt after a clock or key correction */
 	bool		may_repeat;		/* a receive that has a
 								 * ReceiveRequestAttemptId */
@@ -109,8 +111,11 @@ struct SqsClient
 	HttpPool   *pool;
 	HttpPool   *own_pool;		/* NULL: pool is shared */
 	char	   *ca_file;
-	char	   *endpoint;		/* base URL without a slash at the end */
-	char		region[33];
+	char	   *endpoint;		/* base URL without a slash at the end; NULL:
+								 * the region is not known yet */
+	char		region[33];		/* "": not known yet */
+	bool		use_fips;
+	bool		use_dualstack;
 	bool		direct;			/* the endpoint is this machine: use no proxy */
 	AwsCredentialsProvider *credentials;
 	SigV4Key	key;
@@ -133,6 +138,30 @@ now_ms(void)
 /* ---- client ---- */
 
 /*
+ * The region is known: make the endpoint of it, unless there is one.  False if
+ * out of memory.
+ */
+static bool
+set_endpoint(SqsClient *client)
+{
+	char		derived[300];
+	const char *why;
+	AwsUrl		url;
+
+	if (client->endpoint == NULL)
+	{
+		if (!aws_service_endpoint("sqs", client->region, client->use_fips,
+								  client->use_dualstack, derived, sizeof(derived)))
+			return false;
+		client->endpoint = strdup(derived);
+		if (client->endpoint == NULL)
+			return false;
+	}
+	client->direct = aws_url_parse(client->endpoint, &url, &why) && aws_host_is_loopback(url.host);
+	return true;
+}
+
+/*
  * The endpoint that all calls go to and the region they are signed for follow
  * from one another if only one of them is given.
  */
@@ -142,9 +171,7 @@ sqs_client_create(const SqsClientOptions *options, AwsError *error)
 	SqsClient  *client = calloc(1, sizeof(SqsClient));
 	const char *why;
 	AwsUrl		url;
-	char		derived[300];
-	const char *endpoint = options->endpoint;
-	bool		no_memory = false;
+	bool		no_memory = client == NULL;
 
 	if (client == NULL)
 	{
@@ -152,14 +179,21 @@ sqs_client_create(const SqsClientOptions *options, AwsError *error)
 		return NULL;
 	}
 	client->credentials = options->credentials;
+	client->use_fips = options->use_fips;
+	client->use_dualstack = options->use_dualstack;
 	aws_retry_budget_init(&client->budget);
 
-	if (endpoint != NULL && !aws_endpoint_is_valid(endpoint, options->allow_http, &why))
+	if (options->endpoint != NULL)
 	{
-		aws_error_set(error, AWS_ERROR_CONFIGURATION, "InvalidEndpoint",
-					  "endpoint \"%s\" %s", endpoint, why);
-		free(client);
-		return NULL;
+		if (!aws_endpoint_is_valid(options->endpoint, options->allow_http, &why))
+		{
+			aws_error_set(error, AWS_ERROR_CONFIGURATION, "InvalidEndpoint",
+						  "endpoint \"%s\" %s", options->endpoint, why);
+			free(client);
+			return NULL;
+		}
+		client->endpoint = strdup(options->endpoint);
+		no_memory = client->endpoint == NULL;
 	}
 	if (options->region != NULL)
 	{
@@ -167,32 +201,32 @@ sqs_client_create(const SqsClientOptions *options, AwsError *error)
 		{
 			aws_error_set(error, AWS_ERROR_CONFIGURATION, "InvalidRegion",
 						  "region \"%s\" %s", options->region, why);
-			free(client);
+			sqs_client_destroy(client);
 			return NULL;
 		}
 		strlcpy(client->region, options->region, sizeof(client->region));
 	}
-	else if (endpoint == NULL || !aws_url_parse(endpoint, &url, &why) ||
+	else if (options->endpoint == NULL || !aws_url_parse(options->endpoint, &url, &why) ||
 			 !aws_region_of_host(url.host, client->region, sizeof(client->region)))
 	{
-		aws_error_set(error, AWS_ERROR_CONFIGURATION, "NoRegion",
-					  "no region is given, and it cannot be derived from the endpoint");
-		free(client);
-		return NULL;
+		client->region[0] = '\0';
+		if (!options->region_with_keys)
+		{
+			aws_error_set(error, AWS_ERROR_CONFIGURATION, "NoRegion",
+						  "no region is given, and it cannot be derived from the endpoint");
+			sqs_client_destroy(client);
+			return NULL;
+		}
 	}
-	if (endpoint == NULL &&
-		aws_service_endpoint("sqs", client->region, options->use_fips, options->use_dualstack,
-							 derived, sizeof(derived)))
-		endpoint = derived;
 
-	client->direct = aws_url_parse(endpoint, &url, &why) && aws_host_is_loopback(url.host);
-	client->endpoint = strdup(endpoint);
 	if (options->ca_file != NULL && options->ca_file[0] != '\0')
 	{
 		client->ca_file = strdup(options->ca_file);
-		no_memory = client->ca_file == NULL;
+		no_memory = no_memory || client->ca_file == NULL;
 	}
-	if (client->endpoint == NULL || no_memory)
+	if (client->region[0] != '\0' && !no_memory)
+		no_memory = !set_endpoint(client);
+	if (no_memory)
 		aws_error_set(error, AWS_ERROR_RESOURCES, "NoResources", "out of memory");
 	else if (options->pool != NULL)
 		client->pool = options->pool;
@@ -204,7 +238,7 @@ sqs_client_create(const SqsClientOptions *options, AwsError *error)
 		sqs_client_destroy(client);
 		return NULL;
 	}
-	if (client->endpoint[strlen(client->endpoint) - 1] == '/')
+	if (client->endpoint != NULL && client->endpoint[strlen(client->endpoint) - 1] == '/')
 		client->endpoint[strlen(client->endpoint) - 1] = '\0';
 	return client;
 }
@@ -354,34 +388,45 @@ static void reply_done(HttpReply *reply, void *arg);
 
 /*
  * What the server says goes to logs and views; secrets must not.  Texts from
- * the server may quote the headers of the request.
+ * the server may quote the headers of the request, with the session token that
+ * was sent, and the key id, which is the secret key if a user has swapped them.
  */
+static void
+redact(const SqsCall *call, char *text)
+{
+	static const char name[] = "x-amz-security-token: ";
+	AwsCredentials keys;
+
+	for (int i = 0; i < NHEADERS; i++)
+	{
+		if (call->headers[i] != NULL && strncmp(call->headers[i], name, strlen(name)) == 0)
+			aws_text_redact(text, call->headers[i] + strlen(name));
+	}
+	if (aws_credentials_peek(call->client->credentials, &keys))
+	{
+		aws_text_redact(text, keys.secret_access_key);
+		aws_text_redact(text, keys.session_token);
+	}
+}
+
 static void
 redact_errors(SqsCall *call)
 {
-	AwsCredentials keys = {NULL, NULL, NULL};
-	AwsError	ignored;
 	int			n = call->entries == NULL ? 0 : Max(call->nentries, 1);
-	bool		failed = call->error.class != AWS_ERROR_NONE;
 
-	for (int i = 0; i < n; i++)
-		failed = failed || !call->entries[i].ok;
-	if (!failed ||
-		aws_credentials_get(call->client->credentials, &keys, &ignored) != AWS_CREDENTIALS_OK)
-		return;
-
-	for (int i = -1; i < n; i++)
+	if (call->error.class != AWS_ERROR_NONE)
 	{
-		char	   *code = i < 0 ? call->error.code : call->entries[i].code;
-		char	   *message = i < 0 ? call->error.message : call->entries[i].message;
-
-		aws_text_redact(code, keys.secret_access_key);
-		aws_text_redact(code, keys.session_token);
-		aws_text_redact(message, keys.secret_access_key);
-		aws_text_redact(message, keys.session_token);
+		redact(call, call->error.code);
+		redact(call, call->error.message);
+		redact(call, call->error.request_id);
 	}
-	aws_text_redact(call->error.request_id, keys.secret_access_key);
-	aws_text_redact(call->error.request_id, keys.session_token);
+	for (int i = 0; i < n; i++)
+	{
+		if (call->entries[i].ok)
+			continue;
+		redact(call, call->entries[i].code);
+		redact(call, call->entries[i].message);
+	}
 }
 
 /*
@@ -432,6 +477,44 @@ add_header(SigV4Header *headers, int *n, const char *name, const char *value)
 }
 
 /*
+ * The keys are there: find out where the call goes, unless that is known.
+ * False, with call->error set, if that cannot be done.
+ */
+static bool
+find_place(SqsCall *call, const AwsCredentials *credentials)
+{
+	SqsClient  *client = call->client;
+	const char *why;
+	AwsUrl		url;
+	char		host[300];
+
+	if (client->region[0] == '\0')
+	{
+		if (credentials->region == NULL || !aws_region_is_valid(credentials->region, &why))
+		{
+			aws_error_set(&call->error, AWS_ERROR_CONFIGURATION, "NoRegion",
+						  "no region is given, and %s has none",
+						  aws_credentials_source(client->credentials));
+			return false;
+		}
+		strlcpy(client->region, credentials->region, sizeof(client->region));
+	}
+	if (call->url != NULL)
+		return true;
+	if (set_endpoint(client))
+		call->url = strdup(client->endpoint);
+	if (call->url != NULL && aws_url_parse(call->url, &url, &why))
+	{
+		aws_url_host_header(&url, host, sizeof(host));
+		call->host = strdup(host);
+	}
+	if (call->host != NULL)
+		return true;
+	aws_error_set(&call->error, AWS_ERROR_RESOURCES, "NoResources", "out of memory");
+	return false;
+}
+
+/*
  * Sign and send.  False, with call->error set, if that cannot be done.  The
  * signed headers are in the order of their names, as the signature wants them.
  * "Expect:" keeps libcurl from asking the server before it sends a large body.
@@ -440,7 +523,7 @@ static bool
 send_attempt(SqsCall *call)
 {
 	SqsClient  *client = call->client;
-	AwsCredentials credentials = {NULL, NULL, NULL};
+	AwsCredentials credentials;
 	SigV4Header signed_headers[5];
 	int			nsigned = 0;
 	int			n = 0;
@@ -449,18 +532,24 @@ send_attempt(SqsCall *call)
 	char		authorization[1024];
 	struct timeval tv;
 	AwsCredentialsStatus status;
-	HttpTarget	where = {call->url, client->ca_file, client->direct};
+	HttpTarget	where = {0};
 	bool		ok = true;
 
 	free_headers(call);
+	memset(&credentials, 0, sizeof(credentials));
 	status = aws_credentials_get(client->credentials, &credentials, &call->error);
+	call->lacks_keys = status == AWS_CREDENTIALS_PENDING;
 	if (status == AWS_CREDENTIALS_PENDING)
 	{
-		go_on_at(call, now_ms() + 20);
+		go_on_at(call, now_ms() + Max(credentials.retry_ms, 1));
 		return true;
 	}
-	if (status == AWS_CREDENTIALS_FAILED)
+	if (status == AWS_CREDENTIALS_FAILED || !find_place(call, &credentials))
 		return false;
+	call->generation = credentials.generation;
+	where.url = call->url;
+	where.ca_file = client->ca_file;
+	where.direct = client->direct;
 
 	gettimeofday(&tv, NULL);
 	call->skew_ms = client->stats.clock_skew_ms;
@@ -675,7 +764,9 @@ reply_done(HttpReply *reply, void *arg)
 
 	/* a refused signature may be due to our clock; refused keys may be old */
 	if (call->error.class == AWS_ERROR_CREDENTIALS)
-		corrected = corrected || aws_credentials_invalidate(client->credentials);
+		corrected = corrected ||
+			(reply->error.class == AWS_ERROR_NONE && aws_keys_were_refused(call->error.code) &&
+			 aws_credentials_reject(client->credentials, call->generation));
 	else if (call->error.class != AWS_ERROR_CLOCK)
 		corrected = false;
 
@@ -706,6 +797,10 @@ sqs_client_go_on(SqsClient *client)
 			finish(call);
 		else if (now >= call->deadline)
 		{
+			if (call->lacks_keys)
+				aws_error_set(&call->error, AWS_ERROR_TIMEOUT, "NoCredentials",
+							  "there were no keys from %s within %ld ms",
+							  aws_credentials_source(client->credentials), call->deadline_ms);
 			call->error.class = AWS_ERROR_TIMEOUT;
 			finish(call);
 		}
@@ -757,17 +852,7 @@ new_call(SqsClient *client, SqsAction action, long deadline_ms, int max_attempts
 static SqsCall *
 start_call(SqsCall *call)
 {
-	AwsUrl		url;
-	const char *why;
-	char		host[300];
-
-	call->url = strdup(call->client->endpoint);
-	if (call->url != NULL && aws_url_parse(call->url, &url, &why))
-	{
-		aws_url_host_header(&url, host, sizeof(host));
-		call->host = strdup(host);
-	}
-	if (call->host == NULL || call->body.failed)
+	if (call->body.failed)
 	{
 		aws_error_set(&call->error, AWS_ERROR_RESOURCES, "NoResources", "out of memory");
 		finish_later(call);

@@ -44,7 +44,9 @@ typedef struct SqsCall SqsCall;
 
 typedef struct SqsClientOptions
 {
-	const char *region;			/* signing region; NULL: from the endpoint */
+	const char *region;			/* signing region; NULL: from the endpoint, or
+								 * with the keys */
+	bool		region_with_keys;	/* the provider may know it, later */
 	const char *endpoint;		/* base URL; NULL: from region and partition,
 								 * and the next two */
 	bool		use_fips;
@@ -125,7 +127,8 @@ extern AwsRetryBudget *sqs_client_retry_budget(SqsClient *client);
  * throttling are tried again, as long as the client's retry budget allows it,
  * after a random pause that is at most 50 ms or 1 s for the first retry,
  * doubles up to 20 s, and does not go past the deadline.  One more attempt is
- * made if the clock was corrected.
+ * made if the clock was corrected, or if the provider has other keys than those
+ * that were refused.  A call waits for keys that are being fetched.
  *
  * None of these returns NULL: what goes wrong is the call's error.
  */

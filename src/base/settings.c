@@ -31,6 +31,8 @@ int			sqs_max_in_flight_memory = 64 * 1024;
 int			sqs_max_queues_per_role = 0;
 int			sqs_max_handlers_per_role = 0;
 int			sqs_max_outbox_memory = 64 * 1024;
+int			sqs_max_credentials = 64;
+bool		sqs_allow_credential_process = false;
 
 static bool preloaded = false;
 
@@ -63,6 +65,12 @@ sqs_settings_init(void)
 							&sqs_max_databases,
 							64, 1, 8192,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("sqsbridge.max_credentials",
+							"Maximum number of temporary AWS keys that processes share.",
+							"One for each identity that is used: source of keys and roles assumed. Takes 18 kB each.",
+							&sqs_max_credentials,
+							64, 8, 1024,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("sqsbridge.databases",
 							   "Databases in which sqsbridge looks for queues.",
 							   "A comma-separated list of names, or * for all.",
@@ -75,6 +83,12 @@ sqs_settings_init(void)
 							   &sqs_ca_file,
 							   "",
 							   PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomBoolVariable("sqsbridge.allow_credential_process",
+							 "Permits AWS profiles to name a program that is run to get keys.",
+							 "The program (credential_process) runs as the server's operating system user.",
+							 &sqs_allow_credential_process,
+							 false,
+							 PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
 	DefineCustomIntVariable("sqsbridge.shutdown_timeout",
 							"Time that running handlers get to finish when the server or their queue stops.",
 							"After that, they are canceled, and their messages become visible again.",

@@ -26,6 +26,8 @@ extern int	sqs_max_in_flight_memory;	/* kB */
 extern int	sqs_max_queues_per_role;	/* 0: no limit, as in the next */
 extern int	sqs_max_handlers_per_role;
 extern int	sqs_max_outbox_memory;	/* kB */
+extern int	sqs_max_credentials;
+extern bool sqs_allow_credential_process;
 
 /* Raises an error unless shared_preload_libraries has loaded the library. */
 extern void sqs_require_preloaded(void);

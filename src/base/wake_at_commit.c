@@ -20,6 +20,7 @@
 #include "miscadmin.h"
 #include "utils/resowner.h"
 
+#include "base/credentials_cache.h"
 #include "base/databases.h"
 #include "base/wake_at_commit.h"
 
@@ -28,6 +29,8 @@ static bool config_pending = false;
 static bool config_committed = false;
 static bool roles_pending = false;
 static bool roles_committed = false;
+static bool keys_pending = false;
+static bool keys_committed = false;
 
 uint64		sqs_config_changes = 0;
 
@@ -39,6 +42,7 @@ at_transaction_end(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 			config_committed = config_pending;
 			roles_committed = roles_pending;
+			keys_committed = keys_pending;
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
@@ -48,6 +52,7 @@ at_transaction_end(XactEvent event, void *arg)
 	}
 	config_pending = false;
 	roles_pending = false;
+	keys_pending = false;
 }
 
 static void
@@ -64,6 +69,11 @@ after_commit(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *a
 	{
 		roles_committed = false;
 		sqs_roles_changed();
+	}
+	if (keys_committed)
+	{
+		keys_committed = false;
+		sqs_keys_config_changed();
 	}
 }
 
@@ -91,4 +101,11 @@ void
 sqs_roles_changed_at_commit(void)
 {
 	roles_pending = true;
+}
+
+/* A server or user mapping changes: shared keys may have become useless. */
+void
+sqs_keys_changed_at_commit(void)
+{
+	keys_pending = true;
 }

@@ -12,9 +12,10 @@
  * When something changes that a client was made from, its owners acquire
  * another one, and the old one lives until its last call has ended, so that
  * calls under way are not disturbed.  Owners notice a change by comparing a
- * fingerprint, a hash; so they need not keep a copy of the keys.  That two
- * fingerprints are equal does not prove that the clients are, so it is used
- * only to compare a queue with itself.
+ * fingerprint, part of a digest; so they need not keep a copy of the keys.
+ *
+ * Keys that are fetched belong to the client's provider (shared_credentials.c).
+ * They are renewed while the client is used, and nothing of it changes.
  *
  * Each descriptor is announced to fd.c (AcquireExternalFD) before it is opened,
  * which refuses it when too many are in use.
@@ -24,6 +25,7 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
 #include "storage/latch.h"
@@ -42,8 +44,8 @@
 								 * those of look-ups */
 
 /* The file of certificate authorities; NULL: the system's. */
-static const char *
-ca_file(void)
+const char *
+sqs_ca_file_in_use(void)
 {
 	const char *file = sqs_ca_file[0] != '\0' ? sqs_ca_file : getenv("AWS_CA_BUNDLE");
 
@@ -62,24 +64,64 @@ sqs_fingerprint_text(uint64 seed, const char *text)
 													strlen(text), 7));
 }
 
+/* Add a text to what is hashed; NULL and "" are not the same. */
+static void
+add_text(StringInfo buf, const char *text)
+{
+	appendStringInfoChar(buf, text == NULL ? 'n' : 't');
+	if (text != NULL)
+		appendBinaryStringInfo(buf, text, strlen(text) + 1);
+}
+
 /*
- * A hash of the server, the keys and the settings that the client of a queue
- * is made from.  If it changes, the queue needs another client.
+ * A digest of the server, the keys and the settings that the client of a queue
+ * is made from.
+ */
+static void
+connection_digest(const SqsQueueConfig *queue, const SqsKeys *keys, uint8 *digest)
+{
+	StringInfoData buf;
+	bool		ok;
+
+	initStringInfo(&buf);
+	/* enough for keys, so that no copy of them is left behind by growing */
+	enlargeStringInfo(&buf, AWS_ACCESS_KEY_ID_MAX + AWS_SECRET_KEY_MAX + AWS_SESSION_TOKEN_MAX + 1024);
+	add_text(&buf, keys->access_key_id);
+	add_text(&buf, keys->secret_access_key);
+	add_text(&buf, keys->session_token);
+	appendStringInfo(&buf, "%u %d %d %d %d ", queue->server_oid, queue->allow_http,
+					 keys->use_fips, keys->use_dualstack, keys->duration_seconds);
+	add_text(&buf, queue->region);
+	add_text(&buf, queue->endpoint);
+	add_text(&buf, keys->source);
+	add_text(&buf, keys->profile);
+	add_text(&buf, keys->web_identity_token_file);
+	add_text(&buf, keys->role_arn);
+	add_text(&buf, keys->external_id);
+	add_text(&buf, keys->role_session_name);
+	add_text(&buf, keys->sts_endpoint);
+	add_text(&buf, sqs_ca_file_in_use());
+	ok = sqs_keys_id(buf.data, buf.len, digest);
+	explicit_bzero(buf.data, buf.len);
+	pfree(buf.data);
+	if (!ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not compute a SHA-256")));
+}
+
+/*
+ * A hash of the same.  If it changes, the queue needs another client.
  */
 uint64
 sqs_connection_fingerprint(const SqsQueueConfig *queue, const SqsKeys *keys)
 {
-	uint64		place = 0;
+	uint8		digest[SQS_KEYS_ID_LEN];
+	uint64		fingerprint;
 
-	place = sqs_fingerprint_text(place, queue->region);
-	place = sqs_fingerprint_text(place, queue->endpoint);
-	place = sqs_fingerprint_text(place, queue->allow_http ? "1" : "0");
-	place = sqs_fingerprint_text(place, keys->access_key_id);
-	place = sqs_fingerprint_text(place, keys->secret_access_key);
-	place = sqs_fingerprint_text(place, keys->session_token);
-	place = sqs_fingerprint_text(place, keys->ambient ? "environment" : "mapping");
-	place = sqs_fingerprint_text(place, ca_file());
-	return place;
+	connection_digest(queue, keys, digest);
+	memcpy(&fingerprint, digest, sizeof(fingerprint));
+	return fingerprint;
 }
 
 /* ---- making clients ---- */
@@ -95,47 +137,46 @@ static int	shared_connections = 64;
 static const char user_agent[] = "sqsbridge/" SQSBRIDGE_VERSION " PostgreSQL/" PG_VERSION;
 
 /*
- * Make a client, and the credentials that it uses, which the caller frees after
- * it.  pool is NULL for a client with connections of its own.  Returns NULL,
- * with *error filled in, for options that cannot work, and when the process is
- * out of memory or descriptors.
+ * Make a client, and the provider of its keys, which the caller frees after it.
+ * Returns NULL, with *error filled in, for options that cannot work, and when
+ * the process is out of memory or descriptors.
  */
 static SqsClient *
 make_client(const SqsQueueConfig *queue, const SqsKeys *keys, HttpPool *pool,
-			int max_connections, AwsCredentialsProvider **credentials,
-			AwsError *error)
+			AwsCredentialsProvider **credentials, AwsError *error)
 {
+	SqsPlace	place = {
+		.region = queue->region,
+		.endpoint = queue->endpoint,
+		.allow_http = queue->allow_http,
+		.ca_file = sqs_ca_file_in_use(),
+	};
 	SqsClientOptions options;
 	SqsClient  *client;
+	const AwsIdentity *identity;
 
-	aws_http_set_fd_hooks(&fd_hooks);
-	*credentials = NULL;
-	if (keys->access_key_id != NULL)
-		*credentials = aws_static_credentials(keys->access_key_id,
-											  keys->secret_access_key,
-											  keys->session_token);
-	else if (keys->ambient)
-		*credentials = aws_default_credentials();
-	else
+	if (keys->source == NULL && keys->access_key_id == NULL)
 	{
 		aws_error_set(error, AWS_ERROR_CREDENTIALS, "NoCredentials",
 					  "there are no keys for server \"%s\"", queue->server);
 		return NULL;
 	}
+	*credentials = sqs_shared_credentials(keys, &place, pool, error);
 	if (*credentials == NULL)
-	{
-		aws_error_set(error, AWS_ERROR_RESOURCES, "NoResources", "out of memory");
 		return NULL;
-	}
 
+	/* of a server with keys of its own, files and variables may say where it is */
+	identity = sqs_shared_credentials_identity(*credentials);
 	memset(&options, 0, sizeof(options));
-	options.region = queue->region;
-	options.endpoint = queue->endpoint;
+	options.region = identity->region;
+	options.region_with_keys = identity->metadata_url != NULL;
+	options.endpoint = identity->endpoint;
+	options.use_fips = identity->use_fips;
+	options.use_dualstack = identity->use_dualstack;
 	options.allow_http = queue->allow_http;
-	options.ca_file = ca_file();
+	options.ca_file = identity->ca_file;
 	options.user_agent = user_agent;
 	options.pool = pool;
-	options.connections = max_connections;
 	options.credentials = *credentials;
 	client = sqs_client_create(&options, error);
 	if (client == NULL)
@@ -152,42 +193,6 @@ static HttpPool *shared_pool = NULL;
 static WaitEventSet *shared_wait_set = NULL;	/* the latch and the pool */
 static dlist_head shared_clients = DLIST_STATIC_INIT(shared_clients);
 
-static bool
-same_text(const char *a, const char *b)
-{
-	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
-}
-
-/* Was this client made for the queue's server, as it is now, and these keys? */
-static bool
-is_client_for(const SqsSharedClient *shared, const SqsQueueConfig *queue,
-			  const SqsKeys *keys)
-{
-	AwsCredentials wanted = {
-		keys->access_key_id, keys->secret_access_key, keys->session_token
-	};
-
-	return shared->server == queue->server_oid &&
-		same_text(shared->region, queue->region) &&
-		same_text(shared->endpoint, queue->endpoint) &&
-		shared->allow_http == queue->allow_http &&
-		same_text(shared->ca_file, ca_file()) &&
-		aws_credentials_are(shared->credentials, &wanted);
-}
-
-static char *
-copy_text(const char *text)
-{
-	return text == NULL ? NULL : MemoryContextStrdup(TopMemoryContext, text);
-}
-
-static void
-free_text(char *text)
-{
-	if (text != NULL)
-		pfree(text);
-}
-
 /* Destroy the clients that have neither an owner nor a call under way. */
 static void
 collect_garbage(void)
@@ -203,9 +208,6 @@ collect_garbage(void)
 		dlist_delete(&shared->node);
 		sqs_client_destroy(shared->client);
 		aws_credentials_free(shared->credentials);
-		free_text(shared->region);
-		free_text(shared->endpoint);
-		free_text(shared->ca_file);
 		pfree(shared);
 	}
 	if (dlist_is_empty(&shared_clients) && shared_pool != NULL)
@@ -233,6 +235,13 @@ sqs_shared_clients_keep(int connections)
 	shared_connections = connections;
 }
 
+/* What the shared clients make their requests with; it lives while one does. */
+HttpPool *
+sqs_shared_clients_pool(void)
+{
+	return shared_pool;
+}
+
 /*
  * How many connections this process may have at once, as far as fd.c is
  * concerned, which lets it have a third of its descriptors for such purposes.
@@ -253,12 +262,14 @@ SqsSharedClient *
 sqs_shared_client_acquire(const SqsQueueConfig *queue, const SqsKeys *keys, AwsError *error)
 {
 	SqsSharedClient *shared;
+	uint8		digest[SQS_KEYS_ID_LEN];
 	dlist_iter	iter;
 
+	connection_digest(queue, keys, digest);
 	dlist_foreach(iter, &shared_clients)
 	{
 		shared = dlist_container(SqsSharedClient, node, iter.cur);
-		if (is_client_for(shared, queue, keys))
+		if (memcmp(shared->made_from, digest, sizeof(digest)) == 0)
 		{
 			shared->owners++;
 			return shared;
@@ -273,17 +284,10 @@ sqs_shared_client_acquire(const SqsQueueConfig *queue, const SqsKeys *keys, AwsE
 			return NULL;
 	}
 	shared = MemoryContextAllocZero(TopMemoryContext, sizeof(SqsSharedClient));
-	shared->server = queue->server_oid;
-	shared->region = copy_text(queue->region);
-	shared->endpoint = copy_text(queue->endpoint);
-	shared->allow_http = queue->allow_http;
-	shared->ca_file = copy_text(ca_file());
-	shared->client = make_client(queue, keys, shared_pool, 0, &shared->credentials, error);
+	memcpy(shared->made_from, digest, sizeof(digest));
+	shared->client = make_client(queue, keys, shared_pool, &shared->credentials, error);
 	if (shared->client == NULL)
 	{
-		free_text(shared->region);
-		free_text(shared->endpoint);
-		free_text(shared->ca_file);
 		pfree(shared);
 		return NULL;
 	}
@@ -377,8 +381,11 @@ long
 sqs_shared_clients_timeout(void)
 {
 	long		timeout = shared_pool != NULL ? http_pool_timeout(shared_pool) : -1;
+	long		fetches = sqs_shared_credentials_timeout();
 	dlist_iter	iter;
 
+	if (fetches >= 0 && (timeout < 0 || fetches < timeout))
+		timeout = fetches;
 	dlist_foreach(iter, &shared_clients)
 	{
 		SqsSharedClient *shared = dlist_container(SqsSharedClient, node, iter.cur);
@@ -406,10 +413,17 @@ sqs_shared_clients_poll(void)
 	if (shared_pool == NULL)
 		return;
 	http_pool_poll(shared_pool);
+	sqs_shared_credentials_poll();
 
 	/* completions may add clients, but only collect_garbage() removes any */
 	dlist_foreach(iter, &shared_clients)
-		sqs_client_go_on(dlist_container(SqsSharedClient, node, iter.cur)->client);
+	{
+		SqsSharedClient *shared = dlist_container(SqsSharedClient, node, iter.cur);
+
+		if (shared->owners > 0)
+			sqs_shared_credentials_keep(shared->credentials);
+		sqs_client_go_on(shared->client);
+	}
 }
 
 /*

@@ -14,6 +14,7 @@
 #include "base/shmem.h"
 #include "config/fdw.h"
 #include "config/queues.h"
+#include "config/shared_credentials.h"
 
 /*
  * A client shared by those queues of this process that are on the same server
@@ -25,24 +26,26 @@ typedef struct SqsSharedClient
 	AwsCredentialsProvider *credentials;
 	dlist_node	node;
 	int			owners;
-
-	/* what it was made from, besides the credentials */
-	Oid			server;
-	char	   *region;
-	char	   *endpoint;
-	bool		allow_http;
-	char	   *ca_file;
+	uint8		made_from[SQS_KEYS_ID_LEN]; /* digest of the server, the keys and
+											 * the settings */
 } SqsSharedClient;
 
 /*
  * A hash of the server, the keys and the settings that a client is made from.
- * If a queue's changes, it needs another client.
+ * If a queue's changes, it needs another client.  Where keys are fetched, what
+ * comes out does not count, so a refresh changes nothing.
  */
 extern uint64 sqs_connection_fingerprint(const SqsQueueConfig *queue, const SqsKeys *keys);
 extern uint64 sqs_fingerprint_text(uint64 seed, const char *text);
 
+/* The file of certificate authorities; NULL: the system's. */
+extern const char *sqs_ca_file_in_use(void);
+
 /* Set how many connections this process has at most, idle ones included. */
 extern void sqs_shared_clients_keep(int connections);
+
+/* What the shared clients make their requests with; it lives while one does. */
+extern HttpPool *sqs_shared_clients_pool(void);
 
 /* How many connections this process may have at once. */
 extern int	sqs_shared_clients_room(void);

@@ -10,13 +10,30 @@
 
 #include "foreign/foreign.h"
 
-/* Keys to a server; wiped with sqs_wipe_keys(). */
+/*
+ * As whom a role uses a server: keys, or where to get them.  NULL where not
+ * given; palloc'd, and wiped with sqs_wipe_keys().
+ */
 typedef struct SqsKeys
 {
-	char	   *access_key_id;	/* of a user mapping; all NULL: none */
+	char	   *source;			/* the server's option credentials; NULL: the
+								 * keys of a user mapping, which follow */
+	char	   *access_key_id;
 	char	   *secret_access_key;
 	char	   *session_token;
-	bool		ambient;		/* those of the database server's environment */
+
+	/* how to find others, and the role to assume with any */
+	char	   *profile;
+	char	   *web_identity_token_file;
+	char	   *role_arn;
+	char	   *external_id;
+	char	   *role_session_name;
+	int			duration_seconds;	/* 0: not given */
+
+	/* where; the rest of it is in SqsServerOptions */
+	char	   *sts_endpoint;
+	int			use_fips;		/* -1: not given */
+	int			use_dualstack;	/* likewise */
 } SqsKeys;
 
 /* Options of a server; NULL where not given. */
@@ -25,7 +42,16 @@ typedef struct SqsServerOptions
 	char	   *region;
 	char	   *endpoint;
 	bool		allow_http;
-	bool		ambient;		/* credentials 'environment' */
+	char	   *source;			/* credentials; NULL: mapping */
+	char	   *profile;
+	char	   *web_identity_token_file;
+	char	   *role_arn;
+	char	   *external_id;
+	char	   *role_session_name;
+	int			duration_seconds;	/* 0: not given */
+	char	   *sts_endpoint;
+	int			use_fips;		/* -1: not given */
+	int			use_dualstack;
 } SqsServerOptions;
 
 /* Is this the foreign-data wrapper that belongs to the extension? */
@@ -37,10 +63,16 @@ extern bool sqs_fdw_object_is_ours(Oid catalog, Oid object);
 /* Raises no error; invalid values are treated as not given. */
 extern void sqs_server_options(ForeignServer *server, SqsServerOptions *options);
 
-/* Is the region given, or does the endpoint's host name contain it? */
+/*
+ * Is the region given, or does the endpoint's host name contain it?  Or may it
+ * be found where the keys are?
+ */
 extern bool sqs_server_has_region(const SqsServerOptions *options);
 
-/* Read the keys from a user mapping's options, a text array; palloc'd. */
+/*
+ * Read the keys and the role from a user mapping's options, a text array; the
+ * other fields are set to none.
+ */
 extern void sqs_mapping_keys(Datum umoptions, SqsKeys *keys);
 
 #endif							/* SQSBRIDGE_FDW_H */

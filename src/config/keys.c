@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * keys.c
- *	  The AWS keys with which a role uses a server.
+ *	  As whom a role uses a server: its AWS keys, or where to get them.
  *
  * Keys are read from the catalogs whenever a client is made, and wiped after
  * that.  No message contains any part of them.
@@ -14,7 +14,6 @@
 #include "foreign/foreign.h"
 #include "utils/syscache.h"
 
-#include "aws/credentials.h"
 #include "config/bindings.h"
 #include "config/fdw.h"
 #include "config/keys.h"
@@ -42,11 +41,44 @@ read_mapping(Oid role, Oid server, SqsKeys *keys)
 	return true;
 }
 
+static void
+take(char **to, char **from)
+{
+	if (*to == NULL)
+		*to = *from;
+	*from = NULL;
+}
+
+/* Use the server's options where the mapping says nothing. */
+static void
+add_server_options(SqsKeys *keys, SqsServerOptions *options)
+{
+	/* an external id belongs to its role */
+	if (keys->role_arn == NULL)
+		take(&keys->external_id, &options->external_id);
+	take(&keys->role_arn, &options->role_arn);
+	if (keys->role_arn != NULL || options->source != NULL)
+	{
+		take(&keys->role_session_name, &options->role_session_name);
+		if (keys->duration_seconds == 0)
+			keys->duration_seconds = options->duration_seconds;
+	}
+	take(&keys->source, &options->source);
+	take(&keys->profile, &options->profile);
+	take(&keys->web_identity_token_file, &options->web_identity_token_file);
+	take(&keys->sts_endpoint, &options->sts_endpoint);
+	keys->use_fips = options->use_fips;
+	keys->use_dualstack = options->use_dualstack;
+}
+
 /*
- * Find the keys with which a role uses a server: those of the user mapping
- * that applies (the role's own, or else PUBLIC's), or, if it has none and
- * the server's option "credentials" permits it, those of the environment.
- * Returns NULL, or a phrase that says why there are none.  In either case
+ * Find out as whom a role uses a server: with the keys of the user mapping that
+ * applies (the role's own, or else PUBLIC's); or, if the server's option
+ * credentials is another than mapping, with keys of the database server itself,
+ * which have to be found yet.  In either case the mapping may name a role to be
+ * assumed, or else the server.
+ *
+ * Returns NULL, or a phrase that says why the role cannot use it.  In either case
  * *keys is valid and must be wiped.  Needs a transaction.
  */
 char *
@@ -56,7 +88,7 @@ sqs_catalog_keys(Oid role, Oid server_oid, SqsKeys *keys)
 	const char *server;
 	SqsServerOptions options;
 	bool		has_mapping;
-	AwsError	error;
+	bool		has_keys;
 
 	memset(keys, 0, sizeof(*keys));
 
@@ -66,21 +98,25 @@ sqs_catalog_keys(Oid role, Oid server_oid, SqsKeys *keys)
 	server = found->servername;
 
 	has_mapping = read_mapping(role, found->serverid, keys);
-	if (keys->access_key_id != NULL && keys->secret_access_key != NULL)
-		return NULL;
-	sqs_wipe_keys(keys);
-
+	has_keys = keys->access_key_id != NULL && keys->secret_access_key != NULL;
 	sqs_server_options(found, &options);
-	if (!options.ambient)
+	if (options.source == NULL && !has_keys)
+	{
+		sqs_wipe_keys(keys);
 		return has_mapping ?
-			psprintf("the user mapping of role \"%s\" for server \"%s\" has no keys, and the server's option credentials is not environment",
+			psprintf("the user mapping of role \"%s\" for server \"%s\" has no keys, and the server's option credentials permits no others",
 					 sqs_role_name(role), server) :
-			psprintf("role \"%s\" has no user mapping for server \"%s\", and the server's option credentials is not environment",
+			psprintf("role \"%s\" has no user mapping for server \"%s\", and the server's option credentials permits no other keys",
 					 sqs_role_name(role), server);
-	keys->ambient = true;
-	if (!aws_environment_has_keys(&error))
-		return psprintf("role \"%s\" has no keys in a user mapping for server \"%s\", and %s",
-						sqs_role_name(role), server, error.message);
+	}
+	if (options.source != NULL && (keys->access_key_id != NULL || keys->secret_access_key != NULL))
+	{
+		sqs_wipe_keys(keys);
+		keys->source = options.source;
+		return psprintf("two identities: the user mapping of role \"%s\" for server \"%s\" has keys, and the server's option credentials is %s; drop one of them",
+						sqs_role_name(role), server, options.source);
+	}
+	add_server_options(keys, &options);
 	return NULL;
 }
 
@@ -94,11 +130,18 @@ wipe(char **key)
 	*key = NULL;
 }
 
-/* Overwrite and free keys; may be called more than once. */
+/* Overwrite and free all of it; may be called more than once. */
 void
 sqs_wipe_keys(SqsKeys *keys)
 {
+	wipe(&keys->source);
 	wipe(&keys->access_key_id);
 	wipe(&keys->secret_access_key);
 	wipe(&keys->session_token);
+	wipe(&keys->profile);
+	wipe(&keys->web_identity_token_file);
+	wipe(&keys->role_arn);
+	wipe(&keys->external_id);
+	wipe(&keys->role_session_name);
+	wipe(&keys->sts_endpoint);
 }

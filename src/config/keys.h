@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * keys.h
- *	  The AWS keys with which a role uses a server.
+ *	  As whom a role uses a server: its AWS keys, or where to get them.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,7 +10,7 @@
 
 #include "config/fdw.h"
 
-/* Find the keys with which this role uses the server. */
+/* Find out as whom this role uses the server. */
 extern char *sqs_catalog_keys(Oid role, Oid server, SqsKeys *keys);
 
 /* Overwrite and free them; may be called more than once. */

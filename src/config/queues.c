@@ -507,6 +507,42 @@ sqs_catalog_queue_to_send(const char *name, bool store)
 }
 
 /*
+ * A configuration without a queue, for calls that concern a server only.  Raises
+ * an ERROR if there is none.
+ */
+SqsQueueConfig *
+sqs_catalog_server(Oid server_oid)
+{
+	ForeignServer *server = GetForeignServer(server_oid);
+	SqsQueueConfig *config = palloc0(sizeof(SqsQueueConfig));
+
+	config->server = server->servername;
+	set_server(config, server);
+	return config;
+}
+
+/*
+ * The same for a server that the current role is going to use.  Raises an ERROR
+ * if there is no such server, or the role has no USAGE on it.
+ */
+SqsQueueConfig *
+sqs_catalog_server_to_use(const char *name)
+{
+	ForeignServer *server = GetForeignServerByName(name, true);
+	AclResult	acl;
+
+	if (server == NULL || !sqs_fdw_is_ours(server->fdwid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 server == NULL ? errmsg("server \"%s\" does not exist", name) :
+				 errmsg("server \"%s\" is not one of foreign-data wrapper sqsbridge", name)));
+	acl = object_aclcheck(ForeignServerRelationId, server->serverid, GetUserId(), ACL_USAGE);
+	if (acl != ACLCHECK_OK)
+		aclcheck_error(acl, OBJECT_FOREIGN_SERVER, server->servername);
+	return sqs_catalog_server(server->serverid);
+}
+
+/*
  * Find the queue with this id in a list that is sorted by id; NULL if none.
  */
 SqsQueueConfig *

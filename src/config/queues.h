@@ -105,6 +105,12 @@ extern SqsQueueConfig *sqs_catalog_queue_by_name(const char *name);
 /* Find a queue that the current role is going to send to. */
 extern SqsQueueConfig *sqs_catalog_queue_to_send(const char *name, bool store);
 
+/* A server that the current role is going to use, as if for a queue. */
+extern SqsQueueConfig *sqs_catalog_server_to_use(const char *name);
+
+/* The same, by its OID and for whomever; an ERROR if it does not exist. */
+extern SqsQueueConfig *sqs_catalog_server(Oid server);
+
 /* The queue with this id in a list that is sorted by id; NULL: none. */
 extern SqsQueueConfig *sqs_catalog_find(List *queues, int32 queue_id);
 

@@ -733,6 +733,7 @@ start_database_worker(DatabaseWorker *dw)
 	SetConfigOption("default_transaction_deferrable", "off", PGC_USERSET, PGC_S_OVERRIDE);
 	sqs_own_resources();
 	sqs_shared_clients_keep(sqs_shared_clients_room());
+	sqs_shared_credentials_stay();
 
 	dw->database = sqs_database_get(MyDatabaseId);
 	if (dw->database == NULL)

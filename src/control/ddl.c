@@ -369,7 +369,10 @@ sqs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 		(classId == ForeignServerRelationId || classId == UserMappingRelationId))
 	{
 		if (sqs_fdw_object_is_ours(classId, objectId))
+		{
 			sqs_wake_at_commit();
+			sqs_keys_changed_at_commit();
+		}
 		return;
 	}
 

@@ -15,6 +15,8 @@
  * launcher adopts the workers of its predecessor.  A database worker that does
  * not last is launched again after a delay that grows from 1 s to 5 min.
  *
+ * In each turn it also wipes shared keys that nobody needs any more.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -34,6 +36,7 @@
 #include "utils/varlena.h"
 
 #include "base/compat.h"
+#include "base/credentials_cache.h"
 #include "base/databases.h"
 #include "base/fair_shares.h"
 #include "base/settings.h"
@@ -295,6 +298,7 @@ sqs_launcher_main(Datum arg)
 		MemoryContextSwitchTo(context);
 		MemoryContextReset(context);
 		pgstat_report_activity(STATE_RUNNING, NULL);
+		sqs_keys_sweep();
 		PG_TRY();
 		{
 			timeout = reconcile(list_databases());

@@ -218,7 +218,8 @@ load_config(QueueWorker *qw)
 		{
 			qw->config = config;
 			sqs_queue_error(qw, SQS_QUEUE_ERROR, error.message);
-			proc_exit(1);
+			/* that is in the log; the supervisor tries again, later and later */
+			proc_exit(0);
 		}
 		MemoryContextDelete(fresh);
 		(void) sqs_stats_error(qw->stats, error.message);
@@ -565,6 +566,7 @@ begin_work(void)
 	sqs_polling_init(qw);
 	sqs_pace_init(qw);
 	sqs_shared_clients_keep(sqs_shared_clients_room());
+	sqs_shared_credentials_stay();
 	qw->max_calls = Max(sqs_shared_clients_room() / 2, 1);
 	qw->now = sqs_now_ms();
 	qw->wall = sqs_wall_ms();

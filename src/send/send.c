@@ -131,8 +131,8 @@ connect_to(const SqsQueueConfig *queue)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 				 errmsg("cannot send to queue \"%s\": %s", queue->name, problem),
-				 keys.ambient ? 0 :
-				 errhint("Run: CREATE USER MAPPING FOR %s SERVER %s OPTIONS (access_key_id '...', secret_access_key '...'); or, as a superuser, to share the keys of the database server's environment: ALTER SERVER %s OPTIONS (ADD credentials 'environment');",
+				 keys.source != NULL ? 0 :
+				 errhint("Run: CREATE USER MAPPING FOR %s SERVER %s OPTIONS (access_key_id '...', secret_access_key '...'); or, as a superuser, to share the keys that the database server itself has: ALTER SERVER %s OPTIONS (ADD credentials 'auto');",
 						 quote_identifier(GetUserNameFromId(GetUserId(), false)),
 						 quote_identifier(queue->server), quote_identifier(queue->server))));
 	fingerprint = sqs_connection_fingerprint(queue, &keys);

@@ -86,7 +86,7 @@ $node->safe_psql('postgres', q{SELECT sqs_unregister_queue('later')});
 
 $node->safe_psql('postgres', 'DROP USER MAPPING FOR CURRENT_USER SERVER aws');
 $node->restart;
-last_error_like($node, qr/role "\w+" has no user mapping for server "aws", and the server's option credentials is not environment/,
+last_error_like($node, qr/role "\w+" has no user mapping for server "aws", and the server's option credentials permits no other keys/,
 	'without keys anywhere last_error names the role, the server and the ways out');
 query_is($node, 'SELECT state FROM sqs_stats', 'error', 'state: error');
 $node->safe_psql('postgres', q{SELECT sqs_enqueue('q', 'kept')});
@@ -101,11 +101,11 @@ my $log_from = -s $node->logfile;
 	local $ENV{AWS_SECRET_ACCESS_KEY} = 'environment';
 	$node->start;
 }
-my $refused = qr/role "\w+" has no user mapping for server "aws", and the server's option credentials is not environment/;
+my $refused = qr/role "\w+" has no user mapping for server "aws", and the server's option credentials permits no other keys/;
 query_is($node, 'SELECT state FROM sqs_stats', 'error', 'keys in the environment are for no server that was not given them');
 my ($rc, $out, $err) = $node->psql('postgres', q{SELECT sqs_send('q', 'x')});
 like($err, qr/cannot send to queue "q": $refused/, 'sqs_send() refuses, too');
-like($err, qr/HINT:  Run: CREATE USER MAPPING FOR \w+ SERVER aws OPTIONS .*ALTER SERVER aws OPTIONS \(ADD credentials 'environment'\)/, 'and tells both ways out');
+like($err, qr/HINT:  Run: CREATE USER MAPPING FOR \w+ SERVER aws OPTIONS .*ALTER SERVER aws OPTIONS \(ADD credentials 'auto'\)/, 'and tells both ways out');
 
 last_outbox_error_like($node, $refused, 'and what waits in the outbox goes on to wait');
 
@@ -127,7 +127,7 @@ my $superusers = qr/permission denied to set the options of a server with creden
 like(as_role('owner', q{ALTER SERVER aws OPTIONS (ADD credentials 'environment')}), $superusers, "not even the server's owner takes them for himself");
 like(as_role('owner', q{CREATE SERVER mine FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'us-east-1', credentials 'environment')}), $superusers, 'nor for a new server');
 is(as_role('owner', q{CREATE SERVER mine FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'us-east-1', credentials 'mapping')}), '', 'the default is for everybody');
-like(as_role('owner', q{ALTER SERVER mine OPTIONS (SET credentials 'auto')}), qr/invalid value for option "credentials": "auto".*must be mapping or environment/s, 'other values are refused');
+like(as_role('owner', q{ALTER SERVER mine OPTIONS (SET credentials 'sso')}), qr/invalid value for option "credentials": "sso".*must be mapping, auto, environment/s, 'other values are refused');
 
 $node->safe_psql('postgres', q{ALTER SERVER aws OPTIONS (ADD credentials 'environment')});
 arrives($node, 'q', 'a superuser lends the keys of the environment');
@@ -138,7 +138,8 @@ query_is($node, q{SELECT count(*) FROM got WHERE body = 'low'}, '1', 'which arri
 like(as_role('owner', q{ALTER SERVER aws OPTIONS (SET endpoint 'https://sqs.example.com')}), $superusers, 'nobody else says where they are sent to');
 like(as_role('owner', q{ALTER SERVER aws OPTIONS (ADD allow_http 'true')}), $superusers, 'or how');
 $node->safe_psql('postgres', q{CREATE USER MAPPING FOR low SERVER aws OPTIONS (access_key_id 'AKIDNOBODY', secret_access_key 'nobodys-secret')});
-like(as_role('low', q{SELECT sqs_send('q', 'x')}), qr/security token|InvalidClientTokenId|UnrecognizedClient/, "a role's own mapping comes before them");
+like(as_role('low', q{SELECT sqs_send('q', 'x')}), qr/two identities: the user mapping of role "low" for server "aws" has keys, and the server's option credentials is environment/,
+	"a role's own keys are not silently taken, nor silently ignored");
 $node->safe_psql('postgres', q{DROP USER MAPPING FOR low SERVER aws});
 my $dump = $node->safe_psql('postgres', q{SELECT srvoptions FROM pg_foreign_server WHERE srvname = 'aws'});
 like($dump, qr/credentials=environment/, 'the option is where pg_dump finds it');
@@ -161,11 +162,13 @@ is( join("\n", sort map { /$change/ ? "$1: " . $name_of->($2) : () } split /\n/,
 $node->safe_psql('postgres', q{ALTER SERVER aws OPTIONS (ADD credentials 'environment'); ALTER SERVER aws OWNER TO CURRENT_USER; SELECT sqs_alter_queue('q')});
 $node->stop;
 $node->start;
-last_error_like($node, qr/has no keys in a user mapping for server "aws", and the database server's environment has no AWS_ACCESS_KEY_ID/,
+last_error_like($node, qr/environment.*AWS_ACCESS_KEY_ID/,
 	'an environment without keys is an error, too');
 query_is($node, 'SELECT state FROM sqs_stats', 'error', 'of that state');
 $node->safe_psql('postgres', q{CREATE USER MAPPING FOR PUBLIC SERVER aws OPTIONS (access_key_id 'AKIDGOOD', secret_access_key 'good/secret+key')});
-arrives($node, 'q', 'a user mapping for PUBLIC does');
+last_error_like($node, qr/two identities: /, 'nor do keys of a mapping make it good, silently');
+$node->safe_psql('postgres', q{ALTER SERVER aws OPTIONS (DROP credentials)});
+arrives($node, 'q', 'a user mapping for PUBLIC does, without the option');
 
 # ---- SQS unwell: it recovers from everything, and nothing is lost
 
@@ -310,6 +313,6 @@ SKIP:
 $node->stop;
 unlike(slurp_file($node->logfile), qr{good/secret|wrong-secret|the-token}, 'no secret is in the log');
 check_log($node, qr/011_aws\.pl ERROR:  permission denied to set the options of a server with credentials 'environment'$/,
-	qr/011_aws\.pl ERROR:  invalid value for option "credentials": "auto"$/,
-	qr/011_aws\.pl ERROR:  (?:cannot|could not) send to queue "q": (?:role "\w+" has no user mapping|The security token)/);
+	qr/011_aws\.pl ERROR:  invalid value for option "credentials": "sso"$/,
+	qr/011_aws\.pl ERROR:  (?:cannot|could not) send to queue "q": (?:role "\w+" has no user mapping|two identities)/);
 done_testing();
