@@ -80,7 +80,7 @@ CREATE FOREIGN DATA WRAPPER sqsbridge
 	VALIDATOR @extschema@.sqsbridge_fdw_validator;
 REVOKE ALL ON FOREIGN DATA WRAPPER sqsbridge FROM PUBLIC;
 COMMENT ON FOREIGN DATA WRAPPER sqsbridge IS
-'Amazon SQS: servers say where it is (options region, endpoint, allow_http, credentials), user mappings hold keys (options access_key_id, secret_access_key, session_token); there are no foreign tables. USAGE on it is the right to create servers, that is, to decide which hosts the database server connects to. USAGE on a server is the right to register queues on it and to send to them, with the keys of the user mapping of the role or of PUBLIC. It is an error if there are none, unless a superuser has set the server''s option credentials to environment (default: mapping): every role with USAGE on the server can then use the keys in the environment of the database server';
+'Amazon SQS: servers say where it is (options region, endpoint, allow_http, use_fips_endpoint, use_dualstack_endpoint) and whose keys are used (option credentials: mapping, which is the default, auto, environment, web_identity, profile, container, or instance_metadata; with profile, web_identity_token_file, role_arn, external_id, role_session_name, duration_seconds, sts_endpoint); user mappings hold keys (options access_key_id, secret_access_key, session_token) and a role to assume with them (role_arn, external_id, role_session_name, duration_seconds); there are no foreign tables. USAGE on it is the right to create servers, that is, to decide which hosts the database server connects to. USAGE on a server is the right to register queues on it and to send to them, with the keys of the user mapping of the role or of PUBLIC. It is an error if there are none, unless a superuser has set the server''s option credentials: every role with USAGE on the server can then use the keys of the database server itself';
 
 
 /* ------------------------------------------------------------------------
@@ -1526,6 +1526,88 @@ COMMENT ON COLUMN @extschema@.sqs_stats_workers.consecutive_errors IS
 'database workers: length of that series; 0: there is none';
 COMMENT ON COLUMN @extschema@.sqs_stats_workers.remark IS
 'database worker of this database: triggers, policies, and rules that somebody has put on the tables in schema sqsbridge_internal, where they have no effect; for members of pg_read_all_stats';
+
+CREATE FUNCTION @extschema@.sqs_get_credentials(
+	OUT server name,
+	OUT role oid,
+	OUT source text,
+	OUT assumed_role text,
+	OUT state text,
+	OUT key_id text,
+	OUT expires_at timestamp with time zone,
+	OUT refresh_at timestamp with time zone,
+	OUT fetched_at timestamp with time zone,
+	OUT stale_since timestamp with time zone,
+	OUT fetches bigint,
+	OUT last_error_at timestamp with time zone,
+	OUT last_error text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'sqs_get_credentials'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 10;
+REVOKE ALL ON FUNCTION @extschema@.sqs_get_credentials() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_credentials() TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_get_credentials() IS
+'as whom the servers of this database are used; use the view sqs_stats_credentials';
+
+CREATE VIEW @extschema@.sqs_stats_credentials AS
+SELECT
+	c.server,
+	c.role::regrole AS role,
+	c.source,
+	c.assumed_role,
+	c.state,
+	c.key_id,
+	c.expires_at,
+	c.refresh_at,
+	c.fetched_at,
+	c.stale_since,
+	c.fetches,
+	c.last_error_at,
+	c.last_error
+FROM @extschema@.sqs_get_credentials() c;
+REVOKE ALL ON TABLE @extschema@.sqs_stats_credentials FROM PUBLIC;
+GRANT SELECT ON TABLE @extschema@.sqs_stats_credentials TO PUBLIC;
+COMMENT ON VIEW @extschema@.sqs_stats_credentials IS
+'as whom the servers of this database are used, one row for each user mapping, and one for each server that has keys of the database server; for members of pg_read_all_stats and of the server''s owner';
+COMMENT ON COLUMN @extschema@.sqs_stats_credentials.server IS
+'server';
+COMMENT ON COLUMN @extschema@.sqs_stats_credentials.role IS
+'role of the user mapping; NULL: all roles without a mapping of their own';
+COMMENT ON COLUMN @extschema@.sqs_stats_credentials.source IS
+'where the keys come from, with file and line where they do; NULL: that could not be found out';
+COMMENT ON COLUMN @extschema@.sqs_stats_credentials.assumed_role IS
+'ARN of the role that is assumed with them; of several, the last one';
+COMMENT ON COLUMN @extschema@.sqs_stats_credentials.state IS
+'ready; fetching (there are none yet); refreshing (those that are there can be used); not used (no process has needed them lately); expired; failed';
+COMMENT ON COLUMN @extschema@.sqs_stats_credentials.key_id IS
+'last four characters of the access key id; NULL: the keys were not fetched, or there are none';
+COMMENT ON COLUMN @extschema@.sqs_stats_credentials.expires_at IS
+'when the keys expire, by the clock of this server; NULL: never, or not known';
+COMMENT ON COLUMN @extschema@.sqs_stats_credentials.refresh_at IS
+'when they are to be renewed';
+COMMENT ON COLUMN @extschema@.sqs_stats_credentials.fetched_at IS
+'when they were fetched';
+COMMENT ON COLUMN @extschema@.sqs_stats_credentials.stale_since IS
+'since when renewing them has failed, while they are still used; NULL: it has not';
+COMMENT ON COLUMN @extschema@.sqs_stats_credentials.fetches IS
+'how often they were fetched, by all processes of the cluster together, since they are in shared memory';
+COMMENT ON COLUMN @extschema@.sqs_stats_credentials.last_error_at IS
+'when fetching them last failed; NULL: it has not since the last success';
+COMMENT ON COLUMN @extschema@.sqs_stats_credentials.last_error IS
+'why';
+
+CREATE FUNCTION @extschema@.sqs_whoami(
+	server name,
+	OUT account text,
+	OUT arn text,
+	OUT user_id text,
+	OUT source text)
+AS 'MODULE_PATHNAME', 'sqs_whoami'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+REVOKE ALL ON FUNCTION @extschema@.sqs_whoami(name) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_whoami(name) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_whoami(name) IS
+'asks AWS (GetCallerIdentity of STS) as whom the current role uses a server, with the source of the keys; takes up to 30 s, and needs USAGE on the server. Errors: there are no keys, AWS refuses them, or STS cannot be reached';
 
 CREATE VIEW @extschema@.sqs_stats_in_flight AS
 SELECT

@@ -162,12 +162,12 @@ count_tap() {
 # Includes point down only, and not to and fro; see src/README.
 part_layout() {
 	local up
-	up=$(cd "$TOP/src" && grep -nE '^#include "' -r base aws config receive send control | awk -F'[:/"]' '
-		BEGIN { rank["base"] = rank["aws"] = 1; rank["config"] = 2; rank["receive"] = rank["send"] = 3; rank["control"] = 4 }
+	up=$(cd "$TOP/src" && grep -nE '^#include "' -r base aws config receive send admin control | awk -F'[:/"]' '
+		BEGIN { rank["base"] = rank["aws"] = 1; rank["config"] = 2; rank["receive"] = rank["send"] = 3; rank["admin"] = rank["control"] = 4 }
 		{ from = $1; to = $5 }
 		to in rank && from != to && rank[to] >= rank[from]')
 	if [ -z "$up" ]; then count 1 0 "includes point down"; else count 0 1 "includes point down"; echo "$up"; fi
-	up=$(cd "$TOP/src" && grep -oE '^#include "[a-z]+/[a-z0-9_]+' -r base aws config receive send control |
+	up=$(cd "$TOP/src" && grep -oE '^#include "[a-z]+/[a-z0-9_]+' -r base aws config receive send admin control |
 		sed -E 's/\.[ch]:#include "/ /' | awk '$1 != $2' | sort -u | tsort 2>&1 >/dev/null)
 	if [ -z "$up" ]; then count 1 0 "no circle of includes"; else count 0 1 "no circle of includes"; echo "$up"; fi
 }
