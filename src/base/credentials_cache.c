@@ -64,15 +64,15 @@
 #define LASTING_MAX_MS		60000
 #define RETRY_MIN_MS		1000
 #define RETRY_MAX_MS		60000
-#define FORCED_PAUSE_MS		10000	/* between refreshes because AWS refused the
-									 * keys */
+#define FORCED_PAUSE_MS		10000	/* between refreshes because AWS refused
+									 * the keys */
 
 /* When to wipe. */
 #define UNUSED_MS			900000
 #define EXPIRED_MS			900000
 #define EVICT_MS			300000	/* unused, and the entry is needed */
-#define WATCH_MS			90000	/* for so long after a change of servers and
-									 * mappings, keys are ... */
+#define WATCH_MS			90000	/* for so long after a change of servers
+									 * and mappings, keys are ... */
 #define WATCH_UNUSED_MS		15000	/* ... wiped when unused for this long */
 
 #define TOUCH_MS			1000
@@ -287,6 +287,28 @@ new_entry(const uint8 *id, int64 now)
 	return found;
 }
 
+/* Wipe what is not needed any more. */
+static void
+sweep(int64 now)
+{
+	int64		wall = sqs_wall_ms();
+	int64		changed_at = (int64) pg_atomic_read_u64(&cache->config_changed_at);
+	int64		limit = changed_at != 0 && now - changed_at < WATCH_MS ? WATCH_UNUSED_MS : UNUSED_MS;
+
+	for (int i = 0; i < cache->n; i++)
+	{
+		SqsKeysEntry *entry = &cache->entries[i];
+
+		if (!entry->in_use || is_claimed(entry, now))
+			continue;
+		if (idle_ms(entry, now) >= limit)
+			free_entry(entry);
+		else if (entry->keys.generation != 0 && !entry->keys.outlive &&
+				 entry->keys.expires < wall - EXPIRED_MS)
+			wipe_keys(entry);
+	}
+}
+
 /* ---- users ---- */
 
 /* Does the entry still belong to the user's id? */
@@ -428,6 +450,9 @@ sqs_keys_get(SqsKeysUser *user, bool resident)
 	unshared = cache->unshared;
 	if (user->entry != NULL)
 		answer = decide(user, resident, now);
+	/* a fetch is rare, and an opportunity where there is no launcher */
+	if (answer == SQS_KEYS_FETCH)
+		sweep(now);
 	LWLockRelease(cache->lock);
 
 	if (user->entry == NULL)
@@ -596,7 +621,7 @@ sqs_keys_release(SqsKeysUser *user)
 	explicit_bzero(user, sizeof(*user));
 }
 
-/* ---- wiping ---- */
+/* ---- changes of the configuration ---- */
 
 void
 sqs_keys_config_changed(void)
@@ -604,27 +629,12 @@ sqs_keys_config_changed(void)
 	pg_atomic_write_u64(&cache->config_changed_at, (uint64) sqs_now_ms());
 }
 
+/* The launcher does not run on a standby; there, see sqs_keys_get(). */
 void
 sqs_keys_sweep(void)
 {
-	int64		now = sqs_now_ms();
-	int64		wall = sqs_wall_ms();
-	int64		changed_at = (int64) pg_atomic_read_u64(&cache->config_changed_at);
-	int64		limit = changed_at != 0 && now - changed_at < WATCH_MS ? WATCH_UNUSED_MS : UNUSED_MS;
-
 	LWLockAcquire(cache->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < cache->n; i++)
-	{
-		SqsKeysEntry *entry = &cache->entries[i];
-
-		if (!entry->in_use || is_claimed(entry, now))
-			continue;
-		if (idle_ms(entry, now) >= limit)
-			free_entry(entry);
-		else if (entry->keys.generation != 0 && !entry->keys.outlive &&
-				 entry->keys.expires < wall - EXPIRED_MS)
-			wipe_keys(entry);
-	}
+	sweep(sqs_now_ms());
 	LWLockRelease(cache->lock);
 }
 

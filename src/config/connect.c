@@ -165,7 +165,10 @@ make_client(const SqsQueueConfig *queue, const SqsKeys *keys, HttpPool *pool,
 	if (*credentials == NULL)
 		return NULL;
 
-	/* of a server with keys of its own, files and variables may say where it is */
+	/*
+	 * of a server with keys of its own, files and variables may say where it
+	 * is
+	 */
 	identity = sqs_shared_credentials_identity(*credentials);
 	memset(&options, 0, sizeof(options));
 	options.region = identity->region;

@@ -26,8 +26,8 @@ typedef struct SqsSharedClient
 	AwsCredentialsProvider *credentials;
 	dlist_node	node;
 	int			owners;
-	uint8		made_from[SQS_KEYS_ID_LEN]; /* digest of the server, the keys and
-											 * the settings */
+	uint8		made_from[SQS_KEYS_ID_LEN]; /* digest of the server, the keys
+											 * and the settings */
 } SqsSharedClient;
 
 /*

@@ -37,9 +37,10 @@
 #define OTHER_FETCH_RETRY_MS	100
 #define REREAD_MS				60000	/* files and environment, if they have
 										 * the keys */
-#define REREAD_SOON_MS			10000	/* if the keys were refused, or missing */
-#define KEEP_MS					1000	/* how often to look whether it is time
-										 * to renew */
+#define REREAD_SOON_MS			10000	/* if the keys were refused, or
+										 * missing */
+#define KEEP_MS					1000	/* how often to look whether it is
+										 * time to renew */
 #define SAME_PLAN_MS			1000	/* a plan is not made again at once */
 
 StaticAssertDecl(sizeof(((SqsCachedKeys *) NULL)->access_key_id) == AWS_ACCESS_KEY_ID_MAX + 1 &&

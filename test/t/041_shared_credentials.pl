@@ -181,12 +181,19 @@ $sqs->admin('POST', 'identity', { roles => undef });
 
 # ---- a source out of order: the keys that are there are used on
 
+$sqs->admin('POST', 'identity', { life => 60, revoke => JSON::PP::true });
+query_is($node, q{SELECT expires_at < now() + '61 s' FROM sqs_stats_credentials WHERE server = 'aws'}, 't', 'keys that live for a minute');
 $sqs->fault(kind => 'error', status => 500, body => '', action => 'AssumeRole');
-$sqs->admin('POST', 'identity', { life => 20 });
-fresh_server('stale');
+query_is($node, q{SELECT stale_since IS NOT NULL, state, last_error ~ 'role/app' FROM sqs_stats_credentials WHERE server = 'aws'}, 't|ready|t',
+	'at half of that renewing them fails', timeout => 90);
+is($node->safe_psql('postgres', "SELECT sqs_send('q1', 'with old keys') <> ''"), 't', 'they are used on');
 $sqs->clear_faults;
-is($node->safe_psql('postgres', "SELECT sqs_send('stale', 'x') <> ''"), 't', 'keys that live for a short time');
-$node->safe_psql('postgres', "SELECT sqs_alter_queue('stale', handler => 'handle', queue_name => 'q2') WHERE false");
+query_is($node, q{SELECT stale_since IS NULL AND last_error IS NULL AND expires_at > now() + '30 s' FROM sqs_stats_credentials WHERE server = 'aws'}, 't',
+	'until they can be renewed', timeout => 90);
+query_is($node, "SELECT count(*) FROM got WHERE body = 'with old keys'", '1', 'nothing is lost');
+query_is($node, 'SELECT sum(failed), sum(poll_failures), sum(delete_failures) FROM sqs_stats', '0|0|0', 'and nothing has failed');
+my @renewed = slurp_file($node->logfile) =~ /LOG:  (sqsbridge could not renew the keys from the environment|sqsbridge has got keys from the environment again)/g;
+is(scalar(@renewed), 2, 'the log has one line when it begins, and one when it ends') or diag("@renewed");
 $sqs->admin('POST', 'identity', { life => 0 });
 
 # instance metadata that cannot renew: its keys are used although they have expired
