@@ -118,12 +118,6 @@ put_timestamp(Datum *value, bool *null, TimestampTz at)
 static void
 put_row(ReturnSetInfo *rsinfo, const SqsQueueConfig *server, Oid role)
 {
-	SqsPlace	place = {
-		.region = server->region,
-		.endpoint = server->endpoint,
-		.ca_file = sqs_ca_file_in_use(),
-		.allow_http = server->allow_http,
-	};
 	SqsKeys		keys;
 	SqsCredentialsView view;
 	AwsError	error;
@@ -140,7 +134,7 @@ put_row(ReturnSetInfo *rsinfo, const SqsQueueConfig *server, Oid role)
 	nulls[1] = !OidIsValid(role);
 
 	problem = sqs_catalog_keys(role, server->server_oid, &keys);
-	if (problem == NULL && !sqs_shared_credentials_view(&keys, &place, &view, &error))
+	if (problem == NULL && !sqs_shared_credentials_view(&keys, sqs_ca_file_in_use(), &view, &error))
 		problem = pstrdup(error.message);
 	sqs_wipe_keys(&keys);
 

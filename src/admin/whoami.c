@@ -204,6 +204,7 @@ sqs_whoami(PG_FUNCTION_ARGS)
 	{
 		aws_fetch_cancel(fetch);
 		sqs_shared_client_release(shared);
+		sqs_shared_clients_collect();
 	}
 	PG_END_TRY();
 

@@ -237,7 +237,12 @@ expiration(const AwsKeyReply *reply, int64 *ms)
 	double		seconds;
 
 	if (!reply->expires_is_number)
-		return aws_parse_time(reply->expiration, ms);
+	{
+		if (!aws_parse_time(reply->expiration, ms))
+			return false;
+		*ms = Max(*ms, 1);		/* 0 would mean that they never expire */
+		return true;
+	}
 	seconds = strtod(reply->expiration, NULL);
 	if (!(seconds > 0 && seconds <= MAX_EXPIRES_S))
 		return false;

@@ -54,8 +54,9 @@
 #define MANDATORY_MS		60000
 /* Keys that live for less than this: at a half and at five sixths of it. */
 #define SHORT_LIFE_MS		600000
-/* Whatever a source hands out, it is not asked more often than this. */
-#define LEAST_LIFE_MS		5000
+/* Keys with less left than SQS_KEYS_LEAST_MS are not stored, but ... */
+#define LEAST_LIFE_MS		SQS_KEYS_LEAST_MS	/* ... those that outlive their
+												 * end are kept so long */
 
 /* When to try again. */
 #define KEEP_MIN_MS			300000	/* the old keys can be used */
@@ -71,6 +72,8 @@
 #define UNUSED_MS			900000
 #define EXPIRED_MS			900000
 #define EVICT_MS			300000	/* unused, and the entry is needed */
+#define EVICT_FAILED_MS		60000	/* the same, if it has no keys */
+#define SWEEP_MS			30000
 #define WATCH_MS			90000	/* for so long after a change of servers
 									 * and mappings, keys are ... */
 #define WATCH_UNUSED_MS		15000	/* ... wiped when unused for this long */
@@ -82,6 +85,7 @@
 struct SqsKeysEntry
 {
 	bool		in_use;
+	bool		confined;		/* see SqsKeysUser */
 	uint8		id[SQS_KEYS_ID_LEN];
 	pg_atomic_uint64 generation;	/* that of "keys", to be read without the
 									 * lock */
@@ -112,6 +116,7 @@ typedef struct SqsKeysShared
 	uint64		last_claim;
 	pg_atomic_uint64 last_generation;
 	pg_atomic_uint64 config_changed_at; /* 0: never */
+	int64		swept_at;
 	int64		warned_at;		/* that the table is full */
 	uint64		unshared;		/* users that had to do without */
 	int			n;
@@ -260,22 +265,42 @@ find_entry(const uint8 *id)
 	return NULL;
 }
 
-/* An entry for a new id; NULL if all are in use. */
+/* May another id have this entry? */
+static bool
+is_evictable(SqsKeysEntry *entry, int64 now)
+{
+	return !is_claimed(entry, now) &&
+		idle_ms(entry, now) >= (entry->keys.generation != 0 ? EVICT_MS : EVICT_FAILED_MS);
+}
+
+/*
+ * An entry for a new id; NULL if all are in use.  Ids that any role can make, by
+ * changing its user mapping, get half of the entries at most, so that they do not
+ * crowd out those that only superusers can make.
+ */
 static SqsKeysEntry *
-new_entry(const uint8 *id, int64 now)
+new_entry(const SqsKeysUser *user, int64 now)
 {
 	SqsKeysEntry *found = NULL;
+	int			nconfined = 0;
+	bool		only_confined;
+
+	for (int i = 0; i < cache->n; i++)
+		nconfined += cache->entries[i].in_use && cache->entries[i].confined;
+	only_confined = user->confined && nconfined >= cache->n / 2;
 
 	for (int i = 0; i < cache->n; i++)
 	{
 		SqsKeysEntry *entry = &cache->entries[i];
 
+		if (only_confined && !(entry->in_use && entry->confined))
+			continue;
 		if (!entry->in_use)
 		{
 			found = entry;
 			break;
 		}
-		if (!is_claimed(entry, now) && idle_ms(entry, now) >= EVICT_MS &&
+		if (is_evictable(entry, now) &&
 			(found == NULL || idle_ms(entry, now) > idle_ms(found, now)))
 			found = entry;
 	}
@@ -283,7 +308,8 @@ new_entry(const uint8 *id, int64 now)
 		return NULL;
 	free_entry(found);
 	found->in_use = true;
-	memcpy(found->id, id, SQS_KEYS_ID_LEN);
+	found->confined = user->confined;
+	memcpy(found->id, user->id, SQS_KEYS_ID_LEN);
 	return found;
 }
 
@@ -295,6 +321,7 @@ sweep(int64 now)
 	int64		changed_at = (int64) pg_atomic_read_u64(&cache->config_changed_at);
 	int64		limit = changed_at != 0 && now - changed_at < WATCH_MS ? WATCH_UNUSED_MS : UNUSED_MS;
 
+	cache->swept_at = now;
 	for (int i = 0; i < cache->n; i++)
 	{
 		SqsKeysEntry *entry = &cache->entries[i];
@@ -352,7 +379,7 @@ find_place(SqsKeysUser *user, int64 now)
 		return false;
 	shared = find_entry(user->id);
 	if (shared == NULL)
-		shared = new_entry(user->id, now);
+		shared = new_entry(user, now);
 	if (shared != NULL)
 	{
 		free_own(user);
@@ -403,7 +430,11 @@ decide(SqsKeysUser *user, bool resident, int64 now)
 	bool		take;
 
 	touch(entry, now);
-	take = (!usable || wall >= due) && !claimed && now >= entry->retry_at;
+	/* the pause was for usable keys; the time of day may have been set since */
+	if (!usable && entry->retry_at > now + Max(LASTING_MAX_MS, RETRY_MAX_MS * 2))
+		entry->retry_at = now;
+	take = (!usable || wall >= due) && !claimed &&
+		now >= entry->retry_at && now >= user->not_before;
 	if (take)
 	{
 		entry->claim = user->claim = ++cache->last_claim;
@@ -424,7 +455,8 @@ decide(SqsKeysUser *user, bool resident, int64 now)
 		return SQS_KEYS_READY;
 	if (claimed)
 		return SQS_KEYS_WAIT;
-	user->error = entry->error;
+	if (now >= user->not_before)
+		user->error = entry->error;
 	return SQS_KEYS_FAILED;
 }
 
@@ -450,8 +482,8 @@ sqs_keys_get(SqsKeysUser *user, bool resident)
 	unshared = cache->unshared;
 	if (user->entry != NULL)
 		answer = decide(user, resident, now);
-	/* a fetch is rare, and an opportunity where there is no launcher */
-	if (answer == SQS_KEYS_FETCH)
+	/* on a standby there is no launcher */
+	if (now - cache->swept_at >= SWEEP_MS)
 		sweep(now);
 	LWLockRelease(cache->lock);
 
@@ -566,6 +598,14 @@ sqs_keys_fail(SqsKeysUser *user, const SqsCachedError *error)
 	LWLockRelease(cache->lock);
 	user->claim = 0;
 	return ours;
+}
+
+void
+sqs_keys_cannot(SqsKeysUser *user, const SqsCachedError *error)
+{
+	sqs_keys_give_up(user);
+	user->error = *error;
+	user->not_before = sqs_now_ms() + RETRY_MIN_MS;
 }
 
 void

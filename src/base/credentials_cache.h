@@ -54,11 +54,14 @@ typedef struct SqsKeysEntry SqsKeysEntry;
 typedef struct SqsKeysUser
 {
 	uint8		id[SQS_KEYS_ID_LEN];
+	bool		confined;		/* the id is made of what any role may enter */
 	SqsKeysEntry *entry;		/* where it was; NULL: nowhere yet.  It may
 								 * have another id by now */
 	SqsKeysEntry *own;			/* used instead if there is no room */
 	uint64		claim;			/* 0: this user is not fetching */
 	int64		look_again;		/* before, the keys are good as they are */
+	int64		not_before;		/* do not fetch: this process lacked something,
+								 * and the error is the user's own */
 	int			failures;		/* after store and fail: how many, before and
 								 * with it */
 	SqsCachedKeys keys;
@@ -82,6 +85,12 @@ typedef struct SqsKeysStatus
 
 /* How long a fetch may take before another process begins one. */
 #define SQS_KEYS_CLAIM_MS	10000
+
+/*
+ * Keys that live for less than this are no use: whatever a source hands out, it
+ * is not to be asked more often.
+ */
+#define SQS_KEYS_LEAST_MS	5000
 
 /*
  * The id under which keys are shared: the same text has the same id until the
@@ -108,6 +117,12 @@ extern bool sqs_keys_usable(const SqsCachedKeys *keys);
 extern bool sqs_keys_store(SqsKeysUser *user, SqsCachedKeys *keys);
 extern bool sqs_keys_fail(SqsKeysUser *user, const SqsCachedError *error);
 extern void sqs_keys_give_up(SqsKeysUser *user);
+
+/*
+ * The same, for lack of something in this process only: the error is not
+ * stored, and this user does not fetch for a second.
+ */
+extern void sqs_keys_cannot(SqsKeysUser *user, const SqsCachedError *error);
 
 /*
  * The keys of this generation were refused.  True if there are others, or will

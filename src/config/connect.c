@@ -75,7 +75,9 @@ add_text(StringInfo buf, const char *text)
 
 /*
  * A digest of the server, the keys and the settings that the client of a queue
- * is made from.
+ * is made from.  Where the server is comes from *keys, too, and not from *queue,
+ * which may have been read earlier: with another endpoint, perhaps, which was
+ * not to get these keys.
  */
 static void
 connection_digest(const SqsQueueConfig *queue, const SqsKeys *keys, uint8 *digest)
@@ -89,10 +91,10 @@ connection_digest(const SqsQueueConfig *queue, const SqsKeys *keys, uint8 *diges
 	add_text(&buf, keys->access_key_id);
 	add_text(&buf, keys->secret_access_key);
 	add_text(&buf, keys->session_token);
-	appendStringInfo(&buf, "%u %d %d %d %d ", queue->server_oid, queue->allow_http,
+	appendStringInfo(&buf, "%u %d %d %d %d ", queue->server_oid, keys->allow_http,
 					 keys->use_fips, keys->use_dualstack, keys->duration_seconds);
-	add_text(&buf, queue->region);
-	add_text(&buf, queue->endpoint);
+	add_text(&buf, keys->region);
+	add_text(&buf, keys->endpoint);
 	add_text(&buf, keys->source);
 	add_text(&buf, keys->profile);
 	add_text(&buf, keys->web_identity_token_file);
@@ -145,12 +147,6 @@ static SqsClient *
 make_client(const SqsQueueConfig *queue, const SqsKeys *keys, HttpPool *pool,
 			AwsCredentialsProvider **credentials, AwsError *error)
 {
-	SqsPlace	place = {
-		.region = queue->region,
-		.endpoint = queue->endpoint,
-		.allow_http = queue->allow_http,
-		.ca_file = sqs_ca_file_in_use(),
-	};
 	SqsClientOptions options;
 	SqsClient  *client;
 	const AwsIdentity *identity;
@@ -161,7 +157,7 @@ make_client(const SqsQueueConfig *queue, const SqsKeys *keys, HttpPool *pool,
 					  "there are no keys for server \"%s\"", queue->server);
 		return NULL;
 	}
-	*credentials = sqs_shared_credentials(keys, &place, pool, error);
+	*credentials = sqs_shared_credentials(keys, sqs_ca_file_in_use(), pool, error);
 	if (*credentials == NULL)
 		return NULL;
 
@@ -176,7 +172,7 @@ make_client(const SqsQueueConfig *queue, const SqsKeys *keys, HttpPool *pool,
 	options.endpoint = identity->endpoint;
 	options.use_fips = identity->use_fips;
 	options.use_dualstack = identity->use_dualstack;
-	options.allow_http = queue->allow_http;
+	options.allow_http = keys->allow_http;
 	options.ca_file = identity->ca_file;
 	options.user_agent = user_agent;
 	options.pool = pool;
@@ -197,8 +193,8 @@ static WaitEventSet *shared_wait_set = NULL;	/* the latch and the pool */
 static dlist_head shared_clients = DLIST_STATIC_INIT(shared_clients);
 
 /* Destroy the clients that have neither an owner nor a call under way. */
-static void
-collect_garbage(void)
+void
+sqs_shared_clients_collect(void)
 {
 	dlist_mutable_iter iter;
 
@@ -300,7 +296,7 @@ sqs_shared_client_acquire(const SqsQueueConfig *queue, const SqsKeys *keys, AwsE
 }
 
 /*
- * The client is destroyed later, by collect_garbage(), because this may be
+ * The client is destroyed later, by sqs_shared_clients_collect(), because this may be
  * called from a completion of one of its own calls.
  */
 void
@@ -412,13 +408,13 @@ sqs_shared_clients_poll(void)
 {
 	dlist_iter	iter;
 
-	collect_garbage();
+	sqs_shared_clients_collect();
 	if (shared_pool == NULL)
 		return;
 	http_pool_poll(shared_pool);
 	sqs_shared_credentials_poll();
 
-	/* completions may add clients, but only collect_garbage() removes any */
+	/* completions may add clients, but only sqs_shared_clients_collect() removes any */
 	dlist_foreach(iter, &shared_clients)
 	{
 		SqsSharedClient *shared = dlist_container(SqsSharedClient, node, iter.cur);

@@ -78,6 +78,12 @@ extern long sqs_shared_clients_timeout(void);	/* ms; -1: none */
 extern void sqs_shared_clients_poll(void);
 extern void sqs_shared_clients_start(void);
 
+/*
+ * Destroy the clients that have neither an owner nor a call, and wipe their keys.
+ * sqs_shared_clients_poll() does it, too.
+ */
+extern void sqs_shared_clients_collect(void);
+
 /* Add what the call has cost to the statistics of a queue. */
 extern void sqs_count_call(SqsCall *call, SqsQueueStats *stats);
 

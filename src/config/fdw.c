@@ -25,9 +25,11 @@
  * determines where session tokens are sent, and that of STS, where the token of
  * a web identity is.  They can drop it.
  *
- * For the same reason a user mapping can name a role to be assumed only if it
- * also has the keys to do that with.  Otherwise whoever may change his mapping
- * would get any role that the database server may assume.
+ * User mappings have no say where such a server is concerned: a role that has
+ * USAGE can create, change and drop its own, and so could leave any role of AWS
+ * that a mapping would confine it to, or choose another.  So a mapping can name
+ * a role to be assumed only if it has the keys to do that with, even if a
+ * superuser makes it.
  *
  *-------------------------------------------------------------------------
  */
@@ -450,12 +452,12 @@ check_mapping(const Given *given)
 			given->role_session_name != NULL ? "role_session_name" :
 			given->duration_seconds != NULL ? "duration_seconds" : NULL,
 			given->role_arn != NULL, "role_arn", "Name the role to assume.");
-	if (given->role_arn != NULL && !given->has_id && !superuser())
+	if (given->role_arn != NULL && !given->has_id)
 		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to set option \"role_arn\" of a user mapping without keys"),
-				 errdetail("Without keys of its own, the mapping would stand for any role that the database server itself may assume."),
-				 errhint("Give access_key_id and secret_access_key, too, or ask a superuser."),
+				(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
+				 errmsg("option \"access_key_id\" is missing"),
+				 errdetail("Option \"role_arn\" of a user mapping requires it: no role may assume what the database server itself may assume."),
+				 errhint("Give access_key_id and secret_access_key, too, or let a superuser create a server with that role_arn."),
 				 hide_keys(given->catalog)));
 }
 
@@ -655,8 +657,6 @@ sqs_mapping_keys(Datum umoptions, SqsKeys *keys)
 	bool		isnull;
 	char	   *duration = NULL;
 
-	memset(keys, 0, sizeof(*keys));
-	keys->use_fips = keys->use_dualstack = -1;
 	while (array_iterate(iterator, &element, &isnull))
 	{
 		const struct

@@ -30,7 +30,10 @@ typedef struct SqsKeys
 	char	   *role_session_name;
 	int			duration_seconds;	/* 0: not given */
 
-	/* where; the rest of it is in SqsServerOptions */
+	/* where, read together with the rest: nothing else may decide it */
+	char	   *region;
+	char	   *endpoint;
+	bool		allow_http;
 	char	   *sts_endpoint;
 	int			use_fips;		/* -1: not given */
 	int			use_dualstack;	/* likewise */
@@ -69,10 +72,7 @@ extern void sqs_server_options(ForeignServer *server, SqsServerOptions *options)
  */
 extern bool sqs_server_has_region(const SqsServerOptions *options);
 
-/*
- * Read the keys and the role from a user mapping's options, a text array; the
- * other fields are set to none.
- */
+/* Read the keys and the role from a user mapping's options, a text array. */
 extern void sqs_mapping_keys(Datum umoptions, SqsKeys *keys);
 
 #endif							/* SQSBRIDGE_FDW_H */

@@ -41,6 +41,17 @@ read_mapping(Oid role, Oid server, SqsKeys *keys)
 	return true;
 }
 
+/* Whose mapping applies to a role, for messages. */
+static char *
+mapped_role(Oid role, Oid server)
+{
+	if (!OidIsValid(role) ||
+		!SearchSysCacheExists2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(role),
+							   ObjectIdGetDatum(server)))
+		return pstrdup("PUBLIC");
+	return psprintf("role \"%s\"", sqs_role_name(role));
+}
+
 static void
 take(char **to, char **from)
 {
@@ -66,17 +77,20 @@ add_server_options(SqsKeys *keys, SqsServerOptions *options)
 	take(&keys->source, &options->source);
 	take(&keys->profile, &options->profile);
 	take(&keys->web_identity_token_file, &options->web_identity_token_file);
+	take(&keys->region, &options->region);
+	take(&keys->endpoint, &options->endpoint);
+	keys->allow_http = options->allow_http;
 	take(&keys->sts_endpoint, &options->sts_endpoint);
 	keys->use_fips = options->use_fips;
 	keys->use_dualstack = options->use_dualstack;
 }
 
 /*
- * Find out as whom a role uses a server: with the keys of the user mapping that
- * applies (the role's own, or else PUBLIC's); or, if the server's option
- * credentials is another than mapping, with keys of the database server itself,
- * which have to be found yet.  In either case the mapping may name a role to be
- * assumed, or else the server.
+ * Find out as whom a role uses a server, and where that is: with the keys of the
+ * user mapping that applies (the role's own, or else PUBLIC's), perhaps to assume
+ * a role; or, if the server's option credentials is another than mapping, with
+ * keys of the database server itself, which have to be found yet.  Then a
+ * mapping decides nothing; see fdw.c.
  *
  * Returns NULL, or a phrase that says why the role cannot use it.  In either case
  * *keys is valid and must be wiped.  Needs a transaction.
@@ -104,17 +118,18 @@ sqs_catalog_keys(Oid role, Oid server_oid, SqsKeys *keys)
 	{
 		sqs_wipe_keys(keys);
 		return has_mapping ?
-			psprintf("the user mapping of role \"%s\" for server \"%s\" has no keys, and the server's option credentials permits no others",
-					 sqs_role_name(role), server) :
+			psprintf("the user mapping of %s for server \"%s\" has no keys, and the server's option credentials permits no others",
+					 mapped_role(role, found->serverid), server) :
 			psprintf("role \"%s\" has no user mapping for server \"%s\", and the server's option credentials permits no other keys",
 					 sqs_role_name(role), server);
 	}
-	if (options.source != NULL && (keys->access_key_id != NULL || keys->secret_access_key != NULL))
+	if (options.source != NULL &&
+		(keys->access_key_id != NULL || keys->secret_access_key != NULL || keys->role_arn != NULL))
 	{
 		sqs_wipe_keys(keys);
 		keys->source = options.source;
-		return psprintf("two identities: the user mapping of role \"%s\" for server \"%s\" has keys, and the server's option credentials is %s; drop one of them",
-						sqs_role_name(role), server, options.source);
+		return psprintf("two identities: the user mapping of %s for server \"%s\" has keys, and the server's option credentials is %s; drop one of them",
+						mapped_role(role, found->serverid), server, options.source);
 	}
 	add_server_options(keys, &options);
 	return NULL;
@@ -143,5 +158,7 @@ sqs_wipe_keys(SqsKeys *keys)
 	wipe(&keys->role_arn);
 	wipe(&keys->external_id);
 	wipe(&keys->role_session_name);
+	wipe(&keys->region);
+	wipe(&keys->endpoint);
 	wipe(&keys->sts_endpoint);
 }

@@ -106,7 +106,7 @@ copy_text(const char **to, const char *from)
  * False if out of memory; the copies that were made are to be freed.
  */
 static bool
-make_options(const SqsKeys *keys, const SqsPlace *place, AwsIdentityOptions *options)
+make_options(const SqsKeys *keys, AwsIdentityOptions *options)
 {
 	char		region[64];
 	AwsUrl		url;
@@ -116,12 +116,12 @@ make_options(const SqsKeys *keys, const SqsPlace *place, AwsIdentityOptions *opt
 	options->duration_seconds = keys->duration_seconds;
 	options->use_fips = keys->use_fips;
 	options->use_dualstack = keys->use_dualstack;
-	options->allow_http = place->allow_http;
+	options->allow_http = keys->allow_http;
 
 	/* STS needs the region, too */
-	if (place->region != NULL)
-		strlcpy(region, place->region, sizeof(region));
-	else if (place->endpoint == NULL || !aws_url_parse(place->endpoint, &url, &why) ||
+	if (keys->region != NULL)
+		strlcpy(region, keys->region, sizeof(region));
+	else if (keys->endpoint == NULL || !aws_url_parse(keys->endpoint, &url, &why) ||
 			 !aws_region_of_host(url.host, region, sizeof(region)))
 		region[0] = '\0';
 
@@ -135,7 +135,7 @@ make_options(const SqsKeys *keys, const SqsPlace *place, AwsIdentityOptions *opt
 		copy_text(&options->external_id, keys->external_id) &&
 		copy_text(&options->role_session_name, keys->role_session_name) &&
 		copy_text(&options->region, region[0] != '\0' ? region : NULL) &&
-		copy_text(&options->endpoint, place->endpoint) &&
+		copy_text(&options->endpoint, keys->endpoint) &&
 		copy_text(&options->sts_endpoint, keys->sts_endpoint);
 }
 
@@ -240,6 +240,7 @@ plan_again(SharedProvider *p, AwsError *error)
 	{
 		sqs_keys_release(&p->user);
 		memcpy(p->user.id, id, sizeof(id));
+		p->user.confined = identity->kind == AWS_SOURCE_STATIC;
 	}
 	p->local = !aws_identity_needs_fetch(identity);
 	if (p->identity == NULL || !same_keys(identity, p->identity))
@@ -307,6 +308,13 @@ fail(SharedProvider *p, const AwsError *error)
 	cached.lasting = error->class == AWS_ERROR_CREDENTIALS || error->class == AWS_ERROR_CONFIGURATION;
 	strlcpy(cached.code, error->code, sizeof(cached.code));
 	strlcpy(cached.message, error->message, sizeof(cached.message));
+
+	/* others have memory and descriptors */
+	if (error->class == AWS_ERROR_RESOURCES)
+	{
+		sqs_keys_cannot(&p->user, &cached);
+		return;
+	}
 	if (sqs_keys_fail(&p->user, &cached) && p->user.failures == 1 &&
 		sqs_keys_usable(&p->user.keys))
 		ereport(LOG,
@@ -377,10 +385,10 @@ store(SharedProvider *p, const AwsFetchedKeys *fetched)
 					  "the keys from %s are too long", p->identity->source);
 		fail(p, &error);
 	}
-	else if (!keys.outlive && keys.expires <= sqs_wall_ms())
+	else if (!keys.outlive && keys.expires - sqs_wall_ms() < SQS_KEYS_LEAST_MS)
 	{
-		aws_error_set(&error, AWS_ERROR_CREDENTIALS, "ExpiredCredentials",
-					  "the keys from %s have expired already; check the clock of this server",
+		aws_error_set(&error, AWS_ERROR_TRANSIENT, "ExpiredCredentials",
+					  "the keys from %s have expired, or will within seconds; check the clock of this server",
 					  p->identity->source);
 		fail(p, &error);
 	}
@@ -598,7 +606,7 @@ sqs_shared_credentials_stay(void)
 /* ---- making one ---- */
 
 AwsCredentialsProvider *
-sqs_shared_credentials(const SqsKeys *keys, const SqsPlace *place, HttpPool *pool,
+sqs_shared_credentials(const SqsKeys *keys, const char *ca_file, HttpPool *pool,
 					   AwsError *error)
 {
 	static bool registered = false;
@@ -621,8 +629,8 @@ sqs_shared_credentials(const SqsKeys *keys, const SqsPlace *place, HttpPool *poo
 	p->base.methods = &shared_methods;
 	p->pool = pool;
 	dlist_push_tail(&providers, &p->node);
-	if (!make_options(keys, place, &p->options) ||
-		(place->ca_file != NULL && (p->ca_file = strdup(place->ca_file)) == NULL))
+	if (!make_options(keys, &p->options) ||
+		(ca_file != NULL && (p->ca_file = strdup(ca_file)) == NULL))
 	{
 		no_memory(error);
 		shared_free(&p->base);
@@ -664,19 +672,19 @@ sqs_shared_credentials_keep(AwsCredentialsProvider *provider)
 /* ---- showing ---- */
 
 bool
-sqs_shared_credentials_view(const SqsKeys *keys, const SqsPlace *place,
+sqs_shared_credentials_view(const SqsKeys *keys, const char *ca_file,
 							SqsCredentialsView *view, AwsError *error)
 {
 	AwsIdentityOptions options;
 	AwsIdentity *identity = NULL;
 	uint8		id[SQS_KEYS_ID_LEN];
-	bool		ok = make_options(keys, place, &options);
+	bool		ok = make_options(keys, &options);
 
 	memset(view, 0, sizeof(*view));
 	if (!ok)
 		no_memory(error);
 	else
-		ok = make_plan(&options, place->ca_file, &identity, id, error);
+		ok = make_plan(&options, ca_file, &identity, id, error);
 	free_options(&options);
 	if (!ok)
 		return false;

@@ -18,21 +18,13 @@
 #include "base/credentials_cache.h"
 #include "config/fdw.h"
 
-/* Where the keys are to be used, as the server's options say. */
-typedef struct SqsPlace
-{
-	const char *region;			/* NULL: not given; so are the next two */
-	const char *endpoint;
-	const char *ca_file;
-	bool		allow_http;
-} SqsPlace;
-
 /*
  * A provider for what sqs_catalog_keys() has found.  It reads files and the
- * environment, but no network access is involved.  pool must live longer.
- * Returns NULL with *error set if what is configured cannot work.
+ * environment, but no network access is involved.  ca_file (NULL: as the plan
+ * says) is copied; pool must live longer.  Returns NULL with *error set if what
+ * is configured cannot work.
  */
-extern AwsCredentialsProvider *sqs_shared_credentials(const SqsKeys *keys, const SqsPlace *place,
+extern AwsCredentialsProvider *sqs_shared_credentials(const SqsKeys *keys, const char *ca_file,
 													  HttpPool *pool, AwsError *error);
 
 /* What it has found; valid until the keys are next asked for. */
@@ -66,7 +58,7 @@ typedef struct SqsCredentialsView
 	SqsKeysStatus status;
 } SqsCredentialsView;
 
-extern bool sqs_shared_credentials_view(const SqsKeys *keys, const SqsPlace *place,
+extern bool sqs_shared_credentials_view(const SqsKeys *keys, const char *ca_file,
 										SqsCredentialsView *view, AwsError *error);
 
 #endif							/* SQSBRIDGE_SHARED_CREDENTIALS_H */

@@ -198,14 +198,20 @@ refused('owner', "ALTER SERVER imds OPTIONS (ADD endpoint 'https://sqs.example.c
 refused('owner', "ALTER SERVER imds OPTIONS (ADD sts_endpoint 'https://sts.example.com')", qr/ERROR:  42501/, 'nor does he for STS');
 refused('owner', "ALTER SERVER imds OPTIONS (SET credentials 'web_identity')", qr/ERROR:  42501/, 'nor does he choose other keys');
 is((as_role('owner', $view))[0], 'imds:ready:4:2', 'but he sees them');
-refused('app', "CREATE USER MAPPING FOR app SERVER imds OPTIONS (role_arn '$role/admin')", qr/ERROR:  42501: permission denied to set option "role_arn" of a user mapping without keys/,
-	'no role assumes what the machine may assume');
+foreach my $who (qw(app postgres))
+{
+	refused($who, "CREATE USER MAPPING FOR app SERVER imds OPTIONS (role_arn '$role/admin')", qr/option "access_key_id" is missing.*no role may assume what the database server itself may assume/s,
+		"a mapping does not say what is assumed with the keys of the machine ($who)");
+}
 is((as_role('app', "CREATE USER MAPPING FOR app SERVER imds OPTIONS (access_key_id 'AKIDMAPPING000000001', secret_access_key 'secret/of+mapping')"))[1], '', 'keys of his own');
 refused('app', "SELECT sqs_send('imds', 'x')", qr/two identities: the user mapping of role "app" for server "imds" has keys/, 'are not mixed with those of the machine');
 refused('app', "SELECT sqs_whoami('imds')", qr/two identities/, 'and there is no answer to who he is');
-$node->safe_psql('postgres', "DROP USER MAPPING FOR app SERVER imds; CREATE USER MAPPING FOR app SERVER imds OPTIONS (role_arn '$role/app')");
-like((as_role('app', "SELECT arn FROM sqs_whoami('imds')"))[0], qr{assumed-role/app/}, 'a superuser can give a role one to assume');
-refused('app', "ALTER USER MAPPING FOR app SERVER imds OPTIONS (SET role_arn '$role/admin')", qr/ERROR:  42501/, 'which it does not exchange for another');
+$node->safe_psql('postgres', "DROP USER MAPPING FOR app SERVER imds; ALTER SERVER imds OPTIONS (ADD role_arn '$role/app')");
+foreach my $sql ('', 'CREATE USER MAPPING FOR app SERVER imds', 'DROP USER MAPPING FOR app SERVER imds')
+{
+	is((as_role('app', $sql))[1], '', $sql) if $sql ne '';
+	like((as_role('app', "SELECT arn FROM sqs_whoami('imds')"))[0], qr{assumed-role/app/}, 'a role does not leave the role of AWS that its server has');
+}
 $node->safe_psql('postgres', 'CREATE ROLE nobody LOGIN');
 refused('nobody', "SELECT sqs_whoami('imds')", qr/ERROR:  42501: permission denied for foreign server imds/, 'sqs_whoami() needs USAGE');
 refused('nobody', "SELECT sqs_whoami('nowhere')", qr/ERROR:  42704: server "nowhere" does not exist/, 'and a server');

@@ -28,7 +28,7 @@ my $node = new_node('main', env => \%env, conf => <<EOC);
 max_worker_processes = 200
 sqsbridge.max_workers = 160
 max_connections = 150
-sqsbridge.max_credentials = 8
+sqsbridge.max_credentials = 16
 restart_after_crash = on
 EOC
 $node->safe_psql('postgres', <<EOQ);
@@ -49,6 +49,16 @@ sub shown
 {
 	my ($what, $server) = @_;
 	return $node->safe_psql('postgres', "SELECT $what FROM sqs_stats_credentials WHERE server = '" . ($server || 'aws') . "'");
+}
+
+sub fresh_server
+{
+	my ($name, $options) = @_;
+	$node->safe_psql('postgres', <<EOQ);
+CREATE SERVER $name FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'us-east-1', credentials 'environment', role_arn '$role/$name');
+SELECT sqs_register_queue('$name', server => '$name', queue_name => 'q1');
+EOQ
+	return;
 }
 
 # A session that goes on in the background; returns what it printed.
@@ -79,11 +89,27 @@ query_is($node, "SELECT count(*) FROM sqs_stats WHERE state = 'polling'", $queue
 is(calls('AssumeRole'), 1, 'one call for all of them');
 is(shown('fetches, state'), '1|ready', 'the view has it, too');
 
+# ---- a role that has many identities of its own does not keep others from sharing theirs
+
+$node->safe_psql('postgres', <<EOQ);
+CREATE ROLE greedy LOGIN;
+CREATE SERVER greedy FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'us-east-1', endpoint '$endpoint', sts_endpoint '$endpoint');
+GRANT USAGE ON FOREIGN SERVER greedy TO greedy;
+CREATE USER MAPPING FOR greedy SERVER greedy OPTIONS (access_key_id 'AKIDTEST000000000001', secret_access_key 'secret',
+	role_arn '$role/greedy', role_session_name 's0');
+EOQ
+my (undef, $out, $err) = $node->psql('postgres', join("\n", map { "ALTER USER MAPPING FOR greedy SERVER greedy OPTIONS (SET role_session_name 's$_'); SELECT arn FROM sqs_whoami('greedy');" } 1 .. 20),
+	extra_params => [ '-U', 'greedy' ]);
+like($out, qr{/s1\n.*/s20$}s, 'a role with many identities');
+fresh_server('modest');
+is($node->safe_psql('postgres', "SELECT sqs_send('modest', 'x') <> ''"), 't', 'another');
+is(shown('state, fetches', 'modest'), 'ready|1', 'has room');
+
 # ---- refreshes under load
 
-$sqs->admin('POST', 'identity', { life => $life, revoke => JSON::PP::true });
 my $before = calls('AssumeRole');
-my $sent = 0;
+my $others = $before - shown('fetches');
+$sqs->admin('POST', 'identity', { life => $life, revoke => JSON::PP::true });
 my $rounds = 0;
 my $messages = $long ? 300 : 100;
 do
@@ -106,20 +132,10 @@ foreach my $q (1 .. $queues)
 }
 query_is($node, 'SELECT sum(failed), sum(lost), sum(poll_failures), sum(delete_failures), sum(send_failures), sum(released) FROM sqs_stats', '0|0|0|0|0|0',
 	'no failure, no lost lease, nothing released');
-is(shown('fetches'), calls('AssumeRole'), 'as many calls as refreshes');
+is(shown('fetches'), calls('AssumeRole') - $others, 'as many calls as refreshes');
 is(shown('stale_since IS NULL'), 't', 'none has failed');
 
 # ---- who fetches is stopped: the others wait for ten seconds at most
-
-sub fresh_server
-{
-	my ($name, $options) = @_;
-	$node->safe_psql('postgres', <<EOQ);
-CREATE SERVER $name FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'us-east-1', credentials 'environment', role_arn '$role/$name');
-SELECT sqs_register_queue('$name', server => '$name', queue_name => 'q1');
-EOQ
-	return;
-}
 
 sub fetcher_of
 {
@@ -220,8 +236,8 @@ is(shown('state'), 'ready', 'those of others are not');
 # ---- more identities than there is room for
 
 $node->safe_psql('postgres', join "\n", map { "CREATE SERVER s$_ FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'us-east-1', credentials 'environment', role_arn '$role/s$_');
-	SELECT sqs_register_queue('s$_', server => 's$_', queue_name => 'q1');" } 1 .. 12);
-is($node->safe_psql('postgres', join "\n", map { "SELECT sqs_send('s$_', 'x') <> '';" } 1 .. 12), join("\n", ('t') x 12), 'all of them can be used');
+	SELECT sqs_register_queue('s$_', server => 's$_', queue_name => 'q1');" } 1 .. 16);
+is($node->safe_psql('postgres', join "\n", map { "SELECT sqs_send('s$_', 'x') <> '';" } 1 .. 16), join("\n", ('t') x 16), 'all of them can be used');
 like(slurp_file($node->logfile), qr/WARNING:  sqsbridge has no room for more temporary keys/, 'the log says that there are more than can be shared');
 
 # ---- who fetches is killed: PostgreSQL restarts, which costs one fetch

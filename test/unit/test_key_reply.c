@@ -201,6 +201,8 @@ replies(void)
 	   "there is no session token in it", "no token");
 	is(outcome("{\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"S\",\"Token\":\"T\"}", NULL, AWS_KEYS_TEMPORARY),
 	   "there is no Expiration in it", "no expiry");
+	is(outcome("{\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"S\",\"Token\":\"T\",\"Expiration\":\"1970-01-01T00:00:00Z\"}",
+			   NULL, AWS_KEYS_TEMPORARY), "A S T 1", "the epoch is an end, too");
 	is(outcome("{\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"S\",\"Token\":\"T\",\"Expiration\":\"soon\"}", NULL, AWS_KEYS_TEMPORARY),
 	   "its Expiration is not a time", "no time");
 	is(outcome("{\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"S\",\"Token\":\"T\",\"Expiration\":1e300}", NULL, AWS_KEYS_TEMPORARY),
