@@ -6,10 +6,11 @@
 # installs the extension, and runs: a look at the layout, every other compiler
 # there is, unit tests of the AWS layer, the inputs kept from fuzzing, sqsd's
 # own tests, pg_regress, the TAP tests against sqsd, and those of them that need
-# no faults once more against fauxqs, an emulator written by others.
+# no faults once more against fauxqs, an emulator written by others.  "sdk"
+# compares the choice of keys and endpoints with that of AWS's SDK for JavaScript.
 #
-# Words choose parts: layout, compile, unit, fuzz, sqsd, regress, tap, fauxqs, or
-# what is in the name of a TAP file ("check.sh 013 fifo").  "layout" alone builds
+# Words choose parts: layout, compile, unit, fuzz, sqsd, sdk, regress, tap, fauxqs,
+# or what is in the name of a TAP file ("check.sh 013 fifo").  "layout" alone builds
 # and installs nothing.  The parts run side by side, as they mostly wait: N at a
 # time (or $CHECK_JOBS; the default is six for each processor).  They share
 # nothing that one of them writes; each has a directory of its own, and servers
@@ -31,7 +32,7 @@ LONGEST="030_privileges.pl 031_restore.pl 041_table_locks.pl 025_handler_exits.p
 	032_internal_tables.pl 019_send.pl 035_shared_entries.pl 027_discovery.pl 028_fair_shares.pl 011_aws.pl
 	017_handlers.pl 036_greedy_role.pl"
 
-usage="usage: check.sh [--long] [-j N] [layout|compile|unit|fuzz|sqsd|regress|tap|fauxqs|part of a TAP file's name]..."
+usage="usage: check.sh [--long] [-j N] [layout|compile|unit|fuzz|sqsd|sdk|regress|tap|fauxqs|part of a TAP file's name]..."
 PASSED=0
 FAILED=0
 LONG=
@@ -68,7 +69,7 @@ chosen_file() {
 	! chosen tap || return 0
 	for word in "${WORDS[@]}"; do
 		case $word in
-			layout | compile | unit | fuzz | sqsd | regress | fauxqs) ;;
+			layout | compile | unit | fuzz | sqsd | sdk | regress | fauxqs) ;;
 			*) [[ $1 != *"$word"* ]] || return 0 ;;
 		esac
 	done
@@ -78,13 +79,13 @@ chosen_file() {
 TAP_FILES=$(cd "$TOP/test/t" && for file in *.pl; do echo "$file"; done)
 for word in "${WORDS[@]}"; do
 	case $word in
-		layout | compile | unit | fuzz | sqsd | regress | tap | fauxqs) ;;
+		layout | compile | unit | fuzz | sqsd | sdk | regress | tap | fauxqs) ;;
 		*) [[ $TAP_FILES == *"$word"* ]] || die "no test is called \"$word\"; $usage" ;;
 	esac
 done
 
 PARTS=()
-for part in sqsd unit fuzz regress compile layout; do ! chosen $part || PARTS+=($part); done
+for part in sqsd unit sdk fuzz regress compile layout; do ! chosen $part || PARTS+=($part); done
 for file in $LONGEST $TAP_FILES; do
 	[[ " ${PARTS[*]:-} " == *" sqsd-$file "* ]] || ! chosen_file "$file" || PARTS+=("sqsd-$file")
 done
@@ -242,6 +243,11 @@ part_sqsd() {
 	[ "$2" = 0 ] || tail -n 30 "$DIR/sqsd.log"
 }
 
+part_sdk() {
+	as_user "cd '$WORK/src/test/sdk' && $ALONE make -s check PG_CONFIG='$PG_CONFIG' SDK='$SDK_DIR'" >"$DIR/sdk.tap" 2>&1
+	count_tap "$DIR/sdk.tap" "comparison with AWS's SDK" $?
+}
+
 part_regress() {
 	init_cluster "$DIR"
 	start_cluster "$DIR"
@@ -313,6 +319,10 @@ fi
 FAUXQS_DIR=${FAUXQS_DIR:-${TMPDIR:-/tmp}/sqsbridge-fauxqs-$FAUXQS_VERSION}
 if chosen fauxqs; then
 	install_fauxqs "$FAUXQS_DIR" "$FAUXQS_VERSION" || echo "   fauxqs could not be installed"
+fi
+SDK_DIR=${SDK_DIR:-${TMPDIR:-/tmp}/sqsbridge-sdk-$(cksum <"$TOP/test/sdk/package-lock.json" | cut -d ' ' -f 1)}
+if chosen sdk; then
+	install_sdk "$SDK_DIR" || echo "   AWS's SDK could not be installed"
 fi
 
 say "${#PARTS[@]} parts, $JOBS at a time"

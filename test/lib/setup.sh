@@ -138,6 +138,18 @@ install_peer() {
 	chmod -R a+rX "$WORK/peer"
 }
 
+# install_sdk DIR: AWS's SDK for JavaScript, from npm, as test/sdk has it.  The
+# file that is looked for is written last.
+install_sdk() {
+	[ ! -e "$1/node_modules/.package-lock.json" ] || return 0
+	command -v npm >/dev/null || { apt_update; apt_install nodejs npm; }
+	mkdir -p "$1"
+	cp "$TOP/test/sdk/package.json" "$TOP/test/sdk/package-lock.json" "$1"
+	(cd "$1" && npm ci --no-audit --no-fund --loglevel=error) >"$WORK/npm.log" 2>&1 </dev/null ||
+		{ tail -n 20 "$WORK/npm.log"; return 1; }
+	chmod -R a+rX "$1"
+}
+
 # Servers refuse to run as root.
 choose_user() {
 	if [ "$(id -u)" = 0 ]; then
