@@ -1026,9 +1026,44 @@ programs(void)
 	   "a program's own background process");
 }
 
+/* ---- descriptors ---- */
+
+static int	fds_left = 1000;
+
+static bool
+acquire(void)
+{
+	return fds_left > 0 && fds_left-- > 0;
+}
+
+static void
+release(void)
+{
+	fds_left++;
+}
+
+/* What is opened is counted, and what may not be opened is no fault of AWS. */
+static void
+descriptors(void)
+{
+	int			left = fds_left;
+
+	expect(NULL, 0);
+	fds_left = 0;
+	fails(process("true%s", ""), AWS_ERROR_RESOURCES, "InvalidProcess", "cannot run \"true\"",
+		  "no descriptor for a program");
+	is_int(fds_left, 0, "none is given back that was not taken");
+	fails(container(NULL, file("podtoken", TOKEN2)), AWS_ERROR_RESOURCES, "InvalidToken",
+		  "no file descriptor left", "no descriptor for a file");
+	is_int(fds_left, 0, "nor here");
+	fds_left = left;
+}
+
 void
 test_fetch(void)
 {
+	const AwsFdHooks count = {acquire, release};
+	const AwsFdHooks none = {NULL, NULL};
 	const char *tmp = getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp";
 
 	snprintf(directory, sizeof(directory), "%s/fetch.XXXXXX", strlen(tmp) < 40 ? tmp : "/tmp");
@@ -1040,6 +1075,7 @@ test_fetch(void)
 	/* metadata hosts and loopback must not be asked through a proxy */
 	setenv("http_proxy", "http://127.0.0.1:1", 1);
 	start_listening();
+	aws_http_set_fd_hooks(&count);
 	pool = http_pool_create("unit-test", 0, &error);
 	metadata_works();
 	metadata_fails();
@@ -1049,8 +1085,11 @@ test_fetch(void)
 	roles();
 	whoami();
 	programs();
+	descriptors();
 	aws_fetched_keys_wipe(&keys);
 	http_pool_destroy(pool);
+	is_int(fds_left, 1000, "all descriptors are given back");
+	aws_http_set_fd_hooks(&none);
 	unsetenv("http_proxy");
 	for (int i = 0; i < MAX_CONNS; i++)
 		close_conn(&conns[i]);
