@@ -282,7 +282,9 @@ use_environment(Resolver *r)
 static bool
 check_role_arn(Resolver *r, const char *arn, const char *where)
 {
-	if (strncmp(arn, "arn:", 4) == 0 && strlen(arn) <= 2048)
+	const char *why;
+
+	if (strncmp(arn, "arn:", 4) == 0 && aws_key_is_valid(arn, 2048, &why))
 		return true;
 	return fail(r, "InvalidConfiguration", "%s: role_arn must be an ARN, such as arn:aws:iam::123456789012:role/name", where);
 }
@@ -999,6 +1001,18 @@ process_getenv(const char *name)
 	return getenv(name);
 }
 
+/*
+ * What people see becomes a value of views, whose encoding must be right; names
+ * of profiles and files may have any bytes.
+ */
+static void
+make_presentable(AwsIdentity *identity)
+{
+	aws_text_sanitize(identity->source);
+	for (int i = 0; i < identity->nroles; i++)
+		aws_text_sanitize(identity->roles[i].where);
+}
+
 bool
 aws_identity_resolve(const AwsIdentityOptions *options, AwsIdentity **identity,
 					 AwsError *error)
@@ -1022,7 +1036,10 @@ aws_identity_resolve(const AwsIdentityOptions *options, AwsIdentity **identity,
 		(void) find_place(&r);
 	aws_profiles_free(&r.profiles);
 	if (!r.failed)
+	{
+		make_presentable(r.identity);
 		return true;
+	}
 	aws_identity_free(r.identity);
 	*identity = NULL;
 	return false;

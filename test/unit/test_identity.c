@@ -137,6 +137,12 @@ typedef struct Case
 #define WEB			"AWS_WEB_IDENTITY_TOKEN_FILE=/token", "AWS_ROLE_ARN=" ROLE "web"
 
 static const Case cases[] = {
+	/* what becomes a value of a view is ASCII, whatever the database's encoding */
+	{"a profile in Latin-1", {"AWS_PROFILE=p", REGION}, NULL, "[profile p]\nrole_arn = " ROLE "r\nsource_profile = caf\xe9\n[profile caf\xe9]\n" STATIC_KEYS,
+	{NULL}, "profile FILEID secret - > " ROLE "r - sqsbridge 0", "profile \"caf?\" (CONFIG:5)"},
+	{"a role in Latin-1", {"AWS_PROFILE=p", REGION}, NULL, "[profile p]\nrole_arn = " ROLE "caf\xe9\nsource_profile = p\n" STATIC_KEYS,
+	{NULL}, NULL, "InvalidConfiguration:profile \"p\" (CONFIG:2): role_arn must be an ARN"},
+
 	/* the environment */
 	{"nothing", {NULL}, NULL, NULL, {NULL}, METADATA, "instance metadata at http://169.254.169.254"},
 	{"environment", {KEYS}, NULL, NULL, {NULL}, "environment ENVID secret -", "the environment"},
