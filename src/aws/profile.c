@@ -40,25 +40,39 @@ out_of_memory(AwsError *error)
 	return false;
 }
 
-/* The home directory with a path after it, malloc'ed; NULL if there is none. */
-static char *
-below_home(AwsGetenv env, const char *rest)
+/*
+ * Set *path to the home directory with something after it, malloc'ed; NULL if
+ * there is no home directory.  False, with *error set, if that cannot be found
+ * out: without its files, another identity could be chosen.
+ */
+static bool
+below_home(AwsGetenv env, const char *rest, char **path, AwsError *error)
 {
 	const char *home = env("HOME");
 	struct passwd entry;
 	struct passwd *found = NULL;
-	char		buf[4096];
-	char	   *path = NULL;
+	char		buf[16384];
 
+	*path = NULL;
 	if (home == NULL || home[0] == '\0')
 	{
-		if (getpwuid_r(geteuid(), &entry, buf, sizeof(buf), &found) != 0 || found == NULL)
-			return NULL;
+		int			rc = getpwuid_r(geteuid(), &entry, buf, sizeof(buf), &found);
+
+		/* these say that there is no such user, see getpwuid_r(3) */
+		if (found == NULL && rc != 0 && rc != ENOENT && rc != ESRCH && rc != EBADF && rc != EPERM)
+		{
+			aws_error_set(error, AWS_ERROR_RESOURCES, "NoResources",
+						  "could not look up the home directory: %s", strerror(rc));
+			return false;
+		}
+		if (found == NULL)
+			return true;
 		home = found->pw_dir;
 	}
-	if (asprintf(&path, "%s/%s", home, rest) < 0)
-		return NULL;
-	return path;
+	if (asprintf(path, "%s/%s", home, rest) >= 0)
+		return true;
+	*path = NULL;
+	return out_of_memory(error);
 }
 
 /* Can the file not even be seen? */
@@ -81,10 +95,11 @@ load_file(AwsProfileFile *file, AwsGetenv env, const char *variable,
 	size_t		len;
 	int			line;
 
-	if (is_default)
-		file->path = below_home(env, default_path);
-	else if (strncmp(path, "~/", 2) == 0)
-		file->path = below_home(env, path + 2);
+	if (is_default || strncmp(path, "~/", 2) == 0)
+	{
+		if (!below_home(env, is_default ? default_path : path + 2, &file->path, error))
+			return false;
+	}
 	else if ((file->path = strdup(path)) == NULL)
 		return out_of_memory(error);
 	if (file->path == NULL || strcmp(file->path, "/dev/null") == 0)

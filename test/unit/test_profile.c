@@ -8,6 +8,7 @@
 #include "postgres_fe.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -302,6 +303,35 @@ at_home(void)
 	(void) rmdir(path);
 }
 
+/*
+ * HOME is not set, and the list of users cannot be opened.  If that meant that
+ * there are no files, another source of keys would be chosen.
+ */
+static void
+no_descriptor(void)
+{
+	AwsProfiles profiles;
+	AwsError	error;
+	struct rlimit limit;
+	struct rlimit none;
+	char		saved[128];
+	bool		loaded;
+
+	strlcpy(saved, home, sizeof(saved));
+	home[0] = '\0';
+	use_home = true;
+	getrlimit(RLIMIT_NOFILE, &limit);
+	none = limit;
+	none.rlim_cur = 0;
+	setrlimit(RLIMIT_NOFILE, &none);
+	loaded = aws_profiles_load(&profiles, env, &error);
+	setrlimit(RLIMIT_NOFILE, &limit);
+	ok(!loaded && error.class == AWS_ERROR_RESOURCES, "the home directory cannot be looked up");
+	aws_profiles_free(&profiles);
+	use_home = false;
+	strlcpy(home, saved, sizeof(home));
+}
+
 static void
 missing(void)
 {
@@ -345,6 +375,7 @@ test_profile(void)
 	bad_values();
 	bad_files();
 	at_home();
+	no_descriptor();
 	missing();
 
 	write_files(NULL, NULL);
