@@ -85,24 +85,43 @@ fetch_set_where(Fetch *fetch, const char *fmt, ...)
 	va_end(args);
 }
 
+/* A container's token behind a scheme such as "Bearer" may be quoted without it. */
+static void
+redact_token(char *text, const char *token)
+{
+	const char *blank = strrchr(token, ' ');
+
+	aws_text_redact(text, token);
+	if (blank != NULL)
+		aws_text_redact(text, blank + 1);
+}
+
 /*
  * Texts from the network may quote the request.  The tokens of web identity and
- * of the container go out, the other secrets sign or came in.
+ * of the container go out, the other secrets sign or came in.  A key id is the
+ * secret key if somebody has swapped them.  The end of a container's URL is as
+ * good as a password in ECS.
  */
 static void
 redact(const Fetch *fetch, char *text)
 {
+	aws_text_redact(text, fetch->keys.access_key_id);
+	aws_text_redact(text, fetch->identity->access_key_id);
 	aws_text_redact(text, fetch->keys.secret_access_key);
 	aws_text_redact(text, fetch->keys.session_token);
 	aws_text_redact(text, fetch->identity->secret_access_key);
 	aws_text_redact(text, fetch->identity->session_token);
-	aws_text_redact(text, fetch->identity->container_token);
+	if (fetch->identity->container_token != NULL)
+		redact_token(text, fetch->identity->container_token);
+	if (fetch->identity->container_url != NULL)
+		aws_text_redact(text, strrchr(fetch->identity->container_url, '/'));
 	aws_text_redact(text, fetch->metadata.token);
 	aws_text_redact(text, fetch->sts.token);
 	for (int i = 0; i < fetch->ask.nheaders; i++)
 	{
-		if (pg_strncasecmp(fetch->ask.headers[i], "Authorization: ", 15) == 0)
-			aws_text_redact(text, fetch->ask.headers[i] + 15);
+		if (fetch->source == &fetch_container &&
+			pg_strncasecmp(fetch->ask.headers[i], "Authorization: ", 15) == 0)
+			redact_token(text, fetch->ask.headers[i] + 15);
 	}
 }
 

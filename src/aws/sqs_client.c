@@ -404,6 +404,7 @@ redact(const SqsCall *call, char *text)
 	}
 	if (aws_credentials_peek(call->client->credentials, &keys))
 	{
+		aws_text_redact(text, keys.access_key_id);
 		aws_text_redact(text, keys.secret_access_key);
 		aws_text_redact(text, keys.session_token);
 	}

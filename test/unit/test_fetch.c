@@ -589,11 +589,15 @@ containers(void)
 	static const Scene denied[] = {
 		{GET_KEYS, 403, "{\"code\":\"AccessDenied\",\"message\":\"token " TOKEN2 " is not valid\\n\"}"},
 	};
+	static const Scene unknown[] = {
+		{"GET /v2/credentials/01234567-89ab", 400, "{\"code\":\"InvalidIdInRequest\",\"message\":\"no id /01234567-89ab\"}"},
+	};
 	static const Scene expired[] = {
 		{GET_KEYS, 200, "{\"AccessKeyId\":\"" ID "\",\"SecretAccessKey\":\"" SECRET "\","
 		"\"Token\":\"" TOKEN "\",\"Expiration\":\"" EXPIRED "\"}"},
 	};
 	static const Scene hang[] = {{GET_KEYS, 200, NULL, HANG}};
+	AwsIdentity *identity;
 	char		path[128];
 
 	EXPECT(good);
@@ -618,6 +622,14 @@ containers(void)
 	   "the path, which is a secret, is not told");
 	EXPECT(denied);
 	fails(container(TOKEN2, NULL), AWS_ERROR_CREDENTIALS, "AccessDenied", "is not valid", "denied");
+	EXPECT(denied);
+	fails(container("Bearer " TOKEN2, NULL), AWS_ERROR_CREDENTIALS, "AccessDenied", "token **********", "denied, without the scheme");
+	EXPECT(unknown);
+	identity = container(NULL, NULL);
+	free(identity->container_url);
+	snprintf(path, sizeof(path), "%s/v2/credentials/01234567-89ab", base);
+	identity->container_url = strdup(path);
+	fails(identity, AWS_ERROR_CREDENTIALS, "InvalidIdInRequest", "no id **************", "its path is not quoted, either");
 	EXPECT(expired);
 	fails(container(NULL, NULL), AWS_ERROR_TRANSIENT, "ExpiredCredentials", EXPIRED, "expired keys");
 	EXPECT(hang);
@@ -847,6 +859,14 @@ roles(void)
 	add_role(identity, ROLE, NULL, 0);
 	fails(identity, AWS_ERROR_CREDENTIALS, "SignatureDoesNotMatch", "********", "a wrong secret");
 	ok(strstr(error.message, "wJalrXUt") == NULL, "which is not told");
+	EXPECT(quoting);
+	identity = static_keys();
+	free(identity->access_key_id);
+	free(identity->secret_access_key);
+	identity->access_key_id = strdup("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY");
+	identity->secret_access_key = strdup("AKIDEXAMPLE");
+	add_role(identity, ROLE, NULL, 0);
+	fails(identity, AWS_ERROR_CREDENTIALS, "SignatureDoesNotMatch", "********", "keys that were swapped");
 	EXPECT(throttled);
 	identity = static_keys();
 	add_role(identity, ROLE, NULL, 0);

@@ -79,9 +79,9 @@ proxies(AwsCredentialsProvider *good)
 
 /* A server that quotes what it was sent, in each place that is kept. */
 static void
-quoted_secrets(void)
+quoted_secrets(const char *id, const char *token)
 {
-	AwsCredentialsProvider *keys = aws_static_credentials(KEY, SECRET, "tokentoken");
+	AwsCredentialsProvider *keys = aws_static_credentials(id, SECRET, token);
 	char		url[64];
 	int			port;
 	int			listener = listen_somewhere(&port);
@@ -103,7 +103,7 @@ quoted_secrets(void)
 		sqs_client_poll(client);
 	}
 	error = sqs_call_error(call);
-	is(error != NULL ? error->code : "", "X.**********", "no token in a code");
+	is(error != NULL ? error->code : "", "X.**********", "no secret in a code");
 	is(error != NULL ? error->message : "", "**********", "nor in a text");
 	is(error != NULL ? error->request_id : "", "id-**********", "nor in a request id");
 	sqs_call_free(call);
@@ -184,7 +184,9 @@ test_proxies(void)
 
 	proxies(good);
 	proxy_headers();
-	quoted_secrets();
+	quoted_secrets(KEY, "tokentoken");
+	/* somebody has entered his secret key as the key id */
+	quoted_secrets("tokentoken", NULL);
 	quoted_proxies(good);
 	aws_credentials_free(good);
 }
