@@ -460,6 +460,10 @@ decide(SqsKeysUser *user, bool resident, int64 now)
 	return SQS_KEYS_FAILED;
 }
 
+/*
+ * The WARNING may end in an ERROR, because a message that is sent is an
+ * opportunity for interrupts; the user may have a claim by then.
+ */
 SqsKeysAnswer
 sqs_keys_get(SqsKeysUser *user, bool resident)
 {
@@ -704,7 +708,8 @@ sqs_keys_status(const uint8 *id, SqsKeysStatus *status)
 		size_t		len = strlen(entry->keys.access_key_id);
 
 		status->state = claimed ? (has ? "refreshing" : "fetching") :
-			sqs_keys_usable(&entry->keys) ? "ready" : has ? "expired" : "failed";
+			sqs_keys_usable(&entry->keys) ? "ready" : has ? "expired" :
+			entry->failed_at != 0 ? "failed" : "not used";
 		/* of a short one, which is not AWS's, not even these */
 		if (len >= 16)
 			strlcpy(status->key_id, entry->keys.access_key_id + len - 4, sizeof(status->key_id));

@@ -126,10 +126,12 @@ sqs_catalog_keys(Oid role, Oid server_oid, SqsKeys *keys)
 	if (options.source != NULL &&
 		(keys->access_key_id != NULL || keys->secret_access_key != NULL || keys->role_arn != NULL))
 	{
+		const char *role_arn = keys->role_arn != NULL ? " or a role_arn" : "";
+
 		sqs_wipe_keys(keys);
 		keys->source = options.source;
-		return psprintf("two identities: the user mapping of %s for server \"%s\" has keys, and the server's option credentials is %s; drop one of them",
-						mapped_role(role, found->serverid), server, options.source);
+		return psprintf("two identities: the user mapping of %s for server \"%s\" has keys%s, and the server's option credentials is %s; drop one of them",
+						mapped_role(role, found->serverid), server, role_arn, options.source);
 	}
 	add_server_options(keys, &options);
 	return NULL;

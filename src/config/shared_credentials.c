@@ -298,6 +298,10 @@ local_reject(SharedProvider *p, uint64 generation)
 
 /* ---- fetching ---- */
 
+/*
+ * Store an error.  What is logged may end in an ERROR, because a message is an
+ * opportunity for interrupts; so nothing may be left to do, here and in store().
+ */
 static void
 fail(SharedProvider *p, const AwsError *error)
 {
@@ -364,12 +368,15 @@ copy_key(char *to, const char *from, size_t size)
 	return strlcpy(to, from != NULL ? from : "", size) < size;
 }
 
-/* Store what the fetch has brought. */
-static void
-store(SharedProvider *p, const AwsFetchedKeys *fetched)
+/*
+ * Store what the fetch has brought.  False, with *error set, if that is no use;
+ * *news: it was.
+ */
+static bool
+store(SharedProvider *p, const AwsFetchedKeys *fetched, bool *news, AwsError *error)
 {
 	static SqsCachedKeys keys;	/* too large for the stack */
-	AwsError	error;
+	bool		good = false;
 
 	memset(&keys, 0, sizeof(keys));
 	keys.expires = fetched->expires == 0 ? PG_INT64_MAX : fetched->expires - fetched->skew_ms;
@@ -380,22 +387,19 @@ store(SharedProvider *p, const AwsFetchedKeys *fetched)
 		!copy_key(keys.secret_access_key, fetched->secret_access_key, sizeof(keys.secret_access_key)) ||
 		!copy_key(keys.session_token, fetched->session_token, sizeof(keys.session_token)) ||
 		!copy_key(keys.region, fetched->region, sizeof(keys.region)))
-	{
-		aws_error_set(&error, AWS_ERROR_CREDENTIALS, "InvalidCredentials",
+		aws_error_set(error, AWS_ERROR_CREDENTIALS, "InvalidCredentials",
 					  "the keys from %s are too long", p->identity->source);
-		fail(p, &error);
-	}
 	else if (!keys.outlive && keys.expires - sqs_wall_ms() < SQS_KEYS_LEAST_MS)
-	{
-		aws_error_set(&error, AWS_ERROR_TRANSIENT, "ExpiredCredentials",
+		aws_error_set(error, AWS_ERROR_TRANSIENT, "ExpiredCredentials",
 					  "the keys from %s have expired, or will within seconds; check the clock of this server",
 					  p->identity->source);
-		fail(p, &error);
+	else
+	{
+		good = true;
+		*news = sqs_keys_store(&p->user, &keys) && p->user.failures > 0;
 	}
-	else if (sqs_keys_store(&p->user, &keys) && p->user.failures > 0)
-		ereport(LOG,
-				(errmsg("sqsbridge has got keys from %s again", p->identity->source)));
 	explicit_bzero(&keys, sizeof(keys));
+	return good;
 }
 
 /* Let the fetch go on, and take its result. */
@@ -404,6 +408,8 @@ go_on(SharedProvider *p)
 {
 	AwsFetchedKeys fetched;
 	AwsError	error;
+	bool		good;
+	bool		news = false;
 
 	PG_TRY();
 	{
@@ -419,13 +425,15 @@ go_on(SharedProvider *p)
 		return;
 
 	memset(&fetched, 0, sizeof(fetched));
-	if (aws_fetch_result(p->fetch, &fetched, &error))
-		store(p, &fetched);
-	else
-		fail(p, &error);
+	good = aws_fetch_result(p->fetch, &fetched, &error) && store(p, &fetched, &news, &error);
 	aws_fetched_keys_wipe(&fetched);
 	aws_fetch_cancel(p->fetch);
 	p->fetch = NULL;
+	if (!good)
+		fail(p, &error);
+	else if (news)
+		ereport(LOG,
+				(errmsg("sqsbridge has got keys from %s again", p->identity->source)));
 }
 
 void
@@ -569,7 +577,8 @@ cancel_all(void)
 	{
 		SharedProvider *p = dlist_container(SharedProvider, node, iter.cur);
 
-		if (p->fetch != NULL)
+		/* an ERROR may have come between the claim and the fetch */
+		if (p->fetch != NULL || p->user.claim != 0)
 			cancel_fetch(p);
 	}
 }
