@@ -258,6 +258,6 @@ query_is($node, 'SELECT fetches FROM sqs_stats_credentials WHERE server = \'aws\
 $node->stop;
 unlike(slurp_file($node->logfile), qr{[A-Za-z0-9/+]{200}}, 'no session token is in the log');
 check_log($node, qr/WARNING:  sqsbridge has no room for more temporary keys/,
-	qr/041_shared_credentials\.pl (?:ERROR|FATAL|WARNING):  /, qr/was terminated by signal 9/, qr/exited with exit code [12]$/,
+	qr/043_shared_credentials\.pl (?:ERROR|FATAL|WARNING):  /, qr/was terminated by signal 9/, qr/exited with exit code [12]$/,
 	qr/(?:WARNING|FATAL):  (?:terminating connection|the database system)/);
 done_testing();
