@@ -500,7 +500,7 @@ sqs_keys_get(SqsKeysUser *user, bool resident)
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("sqsbridge has no room for more temporary keys, and fetches them for single processes"),
-				 errdetail("All %d places are in use. Keys could not be shared %llu times since the server was started.",
+				 errdetail("There are %d places, half of which are for keys of user mappings. Keys could not be shared %llu times since the server was started.",
 						   cache->n, (unsigned long long) unshared),
 				 errhint("Increase sqsbridge.max_credentials and restart the server.")));
 	return answer;

@@ -10,8 +10,8 @@
  * under an id that is made of the plan, and whoever finds that they are missing
  * or old, and gets the claim, fetches new ones; see "Keys" in src/README.
  *
- * The plan is made anew before each fetch, so that changed files are noticed.
- * If it is another one then, so are the id and the keys.
+ * The plan is made anew before each fetch and once a minute, so that changed
+ * files are noticed.  If it is another one then, so are the id and the keys.
  *
  * A fetch goes on in sqs_shared_credentials_poll(), which the process calls in
  * its loop.  Calls to AWS that need the keys ask the provider again and again
@@ -37,8 +37,8 @@
 #define OTHER_FETCH_RETRY_MS	100
 #define REREAD_MS				60000	/* files and environment, if they have
 										 * the keys */
-#define REREAD_SOON_MS			10000	/* if the keys were refused, or
-										 * missing */
+#define REREAD_SOON_MS			10000	/* if the keys were refused or missing,
+										 * or something is odd */
 #define KEEP_MS					1000	/* how often to look whether it is
 										 * time to renew */
 #define SAME_PLAN_MS			1000	/* a plan is not made again at once */
@@ -58,11 +58,14 @@ typedef struct SharedProvider
 
 	AwsIdentity *identity;		/* the plan; never NULL once it was made */
 	int64		planned_at;
+	bool		in_doubt;		/* the last look at the files was odd */
+
+	AwsError	error;			/* why it cannot be made any more; class NONE:
+								 * it can */
 
 	/* if the plan has the keys itself */
 	bool		local;
 	uint64		generation;
-	AwsError	error;			/* of the last attempt to read them again */
 
 	/* if they are fetched and shared */
 	SqsKeysUser user;
@@ -226,16 +229,39 @@ same_keys(const AwsIdentity *a, const AwsIdentity *b)
  * Make the plan anew.  If it is another one, the user of the cache becomes
  * another, too.  False, with *error set and the old plan in place, if it cannot
  * be made.
+ *
+ * Somebody may be writing one of the files just now, so that it is empty, or
+ * ends in the middle.  A plan that cannot be made any more, or that has another
+ * kind of source, is therefore believed only when it is seen for the second time,
+ * REREAD_SOON_MS later; until then we go on with the old one.
  */
 static bool
 plan_again(SharedProvider *p, AwsError *error)
 {
-	AwsIdentity *identity;
+	AwsIdentity *identity = NULL;
 	uint8		id[SQS_KEYS_ID_LEN];
+	bool		ok;
 
 	p->planned_at = sqs_now_ms();
-	if (!make_plan(&p->options, p->ca_file, &identity, id, error))
+	ok = make_plan(&p->options, p->ca_file, &identity, id, error);
+	/* that says nothing about the files */
+	if (!ok && error->class == AWS_ERROR_RESOURCES)
 		return false;
+	if (p->identity != NULL && !p->in_doubt && p->error.class == AWS_ERROR_NONE &&
+		(!ok || identity->kind != p->identity->kind))
+	{
+		p->in_doubt = true;
+		aws_identity_free(identity);
+		return true;
+	}
+	p->in_doubt = false;
+	if (!ok)
+	{
+		p->error = *error;
+		return false;
+	}
+	memset(&p->error, 0, sizeof(p->error));
+
 	if (p->identity == NULL || memcmp(id, p->user.id, sizeof(id)) != 0)
 	{
 		sqs_keys_release(&p->user);
@@ -250,22 +276,24 @@ plan_again(SharedProvider *p, AwsError *error)
 	return true;
 }
 
+/* Is it time to look at files and environment again? */
+static bool
+plan_is_old(const SharedProvider *p)
+{
+	return sqs_now_ms() - p->planned_at >=
+		(p->in_doubt || p->error.class != AWS_ERROR_NONE ? REREAD_SOON_MS : REREAD_MS);
+}
+
 /* ---- keys that the plan has ---- */
 
 static AwsCredentialsStatus
 local_get(SharedProvider *p, AwsCredentials *credentials, AwsError *error)
 {
-	int64		age = sqs_now_ms() - p->planned_at;
-	bool		failed = p->error.class != AWS_ERROR_NONE;
-
-	if (age >= REREAD_MS || (failed && age >= REREAD_SOON_MS))
+	if (plan_is_old(p))
 	{
-		AwsError	why;
+		AwsError	ignored;
 
-		memset(&p->error, 0, sizeof(p->error));
-		/* not if it was only us who lacked something */
-		if (!plan_again(p, &why) && why.class != AWS_ERROR_RESOURCES)
-			p->error = why;
+		(void) plan_again(p, &ignored);
 	}
 	if (p->error.class != AWS_ERROR_NONE)
 	{
@@ -490,6 +518,13 @@ shared_get(AwsCredentialsProvider *provider, AwsCredentials *credentials, AwsErr
 	SharedProvider *p = (SharedProvider *) provider;
 
 	memset(credentials, 0, sizeof(*credentials));
+	/* keys that do not end would hide for ever that the plan has changed */
+	if (!p->local && p->fetch == NULL && plan_is_old(p))
+	{
+		AwsError	ignored;
+
+		(void) plan_again(p, &ignored);
+	}
 	/* once more if the plan has changed, and if the fetch failed at once */
 	for (int i = 0; i < 3 && p->fetch == NULL; i++)
 	{

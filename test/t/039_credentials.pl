@@ -14,7 +14,7 @@ my $sqs = start_sqs(
 		'--access-key', 'AKIDENVIRONMENT00001', '--secret-key', 'secret/of+environment',
 		'--access-key', 'AKIDPROFILE000000001', '--secret-key', 'secret/of+profile',
 		'--access-key', 'AKIDMAPPING000000001', '--secret-key', 'secret/of+mapping',
-		map { ('--queue', $_) } qw(env web prof chain cont imds mapped region process)
+		map { ('--queue', $_) } qw(env web prof chain cont imds mapped region process rewritten)
 	]);
 my $endpoint = $sqs->endpoint;
 my $dir = PostgreSQL::Test::Utils::tempdir();
@@ -104,7 +104,7 @@ sub arrives
 	my $i = ++$serial;
 	$sqs->fill($queue, 1, body => "m$i");
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return query_is($node, "SELECT count(*) FROM got WHERE body = 'm$i' AND queue = '$queue'", '1', $name);
+	return query_is($node, "SELECT count(*) FROM got WHERE body = 'm$i' AND queue = '$queue'", '1', $name, timeout => 120);
 }
 
 sub as_role
@@ -223,6 +223,23 @@ refused('postgres', "SELECT sqs_whoami('process')", qr/credential_process.*sqsbr
 $node->append_conf('postgresql.conf', 'sqsbridge.allow_credential_process = on');
 $node->reload;
 query_is($node, "SELECT arn FROM sqs_whoami('process')", 'arn:aws:iam::000000000000:user/AKIDPROFILE000000001', 'and works when it is allowed');
+
+# ---- a file that somebody is writing: what is odd counts when it is seen twice
+
+my $keys_of_file = "[rewritten]\naws_access_key_id = AKIDPROFILE000000001\naws_secret_access_key = secret/of+profile\n";
+put_file('credentials', $keys_of_file);
+$node->safe_psql('postgres', <<EOQ);
+CREATE SERVER rewritten FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'us-east-1', credentials 'profile', profile 'rewritten');
+SELECT sqs_register_queue('rewritten', server => 'rewritten', handler => 'handle', wait_time => '1 s');
+EOQ
+arrives('rewritten', 'keys of a file');
+put_file('credentials', '');
+my $empty_since = $node->safe_psql('postgres', 'SELECT clock_timestamp()');
+query_true($node, "(SELECT last_error ~ 'rewritten' AND error_since IS NOT NULL FROM sqs_stats WHERE queue = 'rewritten')", 'a file that stays empty is an error',
+	timeout => 240);
+query_true($node, "(SELECT error_since > '$empty_since'::timestamptz + '10 s' FROM sqs_stats WHERE queue = 'rewritten')", 'but not at once');
+put_file('credentials', $keys_of_file);
+arrives('rewritten', 'when it has keys again, it is well by itself');
 
 # ---- region and endpoint
 
