@@ -64,9 +64,12 @@ sub admin
 	my ($method, $path, $in) = @_;
 	if ($endpoint =~ /^https:/)
 	{
-		# Perl's core has no TLS
-		open my $curl, '-|', 'curl', '-sSkf', '--noproxy', '*', '-X', $method, defined $in ? ('-d', $json->encode($in)) : (),
-		  "$endpoint/_sqsd/$path"
+		# Perl's core has no TLS; an argument has room for 128 kB
+		open my $file, '>', "$ENV{WORK}/admin.json" or die "$ENV{WORK}/admin.json: $!";
+		print $file $json->encode($in) if defined $in;
+		close $file;
+		open my $curl, '-|', 'curl', '-sSkf', '--noproxy', '*', '-X', $method, '--data-binary',
+		  "\@$ENV{WORK}/admin.json", "$endpoint/_sqsd/$path"
 		  or die "curl: $!";
 		my $out = do { local $/; <$curl> };
 		close $curl or die "$method $path failed\n";
