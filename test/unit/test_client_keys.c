@@ -111,6 +111,7 @@ test_get(AwsCredentialsProvider *provider, AwsCredentials *credentials, AwsError
 {
 	TestProvider *p = (TestProvider *) provider;
 
+	(void) error;
 	p->asked++;
 	memset(credentials, 0, sizeof(*credentials));
 	credentials->retry_ms = 5;
@@ -130,6 +131,8 @@ test_get(AwsCredentialsProvider *provider, AwsCredentials *credentials, AwsError
 static bool
 test_peek(AwsCredentialsProvider *provider, AwsCredentials *credentials)
 {
+	(void) provider;
+	(void) credentials;
 	return false;
 }
 
@@ -151,6 +154,7 @@ test_reject(AwsCredentialsProvider *provider, uint64 generation)
 static const char *
 test_source(const AwsCredentialsProvider *provider)
 {
+	(void) provider;
 	return "a test";
 }
 
