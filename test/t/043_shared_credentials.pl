@@ -111,7 +111,7 @@ my $before = calls('AssumeRole');
 my $others = $before - shown('fetches');
 $sqs->admin('POST', 'identity', { life => $life, revoke => JSON::PP::true });
 my $rounds = 0;
-my $messages = $long ? 300 : 100;
+my $messages = $long ? 20 : 50;
 do
 {
 	$rounds++;
@@ -121,7 +121,7 @@ do
 	}
 	my @some = map { start_session("SELECT sqs_send('q$_', 'round $rounds') <> ''; SELECT sqs_enqueue('q$_', 'outbox $rounds') IS NOT NULL") } 1 .. 4;
 	is(join('', map { finish_session($_) } @some), "t\nt\n" x 4, "round $rounds: sessions send");
-	usleep(1_000_000);
+	usleep($long ? 3_000_000 : 1_000_000);
 } while (calls('AssumeRole') < $before + 4 && $rounds < 200);
 cmp_ok(calls('AssumeRole'), '>=', $before + 4, 'keys were renewed again and again');
 $sqs->admin('POST', 'identity', { life => 0 });
