@@ -13,6 +13,7 @@
 #include "storage/shm_toc.h"
 #include "utils/memutils.h"
 
+#include "base/compat.h"
 #include "base/worker.h"
 #include "receive/channel.h"
 
