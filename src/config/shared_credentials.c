@@ -437,7 +437,7 @@ go_on(SharedProvider *p)
 	AwsFetchedKeys fetched;
 	AwsError	error;
 	bool		good;
-	bool		news = false;
+	bool		news;
 
 	PG_TRY();
 	{
@@ -453,6 +453,7 @@ go_on(SharedProvider *p)
 		return;
 
 	memset(&fetched, 0, sizeof(fetched));
+	news = false;
 	good = aws_fetch_result(p->fetch, &fetched, &error) && store(p, &fetched, &news, &error);
 	aws_fetched_keys_wipe(&fetched);
 	aws_fetch_cancel(p->fetch);
