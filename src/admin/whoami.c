@@ -68,9 +68,7 @@ wait_for(long ms)
 
 	if (wait_event == 0)
 		wait_event = sqs_wait_event_new("SqsbridgeWhoami");
-	sqs_shared_clients_wait(ms, wait_event);
-	CHECK_FOR_INTERRUPTS();
-	sqs_shared_clients_poll();
+	sqs_shared_clients_turn(ms, wait_event);
 }
 
 /* Wait until there are keys; false with *error set if there will be none. */

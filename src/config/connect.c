@@ -436,6 +436,18 @@ sqs_shared_clients_start(void)
 		http_pool_start(shared_pool);
 }
 
+/*
+ * Wait up to timeout ms for progress on any call, then process what has
+ * arrived; that runs the completion functions of calls that have ended.
+ */
+void
+sqs_shared_clients_turn(long timeout, uint32 wait_event)
+{
+	sqs_shared_clients_wait(timeout, wait_event);
+	CHECK_FOR_INTERRUPTS();
+	sqs_shared_clients_poll();
+}
+
 /* ---- accounts ---- */
 
 static const SqsCounter call_counters[SQS_NUM_ACTIONS] = {

@@ -76,6 +76,9 @@ extern void sqs_shared_client_release(SqsSharedClient *shared);
 extern void sqs_shared_clients_wait(long timeout, uint32 wait_event);
 extern long sqs_shared_clients_timeout(void);	/* ms; -1: none */
 extern void sqs_shared_clients_poll(void);
+
+/* For sessions: wait, process interrupts, and poll. */
+extern void sqs_shared_clients_turn(long timeout, uint32 wait_event);
 extern void sqs_shared_clients_start(void);
 
 /*

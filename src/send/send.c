@@ -154,10 +154,7 @@ connect_to(const SqsQueueConfig *queue)
 	return session;
 }
 
-/*
- * Wait up to timeout ms for progress on any call, then process what has
- * arrived; that runs the completion functions of calls that have ended.
- */
+/* Wait up to timeout ms for progress on any call. */
 static void
 wait_for_calls(long timeout)
 {
@@ -165,9 +162,7 @@ wait_for_calls(long timeout)
 
 	if (wait_event == 0)
 		wait_event = sqs_wait_event_new("SqsbridgeSend");
-	sqs_shared_clients_wait(timeout, wait_event);
-	CHECK_FOR_INTERRUPTS();
-	sqs_shared_clients_poll();
+	sqs_shared_clients_turn(timeout, wait_event);
 }
 
 /* Completion function of a single call; arg is a bool to set. */
