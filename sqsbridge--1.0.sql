@@ -175,6 +175,22 @@ CREATE TABLE sqsbridge_internal.queues (
 	dedup_retention interval NOT NULL,
 	group_batch_size integer NOT NULL,
 	unwrap text COLLATE "C" NOT NULL,
+	max_attempts integer,
+	retry_factor double precision NOT NULL,
+	retry_max_delay interval NOT NULL,
+	retry_jitter double precision NOT NULL,
+	throttle_after integer NOT NULL,
+	dead_letter text COLLATE "C",
+	dead_letter_queue text COLLATE "C",
+	on_dead_letter text COLLATE "C" NOT NULL,
+	route_by text COLLATE "C",
+	unroutable text COLLATE "C",
+	dedup_key text COLLATE "C",
+	handler_batch_size integer NOT NULL,
+	handler_batch_wait interval NOT NULL,
+	keep_handled interval,
+	keep_sent interval,
+	verify_sns boolean NOT NULL,
 	enabled boolean NOT NULL,
 	created_at timestamp with time zone NOT NULL,
 	changed_at timestamp with time zone NOT NULL,
@@ -215,7 +231,40 @@ CREATE TABLE sqsbridge_internal.queues (
 		group_batch_size OPERATOR(pg_catalog.>=) 1 AND
 		group_batch_size OPERATOR(pg_catalog.<=) 10),
 	CONSTRAINT queues_unwrap_check CHECK (
-		unwrap OPERATOR(pg_catalog.=) ANY ('{none,auto,sns,eventbridge,s3}'::text[]))
+		unwrap OPERATOR(pg_catalog.=) ANY ('{none,auto,sns,eventbridge,s3}'::text[])),
+	CONSTRAINT queues_max_attempts_check CHECK (
+		max_attempts OPERATOR(pg_catalog.>=) 1 AND
+		max_attempts OPERATOR(pg_catalog.<=) 1000),
+	CONSTRAINT queues_retry_factor_check CHECK (
+		retry_factor OPERATOR(pg_catalog.>=) 1::double precision AND
+		retry_factor OPERATOR(pg_catalog.<=) 10::double precision),
+	CONSTRAINT queues_retry_max_delay_check CHECK (
+		retry_max_delay OPERATOR(pg_catalog.>=) '1 s'::interval AND
+		retry_max_delay OPERATOR(pg_catalog.<=) '12 h'::interval),
+	CONSTRAINT queues_retry_jitter_check CHECK (
+		retry_jitter OPERATOR(pg_catalog.>=) 0::double precision AND
+		retry_jitter OPERATOR(pg_catalog.<=) 1::double precision),
+	CONSTRAINT queues_throttle_after_check CHECK (
+		throttle_after OPERATOR(pg_catalog.>=) 0 AND
+		throttle_after OPERATOR(pg_catalog.<=) 1000),
+	CONSTRAINT queues_dead_letter_check CHECK (
+		dead_letter OPERATOR(pg_catalog.=) ANY ('{none,table,queue}'::text[])),
+	CONSTRAINT queues_on_dead_letter_check CHECK (
+		on_dead_letter OPERATOR(pg_catalog.=) ANY ('{skip,park_group}'::text[])),
+	CONSTRAINT queues_unroutable_check CHECK (
+		unroutable OPERATOR(pg_catalog.=) ANY ('{handler,fail,dead_letter,discard}'::text[])),
+	CONSTRAINT queues_handler_batch_size_check CHECK (
+		handler_batch_size OPERATOR(pg_catalog.>=) 1 AND
+		handler_batch_size OPERATOR(pg_catalog.<=) 1000),
+	CONSTRAINT queues_handler_batch_wait_check CHECK (
+		handler_batch_wait OPERATOR(pg_catalog.>=) '0'::interval AND
+		handler_batch_wait OPERATOR(pg_catalog.<=) '10 s'::interval),
+	CONSTRAINT queues_keep_handled_check CHECK (
+		keep_handled OPERATOR(pg_catalog.>=) '1 min'::interval AND
+		keep_handled OPERATOR(pg_catalog.<=) '365 d'::interval),
+	CONSTRAINT queues_keep_sent_check CHECK (
+		keep_sent OPERATOR(pg_catalog.>=) '1 min'::interval AND
+		keep_sent OPERATOR(pg_catalog.<=) '365 d'::interval)
 ) USING heap;
 
 /*
@@ -284,6 +333,38 @@ COMMENT ON COLUMN sqsbridge_internal.queues.group_batch_size IS
 'as in the view sqs_queues';
 COMMENT ON COLUMN sqsbridge_internal.queues.unwrap IS
 'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.max_attempts IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.retry_factor IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.retry_max_delay IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.retry_jitter IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.throttle_after IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.dead_letter IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.dead_letter_queue IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.on_dead_letter IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.route_by IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.unroutable IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.dedup_key IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.handler_batch_size IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.handler_batch_wait IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.keep_handled IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.keep_sent IS
+'as in the view sqs_queues';
+COMMENT ON COLUMN sqsbridge_internal.queues.verify_sns IS
+'as in the view sqs_queues';
 COMMENT ON COLUMN sqsbridge_internal.queues.enabled IS
 'as in the view sqs_queues';
 COMMENT ON COLUMN sqsbridge_internal.queues.created_at IS
@@ -308,6 +389,22 @@ CREATE FUNCTION @extschema@.sqs_get_queues(
 	OUT dedup_retention interval,
 	OUT group_batch_size integer,
 	OUT unwrap text,
+	OUT max_attempts integer,
+	OUT retry_factor double precision,
+	OUT retry_max_delay interval,
+	OUT retry_jitter double precision,
+	OUT throttle_after integer,
+	OUT dead_letter text,
+	OUT dead_letter_queue text,
+	OUT on_dead_letter text,
+	OUT route_by text,
+	OUT unroutable text,
+	OUT dedup_key text,
+	OUT handler_batch_size integer,
+	OUT handler_batch_wait interval,
+	OUT keep_handled interval,
+	OUT keep_sent interval,
+	OUT verify_sns boolean,
 	OUT enabled boolean,
 	OUT created_at timestamp with time zone,
 	OUT changed_at timestamp with time zone,
@@ -339,6 +436,22 @@ SELECT
 	q.dedup_retention,
 	q.group_batch_size,
 	q.unwrap,
+	q.max_attempts,
+	q.retry_factor,
+	q.retry_max_delay,
+	q.retry_jitter,
+	q.throttle_after,
+	q.dead_letter,
+	q.dead_letter_queue,
+	q.on_dead_letter,
+	q.route_by,
+	q.unroutable,
+	q.dedup_key,
+	q.handler_batch_size,
+	q.handler_batch_wait,
+	q.keep_handled,
+	q.keep_sent,
+	q.verify_sns,
 	q.enabled,
 	q.created_at,
 	q.changed_at
@@ -379,6 +492,38 @@ COMMENT ON COLUMN @extschema@.sqs_queues.group_batch_size IS
 'maximum number of messages of one message group per SendMessageBatch call of the outbox: 1 to 10; with more than 1, when SQS refuses one message of a call, those of its group that follow it in the same call overtake it';
 COMMENT ON COLUMN @extschema@.sqs_queues.unwrap IS
 'which envelopes of other AWS services are taken off messages before the handler gets them: none, auto (all), sns, eventbridge, or s3';
+COMMENT ON COLUMN @extschema@.sqs_queues.max_attempts IS
+'a message that has failed so often becomes a dead letter: 1 to 1000; NULL: no limit here, SQS''s redrive policy decides';
+COMMENT ON COLUMN @extschema@.sqs_queues.retry_factor IS
+'by this the delay before a retry grows with each attempt, from retry_delay on: 1 to 10';
+COMMENT ON COLUMN @extschema@.sqs_queues.retry_max_delay IS
+'the delay before a retry grows up to this: 1 s to 12 h, whole seconds';
+COMMENT ON COLUMN @extschema@.sqs_queues.retry_jitter IS
+'the delay before a retry is shortened by a random part of at most this share: 0 to 1';
+COMMENT ON COLUMN @extschema@.sqs_queues.throttle_after IS
+'after so many failures in a row, of different messages, messages are tried one at a time until one succeeds: 1 to 1000; 0: never';
+COMMENT ON COLUMN @extschema@.sqs_queues.dead_letter IS
+'what becomes of a dead letter: table (a row of sqs_dead_letters), queue (sent to dead_letter_queue), or none (there are no dead letters); NULL: table';
+COMMENT ON COLUMN @extschema@.sqs_queues.dead_letter_queue IS
+'registered queue that dead letters are sent to';
+COMMENT ON COLUMN @extschema@.sqs_queues.on_dead_letter IS
+'what becomes of the messages that follow a dead letter in its message group: skip (they are handled), or park_group (they wait in sqs_dead_letters)';
+COMMENT ON COLUMN @extschema@.sqs_queues.route_by IS
+'what in a message chooses its route: attribute:NAME, envelope:KEY, or a jsonpath over the body; NULL: there are no routes';
+COMMENT ON COLUMN @extschema@.sqs_queues.unroutable IS
+'what becomes of a message without a route: handler (the queue''s handler gets it), fail, dead_letter, or discard; NULL: handler if the queue has one, else fail';
+COMMENT ON COLUMN @extschema@.sqs_queues.dedup_key IS
+'what in a message is its key besides its id, so that of messages with equal keys only the first is handled: attribute:NAME, envelope:KEY, or a jsonpath over the body; NULL: there is none';
+COMMENT ON COLUMN @extschema@.sqs_queues.handler_batch_size IS
+'maximum number of messages per call of a handler that takes an array: 1 to 1000';
+COMMENT ON COLUMN @extschema@.sqs_queues.handler_batch_wait IS
+'how long a handler that takes an array waits for more messages: 0 to 10 s, whole milliseconds';
+COMMENT ON COLUMN @extschema@.sqs_queues.keep_handled IS
+'how long messages are kept in sqs_handled after they have been handled: 1 minute to 365 days; NULL: they are not kept';
+COMMENT ON COLUMN @extschema@.sqs_queues.keep_sent IS
+'how long messages are kept in sqs_sent after the outbox has sent them: 1 minute to 365 days; NULL: they are not kept';
+COMMENT ON COLUMN @extschema@.sqs_queues.verify_sns IS
+'whether the signature of messages from SNS is verified';
 COMMENT ON COLUMN @extschema@.sqs_queues.enabled IS
 'false: paused, no message is received, and rows of the outbox wait';
 COMMENT ON COLUMN @extschema@.sqs_queues.created_at IS
@@ -411,13 +556,29 @@ CREATE FUNCTION @extschema@.sqs_register_queue(
 	dedup_retention interval DEFAULT '1 day'::interval,
 	group_batch_size integer DEFAULT 1,
 	unwrap text DEFAULT 'none',
+	max_attempts integer DEFAULT NULL,
+	retry_factor double precision DEFAULT 2,
+	retry_max_delay interval DEFAULT '15 min'::interval,
+	retry_jitter double precision DEFAULT 0.2,
+	throttle_after integer DEFAULT 20,
+	dead_letter text DEFAULT NULL,
+	dead_letter_queue text DEFAULT NULL,
+	on_dead_letter text DEFAULT 'skip',
+	route_by text DEFAULT NULL,
+	unroutable text DEFAULT NULL,
+	dedup_key text DEFAULT NULL,
+	handler_batch_size integer DEFAULT 100,
+	handler_batch_wait interval DEFAULT '0'::interval,
+	keep_handled interval DEFAULT NULL,
+	keep_sent interval DEFAULT NULL,
+	verify_sns boolean DEFAULT false,
 	enabled boolean DEFAULT true)
 RETURNS void
 AS 'MODULE_PATHNAME', 'sqs_register_queue'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-REVOKE ALL ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, boolean) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, boolean) TO PUBLIC;
-COMMENT ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, boolean) IS
+REVOKE ALL ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, integer, double precision, interval, double precision, integer, text, text, text, text, text, text, integer, interval, interval, interval, boolean, boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, integer, double precision, interval, double precision, integer, text, text, text, text, text, text, integer, interval, interval, interval, boolean, boolean) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, integer, double precision, interval, double precision, integer, text, text, text, text, text, text, integer, interval, interval, interval, boolean, boolean) IS
 'registers an SQS queue, owned by the current role; takes effect at commit. queue: its name here; server: foreign server, on which the role needs USAGE; handler: function that takes one sqs_message, NULL to send only; queue_name: name, URL or ARN at AWS, if different; for the other arguments, see the columns of sqs_queues. NULL stands for the default. Errors: the name is in use, the server or handler does not exist or may not be used, a value is out of range';
 
 CREATE FUNCTION @extschema@.sqs_alter_queue(
@@ -435,15 +596,31 @@ CREATE FUNCTION @extschema@.sqs_alter_queue(
 	dedup_retention interval DEFAULT NULL,
 	group_batch_size integer DEFAULT NULL,
 	unwrap text DEFAULT NULL,
+	max_attempts integer DEFAULT NULL,
+	retry_factor double precision DEFAULT NULL,
+	retry_max_delay interval DEFAULT NULL,
+	retry_jitter double precision DEFAULT NULL,
+	throttle_after integer DEFAULT NULL,
+	dead_letter text DEFAULT NULL,
+	dead_letter_queue text DEFAULT NULL,
+	on_dead_letter text DEFAULT NULL,
+	route_by text DEFAULT NULL,
+	unroutable text DEFAULT NULL,
+	dedup_key text DEFAULT NULL,
+	handler_batch_size integer DEFAULT NULL,
+	handler_batch_wait interval DEFAULT NULL,
+	keep_handled interval DEFAULT NULL,
+	keep_sent interval DEFAULT NULL,
+	verify_sns boolean DEFAULT NULL,
 	enabled boolean DEFAULT NULL,
 	reset text[] DEFAULT NULL,
 	owner name DEFAULT NULL)
 RETURNS void
 AS 'MODULE_PATHNAME', 'sqs_alter_queue'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-REVOKE ALL ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, boolean, text[], name) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, boolean, text[], name) TO PUBLIC;
-COMMENT ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, boolean, text[], name) IS
+REVOKE ALL ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, integer, double precision, interval, double precision, integer, text, text, text, text, text, text, integer, interval, interval, interval, boolean, boolean, text[], name) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, integer, double precision, interval, double precision, integer, text, text, text, text, text, text, integer, interval, interval, interval, boolean, boolean, text[], name) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, integer, double precision, interval, double precision, integer, text, text, text, text, text, text, integer, interval, interval, interval, boolean, boolean, text[], name) IS
 'changes options of a registered queue; takes effect at commit. Options as in sqs_register_queue(); NULL leaves an option unchanged. reset: names of options to set to their defaults, such as ARRAY[''visibility_timeout'']. owner: role that the handler is to run as, for superusers. Without any option, the function confirms the current owner, server, and handler of a queue that has stopped because one of them has changed. Requires the privileges of the queue''s owner, or a superuser if that role has changed. Errors: the queue does not exist, the server or handler does not exist or may not be used, a value is out of range';
 
 CREATE FUNCTION @extschema@.sqs_unregister_queue(queue text)

@@ -19,6 +19,9 @@ CREATE FUNCTION handle2(sqs_message) RETURNS void LANGUAGE sql AS '';
 CREATE VIEW options AS
   SELECT name, server, queue_name, handler, concurrency, batch_size, wait_time, visibility_timeout,
          handler_timeout, retry_delay, exactly_once, dedup_retention, group_batch_size, unwrap,
+         max_attempts, retry_factor, retry_max_delay, retry_jitter, throttle_after,
+         dead_letter, dead_letter_queue, on_dead_letter, route_by, unroutable, dedup_key,
+         handler_batch_size, handler_batch_wait, keep_handled, keep_sent, verify_sns,
          enabled
   FROM sqs_queues;
 
@@ -35,6 +38,21 @@ SELECT sqs_alter_queue('orders', exactly_once => false);
 SELECT sqs_alter_queue('orders', dedup_retention => '8 h');
 SELECT sqs_alter_queue('orders', group_batch_size => 8);
 SELECT sqs_alter_queue('orders', unwrap => 'sns');
+SELECT sqs_alter_queue('orders', max_attempts => 3);
+SELECT sqs_alter_queue('orders', retry_factor => 1.5);
+SELECT sqs_alter_queue('orders', retry_max_delay => '1 min');
+SELECT sqs_alter_queue('orders', retry_jitter => 0.5);
+SELECT sqs_alter_queue('orders', throttle_after => 10);
+SELECT sqs_alter_queue('orders', dead_letter => 'table');
+SELECT sqs_alter_queue('orders', on_dead_letter => 'park_group');
+SELECT sqs_alter_queue('orders', unroutable => 'fail');
+SELECT sqs_alter_queue('orders', handler_batch_size => 20);
+SELECT sqs_alter_queue('orders', handler_batch_wait => '20 ms');
+SELECT sqs_alter_queue('orders', keep_handled => '1 d');
+SELECT sqs_alter_queue('orders', keep_sent => '2 d');
+SELECT sqs_alter_queue('orders', verify_sns => true);
+SELECT sqs_alter_queue('orders', dead_letter => 'none');
+SELECT sqs_alter_queue('orders', dedup_key => 'attribute:order');
 SELECT sqs_alter_queue('orders', handler => 'handle2');
 SELECT sqs_alter_queue('orders', queue_name => 'orders-9');
 SELECT sqs_alter_queue('orders', server => 'sqs_open');
@@ -55,7 +73,9 @@ SELECT sqs_alter_queue('orders', reset => ARRAY['visibility_timeout', 'retry_del
 SELECT visibility_timeout, handler_timeout, retry_delay FROM options;
 SELECT sqs_alter_queue('orders', server => 'sqs_local', reset => ARRAY['handler', 'queue_name', 'concurrency',
   'batch_size', 'wait_time', 'visibility_timeout', 'handler_timeout', 'retry_delay', 'exactly_once', 'dedup_retention',
-  'group_batch_size', 'unwrap']);
+  'group_batch_size', 'unwrap', 'max_attempts', 'retry_factor', 'retry_max_delay', 'retry_jitter',
+  'throttle_after', 'dead_letter', 'dead_letter_queue', 'on_dead_letter', 'route_by', 'unroutable', 'dedup_key',
+  'handler_batch_size', 'handler_batch_wait', 'keep_handled', 'keep_sent', 'verify_sns']);
 SELECT * FROM options \gx
 SELECT sqs_alter_queue('orders', reset => ARRAY['server']);
 SELECT sqs_alter_queue('orders', reset => ARRAY['no_such']);

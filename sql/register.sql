@@ -17,27 +17,41 @@ CREATE FUNCTION handle(msg sqs_message) RETURNS void LANGUAGE plpgsql AS 'BEGIN 
 
 -- All defaults, implicit and explicit.
 SELECT sqs_register_queue('plain', 'sqs_local', enabled => false);
-SELECT sqs_register_queue('nulls', 'sqs_local', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, false);
+SELECT sqs_register_queue('nulls', 'sqs_local', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+  NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, false);
 SELECT name, owner, server, queue_name, handler, enabled,
        created_at = changed_at AS unchanged
   FROM sqs_queues ORDER BY queue_id;
 SELECT count(*), concurrency, batch_size, wait_time, visibility_timeout, handler_timeout,
-       retry_delay, exactly_once, dedup_retention, group_batch_size, unwrap
-  FROM sqs_queues GROUP BY 2, 3, 4, 5, 6, 7, 8, 9, 10, 11;
+       retry_delay, exactly_once, dedup_retention, group_batch_size, unwrap,
+       max_attempts, retry_factor, retry_max_delay, retry_jitter, throttle_after,
+       dead_letter, dead_letter_queue, on_dead_letter, route_by, unroutable, dedup_key,
+       handler_batch_size, handler_batch_wait, keep_handled, keep_sent, verify_sns
+  FROM sqs_queues GROUP BY 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27 \gx
 SELECT sqs_unregister_queue(name) FROM sqs_queues;
 
 -- All options; a queue is enabled by default.
 SELECT sqs_register_queue('all', server => 'sqs_local', handler => 'handle',
   queue_name => 'http://127.0.0.1:1/123456789012/other.fifo', concurrency => 64, batch_size => 1,
   wait_time => '0', visibility_timeout => '12 h', handler_timeout => '1 ms', retry_delay => '0',
-  exactly_once => false, dedup_retention => '365 d', group_batch_size => 10, unwrap => 'auto', enabled => false);
+  exactly_once => false, dedup_retention => '365 d', group_batch_size => 10, unwrap => 'auto',
+  max_attempts => 1000, retry_factor => 10, retry_max_delay => '12 h', retry_jitter => 1, throttle_after => 1000,
+  dead_letter => 'table', on_dead_letter => 'park_group', unroutable => 'discard',
+  handler_batch_size => 1000, handler_batch_wait => '10 s', keep_handled => '365 d', keep_sent => '365 d', verify_sns => true,
+  enabled => false);
 BEGIN;
 SELECT sqs_register_queue('min', server => 'sqs_local', handler => 'handle',
   queue_name => 'other', concurrency => 1, batch_size => 10, wait_time => '20 s',
-  visibility_timeout => '1 s', handler_timeout => '12 h', retry_delay => '12:00', dedup_retention => '1 min', group_batch_size => 1);
+  visibility_timeout => '1 s', handler_timeout => '12 h', retry_delay => '12:00', dedup_retention => '1 min', group_batch_size => 1,
+  max_attempts => 1, retry_factor => 1, retry_max_delay => '1 s', retry_jitter => 0, throttle_after => 0,
+  dead_letter => 'table', on_dead_letter => 'skip', unroutable => 'handler',
+  handler_batch_size => 1, handler_batch_wait => '0', keep_handled => '1 min', keep_sent => '1 min', verify_sns => false);
 SELECT created_at = now() AS now FROM sqs_queues ORDER BY queue_id;
 SELECT name, queue_name, handler, concurrency, batch_size, wait_time, visibility_timeout,
-       handler_timeout, retry_delay, exactly_once, dedup_retention, group_batch_size, unwrap, enabled
+       handler_timeout, retry_delay, exactly_once, dedup_retention, group_batch_size, unwrap,
+       max_attempts, retry_factor, retry_max_delay, retry_jitter, throttle_after,
+       dead_letter, dead_letter_queue, on_dead_letter, route_by, unroutable, dedup_key,
+       handler_batch_size, handler_batch_wait, keep_handled, keep_sent, verify_sns, enabled
   FROM sqs_queues ORDER BY queue_id \gx
 ROLLBACK;
 SELECT sqs_unregister_queue('all');
@@ -94,6 +108,28 @@ SELECT sqs_register_queue('q', 'sqs_local', group_batch_size => 0);
 SELECT sqs_register_queue('q', 'sqs_local', group_batch_size => 11);
 SELECT sqs_register_queue('q', 'sqs_local', unwrap => '');
 SELECT sqs_register_queue('q', 'sqs_local', unwrap => 'SNS');
+SELECT sqs_register_queue('q', 'sqs_local', max_attempts => 0);
+SELECT sqs_register_queue('q', 'sqs_local', max_attempts => 1001);
+SELECT sqs_register_queue('q', 'sqs_local', retry_factor => 0.999);
+SELECT sqs_register_queue('q', 'sqs_local', retry_factor => 10.001);
+SELECT sqs_register_queue('q', 'sqs_local', retry_factor => 'NaN');
+SELECT sqs_register_queue('q', 'sqs_local', retry_max_delay => '0');
+SELECT sqs_register_queue('q', 'sqs_local', retry_max_delay => '12:00:01');
+SELECT sqs_register_queue('q', 'sqs_local', retry_jitter => -0.1);
+SELECT sqs_register_queue('q', 'sqs_local', retry_jitter => 'Infinity');
+SELECT sqs_register_queue('q', 'sqs_local', throttle_after => -1);
+SELECT sqs_register_queue('q', 'sqs_local', throttle_after => 1001);
+SELECT sqs_register_queue('q', 'sqs_local', dead_letter => 'Table');
+SELECT sqs_register_queue('q', 'sqs_local', dead_letter => 'none', max_attempts => 3);
+SELECT sqs_register_queue('q', 'sqs_local', dead_letter => 'queue');
+SELECT sqs_register_queue('q', 'sqs_local', on_dead_letter => 'stop');
+SELECT sqs_register_queue('q', 'sqs_local', unroutable => '');
+SELECT sqs_register_queue('q', 'sqs_local', dedup_key => 'attribute:order', exactly_once => false);
+SELECT sqs_register_queue('q', 'sqs_local', handler_batch_size => 0);
+SELECT sqs_register_queue('q', 'sqs_local', handler_batch_size => 1001);
+SELECT sqs_register_queue('q', 'sqs_local', handler_batch_wait => '10.001 s');
+SELECT sqs_register_queue('q', 'sqs_local', keep_handled => '59 s');
+SELECT sqs_register_queue('q', 'sqs_local', keep_sent => '366 d');
 SELECT sqs_register_queue('q', 'sqs_local', wait_time => '1 d -86399 s', enabled => false);
 SELECT sqs_unregister_queue('q');
 
@@ -256,6 +292,18 @@ UPDATE sqsbridge_internal.queues SET dedup_retention = '366 d';
 UPDATE sqsbridge_internal.queues SET group_batch_size = 0;
 UPDATE sqsbridge_internal.queues SET group_batch_size = 11;
 UPDATE sqsbridge_internal.queues SET unwrap = 'S3';
+UPDATE sqsbridge_internal.queues SET max_attempts = 0;
+UPDATE sqsbridge_internal.queues SET retry_factor = 'NaN';
+UPDATE sqsbridge_internal.queues SET retry_max_delay = '13 h';
+UPDATE sqsbridge_internal.queues SET retry_jitter = 1.1;
+UPDATE sqsbridge_internal.queues SET throttle_after = -1;
+UPDATE sqsbridge_internal.queues SET dead_letter = 'tables';
+UPDATE sqsbridge_internal.queues SET on_dead_letter = '';
+UPDATE sqsbridge_internal.queues SET unroutable = 'drop';
+UPDATE sqsbridge_internal.queues SET handler_batch_size = 1001;
+UPDATE sqsbridge_internal.queues SET handler_batch_wait = '11 s';
+UPDATE sqsbridge_internal.queues SET keep_handled = '0';
+UPDATE sqsbridge_internal.queues SET keep_sent = '0';
 \set VERBOSITY default
 
 DROP SCHEMA "Sqs Schema" CASCADE;

@@ -13,6 +13,7 @@
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "common/int.h"
+#include "executor/spi.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -36,7 +37,12 @@ typedef struct QueueOption
 	const char *legal;			/* completes "must be ..." */
 	bool		has_default;	/* can be reset */
 	const char *default_value;	/* NULL: null */
+	const char *const *words;	/* a text must be one of these; NULL: any */
 } QueueOption;
+
+static const char *const dead_letter_words[] = {"none", "table", "queue", NULL};
+static const char *const on_dead_letter_words[] = {"skip", "park_group", NULL};
+static const char *const unroutable_words[] = {"handler", "fail", "dead_letter", "discard", NULL};
 
 static const QueueOption queue_options[NUM_OPTIONS] = {
 	[OPT_SERVER] = {"server", NAMEOID, 0, 0, 0, NULL, false},
@@ -62,6 +68,37 @@ static const QueueOption queue_options[NUM_OPTIONS] = {
 	[OPT_GROUP_BATCH_SIZE] = {"group_batch_size", INT4OID, 1, 10, 1,
 	"1 to 10", true, "1"},
 	[OPT_UNWRAP] = {"unwrap", TEXTOID, 0, 0, 0, NULL, true, "none"},
+	[OPT_MAX_ATTEMPTS] = {"max_attempts", INT4OID, 1, 1000, 1,
+	"1 to 1000", true},
+	[OPT_RETRY_FACTOR] = {"retry_factor", FLOAT8OID, 1, 10, 1,
+	"1 to 10", true, "2"},
+	[OPT_RETRY_MAX_DELAY] = {"retry_max_delay", INTERVALOID,
+		USECS_PER_SEC, 12 * USECS_PER_HOUR, USECS_PER_SEC,
+	"1 second to 12 hours, in whole seconds", true, "15 min"},
+	[OPT_RETRY_JITTER] = {"retry_jitter", FLOAT8OID, 0, 1, 1,
+	"0 to 1", true, "0.2"},
+	[OPT_THROTTLE_AFTER] = {"throttle_after", INT4OID, 0, 1000, 1,
+	"0 to 1000", true, "20"},
+	[OPT_DEAD_LETTER] = {"dead_letter", TEXTOID, 0, 0, 0,
+	"none, table, or queue", true, NULL, dead_letter_words},
+	[OPT_DEAD_LETTER_QUEUE] = {"dead_letter_queue", TEXTOID, 0, 0, 0, NULL, true},
+	[OPT_ON_DEAD_LETTER] = {"on_dead_letter", TEXTOID, 0, 0, 0,
+	"skip or park_group", true, "skip", on_dead_letter_words},
+	[OPT_ROUTE_BY] = {"route_by", TEXTOID, 0, 0, 0, NULL, true},
+	[OPT_UNROUTABLE] = {"unroutable", TEXTOID, 0, 0, 0,
+	"handler, fail, dead_letter, or discard", true, NULL, unroutable_words},
+	[OPT_DEDUP_KEY] = {"dedup_key", TEXTOID, 0, 0, 0, NULL, true},
+	[OPT_HANDLER_BATCH_SIZE] = {"handler_batch_size", INT4OID, 1, 1000, 1,
+	"1 to 1000", true, "100"},
+	[OPT_HANDLER_BATCH_WAIT] = {"handler_batch_wait", INTERVALOID, 0, 10 * USECS_PER_SEC, 1000,
+	"0 to 10 seconds, in whole milliseconds", true, "0"},
+	[OPT_KEEP_HANDLED] = {"keep_handled", INTERVALOID,
+		USECS_PER_MINUTE, 365 * USECS_PER_DAY, 1,
+	"1 minute to 365 days, without months and years", true},
+	[OPT_KEEP_SENT] = {"keep_sent", INTERVALOID,
+		USECS_PER_MINUTE, 365 * USECS_PER_DAY, 1,
+	"1 minute to 365 days, without months and years", true},
+	[OPT_VERIFY_SNS] = {"verify_sns", BOOLOID, 0, 0, 0, NULL, true, "false"},
 	[OPT_ENABLED] = {"enabled", BOOLOID, 0, 0, 0, NULL, false, "true"},
 };
 
@@ -96,9 +133,33 @@ check_unwrap(char *value)
 						  "must be none, auto, sns, eventbridge, or s3");
 }
 
+/* Raise an ERROR if a text is none of its option's words. */
+static void
+check_word(SqsOptionId id, char *value)
+{
+	const char *const *word = queue_options[id].words;
+
+	while (*word != NULL && strcmp(*word, value) != 0)
+		word++;
+	if (*word == NULL)
+		sqs_option_refuse(id, sqs_option_quoted(value),
+						  psprintf("must be %s", queue_options[id].legal));
+}
+
+/* The same for a fraction; NaN is out of every range. */
+static void
+check_fraction(SqsOptionId id, double value)
+{
+	const QueueOption *option = &queue_options[id];
+
+	if (!(value >= option->min && value <= option->max))
+		sqs_option_refuse(id, DatumGetCString(DirectFunctionCall1(float8out, Float8GetDatum(value))),
+						  psprintf("must be %s", option->legal));
+}
+
 /* Raise an ERROR if a number or an interval is out of its option's range. */
 static void
-sqs_option_check_range(SqsOptionId id, Datum value)
+check_range(SqsOptionId id, Datum value)
 {
 	const QueueOption *option = &queue_options[id];
 	int64		number = 0;
@@ -107,6 +168,11 @@ sqs_option_check_range(SqsOptionId id, Datum value)
 	if (option->unit == 0)
 		return;
 
+	if (option->type == FLOAT8OID)
+	{
+		check_fraction(id, DatumGetFloat8(value));
+		return;
+	}
 	if (option->type == INTERVALOID)
 	{
 		Interval   *interval = DatumGetIntervalP(value);
@@ -226,7 +292,9 @@ sqs_options_read(FunctionCallInfo fcinfo, SqsOptionChange *changes)
 			continue;
 		changes[id].is_set = true;
 		changes[id].value = PG_GETARG_DATUM(id + 1);
-		sqs_option_check_range(id, changes[id].value);
+		check_range(id, changes[id].value);
+		if (queue_options[id].words != NULL)
+			check_word(id, TextDatumGetCString(changes[id].value));
 		if (id == OPT_UNWRAP)
 			check_unwrap(TextDatumGetCString(changes[id].value));
 	}
@@ -296,6 +364,9 @@ sqs_option_default(SqsOptionId id, Datum *value)
 		case INT4OID:
 			*value = DirectFunctionCall1(int4in, CStringGetDatum(option->default_value));
 			break;
+		case FLOAT8OID:
+			*value = DirectFunctionCall1(float8in, CStringGetDatum(option->default_value));
+			break;
 		case BOOLOID:
 			*value = DirectFunctionCall1(boolin, CStringGetDatum(option->default_value));
 			break;
@@ -308,6 +379,47 @@ sqs_option_default(SqsOptionId id, Datum *value)
 										 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 	}
 	return true;
+}
+
+/* The text of an option that a row has, or NULL. */
+static char *
+text_option(SqsQueueRow *row, SqsOptionId id)
+{
+	int			attnum = SPI_fnumber(row->desc, queue_options[id].name);
+
+	return row->nulls[attnum - 1] ? NULL : TextDatumGetCString(row->values[attnum - 1]);
+}
+
+static bool
+is_null(SqsQueueRow *row, SqsOptionId id)
+{
+	return row->nulls[SPI_fnumber(row->desc, queue_options[id].name) - 1];
+}
+
+/* Raise an ERROR if options contradict each other. */
+static void
+check_together(SqsQueueRow *row)
+{
+	char	   *dead_letter = text_option(row, OPT_DEAD_LETTER);
+	int			exactly_once = SPI_fnumber(row->desc, queue_options[OPT_EXACTLY_ONCE].name);
+
+	if (dead_letter != NULL && strcmp(dead_letter, "none") == 0 &&
+		!is_null(row, OPT_MAX_ATTEMPTS))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"max_attempts\" cannot be set while option \"dead_letter\" is \"none\""),
+				 errdetail("After that many attempts a message becomes a dead letter.")));
+	if (dead_letter != NULL && strcmp(dead_letter, "queue") == 0 &&
+		is_null(row, OPT_DEAD_LETTER_QUEUE))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"dead_letter\" cannot be \"queue\" without option \"dead_letter_queue\""),
+				 errhint("Set option \"dead_letter_queue\" to the name of a registered queue.")));
+	if (!is_null(row, OPT_DEDUP_KEY) && !DatumGetBool(row->values[exactly_once - 1]))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"dedup_key\" cannot be set while option \"exactly_once\" is false"),
+				 errdetail("Keys are recorded with the ids of messages.")));
 }
 
 /*
@@ -332,4 +444,5 @@ sqs_options_store(SqsQueueRow *row, const SqsOptionChange *changes, bool all)
 		else
 			sqs_queue_row_set_null(row, name);
 	}
+	check_together(row);
 }

@@ -194,6 +194,14 @@ get_int(HeapTuple tuple, TupleDesc desc, const char *name, int default_value)
 	return get_column(tuple, desc, name, INT4OID, &value) ? DatumGetInt32(value) : default_value;
 }
 
+static double
+get_double(HeapTuple tuple, TupleDesc desc, const char *name, double default_value)
+{
+	Datum		value;
+
+	return get_column(tuple, desc, name, FLOAT8OID, &value) ? DatumGetFloat8(value) : default_value;
+}
+
 static bool
 get_bool(HeapTuple tuple, TupleDesc desc, const char *name, bool default_value)
 {
@@ -349,6 +357,22 @@ read_queue(HeapTuple tuple, TupleDesc desc)
 	queue->dedup_retention = get_microseconds(tuple, desc, "dedup_retention", USECS_PER_DAY);
 	queue->group_batch_size = get_int(tuple, desc, "group_batch_size", 1);
 	(void) sqs_unwrap_by_name(get_text(tuple, desc, "unwrap"), &queue->unwrap);
+	queue->max_attempts = get_int(tuple, desc, "max_attempts", 0);
+	queue->retry_factor = get_double(tuple, desc, "retry_factor", 2);
+	queue->retry_max_delay = get_interval(tuple, desc, "retry_max_delay", USECS_PER_SEC, 900);
+	queue->retry_jitter = get_double(tuple, desc, "retry_jitter", 0.2);
+	queue->throttle_after = get_int(tuple, desc, "throttle_after", 20);
+	queue->dead_letter = get_text(tuple, desc, "dead_letter");
+	queue->dead_letter_queue = get_text(tuple, desc, "dead_letter_queue");
+	queue->on_dead_letter = get_text(tuple, desc, "on_dead_letter");
+	queue->route_by = get_text(tuple, desc, "route_by");
+	queue->unroutable = get_text(tuple, desc, "unroutable");
+	queue->dedup_key = get_text(tuple, desc, "dedup_key");
+	queue->handler_batch_size = get_int(tuple, desc, "handler_batch_size", 100);
+	queue->handler_batch_wait = get_interval(tuple, desc, "handler_batch_wait", 1000, 0);
+	queue->keep_handled = get_microseconds(tuple, desc, "keep_handled", 0);
+	queue->keep_sent = get_microseconds(tuple, desc, "keep_sent", 0);
+	queue->verify_sns = get_bool(tuple, desc, "verify_sns", false);
 	if (get_column(tuple, desc, "changed_at", TIMESTAMPTZOID, &value))
 		queue->changed_at = DatumGetTimestampTz(value);
 	return queue;

@@ -61,6 +61,25 @@ typedef struct SqsQueueConfig
 	int			group_batch_size;	/* of a request of the outbox */
 	SqsUnwrap	unwrap;
 
+	/* what becomes of a message that fails; texts may be NULL: not set */
+	int			max_attempts;	/* 0: any number */
+	double		retry_factor;
+	int			retry_max_delay;	/* s */
+	double		retry_jitter;
+	int			throttle_after; /* 0: never */
+	char	   *dead_letter;
+	char	   *dead_letter_queue;
+	char	   *on_dead_letter;
+
+	char	   *route_by;
+	char	   *unroutable;
+	char	   *dedup_key;
+	int			handler_batch_size;
+	int			handler_batch_wait; /* ms */
+	int64		keep_handled;	/* microseconds; 0: not kept */
+	int64		keep_sent;
+	bool		verify_sns;
+
 	/* its server */
 	char	   *server;
 	Oid			server_oid;

@@ -137,8 +137,11 @@ sqs_get_queues(PG_FUNCTION_ARGS)
 	static const char *const columns[] = {
 		"queue_id", "name", "owner", "server", "queue_name", "handler", "concurrency",
 		"batch_size", "wait_time", "visibility_timeout", "handler_timeout", "retry_delay",
-		"exactly_once", "dedup_retention", "group_batch_size", "unwrap", "enabled", "created_at",
-		"changed_at"
+		"exactly_once", "dedup_retention", "group_batch_size", "unwrap",
+		"max_attempts", "retry_factor", "retry_max_delay", "retry_jitter", "throttle_after",
+		"dead_letter", "dead_letter_queue", "on_dead_letter", "route_by", "unroutable",
+		"dedup_key", "handler_batch_size", "handler_batch_wait", "keep_handled", "keep_sent",
+		"verify_sns", "enabled", "created_at", "changed_at"
 	};
 	enum
 	{
