@@ -878,6 +878,282 @@ COMMENT ON COLUMN @extschema@.sqs_failures.handler_pid IS
 
 
 /* ------------------------------------------------------------------------
+ * Messages that are not handled any more
+ * ------------------------------------------------------------------------ */
+
+CREATE TABLE sqsbridge_internal.dead_letters (
+	queue_id integer NOT NULL,
+	id bigint NOT NULL,
+	queue text COLLATE "C" NOT NULL,
+	queue_owner_oid oid NOT NULL,
+	queue_owner text COLLATE "C" NOT NULL,
+	state text COLLATE "C" NOT NULL,
+	message_id text COLLATE "C" NOT NULL,
+	group_id text COLLATE "C",
+	deduplication_id text COLLATE "C",
+	sequence_number numeric,
+	body text,
+	attributes jsonb,
+	system_attributes jsonb,
+	envelope jsonb,
+	raw bytea,
+	route text COLLATE "C",
+	sent_at timestamp with time zone,
+	first_received_at timestamp with time zone,
+	died_at timestamp with time zone NOT NULL,
+	receive_count integer,
+	attempts integer NOT NULL,
+	reason text COLLATE "C" NOT NULL,
+	sqlstate text,
+	message text,
+	detail text,
+	hint text,
+	context text,
+	handler_pid integer,
+	resolved_at timestamp with time zone,
+	resolved_by_oid oid,
+	resolved_by text COLLATE "C",
+	redriven_as bigint,
+	CONSTRAINT dead_letters_pkey PRIMARY KEY (id),
+	CONSTRAINT dead_letters_state_check CHECK (
+		CASE state
+		WHEN 'dead'::text THEN resolved_at IS NULL
+		WHEN 'parked'::text THEN resolved_at IS NULL
+		WHEN 'redriven'::text THEN resolved_at IS NOT NULL
+		WHEN 'discarded'::text THEN resolved_at IS NOT NULL
+		ELSE false
+		END)
+) USING heap;
+
+CREATE INDEX dead_letters_time_idx
+	ON sqsbridge_internal.dead_letters (queue_id, resolved_at, died_at);
+
+SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.dead_letters', '');
+
+COMMENT ON TABLE sqsbridge_internal.dead_letters IS
+'rows of sqs_dead_letters. Dumped by pg_dump';
+COMMENT ON INDEX sqsbridge_internal.dead_letters_pkey IS
+'finds a dead letter';
+COMMENT ON INDEX sqsbridge_internal.dead_letters_time_idx IS
+'finds the rows of a queue to be removed, and the oldest that nobody has dealt with';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.queue_id IS
+'queue, as in queues';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.id IS
+'as in the view sqs_dead_letters';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.queue IS
+'as in the view sqs_dead_letters';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.queue_owner_oid IS
+'owner that the queue had, by OID and by name';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.queue_owner IS
+'name of that role';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.state IS
+'as in the view sqs_dead_letters';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.message_id IS
+'as in the view sqs_dead_letters';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.group_id IS
+'as in the view sqs_dead_letters';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.deduplication_id IS
+'as in the view sqs_dead_letters';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.sequence_number IS
+'as in the view sqs_dead_letters';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.body IS
+'as in the view sqs_dead_letters';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.attributes IS
+'as in the view sqs_dead_letters';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.system_attributes IS
+'as in the view sqs_dead_letters';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.envelope IS
+'as in the view sqs_dead_letters';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.raw IS
+'as in the view sqs_dead_letters';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.route IS
+'as in the view sqs_dead_letters';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.sent_at IS
+'as in the view sqs_dead_letters';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.first_received_at IS
+'as in the view sqs_dead_letters';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.died_at IS
+'as in the view sqs_dead_letters';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.receive_count IS
+'as in the view sqs_dead_letters';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.attempts IS
+'as in the view sqs_dead_letters';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.reason IS
+'as in the view sqs_dead_letters';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.sqlstate IS
+'as in the view sqs_dead_letters';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.message IS
+'as in the view sqs_dead_letters';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.detail IS
+'as in the view sqs_dead_letters';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.hint IS
+'as in the view sqs_dead_letters';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.context IS
+'as in the view sqs_dead_letters';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.handler_pid IS
+'as in the view sqs_dead_letters';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.resolved_at IS
+'as in the view sqs_dead_letters';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.resolved_by_oid IS
+'role that redrove or discarded it, by OID and by name';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.resolved_by IS
+'name of that role';
+COMMENT ON COLUMN sqsbridge_internal.dead_letters.redriven_as IS
+'as in the view sqs_dead_letters';
+
+CREATE FUNCTION @extschema@.sqs_get_dead_letters(
+	OUT id bigint,
+	OUT queue text,
+	OUT queue_owner name,
+	OUT state text,
+	OUT message_id text,
+	OUT group_id text,
+	OUT deduplication_id text,
+	OUT sequence_number numeric,
+	OUT body text,
+	OUT attributes jsonb,
+	OUT system_attributes jsonb,
+	OUT envelope jsonb,
+	OUT raw bytea,
+	OUT route text,
+	OUT sent_at timestamp with time zone,
+	OUT first_received_at timestamp with time zone,
+	OUT died_at timestamp with time zone,
+	OUT receive_count integer,
+	OUT attempts integer,
+	OUT reason text,
+	OUT sqlstate text,
+	OUT message text,
+	OUT detail text,
+	OUT hint text,
+	OUT context text,
+	OUT handler_pid integer,
+	OUT resolved_at timestamp with time zone,
+	OUT resolved_by name,
+	OUT redriven_as bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'sqs_get_dead_letters'
+LANGUAGE C STRICT STABLE PARALLEL RESTRICTED ROWS 1000;
+REVOKE ALL ON FUNCTION @extschema@.sqs_get_dead_letters() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_dead_letters() TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_get_dead_letters() IS
+'dead letters that the caller may see; use the view sqs_dead_letters';
+
+CREATE VIEW @extschema@.sqs_dead_letters AS
+SELECT
+	d.id,
+	d.queue,
+	d.queue_owner,
+	d.state,
+	d.message_id,
+	d.group_id,
+	d.deduplication_id,
+	d.sequence_number,
+	d.body,
+	d.attributes,
+	d.system_attributes,
+	d.envelope,
+	d.raw,
+	d.route,
+	d.sent_at,
+	d.first_received_at,
+	d.died_at,
+	d.receive_count,
+	d.attempts,
+	d.reason,
+	d.sqlstate,
+	d.message,
+	d.detail,
+	d.hint,
+	d.context,
+	d.handler_pid,
+	d.resolved_at,
+	d.resolved_by,
+	d.redriven_as
+FROM @extschema@.sqs_get_dead_letters() d;
+REVOKE ALL ON TABLE @extschema@.sqs_dead_letters FROM PUBLIC;
+GRANT SELECT ON TABLE @extschema@.sqs_dead_letters TO PUBLIC;
+COMMENT ON VIEW @extschema@.sqs_dead_letters IS
+'messages that are not handled any more and that SQS has no longer, one row each; sqs_redrive(id) sends one again, sqs_discard_dead_letter(id) says that nothing is to be done with it. Then a row is kept for sqsbridge.dead_letter_retention, and until then for any time. A role sees the rows of queues whose owner''s privileges it has. Members of pg_read_all_data see all; members of pg_read_all_stats, too, without bodies and attributes. Dumped by pg_dump';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.id IS
+'id of the dead letter';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.queue IS
+'name of the queue';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.queue_owner IS
+'owner that the queue had';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.state IS
+'dead; parked: not handled because its message group is parked; redriven, or discarded, by a person';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.message_id IS
+'SQS''s id of the message';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.group_id IS
+'as in sqs_message';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.deduplication_id IS
+'as in sqs_message';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.sequence_number IS
+'as in sqs_message';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.body IS
+'the body as SQS has delivered it, in its envelope; NULL: see raw';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.attributes IS
+'as in sqs_message, of the message as SQS has delivered it; NULL: see raw';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.system_attributes IS
+'as in sqs_message; NULL: see raw';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.envelope IS
+'as in sqs_message';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.raw IS
+'NULL, or, if the encoding of the database cannot represent the message, all of it: JSON in UTF-8, with the members Body, MessageAttributes, and Attributes';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.route IS
+'key by which the message was routed, or NULL';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.sent_at IS
+'as in sqs_message';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.first_received_at IS
+'as in sqs_message';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.died_at IS
+'when it became a dead letter';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.receive_count IS
+'as in sqs_message';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.attempts IS
+'how often handling it has been tried and has failed';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.reason IS
+'why: verdict (the handler called sqs_dead_letter()), rule, max_attempts, unroutable, crash, parked, expiring, verify_sns, or damaged';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.sqlstate IS
+'SQLSTATE of the last error, five characters, or NULL';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.message IS
+'the error''s primary message';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.detail IS
+'the error''s detail, or NULL';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.hint IS
+'the error''s hint, or NULL';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.context IS
+'where in the handler the error was raised, innermost line first, or NULL';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.handler_pid IS
+'process id of the handler worker';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.resolved_at IS
+'when it was redriven or discarded; NULL: it has not been';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.resolved_by IS
+'role that has done that';
+COMMENT ON COLUMN @extschema@.sqs_dead_letters.redriven_as IS
+'id in sqs_outbox that the message got when it was redriven';
+
+CREATE FUNCTION @extschema@.sqs_redrive(id bigint)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'sqs_redrive'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION @extschema@.sqs_redrive(bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_redrive(bigint) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_redrive(bigint) IS
+'puts a row of sqs_dead_letters into sqs_outbox, to be sent to its queue after the transaction has committed, and returns its id there; NULL if it has been redriven or discarded before. It is a new message, with a new id. Requires the privileges of the queue''s owner and USAGE on the queue''s server. Errors: no such row, the message is parked, the queue is not registered, the message cannot be sent as it is';
+
+CREATE FUNCTION @extschema@.sqs_discard_dead_letter(id bigint)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'sqs_discard_dead_letter'
+LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION @extschema@.sqs_discard_dead_letter(bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_discard_dead_letter(bigint) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_discard_dead_letter(bigint) IS
+'notes that nothing is to be done with a row of sqs_dead_letters, so that it is deleted after sqsbridge.dead_letter_retention; false if it has been redriven or discarded before. Requires the privileges of the queue''s owner. Error: no such row';
+
+
+/* ------------------------------------------------------------------------
  * Sending now
  * ------------------------------------------------------------------------ */
 
@@ -1314,6 +1590,7 @@ CREATE FUNCTION @extschema@.sqs_get_queue_stats(
 	OUT failed bigint,
 	OUT duplicates bigint,
 	OUT discarded bigint,
+	OUT dead_letters bigint,
 	OUT released bigint,
 	OUT lost bigint,
 	OUT heartbeats bigint,
@@ -1415,6 +1692,17 @@ REVOKE ALL ON FUNCTION @extschema@.sqs_stats_reset(text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_stats_reset(text) IS
 'resets the counters and times of a queue, or with NULL of all queues of this database, at once; for superusers and roles that they grant EXECUTE to. Error: the queue does not exist';
 
+CREATE FUNCTION @extschema@.sqs_get_dead_letter_ages(
+	OUT queue_id integer,
+	OUT oldest_at timestamp with time zone)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'sqs_get_dead_letter_ages'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 10;
+REVOKE ALL ON FUNCTION @extschema@.sqs_get_dead_letter_ages() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_dead_letter_ages() TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_get_dead_letter_ages() IS
+'the oldest dead letter of each queue that has been neither redriven nor discarded; use the view sqs_stats';
+
 CREATE VIEW @extschema@.sqs_stats AS
 SELECT
 	q.name AS queue,
@@ -1439,6 +1727,7 @@ SELECT
 	s.failed,
 	s.duplicates,
 	s.discarded,
+	s.dead_letters,
 	s.released,
 	s.lost,
 	s.heartbeats,
@@ -1472,10 +1761,13 @@ SELECT
 	s.error_since,
 	s.consecutive_errors,
 	s.next_poll_at,
+	d.oldest_at AS oldest_dead_letter_at,
 	s.stats_reset
 FROM @extschema@.sqs_get_queues() q
 	LEFT JOIN @extschema@.sqs_get_queue_stats() s
-		ON s.queue_id OPERATOR(pg_catalog.=) q.queue_id;
+		ON s.queue_id OPERATOR(pg_catalog.=) q.queue_id
+	LEFT JOIN @extschema@.sqs_get_dead_letter_ages() d
+		ON d.queue_id OPERATOR(pg_catalog.=) q.queue_id;
 REVOKE ALL ON TABLE @extschema@.sqs_stats FROM PUBLIC;
 GRANT SELECT ON TABLE @extschema@.sqs_stats TO PUBLIC;
 COMMENT ON VIEW @extschema@.sqs_stats IS
@@ -1502,6 +1794,8 @@ COMMENT ON COLUMN @extschema@.sqs_stats.duplicates IS
 'messages that had been handled before and were not handled again; those that are then deleted count as acked, too';
 COMMENT ON COLUMN @extschema@.sqs_stats.discarded IS
 'messages that were not to be handled: their handler called sqs_discard(), or they were test events of S3; those that are then deleted count as acked, too';
+COMMENT ON COLUMN @extschema@.sqs_stats.dead_letters IS
+'messages that were moved to sqs_dead_letters; those that are then deleted count as acked, too';
 COMMENT ON COLUMN @extschema@.sqs_stats.released IS
 'messages made visible again: not handled, as at a shutdown, or failed with a retry_delay';
 COMMENT ON COLUMN @extschema@.sqs_stats.lost IS
@@ -1552,6 +1846,8 @@ COMMENT ON COLUMN @extschema@.sqs_stats.consecutive_errors IS
 'length of the current series of errors; 0: there is none';
 COMMENT ON COLUMN @extschema@.sqs_stats.next_poll_at IS
 'when SQS will be called again after errors; NULL: there is no delay';
+COMMENT ON COLUMN @extschema@.sqs_stats.oldest_dead_letter_at IS
+'when the oldest dead letter that has been neither redriven nor discarded became one; NULL: there is none';
 COMMENT ON COLUMN @extschema@.sqs_stats.stats_reset IS
 'when counting started';
 
@@ -1875,6 +2171,16 @@ CREATE TRIGGER sqsbridge_guard_truncate
 ALTER TABLE sqsbridge_internal.failures ENABLE ALWAYS TRIGGER sqsbridge_guard;
 ALTER TABLE sqsbridge_internal.failures ENABLE ALWAYS TRIGGER sqsbridge_guard_truncate;
 
+REVOKE ALL ON TABLE sqsbridge_internal.dead_letters FROM PUBLIC;
+CREATE TRIGGER sqsbridge_guard
+	BEFORE INSERT OR UPDATE OR DELETE ON sqsbridge_internal.dead_letters
+	FOR EACH ROW EXECUTE FUNCTION sqsbridge_internal.guard();
+CREATE TRIGGER sqsbridge_guard_truncate
+	BEFORE TRUNCATE ON sqsbridge_internal.dead_letters
+	FOR EACH STATEMENT EXECUTE FUNCTION sqsbridge_internal.guard();
+ALTER TABLE sqsbridge_internal.dead_letters ENABLE ALWAYS TRIGGER sqsbridge_guard;
+ALTER TABLE sqsbridge_internal.dead_letters ENABLE ALWAYS TRIGGER sqsbridge_guard_truncate;
+
 REVOKE ALL ON TABLE sqsbridge_internal.outbox_rows FROM PUBLIC;
 CREATE TRIGGER sqsbridge_guard
 	BEFORE INSERT OR UPDATE OR DELETE ON sqsbridge_internal.outbox_rows
@@ -1964,6 +2270,7 @@ GRANT SELECT ON TABLE sqsbridge_internal.inbox TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.inbox_marks TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.inbox_doubts TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.failures TO pg_database_owner;
+GRANT SELECT ON TABLE sqsbridge_internal.dead_letters TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.outbox_rows TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.outbox_batches TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.outbox_failures TO pg_database_owner;

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * ids.c
- *	  Ids of queues, and ids and positions of the outbox.
+ *	  Ids of queues and of dead letters, and ids and positions of the outbox.
  *
  * They do not come from sequences: members of pg_write_all_data may set any
  * sequence, and no trigger can guard one.  A sequence set to its end would let
@@ -161,6 +161,22 @@ sqs_new_id(void)
 	return next_number(&sqs_shared->last_id, least);
 }
 
+/* A new id of a dead letter.  Needs a transaction with an active snapshot. */
+int64
+sqs_new_dead_letter_id(void)
+{
+	static Oid	looked_at = InvalidOid;
+	int64		least = GetCurrentTimestamp();
+
+	if (looked_at != sqs_table_oid(SQS_TABLE_DEAD_LETTERS))
+	{
+		least = Max(least, greatest(SQS_TABLE_DEAD_LETTERS, SQS_INDEX_DEAD_LETTERS_PKEY,
+									true, DEAD_ID) + 1);
+		looked_at = sqs_table_oid(SQS_TABLE_DEAD_LETTERS);
+	}
+	return next_number(&sqs_shared->last_id, least);
+}
+
 /* In seconds since 2000, an integer lasts until 2068. */
 int32
 sqs_new_queue_id(void)
@@ -173,6 +189,8 @@ sqs_new_queue_id(void)
 								false, INBOX_QUEUE_ID) + 1);
 	least = Max(least, greatest(SQS_TABLE_OUTBOX_BATCHES, SQS_INDEX_OUTBOX_BATCHES_ORDER,
 								false, BATCH_QUEUE_ID) + 1);
+	least = Max(least, greatest(SQS_TABLE_DEAD_LETTERS, SQS_INDEX_DEAD_LETTERS_TIME,
+								false, DEAD_QUEUE_ID) + 1);
 	id = next_number(&sqs_shared->last_queue_id, least);
 	if (id > PG_INT32_MAX)
 		ereport(ERROR,

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * ids.h
- *	  Ids of queues, and ids and positions of the outbox.
+ *	  Ids of queues and of dead letters, and ids and positions of the outbox.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,6 +10,8 @@
 
 /* A new id of a message or batch of the outbox, or position of a batch. */
 extern int64 sqs_new_id(void);
+
+extern int64 sqs_new_dead_letter_id(void);
 
 /*
  * A new id for a queue: one that no queue of this database has, and that no row

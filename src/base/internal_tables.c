@@ -84,6 +84,12 @@ static const Oid failure_types[] = {
 	INT4OID, TIMESTAMPTZOID, TEXTOID, OIDOID, TEXTOID, TEXTOID, INT4OID, TEXTOID,
 	TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID
 };
+static const Oid dead_letter_types[] = {
+	INT4OID, INT8OID, TEXTOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
+	TEXTOID, NUMERICOID, TEXTOID, JSONBOID, JSONBOID, JSONBOID, BYTEAOID, TEXTOID,
+	TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID,
+	TEXTOID, TEXTOID, TEXTOID, INT4OID, TIMESTAMPTZOID, OIDOID, TEXTOID, INT8OID
+};
 static const Oid row_types[] = {
 	INT8OID, INT8OID, INT4OID, TEXTOID, UUIDOID, TIMESTAMPTZOID, OIDOID, TEXTOID,
 	TIMESTAMPTZOID, INT4OID, TEXTOID, JSONBOID, TEXTOID, TEXTOID, JSONBOID
@@ -98,6 +104,7 @@ StaticAssertDecl(lengthof(inbox_types) == INBOX_NATTS, "columns of inbox");
 StaticAssertDecl(lengthof(mark_types) == MARK_NATTS, "columns of inbox_marks");
 StaticAssertDecl(lengthof(doubt_types) == DOUBT_NATTS, "columns of inbox_doubts");
 StaticAssertDecl(lengthof(failure_types) == FAILED_NATTS, "columns of failures");
+StaticAssertDecl(lengthof(dead_letter_types) == DEAD_NATTS, "columns of dead_letters");
 StaticAssertDecl(lengthof(row_types) == ROW_NATTS, "columns of outbox_rows");
 StaticAssertDecl(lengthof(batch_types) == BATCH_NATTS, "columns of outbox_batches");
 StaticAssertDecl(lengthof(outbox_failure_types) == FAILURE_NATTS, "columns of outbox_failures");
@@ -112,6 +119,13 @@ static const TableSpec table_specs[SQS_NUM_TABLES] = {
 	[SQS_TABLE_FAILURES] = {"failures", FAILED_NATTS, failure_types,
 		BIT(FAILED_RECEIVE_COUNT) | BIT(FAILED_SQLSTATE) | BIT(FAILED_MESSAGE) | BIT(FAILED_DETAIL) |
 	BIT(FAILED_HINT) | BIT(FAILED_CONTEXT) | BIT(FAILED_HANDLER_PID)},
+	[SQS_TABLE_DEAD_LETTERS] = {"dead_letters", DEAD_NATTS, dead_letter_types,
+		BIT(DEAD_GROUP_ID) | BIT(DEAD_DEDUPLICATION_ID) | BIT(DEAD_SEQUENCE_NUMBER) | BIT(DEAD_BODY) |
+		BIT(DEAD_ATTRIBUTES) | BIT(DEAD_SYSTEM_ATTRIBUTES) | BIT(DEAD_ENVELOPE) | BIT(DEAD_RAW) |
+		BIT(DEAD_ROUTE) | BIT(DEAD_SENT_AT) | BIT(DEAD_FIRST_RECEIVED_AT) | BIT(DEAD_RECEIVE_COUNT) |
+		BIT(DEAD_SQLSTATE) | BIT(DEAD_MESSAGE) | BIT(DEAD_DETAIL) | BIT(DEAD_HINT) | BIT(DEAD_CONTEXT) |
+		BIT(DEAD_HANDLER_PID) | BIT(DEAD_RESOLVED_AT) | BIT(DEAD_RESOLVED_BY_OID) |
+	BIT(DEAD_RESOLVED_BY) | BIT(DEAD_REDRIVEN_AS)},
 	[SQS_TABLE_OUTBOX_ROWS] = {"outbox_rows", ROW_NATTS, row_types,
 		BIT(ROW_DELIVER_AT) | BIT(ROW_ATTRIBUTES) | BIT(ROW_GROUP_ID) | BIT(ROW_DEDUPLICATION_ID) |
 	BIT(ROW_SYSTEM_ATTRIBUTES)},
@@ -134,6 +148,9 @@ static const IndexSpec index_specs[SQS_NUM_INDEXES] = {
 	true, 3, {DOUBT_QUEUE_ID + 1, DOUBT_FROM_STAMP + 1, DOUBT_TO_STAMP + 1}},
 	[SQS_INDEX_FAILURES_TIME] = {SQS_TABLE_FAILURES, "queue_id, failed_at", false, 2,
 	{FAILED_QUEUE_ID + 1, FAILED_AT + 1}},
+	[SQS_INDEX_DEAD_LETTERS_PKEY] = {SQS_TABLE_DEAD_LETTERS, "id", true, 1, {DEAD_ID + 1}},
+	[SQS_INDEX_DEAD_LETTERS_TIME] = {SQS_TABLE_DEAD_LETTERS, "queue_id, resolved_at, died_at", false, 3,
+	{DEAD_QUEUE_ID + 1, DEAD_RESOLVED_AT + 1, DEAD_DIED_AT + 1}},
 	[SQS_INDEX_OUTBOX_ROWS_PKEY] = {SQS_TABLE_OUTBOX_ROWS, "batch_id, id", true, 2,
 	{ROW_BATCH_ID + 1, ROW_ID + 1}},
 	[SQS_INDEX_OUTBOX_BATCHES_PKEY] = {SQS_TABLE_OUTBOX_BATCHES, "xid, batch_id, queue_id",

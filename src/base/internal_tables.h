@@ -27,6 +27,7 @@ typedef enum SqsTable
 	SQS_TABLE_INBOX_MARKS,
 	SQS_TABLE_INBOX_DOUBTS,
 	SQS_TABLE_FAILURES,
+	SQS_TABLE_DEAD_LETTERS,
 	SQS_TABLE_OUTBOX_ROWS,
 	SQS_TABLE_OUTBOX_BATCHES,
 	SQS_TABLE_OUTBOX_FAILURES,
@@ -43,6 +44,8 @@ typedef enum SqsIndex
 	SQS_INDEX_INBOX_MARKS_PKEY, /* (queue_id, at) */
 	SQS_INDEX_INBOX_DOUBTS_PKEY,	/* (queue_id, from_stamp, to_stamp) */
 	SQS_INDEX_FAILURES_TIME,	/* (queue_id, failed_at) */
+	SQS_INDEX_DEAD_LETTERS_PKEY,	/* (id) */
+	SQS_INDEX_DEAD_LETTERS_TIME,	/* (queue_id, resolved_at, died_at) */
 	SQS_INDEX_OUTBOX_ROWS_PKEY, /* (batch_id, id) */
 	SQS_INDEX_OUTBOX_BATCHES_PKEY,	/* (xid, batch_id, queue_id) */
 	SQS_INDEX_OUTBOX_BATCHES_ORDER, /* (queue_id, deliver_at, position) */
@@ -95,6 +98,44 @@ typedef enum FailureRowColumn
 	FAILED_HANDLER_PID,			/* integer */
 	FAILED_NATTS
 } FailureRowColumn;
+
+typedef enum DeadLetterColumn
+{
+	DEAD_QUEUE_ID,				/* integer */
+	DEAD_ID,					/* bigint */
+	DEAD_QUEUE,					/* text: the queue's name */
+	DEAD_OWNER_OID,				/* oid: the queue's owner, */
+	DEAD_OWNER,					/* text: and its name */
+	DEAD_STATE,					/* text: dead, parked, redriven, discarded */
+	DEAD_MESSAGE_ID,			/* text */
+	DEAD_GROUP_ID,				/* text, or NULL */
+	DEAD_DEDUPLICATION_ID,		/* text, or NULL */
+	DEAD_SEQUENCE_NUMBER,		/* numeric, or NULL */
+	DEAD_BODY,					/* text; NULL if there is "raw", as the next 3 */
+	DEAD_ATTRIBUTES,			/* jsonb */
+	DEAD_SYSTEM_ATTRIBUTES,		/* jsonb */
+	DEAD_ENVELOPE,				/* jsonb, or NULL */
+	DEAD_RAW,					/* bytea, or NULL: the message, if the
+								 * database's encoding cannot represent it */
+	DEAD_ROUTE,					/* text, or NULL */
+	DEAD_SENT_AT,				/* timestamptz, or NULL */
+	DEAD_FIRST_RECEIVED_AT,		/* timestamptz, or NULL */
+	DEAD_DIED_AT,				/* timestamptz */
+	DEAD_RECEIVE_COUNT,			/* integer, or NULL */
+	DEAD_ATTEMPTS,				/* integer */
+	DEAD_REASON,				/* text */
+	DEAD_SQLSTATE,				/* text, or NULL, as what follows */
+	DEAD_MESSAGE,
+	DEAD_DETAIL,
+	DEAD_HINT,
+	DEAD_CONTEXT,
+	DEAD_HANDLER_PID,			/* integer, or NULL */
+	DEAD_RESOLVED_AT,			/* timestamptz; NULL: dead or parked */
+	DEAD_RESOLVED_BY_OID,		/* oid, or NULL: a role, */
+	DEAD_RESOLVED_BY,			/* text, or NULL: and its name */
+	DEAD_REDRIVEN_AS,			/* bigint, or NULL: id in the outbox */
+	DEAD_NATTS
+} DeadLetterColumn;
 
 typedef enum OutboxColumn
 {

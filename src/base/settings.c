@@ -27,6 +27,7 @@ int			sqs_shutdown_timeout = 5000;
 int			sqs_handler_idle_timeout = 60000;
 int			sqs_failure_retention = 7 * 24 * 3600;
 int			sqs_max_failures = 10000;
+int			sqs_dead_letter_retention = 30 * 24 * 3600;
 int			sqs_max_in_flight_memory = 64 * 1024;
 int			sqs_max_queues_per_role = 0;
 int			sqs_max_handlers_per_role = 0;
@@ -113,6 +114,12 @@ sqs_settings_init(void)
 							&sqs_max_failures,
 							10000, 0, 100000000,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("sqsbridge.dead_letter_retention",
+							"Time for which rows of sqs_dead_letters are kept after they have been redriven or discarded.",
+							"Until then, they are kept for any time.",
+							&sqs_dead_letter_retention,
+							30 * 24 * 3600, 60, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("sqsbridge.max_in_flight_memory",
 							"Memory that received messages of one queue may take before it stops receiving.",
 							NULL,

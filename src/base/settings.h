@@ -22,6 +22,7 @@ extern int	sqs_shutdown_timeout;	/* ms */
 extern int	sqs_handler_idle_timeout;	/* ms */
 extern int	sqs_failure_retention;	/* s */
 extern int	sqs_max_failures;	/* of a queue */
+extern int	sqs_dead_letter_retention;	/* s, from when it was resolved */
 extern int	sqs_max_in_flight_memory;	/* kB */
 extern int	sqs_max_queues_per_role;	/* 0: no limit, as in the next */
 extern int	sqs_max_handlers_per_role;

@@ -463,6 +463,20 @@ write_result(TM_Result result)
 	return SQS_WRITE_GONE;
 }
 
+SqsWriteResult
+sqs_writer_lock(SqsWriter *writer, ItemPointer tid, bool wait)
+{
+	TM_FailureData failure;
+	ItemPointerData copy = *tid;
+	TM_Result	result;
+
+	result = table_tuple_lock(writer->rel, &copy, GetActiveSnapshot(), get_slot(writer),
+							  GetCurrentCommandId(true), LockTupleExclusive,
+							  wait ? LockWaitBlock : LockWaitSkip, 0, &failure);
+	ExecClearTuple(writer->slot);
+	return write_result(result);
+}
+
 /*
  * Delete a row.  "wait" says whether to wait for a transaction that has
  * locked the row or is changing it.
@@ -492,14 +506,10 @@ sqs_writer_update(SqsWriter *writer, ItemPointer tid, const Datum *values,
 
 	if (!wait)
 	{
-		ItemPointerData copy = *tid;
+		SqsWriteResult locked = sqs_writer_lock(writer, tid, false);
 
-		result = table_tuple_lock(writer->rel, &copy, GetActiveSnapshot(), get_slot(writer),
-								  GetCurrentCommandId(true), LockTupleExclusive,
-								  LockWaitSkip, 0, &failure);
-		ExecClearTuple(writer->slot);
-		if (result != TM_Ok)
-			return write_result(result);
+		if (locked != SQS_WRITTEN)
+			return locked;
 	}
 	fill_slot(writer, values, nulls);
 	result = sqs_table_tuple_update(writer->rel, tid, writer->slot, GetCurrentCommandId(true),

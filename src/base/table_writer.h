@@ -19,7 +19,7 @@
 
 typedef struct SqsWriter SqsWriter;
 
-/* What became of a row that was to be deleted or updated. */
+/* What became of a row that was to be locked, deleted or updated. */
 typedef enum SqsWriteResult
 {
 	SQS_WRITTEN,
@@ -56,7 +56,11 @@ extern bool sqs_writer_insert_new(SqsWriter *writer, const Datum *values, const 
 /* Read a row version, whether or not a snapshot sees it. */
 extern bool sqs_writer_read(SqsWriter *writer, ItemPointer tid, Datum *values, bool *nulls);
 
-/* "wait": for a transaction that has the row locked or is changing it. */
+/*
+ * "wait": for a transaction that has the row locked or is changing it.  A row that
+ * has been locked is the version that was read, until the transaction ends.
+ */
+extern SqsWriteResult sqs_writer_lock(SqsWriter *writer, ItemPointer tid, bool wait);
 extern SqsWriteResult sqs_writer_delete(SqsWriter *writer, ItemPointer tid, bool wait);
 extern SqsWriteResult sqs_writer_update(SqsWriter *writer, ItemPointer tid,
 										const Datum *values, const bool *nulls, bool wait);

@@ -119,6 +119,35 @@ adopt_queue(const SqsQueueConfig *queue, bool disable)
 	sqs_queue_row_close(&row);
 }
 
+/* Dead letters belong to the roles that have the names of their queues' owners. */
+static void
+adopt_dead_letters(List *adopted)
+{
+	SqsWriter  *writer = sqs_writer_open(SQS_TABLE_DEAD_LETTERS);
+	Relation	rel = sqs_writer_relation(writer);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, GetActiveSnapshot(), 0, NULL);
+	HeapTuple	tuple;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Datum		values[DEAD_NATTS];
+		bool		nulls[DEAD_NATTS];
+		Oid			owner;
+
+		CHECK_FOR_INTERRUPTS();
+		heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
+		if (!list_member_int(adopted, DatumGetInt32(values[DEAD_QUEUE_ID])))
+			continue;
+		owner = get_role_oid(TextDatumGetCString(values[DEAD_OWNER]), true);
+		if (owner == DatumGetObjectId(values[DEAD_OWNER_OID]))
+			continue;
+		values[DEAD_OWNER_OID] = ObjectIdGetDatum(owner);
+		(void) sqs_writer_update(writer, &tuple->t_self, values, nulls, true);
+	}
+	systable_endscan(scan);
+	sqs_writer_close(writer);
+}
+
 static CopiedBatch *
 get_batch(HTAB *batches, int64 batch_id, int32 queue_id)
 {
@@ -363,6 +392,7 @@ sqs_adopt_queues(PG_FUNCTION_ARGS)
 		sqs_inbox_adopt(queue->queue_id);
 		adopted = lappend_int(adopted, queue->queue_id);
 	}
+	adopt_dead_letters(adopted);
 	PopActiveSnapshot();
 	discarded = adopt_outbox(adopted, discard);
 

@@ -14,6 +14,9 @@
  * sqs_failures: rows older than sqsbridge.failure_retention, and the oldest
  * ones of a queue that has more than sqsbridge.max_failures.
  *
+ * sqs_dead_letters: rows that were redriven or discarded longer ago than
+ * sqsbridge.dead_letter_retention.  Nothing else becomes of a dead letter by itself.
+ *
  * Deleted rows leave entries in the indexes until VACUUM removes them, which an
  * old snapshot may prevent.  So each scan begins where the previous one has
  * ended; once an hour, and when this process is new, scans begin at the
@@ -51,6 +54,7 @@
 #include "receive/inbox_marks.h"
 
 #define CLEAN_BATCH				5000	/* rows deleted in a transaction */
+#define CLEAN_DEAD_BATCH		100 /* the same, where rows can have 1 MiB */
 #define FULL_LOOK_MS			3600000
 
 /* What is remembered about a queue from round to round; lost with the process. */
@@ -59,6 +63,7 @@ typedef struct Progress
 	int32		queue_id;		/* hash key: must be first */
 	TimestampTz inbox_from;		/* nothing below it is to be deleted */
 	TimestampTz failures_from;	/* the same, where there are no statistics */
+	TimestampTz dead_from;		/* the same, of dead letters */
 } Progress;
 
 /* A queue in this round. */
@@ -117,7 +122,7 @@ get_progress(int32 queue_id)
 	Progress   *entry = hash_search(progress, &queue_id, HASH_ENTER, &found);
 
 	if (!found)
-		entry->inbox_from = entry->failures_from = DT_NOBEGIN;
+		entry->inbox_from = entry->failures_from = entry->dead_from = DT_NOBEGIN;
 	return entry;
 }
 
@@ -159,6 +164,7 @@ begin_full_look(void)
 	note_queues(SQS_TABLE_INBOX_MARKS, SQS_INDEX_INBOX_MARKS_PKEY);
 	note_queues(SQS_TABLE_INBOX_DOUBTS, SQS_INDEX_INBOX_DOUBTS_PKEY);
 	note_queues(SQS_TABLE_FAILURES, SQS_INDEX_FAILURES_TIME);
+	note_queues(SQS_TABLE_DEAD_LETTERS, SQS_INDEX_DEAD_LETTERS_TIME);
 
 	for (int i = 0; i < sqs_shared->nqueues; i++)
 	{
@@ -212,11 +218,11 @@ read_queues(MemoryContext context, bool full, Queue **queues)
 }
 
 /*
- * Open a table for deletion; false if it is locked.  Inbox and failures have
- * both the queue in front, and an index on queue and time.
+ * Open a table for deletion of at most so many rows; false if it is locked.  The
+ * tables have the queue in front, and an index on queue and time.
  */
 static bool
-begin_cleaning(Cleaning *cleaning, SqsTable table, SqsIndex index, AttrNumber at)
+begin_cleaning(Cleaning *cleaning, SqsTable table, SqsIndex index, AttrNumber at, int most)
 {
 	cleaning->rel = sqs_table_open_nowait(table, RowExclusiveLock);
 	if (cleaning->rel == NULL)
@@ -224,7 +230,7 @@ begin_cleaning(Cleaning *cleaning, SqsTable table, SqsIndex index, AttrNumber at
 	cleaning->writer = sqs_writer_on(cleaning->rel);
 	cleaning->index = index_open(sqs_index_oid(index), AccessShareLock);
 	cleaning->at = at;
-	cleaning->left = CLEAN_BATCH;
+	cleaning->left = most;
 	return true;
 }
 
@@ -397,7 +403,8 @@ clean_inbox(Queue *queues, int n)
 	bool		more;
 
 	sqs_begin();
-	if (!begin_cleaning(&cleaning, SQS_TABLE_INBOX, SQS_INDEX_INBOX_STAMP, INBOX_STAMP + 1))
+	if (!begin_cleaning(&cleaning, SQS_TABLE_INBOX, SQS_INDEX_INBOX_STAMP, INBOX_STAMP + 1,
+						CLEAN_BATCH))
 	{
 		sqs_commit();
 		return false;
@@ -470,13 +477,46 @@ clean_failures(const Queue *queues, int n)
 	bool		more;
 
 	sqs_begin();
-	if (!begin_cleaning(&cleaning, SQS_TABLE_FAILURES, SQS_INDEX_FAILURES_TIME, FAILED_AT + 1))
+	if (!begin_cleaning(&cleaning, SQS_TABLE_FAILURES, SQS_INDEX_FAILURES_TIME, FAILED_AT + 1,
+						CLEAN_BATCH))
 	{
 		sqs_commit();
 		return false;
 	}
 	for (int i = 0; i < n && may_go_on(&cleaning); i++)
 		clean_failures_of(&cleaning, &queues[i]);
+	more = cleaning.left <= 0;
+	end_cleaning(&cleaning);
+	sqs_commit();
+	return more;
+}
+
+/* ---- dead letters ---- */
+
+/* Rows that are not resolved have no time, and no range has them. */
+static bool
+clean_dead_letters(const Queue *queues, int n)
+{
+	TimestampTz until = GetCurrentTimestamp() - sqs_dead_letter_retention * USECS_PER_SEC;
+	Cleaning	cleaning;
+	bool		more;
+
+	sqs_begin();
+	if (!begin_cleaning(&cleaning, SQS_TABLE_DEAD_LETTERS, SQS_INDEX_DEAD_LETTERS_TIME,
+						DEAD_RESOLVED_AT + 1, CLEAN_DEAD_BATCH))
+	{
+		sqs_commit();
+		return false;
+	}
+	for (int i = 0; i < n && may_go_on(&cleaning); i++)
+	{
+		Progress   *progress_of = queues[i].progress;
+
+		cleaning.last = progress_of->dead_from;
+		delete_range(&cleaning, queues[i].queue_id, progress_of->dead_from, until, CLEAN_DEAD_BATCH);
+		progress_of->dead_from = may_go_on(&cleaning) ?
+			Max(progress_of->dead_from, until) : cleaning.last;
+	}
 	more = cleaning.left <= 0;
 	end_cleaning(&cleaning);
 	sqs_commit();
@@ -510,6 +550,9 @@ sqs_clean(void)
 	MemoryContextSwitchTo(context);
 	if (!ShutdownRequestPending)
 		more = clean_failures(queues, n) || more;
+	MemoryContextSwitchTo(context);
+	if (!ShutdownRequestPending)
+		more = clean_dead_letters(queues, n) || more;
 	MemoryContextSwitchTo(context);
 	return more && !ShutdownRequestPending;
 }

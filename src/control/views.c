@@ -2,8 +2,8 @@
  *
  * views.c
  *	  The functions behind the views of the internal tables: sqs_queues,
- *	  sqs_failures, sqs_outbox, sqs_outbox_failures; and the counts of rows in
- *	  sqs_stats_outbox, whose other columns are in stats.c.
+ *	  sqs_failures, sqs_dead_letters, sqs_outbox, sqs_outbox_failures; and the
+ *	  counts of rows in sqs_stats_outbox, whose other columns are in stats.c.
  *
  * The views are defined by functions, not over tables, and the functions decide
  * which rows the caller may see.  LOCK on a view over a table would also lock
@@ -39,6 +39,7 @@
 
 PG_FUNCTION_INFO_V1(sqs_get_queues);
 PG_FUNCTION_INFO_V1(sqs_get_failures);
+PG_FUNCTION_INFO_V1(sqs_get_dead_letters);
 PG_FUNCTION_INFO_V1(sqs_get_outbox);
 PG_FUNCTION_INFO_V1(sqs_get_outbox_counts);
 PG_FUNCTION_INFO_V1(sqs_get_outbox_failures);
@@ -219,6 +220,51 @@ sqs_get_failures(PG_FUNCTION_ARGS)
 			!sqs_has_privs_of(DatumGetObjectId(row[FAILED_OWNER_OID]),
 							  TextDatumGetCString(row[FAILED_OWNER])))
 			continue;
+		put_columns(rsinfo, columns, lengthof(columns), row, row_nulls);
+	}
+	end_table(&scan);
+	return (Datum) 0;
+}
+
+/*
+ * Behind sqs_dead_letters: what a sender has written is for members of the queue's
+ * owner, and for those who can read all tables; the rest also for those who may
+ * see all failures.
+ */
+Datum
+sqs_get_dead_letters(PG_FUNCTION_ARGS)
+{
+	static const int columns[] = {
+		DEAD_ID, DEAD_QUEUE, DEAD_OWNER, DEAD_STATE, DEAD_MESSAGE_ID, DEAD_GROUP_ID,
+		DEAD_DEDUPLICATION_ID, DEAD_SEQUENCE_NUMBER, DEAD_BODY, DEAD_ATTRIBUTES,
+		DEAD_SYSTEM_ATTRIBUTES, DEAD_ENVELOPE, DEAD_RAW, DEAD_ROUTE, DEAD_SENT_AT,
+		DEAD_FIRST_RECEIVED_AT, DEAD_DIED_AT, DEAD_RECEIVE_COUNT, DEAD_ATTEMPTS, DEAD_REASON,
+		DEAD_SQLSTATE, DEAD_MESSAGE, DEAD_DETAIL, DEAD_HINT, DEAD_CONTEXT, DEAD_HANDLER_PID,
+		DEAD_RESOLVED_AT, DEAD_RESOLVED_BY, DEAD_REDRIVEN_AS
+	};
+	static const int contents[] = {
+		DEAD_BODY, DEAD_ATTRIBUTES, DEAD_SYSTEM_ATTRIBUTES, DEAD_ENVELOPE, DEAD_RAW
+	};
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	bool		reads_all = superuser() || sqs_reads_all_data();
+	bool		sees_all = reads_all || sqs_may_see_stats_of(InvalidOid);
+	TableScan	scan;
+	Datum		row[DEAD_NATTS];
+	bool		row_nulls[DEAD_NATTS];
+
+	sqs_require_preloaded();
+	InitMaterializedSRF(fcinfo, 0);
+	begin_table(&scan, SQS_TABLE_DEAD_LETTERS);
+	while (next_row(&scan, row, row_nulls))
+	{
+		bool		reads = reads_all ||
+			sqs_has_privs_of(DatumGetObjectId(row[DEAD_OWNER_OID]),
+							 TextDatumGetCString(row[DEAD_OWNER]));
+
+		if (!reads && !sees_all)
+			continue;
+		for (size_t i = 0; i < lengthof(contents) && !reads; i++)
+			row_nulls[contents[i]] = true;
 		put_columns(rsinfo, columns, lengthof(columns), row, row_nulls);
 	}
 	end_table(&scan);

@@ -146,8 +146,8 @@ make_room_for_failure(SqsWriter *writer, SqsQueueStats *stats, int32 queue_id)
 	index_close(index, AccessShareLock);
 }
 
-static void
-set_text(Datum *value, bool *null, const char *text)
+void
+sqs_set_error_text(Datum *value, bool *null, const char *text)
 {
 	if (text == NULL)
 	{
@@ -186,10 +186,10 @@ sqs_failure_insert(int32 queue_id, const char *queue, Oid owner, SqsSlice messag
 		PointerGetDatum(cstring_to_text_with_len(message_id.data, message_id.len));
 	values[FAILED_RECEIVE_COUNT] = Int32GetDatum(receive_count);
 	values[FAILED_SQLSTATE] = CStringGetTextDatum(unpack_sql_state(edata->sqlerrcode));
-	set_text(&values[FAILED_MESSAGE], &nulls[FAILED_MESSAGE], edata->message);
-	set_text(&values[FAILED_DETAIL], &nulls[FAILED_DETAIL], edata->detail);
-	set_text(&values[FAILED_HINT], &nulls[FAILED_HINT], edata->hint);
-	set_text(&values[FAILED_CONTEXT], &nulls[FAILED_CONTEXT], edata->context);
+	sqs_set_error_text(&values[FAILED_MESSAGE], &nulls[FAILED_MESSAGE], edata->message);
+	sqs_set_error_text(&values[FAILED_DETAIL], &nulls[FAILED_DETAIL], edata->detail);
+	sqs_set_error_text(&values[FAILED_HINT], &nulls[FAILED_HINT], edata->hint);
+	sqs_set_error_text(&values[FAILED_CONTEXT], &nulls[FAILED_CONTEXT], edata->context);
 	values[FAILED_HANDLER_PID] = Int32GetDatum(handler_pid);
 
 	writer = sqs_writer_open(SQS_TABLE_FAILURES);

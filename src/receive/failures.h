@@ -26,4 +26,7 @@ extern void sqs_failure_insert(int32 queue_id, const char *queue, Oid owner,
 extern int64 sqs_failures_count(Relation rel, Relation index, int32 queue_id,
 								TimestampTz from, int64 most);
 
+/* A text of an error, NULL or clipped to what a row has of it. */
+extern void sqs_set_error_text(Datum *value, bool *null, const char *text);
+
 #endif							/* SQSBRIDGE_FAILURES_H */

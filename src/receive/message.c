@@ -16,6 +16,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/namespace.h"
 #include "common/base64.h"
 #include "common/cryptohash.h"
 #include "common/sha2.h"
@@ -462,8 +463,8 @@ system_jsonb(const SqsReceivedMessage *message)
 }
 
 /* Convert milliseconds since 1970. */
-static TimestampTz
-timestamp_from_epoch_ms(int64 ms)
+TimestampTz
+sqs_message_time(int64 ms)
 {
 	return ms * 1000 -
 		((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE)) * USECS_PER_DAY;
@@ -532,9 +533,9 @@ sqs_message_datum(const char *queue, const SqsReceivedMessage *message, text *bo
 	values[4] = system_jsonb(message);
 	values[5] = Int32GetDatum(message->receive_count);
 	nulls[5] = message->receive_count <= 0;
-	values[6] = TimestampTzGetDatum(timestamp_from_epoch_ms(message->sent_ms));
+	values[6] = TimestampTzGetDatum(sqs_message_time(message->sent_ms));
 	nulls[6] = message->sent_ms <= 0;
-	values[7] = TimestampTzGetDatum(timestamp_from_epoch_ms(message->first_received_ms));
+	values[7] = TimestampTzGetDatum(sqs_message_time(message->first_received_ms));
 	nulls[7] = message->first_received_ms <= 0;
 	nulls[8] = message->group_id.data == NULL;
 	values[8] = nulls[8] ? (Datum) 0 : slice_to_text(message->group_id);
@@ -551,4 +552,206 @@ sqs_message_datum(const char *queue, const SqsReceivedMessage *message, text *bo
 	*for_nobody = inner.test_event;
 
 	return HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls));
+}
+
+/* ---- a message that is kept ---- */
+
+/* Can the database's encoding represent this? */
+static bool
+is_text(SqsSlice slice)
+{
+	int			encoding = GetDatabaseEncoding();
+	int			size = (int) slice.len * MAX_CONVERSION_GROWTH + 1;
+	unsigned char *buffer;
+	Oid			conversion;
+	int			converted;
+
+	if (slice.len == 0)
+		return true;
+	if (!pg_verify_mbstr(PG_UTF8, slice.data, (int) slice.len, true))
+		return false;
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
+		return true;
+	conversion = FindDefaultConversionProc(PG_UTF8, encoding);
+	if (!OidIsValid(conversion))
+		return false;
+	buffer = palloc(size);
+	converted = pg_do_encoding_conversion_buf(conversion, PG_UTF8, encoding,
+											  (unsigned char *) unconstify(char *, slice.data),
+											  (int) slice.len, buffer, size, true);
+	pfree(buffer);
+	return converted == (int) slice.len;
+}
+
+static bool
+message_is_text(const SqsReceivedMessage *message)
+{
+	if (!is_text(message->body))
+		return false;
+	for (int i = 0; i < message->nattributes; i++)
+	{
+		const SqsAttribute *attribute = &message->attributes[i];
+
+		if (!is_text(attribute->name) || !is_text(attribute->data_type) ||
+			(!attribute->binary && !is_text(attribute->value)))
+			return false;
+	}
+	for (int i = 0; i < message->nsystem; i++)
+	{
+		if (!is_text(message->system[i].name) || !is_text(message->system[i].value))
+			return false;
+	}
+	return true;
+}
+
+/* An id, which SQS makes of ASCII characters; anything else becomes "?". */
+static Datum
+id_text(SqsSlice slice)
+{
+	char	   *id;
+
+	if (slice.data == NULL)
+		return (Datum) 0;
+	if (is_text(slice))
+		return slice_to_text(slice);
+	id = palloc(slice.len + 1);
+	for (size_t i = 0; i < slice.len; i++)
+		id[i] = slice.data[i] > ' ' && slice.data[i] < 0x7f ? slice.data[i] : '?';
+	return PointerGetDatum(cstring_to_text_with_len(id, (int) slice.len));
+}
+
+/* SQS's sequence number; NULL if it is none. */
+static Datum
+sequence_numeric(SqsSlice slice)
+{
+	if (slice.len == 0 || slice.len > 100)
+		return (Datum) 0;
+	for (size_t i = 0; i < slice.len; i++)
+	{
+		if (slice.data[i] < '0' || slice.data[i] > '9')
+			return (Datum) 0;
+	}
+	return DirectFunctionCall3(numeric_in, CStringGetDatum(pnstrdup(slice.data, slice.len)),
+							   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+}
+
+/* Append bytes as a JSON string, of whatever encoding they are. */
+static void
+append_raw_string(StringInfo buf, SqsSlice bytes)
+{
+	appendStringInfoChar(buf, '"');
+	for (size_t i = 0; i < bytes.len; i++)
+	{
+		unsigned char c = bytes.data[i];
+
+		if (c == '"' || c == '\\')
+			appendStringInfoChar(buf, '\\');
+		if (c < 0x20)
+			appendStringInfo(buf, "\\u%04x", c);
+		else
+			appendStringInfoChar(buf, c);
+	}
+	appendStringInfoChar(buf, '"');
+}
+
+/* The same with a name before it. */
+static void
+append_raw_member(StringInfo buf, SqsSlice name, SqsSlice value)
+{
+	if (buf->data[buf->len - 1] != '{')
+		appendStringInfoChar(buf, ',');
+	append_raw_string(buf, name);
+	appendStringInfoChar(buf, ':');
+	append_raw_string(buf, value);
+}
+
+static SqsSlice
+cstring_slice(const char *text)
+{
+	SqsSlice	slice = {text, strlen(text)};
+
+	return slice;
+}
+
+/* Base64, as a slice. */
+static SqsSlice
+encoded_slice(SqsSlice bytes)
+{
+	SqsSlice	slice;
+	int			size = pg_b64_enc_len((int) bytes.len) + 1;
+	char	   *encoded = palloc(size);
+	int			len = pg_b64_encode((const void *) bytes.data, (int) bytes.len, encoded, size);
+
+	if (len < 0)
+		elog(ERROR, "could not encode attribute value");
+	slice.data = encoded;
+	slice.len = len;
+	return slice;
+}
+
+/*
+ * The whole message as JSON, with the names that SQS uses, in the bytes that SQS
+ * has sent: UTF-8, if the sender has sent that.
+ */
+static Datum
+raw_message(const SqsReceivedMessage *message)
+{
+	StringInfoData buf;
+	bytea	   *raw;
+
+	initStringInfo(&buf);
+	appendStringInfoChar(&buf, '{');
+	append_raw_member(&buf, cstring_slice("Body"), message->body);
+	appendStringInfoString(&buf, ",\"MessageAttributes\":{");
+	for (int i = 0; i < message->nattributes; i++)
+	{
+		const SqsAttribute *attribute = &message->attributes[i];
+
+		if (i > 0)
+			appendStringInfoChar(&buf, ',');
+		append_raw_string(&buf, attribute->name);
+		appendStringInfoString(&buf, ":{");
+		append_raw_member(&buf, cstring_slice("DataType"), attribute->data_type);
+		if (attribute->binary)
+			append_raw_member(&buf, cstring_slice("BinaryValue"), encoded_slice(attribute->value));
+		else
+			append_raw_member(&buf, cstring_slice("StringValue"), attribute->value);
+		appendStringInfoChar(&buf, '}');
+	}
+	appendStringInfoString(&buf, "},\"Attributes\":{");
+	for (int i = 0; i < message->nsystem; i++)
+		append_raw_member(&buf, message->system[i].name, message->system[i].value);
+	appendStringInfoString(&buf, "}}");
+
+	raw = palloc(buf.len + VARHDRSZ);
+	SET_VARSIZE(raw, buf.len + VARHDRSZ);
+	memcpy(VARDATA(raw), buf.data, buf.len);
+	return PointerGetDatum(raw);
+}
+
+/*
+ * Unlike sqs_message_datum(), this must work for any message: what cannot be kept
+ * would be lost.
+ */
+void
+sqs_message_keep(const SqsReceivedMessage *message, SqsUnwrap unwrap, SqsKeptMessage *kept)
+{
+	SqsUnwrapped inner = {NULL};
+
+	memset(kept, 0, sizeof(*kept));
+	kept->message_id = id_text(message->message_id);
+	kept->group_id = id_text(message->group_id);
+	kept->deduplication_id = id_text(message->deduplication_id);
+	kept->sequence_number = sequence_numeric(message->sequence_number);
+	if (!message_is_text(message))
+	{
+		kept->raw = raw_message(message);
+		return;
+	}
+	kept->body = slice_to_text(message->body);
+	kept->attributes = attributes_jsonb(message);
+	kept->system_attributes = system_jsonb(message);
+	if (unwrap != SQS_UNWRAP_NONE)
+		sqs_unwrap(unwrap, slice_to_cstring(message->body), has_s3_flag(message), &inner);
+	kept->envelope = inner.envelope;
 }

@@ -8,6 +8,8 @@
 #ifndef SQSBRIDGE_MESSAGE_H
 #define SQSBRIDGE_MESSAGE_H
 
+#include "datatype/timestamp.h"
+
 #include "aws/sqs_protocol.h"
 #include "config/queues.h"
 
@@ -17,6 +19,30 @@
  */
 extern Datum sqs_message_datum(const char *queue, const SqsReceivedMessage *message,
 							   text *body, SqsUnwrap unwrap, bool *for_nobody);
+
+/*
+ * A message as it is kept in a table: as SQS has it, with its envelope.  Values
+ * that are 0 are NULL.
+ */
+typedef struct SqsKeptMessage
+{
+	Datum		message_id;		/* text */
+	Datum		group_id;		/* text */
+	Datum		deduplication_id;	/* text */
+	Datum		sequence_number;	/* numeric */
+	Datum		body;			/* text */
+	Datum		attributes;		/* jsonb */
+	Datum		system_attributes;	/* jsonb */
+	Datum		envelope;		/* jsonb: what the option unwrap finds */
+	Datum		raw;			/* bytea, in place of the four above */
+} SqsKeptMessage;
+
+/* Raises no error because of what the message contains. */
+extern void sqs_message_keep(const SqsReceivedMessage *message, SqsUnwrap unwrap,
+							 SqsKeptMessage *kept);
+
+/* Milliseconds since 1970, as SQS gives times */
+extern TimestampTz sqs_message_time(int64 ms);
 
 /* The key of a message in the inbox, palloc'd */
 extern char *sqs_message_identity(const SqsReceivedMessage *message);

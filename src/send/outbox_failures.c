@@ -131,8 +131,8 @@ check_may_take_failure(int64 id, const char *verb, const Datum *values, const bo
  * was enqueued to, unless the current role has the privileges of its owner.
  * Otherwise somebody else would receive the message.
  */
-static void
-check_same_queue(const char *name, int32 queue_id)
+void
+sqs_check_same_queue(const char *name, int32 queue_id)
 {
 	SqsQueueConfig *queue = sqs_catalog_queue_by_name(name);
 
@@ -182,8 +182,8 @@ sqs_outbox_retry(PG_FUNCTION_ARGS)
 	writer = sqs_writer_open(SQS_TABLE_OUTBOX_FAILURES);
 	tuple = find_failure(sqs_writer_relation(writer), id, failure, failure_nulls);
 	check_may_take_failure(id, "retry", failure, failure_nulls);
-	check_same_queue(TextDatumGetCString(failure[FAILURE_QUEUE]),
-					 DatumGetInt32(failure[FAILURE_QUEUE_ID]));
+	sqs_check_same_queue(TextDatumGetCString(failure[FAILURE_QUEUE]),
+						 DatumGetInt32(failure[FAILURE_QUEUE_ID]));
 
 	memset(values, 0, sizeof(values));
 	memset(nulls, true, sizeof(nulls));

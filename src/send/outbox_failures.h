@@ -25,4 +25,7 @@ extern const SqsKeptColumn sqs_kept_columns[SQS_KEPT_COLUMNS];
 /* May the current role retry or discard a failed message? */
 extern bool sqs_may_take_outbox_failure(const Datum *values, const bool *nulls, List *queues);
 
+/* An ERROR if somebody else has registered another queue by that name since. */
+extern void sqs_check_same_queue(const char *name, int32 queue_id);
+
 #endif							/* SQSBRIDGE_OUTBOX_FAILURES_H */

@@ -1,0 +1,294 @@
+/*-------------------------------------------------------------------------
+ *
+ * dead_letters.c
+ *	  What people do with dead letters: sending them again, or not.
+ *
+ * A row is resolved once: whoever does it holds a lock on the row until the
+ * transaction ends, and who has waited for that lock, or comes later, finds that
+ * there is nothing to do.  So of two sessions that redrive the same rows, each
+ * message is sent by one.
+ *
+ * Handler workers insert rows (receive/dead_letters.c), and cleaning deletes what
+ * was resolved long ago (clean.c).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "base/compat.h"
+#include "base/privileges.h"
+#include "base/settings.h"
+#include "base/table_writer.h"
+#include "config/queues.h"
+#include "send/outbox.h"
+#include "send/outbox_failures.h"
+
+PG_FUNCTION_INFO_V1(sqs_redrive);
+PG_FUNCTION_INFO_V1(sqs_discard_dead_letter);
+PG_FUNCTION_INFO_V1(sqs_get_dead_letter_ages);
+
+/* What may be sent with a message, of what SQS has sent with it. */
+#define TRACE_HEADER	"AWSTraceHeader"
+
+/* A dead letter that is to be resolved. */
+typedef struct DeadLetter
+{
+	int64		id;
+	SqsWriter  *writer;
+	ItemPointerData tid;
+	Datum		values[DEAD_NATTS];
+	bool		nulls[DEAD_NATTS];
+} DeadLetter;
+
+static bool
+has_state(const DeadLetter *letter, const char *state)
+{
+	return strcmp(TextDatumGetCString(letter->values[DEAD_STATE]), state) == 0;
+}
+
+/*
+ * Find a dead letter for the current role, and open its table.  An ERROR if there
+ * is none, or the role may not resolve it.  If it may not even see it, the error
+ * is the same as if there were none.
+ */
+static void
+find_dead_letter(int64 id, const char *verb, DeadLetter *letter)
+{
+	Relation	rel;
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
+	bool		may_resolve = false;
+
+	letter->id = id;
+	letter->writer = sqs_writer_open(SQS_TABLE_DEAD_LETTERS);
+	rel = sqs_writer_relation(letter->writer);
+	ScanKeyInit(&key, DEAD_ID + 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	scan = systable_beginscan(rel, sqs_index_oid(SQS_INDEX_DEAD_LETTERS_PKEY), true,
+							  GetActiveSnapshot(), 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		tuple = heap_copytuple(tuple);
+		letter->tid = tuple->t_self;
+		heap_deform_tuple(tuple, RelationGetDescr(rel), letter->values, letter->nulls);
+		may_resolve = superuser() ||
+			sqs_has_privs_of(DatumGetObjectId(letter->values[DEAD_OWNER_OID]),
+							 TextDatumGetCString(letter->values[DEAD_OWNER]));
+	}
+	systable_endscan(scan);
+
+	if (!HeapTupleIsValid(tuple) ||
+		(!may_resolve && !sqs_reads_all_data() && !sqs_may_see_stats_of(InvalidOid)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("there is no dead letter with id %lld", (long long) id),
+				 errhint("The dead letters are listed in sqs_dead_letters.")));
+	if (!may_resolve)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to %s dead letter %lld", verb, (long long) id),
+				 errdetail("Only roles with the privileges of the queue's owner may do that.")));
+}
+
+/*
+ * Lock the row, so that nobody else resolves it.  Waits for who is doing that.
+ * False: it has been resolved.
+ */
+static bool
+lock_dead_letter(DeadLetter *letter)
+{
+	return letter->nulls[DEAD_RESOLVED_AT] &&
+		sqs_writer_lock(letter->writer, &letter->tid, true) == SQS_WRITTEN;
+}
+
+/* The row is locked.  redriven_as: 0 if it is not redriven. */
+static void
+resolve_dead_letter(DeadLetter *letter, const char *state, int64 redriven_as)
+{
+	letter->values[DEAD_STATE] = CStringGetTextDatum(state);
+	letter->values[DEAD_RESOLVED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
+	letter->values[DEAD_RESOLVED_BY_OID] = ObjectIdGetDatum(GetUserId());
+	letter->values[DEAD_RESOLVED_BY] = CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
+	letter->values[DEAD_REDRIVEN_AS] = Int64GetDatum(redriven_as);
+	letter->nulls[DEAD_RESOLVED_AT] = letter->nulls[DEAD_RESOLVED_BY_OID] = false;
+	letter->nulls[DEAD_RESOLVED_BY] = false;
+	letter->nulls[DEAD_REDRIVEN_AS] = redriven_as == 0;
+	if (sqs_writer_update(letter->writer, &letter->tid, letter->values, letter->nulls,
+						  true) != SQS_WRITTEN)
+		elog(ERROR, "dead letter %lld was changed although it is locked", (long long) letter->id);
+}
+
+/* The system attributes with which the message may be sent; false: none. */
+static bool
+system_attributes_to_send(Datum received, Datum *value)
+{
+	Jsonb	   *attributes = DatumGetJsonbP(received);
+	JsonbValue *header = JB_ROOT_IS_OBJECT(attributes) ?
+		getKeyJsonValueFromContainer(&attributes->root, TRACE_HEADER, strlen(TRACE_HEADER), NULL) : NULL;
+	StringInfoData buf;
+
+	if (header == NULL || header->type != jbvString || header->val.string.len == 0)
+		return false;
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, "{\"" TRACE_HEADER "\":");
+	escape_json(&buf, pnstrdup(header->val.string.val, header->val.string.len));
+	appendStringInfoChar(&buf, '}');
+	*value = DirectFunctionCall1(jsonb_in, CStringGetDatum(buf.data));
+	return true;
+}
+
+/*
+ * Put the message into the outbox, as it was received, and return its id there.
+ * It gets a deduplication id of its own: by the old one, SQS would take it for a
+ * copy of itself if it has not been dead for five minutes.
+ */
+static int64
+send_again(const DeadLetter *letter)
+{
+	static const struct
+	{
+		DeadLetterColumn from;
+		OutboxColumn to;
+	}			columns[] = {
+		{DEAD_BODY, ROW_BODY},
+		{DEAD_ATTRIBUTES, ROW_ATTRIBUTES},
+		{DEAD_GROUP_ID, ROW_GROUP_ID},
+	};
+	Datum		values[ROW_NATTS] = {0};
+	bool		nulls[ROW_NATTS];
+
+	if (letter->nulls[DEAD_BODY])
+		ereport(ERROR,
+				(errcode(ERRCODE_UNTRANSLATABLE_CHARACTER),
+				 errmsg("dead letter %lld cannot be redriven", (long long) letter->id),
+				 errdetail("The encoding of the database cannot represent the message."),
+				 errhint("Column \"raw\" of sqs_dead_letters has it in UTF-8. When it has been sent by other means, call sqs_discard_dead_letter().")));
+
+	memset(nulls, true, sizeof(nulls));
+	for (size_t i = 0; i < lengthof(columns); i++)
+	{
+		values[columns[i].to] = letter->values[columns[i].from];
+		nulls[columns[i].to] = letter->nulls[columns[i].from];
+	}
+	if (!letter->nulls[DEAD_SYSTEM_ATTRIBUTES])
+		nulls[ROW_SYSTEM_ATTRIBUTES] =
+			!system_attributes_to_send(letter->values[DEAD_SYSTEM_ATTRIBUTES],
+									   &values[ROW_SYSTEM_ATTRIBUTES]);
+
+	/* checks the privilege to send */
+	return sqs_outbox_store(TextDatumGetCString(letter->values[DEAD_QUEUE]), values, nulls);
+}
+
+/*
+ * sqs_redrive(id) returns bigint: the id in the outbox; NULL if the dead letter
+ * was resolved before.
+ */
+Datum
+sqs_redrive(PG_FUNCTION_ARGS)
+{
+	DeadLetter	letter;
+	int64		id = 0;
+
+	PreventCommandIfReadOnly("sqs_redrive()");
+	sqs_require_preloaded();
+	find_dead_letter(PG_GETARG_INT64(0), "redrive", &letter);
+	if (has_state(&letter, "parked"))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("dead letter %lld cannot be redriven: its message group is parked",
+						(long long) letter.id),
+				 errdetail("Sent again, it would come after messages of its group that SQS has already.")));
+	sqs_check_same_queue(TextDatumGetCString(letter.values[DEAD_QUEUE]),
+						 DatumGetInt32(letter.values[DEAD_QUEUE_ID]));
+	if (lock_dead_letter(&letter))
+	{
+		id = send_again(&letter);
+		resolve_dead_letter(&letter, "redriven", id);
+	}
+	sqs_writer_close(letter.writer);
+	if (id == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(id);
+}
+
+/* sqs_discard_dead_letter(id): false if it was resolved before. */
+Datum
+sqs_discard_dead_letter(PG_FUNCTION_ARGS)
+{
+	DeadLetter	letter;
+	bool		unresolved;
+
+	PreventCommandIfReadOnly("sqs_discard_dead_letter()");
+	sqs_require_preloaded();
+	find_dead_letter(PG_GETARG_INT64(0), "discard", &letter);
+	unresolved = lock_dead_letter(&letter);
+	if (unresolved)
+		resolve_dead_letter(&letter, "discarded", 0);
+	sqs_writer_close(letter.writer);
+	PG_RETURN_BOOL(unresolved);
+}
+
+/*
+ * Behind sqs_stats: the oldest dead letter of each queue that is not resolved,
+ * one look into the index for each.  No rows if the table is locked, so that the
+ * view does not wait.
+ */
+Datum
+sqs_get_dead_letter_ages(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Relation	rel;
+	Relation	index;
+	ListCell   *lc;
+
+	sqs_require_preloaded();
+	InitMaterializedSRF(fcinfo, 0);
+	rel = sqs_table_open_nowait(SQS_TABLE_DEAD_LETTERS, AccessShareLock);
+	if (rel == NULL)
+		return (Datum) 0;
+	index = index_open(sqs_index_oid(SQS_INDEX_DEAD_LETTERS_TIME), AccessShareLock);
+	foreach(lc, sqs_catalog_queues())
+	{
+		SqsQueueConfig *queue = lfirst(lc);
+		ScanKeyData keys[2];
+		SysScanDesc scan;
+		HeapTuple	tuple;
+		Datum		values[2];
+		bool		nulls[2] = {false, false};
+
+		ScanKeyInit(&keys[0], DEAD_QUEUE_ID + 1, BTEqualStrategyNumber, F_INT4EQ,
+					Int32GetDatum(queue->queue_id));
+		ScanKeyEntryInitialize(&keys[1], SK_ISNULL | SK_SEARCHNULL, DEAD_RESOLVED_AT + 1,
+							   InvalidStrategy, InvalidOid, InvalidOid, InvalidOid, (Datum) 0);
+		scan = systable_beginscan_ordered(rel, index, GetActiveSnapshot(), 2, keys);
+		tuple = systable_getnext_ordered(scan, ForwardScanDirection);
+		if (HeapTupleIsValid(tuple))
+		{
+			values[0] = Int32GetDatum(queue->queue_id);
+			values[1] = sqs_getattr(tuple, DEAD_DIED_AT + 1, RelationGetDescr(rel), &nulls[1]);
+			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+		}
+		systable_endscan_ordered(scan);
+	}
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return (Datum) 0;
+}
