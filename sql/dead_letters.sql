@@ -101,7 +101,8 @@ ROLLBACK;
 
 -- Redriving.
 BEGIN;
-SELECT sqs_redrive(1) = (SELECT id FROM sqs_outbox) AS in_outbox;
+SELECT sqs_redrive(1) > 0 AS id;
+SELECT redriven_as = (SELECT id FROM sqs_outbox) AS same FROM sqs_dead_letters WHERE id = 1;
 SELECT sqs_redrive(1) IS NULL AS once;
 ROLLBACK;
 SELECT count(*) FROM sqs_outbox;
