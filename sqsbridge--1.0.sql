@@ -100,6 +100,7 @@ CREATE TYPE @extschema@.sqs_message AS (
 	deduplication_id text,
 	sequence_number numeric,
 	receipt_handle text,
+	attempt integer,
 	envelope jsonb
 );
 REVOKE ALL ON TYPE @extschema@.sqs_message FROM PUBLIC;
@@ -130,6 +131,8 @@ COMMENT ON COLUMN @extschema@.sqs_message.sequence_number IS
 'SQS''s sequence number, which rises within a message group; NULL if the queue is not a FIFO queue';
 COMMENT ON COLUMN @extschema@.sqs_message.receipt_handle IS
 'SQS''s handle of this delivery; sqsbridge itself deletes the message and extends its visibility timeout';
+COMMENT ON COLUMN @extschema@.sqs_message.attempt IS
+'which attempt to handle the message this is, as this database counts them: 1 at first; failures that were not the message''s fault do not count';
 COMMENT ON COLUMN @extschema@.sqs_message.envelope IS
 'what was written on the envelope that the option unwrap of the queue has taken off: an object with the key kind (sns, eventbridge, s3, or s3_pointer) and others; NULL if there was none';
 
@@ -657,14 +660,24 @@ COMMENT ON FUNCTION @extschema@.sqs_enable_queue(text) IS
 
 CREATE FUNCTION @extschema@.sqs_retry(
 	delay interval DEFAULT NULL,
-	reason text DEFAULT NULL)
+	reason text DEFAULT NULL,
+	charge boolean DEFAULT true)
 RETURNS void
 AS 'MODULE_PATHNAME', 'sqs_retry'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-REVOKE ALL ON FUNCTION @extschema@.sqs_retry(interval, text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.sqs_retry(interval, text) TO PUBLIC;
-COMMENT ON FUNCTION @extschema@.sqs_retry(interval, text) IS
-'called by a handler, rolls back what it has done, and has the message delivered again after the delay (0 to 12 hours; NULL: as the queue''s retry_delay says). Recorded in sqs_failures with SQLSTATE SQ001 and the reason. Holds even if the handler catches the error. Error: the caller is not a handler';
+REVOKE ALL ON FUNCTION @extschema@.sqs_retry(interval, text, boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_retry(interval, text, boolean) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_retry(interval, text, boolean) IS
+'called by a handler, rolls back what it has done, and has the message handled again after the delay (0 to 12 hours; NULL: as the queue''s retry_delay says). charge: whether this counts as an attempt, of which there are max_attempts. Recorded in sqs_failures with SQLSTATE SQ001 and the reason. Holds even if the handler catches the error. Error: the caller is not a handler';
+
+CREATE FUNCTION @extschema@.sqs_dead_letter(reason text DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'sqs_dead_letter'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION @extschema@.sqs_dead_letter(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_dead_letter(text) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_dead_letter(text) IS
+'called by a handler, rolls back what it has done, and makes the message a dead letter, as the queue''s option dead_letter says: it is not delivered again. Recorded in sqs_failures with SQLSTATE SQ002 and the reason. Holds even if the handler catches the error. Error: the caller is not a handler';
 
 CREATE FUNCTION @extschema@.sqs_discard(reason text DEFAULT NULL)
 RETURNS void
@@ -768,7 +781,11 @@ CREATE TABLE sqsbridge_internal.failures (
 	detail text,
 	hint text,
 	context text,
-	handler_pid integer
+	handler_pid integer,
+	attempt integer,
+	action text,
+	retry_at timestamp with time zone,
+	route text
 ) USING heap WITH (
 	autovacuum_vacuum_scale_factor = 0.05,
 	autovacuum_vacuum_threshold = 1000
@@ -814,6 +831,62 @@ COMMENT ON COLUMN sqsbridge_internal.failures.context IS
 'as in the view sqs_failures';
 COMMENT ON COLUMN sqsbridge_internal.failures.handler_pid IS
 'as in the view sqs_failures';
+COMMENT ON COLUMN sqsbridge_internal.failures.attempt IS
+'as in the view sqs_failures';
+COMMENT ON COLUMN sqsbridge_internal.failures.action IS
+'as in the view sqs_failures';
+COMMENT ON COLUMN sqsbridge_internal.failures.retry_at IS
+'as in the view sqs_failures';
+COMMENT ON COLUMN sqsbridge_internal.failures.route IS
+'as in the view sqs_failures';
+
+/*
+ * How often a message has failed.  Not in failures, which keeps no more than
+ * so many rows, nor for longer than the DBA likes.
+ */
+CREATE TABLE sqsbridge_internal.attempts (
+	queue_id integer NOT NULL,
+	message_id text COLLATE "C" NOT NULL,
+	attempts integer NOT NULL,
+	last_receive_count integer NOT NULL,
+	first_failed_at timestamp with time zone NOT NULL,
+	last_failed_at timestamp with time zone NOT NULL,
+	last_sqlstate text COLLATE "C" NOT NULL,
+	marks integer NOT NULL,
+	marked_at timestamp with time zone,
+	CONSTRAINT attempts_pkey PRIMARY KEY (queue_id, message_id)
+) USING heap WITH (
+	autovacuum_vacuum_scale_factor = 0.05,
+	autovacuum_vacuum_threshold = 1000
+);
+
+CREATE INDEX attempts_time_idx
+	ON sqsbridge_internal.attempts (queue_id, last_failed_at);
+
+COMMENT ON TABLE sqsbridge_internal.attempts IS
+'messages that have failed and are to be tried again; removed when a message is done with, or SQS can no longer have it. Not dumped by pg_dump';
+COMMENT ON INDEX sqsbridge_internal.attempts_pkey IS
+'finds the row of a message';
+COMMENT ON INDEX sqsbridge_internal.attempts_time_idx IS
+'finds the rows of a queue to be removed';
+COMMENT ON COLUMN sqsbridge_internal.attempts.queue_id IS
+'queue, as in queues';
+COMMENT ON COLUMN sqsbridge_internal.attempts.message_id IS
+'SQS''s id of the message';
+COMMENT ON COLUMN sqsbridge_internal.attempts.attempts IS
+'attempts that have failed and count';
+COMMENT ON COLUMN sqsbridge_internal.attempts.last_receive_count IS
+'which delivery of the message the last one of all attempts belonged to';
+COMMENT ON COLUMN sqsbridge_internal.attempts.first_failed_at IS
+'when the first attempt failed';
+COMMENT ON COLUMN sqsbridge_internal.attempts.last_failed_at IS
+'when the last attempt failed';
+COMMENT ON COLUMN sqsbridge_internal.attempts.last_sqlstate IS
+'SQLSTATE of its error';
+COMMENT ON COLUMN sqsbridge_internal.attempts.marks IS
+'how often the message was begun that may have made the server crash, without a result since';
+COMMENT ON COLUMN sqsbridge_internal.attempts.marked_at IS
+'when it was begun last, or NULL';
 
 CREATE FUNCTION @extschema@.sqs_get_failures(
 	OUT failed_at timestamp with time zone,
@@ -826,7 +899,11 @@ CREATE FUNCTION @extschema@.sqs_get_failures(
 	OUT detail text,
 	OUT hint text,
 	OUT context text,
-	OUT handler_pid integer)
+	OUT handler_pid integer,
+	OUT attempt integer,
+	OUT action text,
+	OUT retry_at timestamp with time zone,
+	OUT route text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'sqs_get_failures'
 LANGUAGE C STRICT STABLE PARALLEL RESTRICTED ROWS 1000;
@@ -847,7 +924,11 @@ SELECT
 	f.detail,
 	f.hint,
 	f.context,
-	f.handler_pid
+	f.handler_pid,
+	f.attempt,
+	f.action,
+	f.retry_at,
+	f.route
 FROM @extschema@.sqs_get_failures() f;
 REVOKE ALL ON TABLE @extschema@.sqs_failures FROM PUBLIC;
 GRANT SELECT ON TABLE @extschema@.sqs_failures TO PUBLIC;
@@ -875,6 +956,14 @@ COMMENT ON COLUMN @extschema@.sqs_failures.context IS
 'where in the handler the error was raised, innermost line first, or NULL';
 COMMENT ON COLUMN @extschema@.sqs_failures.handler_pid IS
 'process id of the handler worker';
+COMMENT ON COLUMN @extschema@.sqs_failures.attempt IS
+'which attempt it was: 1 or more; NULL: it does not count';
+COMMENT ON COLUMN @extschema@.sqs_failures.action IS
+'what follows for the message: retry, pause, dead_letter, discard, or killed (the handler worker died, so it is tried again)';
+COMMENT ON COLUMN @extschema@.sqs_failures.retry_at IS
+'when the message is to be tried again at the earliest; NULL: when its lease ends, or never';
+COMMENT ON COLUMN @extschema@.sqs_failures.route IS
+'route that the message took, or NULL';
 
 
 /* ------------------------------------------------------------------------
@@ -1792,6 +1881,8 @@ COMMENT ON COLUMN @extschema@.sqs_stats.failed IS
 'attempts that failed; see sqs_failures';
 COMMENT ON COLUMN @extschema@.sqs_stats.duplicates IS
 'messages that had been handled before and were not handled again; those that are then deleted count as acked, too';
+COMMENT ON COLUMN @extschema@.sqs_stats.dead_letters IS
+'messages that have become dead letters';
 COMMENT ON COLUMN @extschema@.sqs_stats.discarded IS
 'messages that were not to be handled: their handler called sqs_discard(), or they were test events of S3; those that are then deleted count as acked, too';
 COMMENT ON COLUMN @extschema@.sqs_stats.dead_letters IS
@@ -2181,6 +2272,16 @@ CREATE TRIGGER sqsbridge_guard_truncate
 ALTER TABLE sqsbridge_internal.dead_letters ENABLE ALWAYS TRIGGER sqsbridge_guard;
 ALTER TABLE sqsbridge_internal.dead_letters ENABLE ALWAYS TRIGGER sqsbridge_guard_truncate;
 
+REVOKE ALL ON TABLE sqsbridge_internal.attempts FROM PUBLIC;
+CREATE TRIGGER sqsbridge_guard
+	BEFORE INSERT OR UPDATE OR DELETE ON sqsbridge_internal.attempts
+	FOR EACH ROW EXECUTE FUNCTION sqsbridge_internal.guard();
+CREATE TRIGGER sqsbridge_guard_truncate
+	BEFORE TRUNCATE ON sqsbridge_internal.attempts
+	FOR EACH STATEMENT EXECUTE FUNCTION sqsbridge_internal.guard();
+ALTER TABLE sqsbridge_internal.attempts ENABLE ALWAYS TRIGGER sqsbridge_guard;
+ALTER TABLE sqsbridge_internal.attempts ENABLE ALWAYS TRIGGER sqsbridge_guard_truncate;
+
 REVOKE ALL ON TABLE sqsbridge_internal.outbox_rows FROM PUBLIC;
 CREATE TRIGGER sqsbridge_guard
 	BEFORE INSERT OR UPDATE OR DELETE ON sqsbridge_internal.outbox_rows
@@ -2271,6 +2372,7 @@ GRANT SELECT ON TABLE sqsbridge_internal.inbox_marks TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.inbox_doubts TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.failures TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.dead_letters TO pg_database_owner;
+GRANT SELECT ON TABLE sqsbridge_internal.attempts TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.outbox_rows TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.outbox_batches TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.outbox_failures TO pg_database_owner;

@@ -82,7 +82,11 @@ static const Oid mark_types[] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOI
 static const Oid doubt_types[] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
 static const Oid failure_types[] = {
 	INT4OID, TIMESTAMPTZOID, TEXTOID, OIDOID, TEXTOID, TEXTOID, INT4OID, TEXTOID,
-	TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID
+	TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT4OID, TEXTOID, TIMESTAMPTZOID, TEXTOID
+};
+static const Oid attempt_types[] = {
+	INT4OID, TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INT4OID,
+	TIMESTAMPTZOID
 };
 static const Oid dead_letter_types[] = {
 	INT4OID, INT8OID, TEXTOID, OIDOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
@@ -105,6 +109,7 @@ StaticAssertDecl(lengthof(mark_types) == MARK_NATTS, "columns of inbox_marks");
 StaticAssertDecl(lengthof(doubt_types) == DOUBT_NATTS, "columns of inbox_doubts");
 StaticAssertDecl(lengthof(failure_types) == FAILED_NATTS, "columns of failures");
 StaticAssertDecl(lengthof(dead_letter_types) == DEAD_NATTS, "columns of dead_letters");
+StaticAssertDecl(lengthof(attempt_types) == ATTEMPT_NATTS, "columns of attempts");
 StaticAssertDecl(lengthof(row_types) == ROW_NATTS, "columns of outbox_rows");
 StaticAssertDecl(lengthof(batch_types) == BATCH_NATTS, "columns of outbox_batches");
 StaticAssertDecl(lengthof(outbox_failure_types) == FAILURE_NATTS, "columns of outbox_failures");
@@ -118,7 +123,9 @@ static const TableSpec table_specs[SQS_NUM_TABLES] = {
 	[SQS_TABLE_INBOX_DOUBTS] = {"inbox_doubts", DOUBT_NATTS, doubt_types, 0},
 	[SQS_TABLE_FAILURES] = {"failures", FAILED_NATTS, failure_types,
 		BIT(FAILED_RECEIVE_COUNT) | BIT(FAILED_SQLSTATE) | BIT(FAILED_MESSAGE) | BIT(FAILED_DETAIL) |
-	BIT(FAILED_HINT) | BIT(FAILED_CONTEXT) | BIT(FAILED_HANDLER_PID)},
+		BIT(FAILED_HINT) | BIT(FAILED_CONTEXT) | BIT(FAILED_HANDLER_PID) | BIT(FAILED_ATTEMPT) |
+	BIT(FAILED_ACTION) | BIT(FAILED_RETRY_AT) | BIT(FAILED_ROUTE)},
+	[SQS_TABLE_ATTEMPTS] = {"attempts", ATTEMPT_NATTS, attempt_types, BIT(ATTEMPT_MARKED_AT)},
 	[SQS_TABLE_DEAD_LETTERS] = {"dead_letters", DEAD_NATTS, dead_letter_types,
 		BIT(DEAD_GROUP_ID) | BIT(DEAD_DEDUPLICATION_ID) | BIT(DEAD_SEQUENCE_NUMBER) | BIT(DEAD_BODY) |
 		BIT(DEAD_ATTRIBUTES) | BIT(DEAD_SYSTEM_ATTRIBUTES) | BIT(DEAD_ENVELOPE) | BIT(DEAD_RAW) |
@@ -151,6 +158,10 @@ static const IndexSpec index_specs[SQS_NUM_INDEXES] = {
 	[SQS_INDEX_DEAD_LETTERS_PKEY] = {SQS_TABLE_DEAD_LETTERS, "id", true, 1, {DEAD_ID + 1}},
 	[SQS_INDEX_DEAD_LETTERS_TIME] = {SQS_TABLE_DEAD_LETTERS, "queue_id, resolved_at, died_at", false, 3,
 	{DEAD_QUEUE_ID + 1, DEAD_RESOLVED_AT + 1, DEAD_DIED_AT + 1}},
+	[SQS_INDEX_ATTEMPTS_PKEY] = {SQS_TABLE_ATTEMPTS, "queue_id, message_id", true, 2,
+	{ATTEMPT_QUEUE_ID + 1, ATTEMPT_MESSAGE_ID + 1}},
+	[SQS_INDEX_ATTEMPTS_TIME] = {SQS_TABLE_ATTEMPTS, "queue_id, last_failed_at", false, 2,
+	{ATTEMPT_QUEUE_ID + 1, ATTEMPT_LAST_FAILED_AT + 1}},
 	[SQS_INDEX_OUTBOX_ROWS_PKEY] = {SQS_TABLE_OUTBOX_ROWS, "batch_id, id", true, 2,
 	{ROW_BATCH_ID + 1, ROW_ID + 1}},
 	[SQS_INDEX_OUTBOX_BATCHES_PKEY] = {SQS_TABLE_OUTBOX_BATCHES, "xid, batch_id, queue_id",

@@ -28,6 +28,7 @@ typedef enum SqsTable
 	SQS_TABLE_INBOX_DOUBTS,
 	SQS_TABLE_FAILURES,
 	SQS_TABLE_DEAD_LETTERS,
+	SQS_TABLE_ATTEMPTS,
 	SQS_TABLE_OUTBOX_ROWS,
 	SQS_TABLE_OUTBOX_BATCHES,
 	SQS_TABLE_OUTBOX_FAILURES,
@@ -46,6 +47,8 @@ typedef enum SqsIndex
 	SQS_INDEX_FAILURES_TIME,	/* (queue_id, failed_at) */
 	SQS_INDEX_DEAD_LETTERS_PKEY,	/* (id) */
 	SQS_INDEX_DEAD_LETTERS_TIME,	/* (queue_id, resolved_at, died_at) */
+	SQS_INDEX_ATTEMPTS_PKEY,	/* (queue_id, message_id) */
+	SQS_INDEX_ATTEMPTS_TIME,	/* (queue_id, last_failed_at) */
 	SQS_INDEX_OUTBOX_ROWS_PKEY, /* (batch_id, id) */
 	SQS_INDEX_OUTBOX_BATCHES_PKEY,	/* (xid, batch_id, queue_id) */
 	SQS_INDEX_OUTBOX_BATCHES_ORDER, /* (queue_id, deliver_at, position) */
@@ -96,6 +99,10 @@ typedef enum FailureRowColumn
 	FAILED_HINT,
 	FAILED_CONTEXT,
 	FAILED_HANDLER_PID,			/* integer */
+	FAILED_ATTEMPT,				/* integer */
+	FAILED_ACTION,				/* text */
+	FAILED_RETRY_AT,			/* timestamptz */
+	FAILED_ROUTE,				/* text */
 	FAILED_NATTS
 } FailureRowColumn;
 
@@ -136,6 +143,20 @@ typedef enum DeadLetterColumn
 	DEAD_REDRIVEN_AS,			/* bigint, or NULL: id in the outbox */
 	DEAD_NATTS
 } DeadLetterColumn;
+
+typedef enum AttemptColumn
+{
+	ATTEMPT_QUEUE_ID,			/* integer */
+	ATTEMPT_MESSAGE_ID,			/* text */
+	ATTEMPT_ATTEMPTS,			/* integer */
+	ATTEMPT_LAST_RECEIVE_COUNT, /* integer */
+	ATTEMPT_FIRST_FAILED_AT,	/* timestamptz */
+	ATTEMPT_LAST_FAILED_AT,		/* timestamptz */
+	ATTEMPT_LAST_SQLSTATE,		/* text */
+	ATTEMPT_MARKS,				/* integer */
+	ATTEMPT_MARKED_AT,			/* timestamptz, or NULL */
+	ATTEMPT_NATTS
+} AttemptColumn;
 
 typedef enum OutboxColumn
 {

@@ -14,6 +14,8 @@
  * sqs_failures: rows older than sqsbridge.failure_retention, and the oldest
  * ones of a queue that has more than sqsbridge.max_failures.
  *
+ * attempts: rows of messages that SQS cannot have any more.
+ *
  * sqs_dead_letters: rows that were redriven or discarded longer ago than
  * sqsbridge.dead_letter_retention.  Nothing else becomes of a dead letter by itself.
  *
@@ -63,6 +65,7 @@ typedef struct Progress
 	int32		queue_id;		/* hash key: must be first */
 	TimestampTz inbox_from;		/* nothing below it is to be deleted */
 	TimestampTz failures_from;	/* the same, where there are no statistics */
+	TimestampTz attempts_from;	/* the same, of attempts */
 	TimestampTz dead_from;		/* the same, of dead letters */
 } Progress;
 
@@ -72,6 +75,7 @@ typedef struct Queue
 	int32		queue_id;
 	bool		registered;
 	bool		is_copy;
+	bool		has_marks;		/* with exactly_once */
 	int64		retention;		/* of the inbox */
 	Progress   *progress;
 	TimestampTz inbox_from;		/* new, if the transaction commits */
@@ -122,7 +126,8 @@ get_progress(int32 queue_id)
 	Progress   *entry = hash_search(progress, &queue_id, HASH_ENTER, &found);
 
 	if (!found)
-		entry->inbox_from = entry->failures_from = entry->dead_from = DT_NOBEGIN;
+		entry->inbox_from = entry->failures_from = entry->attempts_from =
+			entry->dead_from = DT_NOBEGIN;
 	return entry;
 }
 
@@ -164,6 +169,7 @@ begin_full_look(void)
 	note_queues(SQS_TABLE_INBOX_MARKS, SQS_INDEX_INBOX_MARKS_PKEY);
 	note_queues(SQS_TABLE_INBOX_DOUBTS, SQS_INDEX_INBOX_DOUBTS_PKEY);
 	note_queues(SQS_TABLE_FAILURES, SQS_INDEX_FAILURES_TIME);
+	note_queues(SQS_TABLE_ATTEMPTS, SQS_INDEX_ATTEMPTS_TIME);
 	note_queues(SQS_TABLE_DEAD_LETTERS, SQS_INDEX_DEAD_LETTERS_TIME);
 
 	for (int i = 0; i < sqs_shared->nqueues; i++)
@@ -211,6 +217,7 @@ read_queues(MemoryContext context, bool full, Queue **queues)
 				continue;
 			queue->registered = true;
 			queue->is_copy = config->is_copy;
+			queue->has_marks = config->exactly_once;
 			queue->retention = config->dedup_retention;
 		}
 	}
@@ -299,7 +306,7 @@ old_low_water(const Queue *queue, TimestampTz now)
 	SqsMark    *marks;
 	int			n;
 
-	if (!queue->registered)
+	if (!queue->registered || !queue->has_marks)
 		return now - SQS_MESSAGE_LIFE;
 	n = sqs_marks_read(queue->queue_id, &marks);
 	for (int i = 0; i < n; i++)
@@ -491,7 +498,36 @@ clean_failures(const Queue *queues, int n)
 	return more;
 }
 
-/* ---- dead letters ---- */
+/* ---- attempts, dead letters ---- */
+
+static bool
+clean_attempts(const Queue *queues, int n)
+{
+	TimestampTz until = GetCurrentTimestamp() - SQS_MESSAGE_LIFE;
+	Cleaning	cleaning;
+	bool		more;
+
+	sqs_begin();
+	if (!begin_cleaning(&cleaning, SQS_TABLE_ATTEMPTS, SQS_INDEX_ATTEMPTS_TIME,
+						ATTEMPT_LAST_FAILED_AT + 1, CLEAN_BATCH))
+	{
+		sqs_commit();
+		return false;
+	}
+	for (int i = 0; i < n && may_go_on(&cleaning); i++)
+	{
+		Progress   *progress_of = queues[i].progress;
+
+		cleaning.last = progress_of->attempts_from;
+		delete_range(&cleaning, queues[i].queue_id, progress_of->attempts_from, until, CLEAN_BATCH);
+		progress_of->attempts_from = may_go_on(&cleaning) ?
+			Max(progress_of->attempts_from, until) : cleaning.last;
+	}
+	more = cleaning.left <= 0;
+	end_cleaning(&cleaning);
+	sqs_commit();
+	return more;
+}
 
 /* Rows that are not resolved have no time, and no range has them. */
 static bool
@@ -550,6 +586,9 @@ sqs_clean(void)
 	MemoryContextSwitchTo(context);
 	if (!ShutdownRequestPending)
 		more = clean_failures(queues, n) || more;
+	MemoryContextSwitchTo(context);
+	if (!ShutdownRequestPending)
+		more = clean_attempts(queues, n) || more;
 	MemoryContextSwitchTo(context);
 	if (!ShutdownRequestPending)
 		more = clean_dead_letters(queues, n) || more;

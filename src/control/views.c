@@ -203,7 +203,7 @@ sqs_get_failures(PG_FUNCTION_ARGS)
 	static const int columns[] = {
 		FAILED_AT, FAILED_QUEUE, FAILED_OWNER, FAILED_MESSAGE_ID, FAILED_RECEIVE_COUNT,
 		FAILED_SQLSTATE, FAILED_MESSAGE, FAILED_DETAIL, FAILED_HINT, FAILED_CONTEXT,
-		FAILED_HANDLER_PID
+		FAILED_HANDLER_PID, FAILED_ATTEMPT, FAILED_ACTION, FAILED_RETRY_AT, FAILED_ROUTE
 	};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	bool		sees_all = sqs_may_see_stats_of(InvalidOid);

@@ -143,7 +143,8 @@ optional_len(SqsSlice slice)
 /* Replaces what is in buf.  The layout is SqsFrame's, see channel.h. */
 void
 sqs_frame_encode(StringInfo buf, uint64 seq, uint32 chain, uint32 flags,
-				 int handler_timeout, int64 stamp, const char *handler, Oid handler_owner,
+				 int handler_timeout, int64 stamp, uint64 change,
+				 const char *handler, Oid handler_owner,
 				 const SqsReceivedMessage *message)
 {
 	SqsFrame	frame;
@@ -157,6 +158,7 @@ sqs_frame_encode(StringInfo buf, uint64 seq, uint32 chain, uint32 flags,
 	frame.sent_ms = message->sent_ms;
 	frame.first_received_ms = message->first_received_ms;
 	frame.stamp = stamp;
+	frame.change = change;
 	frame.handler_owner = handler_owner;
 	frame.handler_len = strlen(handler);
 	frame.message_id_len = message->message_id.len;

@@ -42,6 +42,7 @@
 #include "storage/spin.h"
 
 #include "aws/sqs_protocol.h"
+#include "config/error_rules.h"
 
 #define SQS_CHANNEL_DEPTH		32	/* messages outstanding at most */
 #define SQS_CHANNEL_QUEUE_SIZE	((Size) 256 * 1024)
@@ -52,6 +53,8 @@ typedef enum SqsOutcome
 	SQS_OUTCOME_DONE,			/* committed; durable once lsn is */
 	SQS_OUTCOME_DUPLICATE,		/* committed earlier; durable once lsn is */
 	SQS_OUTCOME_DISCARDED,		/* not to be handled, and that is committed;
+								 * durable once lsn is */
+	SQS_OUTCOME_DEAD,			/* a dead letter, and that is committed;
 								 * durable once lsn is */
 	SQS_OUTCOME_FAILED,			/* rolled back and recorded */
 	SQS_OUTCOME_LOST,			/* rolled back: the lease was lost */
@@ -69,8 +72,10 @@ typedef struct SqsResult
 	SqsOutcome	outcome;
 	uint32		micros;			/* the handler's time */
 	XLogRecPtr	lsn;
-	bool		has_delay;		/* FAILED: the handler has said when to retry */
-	int32		delay;			/* s; otherwise as the queue's options say */
+	SqsErrorAction	action;			/* FAILED: RETRY or PAUSE */
+	int32		delay;			/* FAILED: s; -1: when the lease ends */
+	int32		attempt;		/* FAILED: which one; 0: it does not count */
+	int32		route;			/* -1: none */
 	bool		unrecorded;		/* FAILED, and no row in sqs_failures says so */
 	char		text[SQS_RESULT_TEXT];	/* FAILED, CANNOT_RUN, LOCKED: the
 										 * error; if unrecorded, why */
@@ -81,7 +86,7 @@ static inline bool
 sqs_outcome_is_end(SqsOutcome outcome)
 {
 	return outcome == SQS_OUTCOME_DONE || outcome == SQS_OUTCOME_DUPLICATE ||
-		outcome == SQS_OUTCOME_DISCARDED;
+		outcome == SQS_OUTCOME_DISCARDED || outcome == SQS_OUTCOME_DEAD;
 }
 
 /* Why the queue worker cancels what the handler runs. */
@@ -143,6 +148,8 @@ typedef struct SqsChannel
 
 /* Flags of a frame; the rest of them is an SqsUnwrap. */
 #define SQS_FRAME_EXACTLY_ONCE	0x01
+#define SQS_FRAME_TRIED			0x02	/* has failed in this queue worker's hand */
+#define SQS_FRAME_UNCHARGED		0x04	/* a failure does not count */
 #define SQS_FRAME_UNWRAP_SHIFT	8
 
 /*
@@ -161,6 +168,7 @@ typedef struct SqsFrame
 	int64		sent_ms;
 	int64		first_received_ms;
 	int64		stamp;			/* of its row in the inbox; 0: it gets none */
+	uint64		change;			/* of the configuration; see handling.c */
 	Oid			handler_owner;	/* role that the function must belong to */
 	uint32		handler_len;
 	uint32		message_id_len;
@@ -193,7 +201,7 @@ extern void sqs_channel_destroy(SqsChannel *channel);
 /* Encode the frame without the body, which need not be copied to be sent. */
 extern void sqs_frame_encode(StringInfo buf, uint64 seq, uint32 chain,
 							 uint32 flags, int handler_timeout,
-							 int64 stamp, const char *handler, Oid handler_owner,
+							 int64 stamp, uint64 change, const char *handler, Oid handler_owner,
 							 const SqsReceivedMessage *message);
 
 /* The handler worker's end; NULL if the queue worker is gone. */

@@ -74,6 +74,7 @@ prepare_frame(QueueWorker *qw, Handler *handler, Lease *lease)
 					 qw->config->unwrap << SQS_FRAME_UNWRAP_SHIFT,
 					 qw->config->handler_timeout,
 					 qw->config->exactly_once ? sqs_marks_stamp(qw, lease) : 0,
+					 qw->reload.change,
 					 qw->config->handler, qw->config->bound_handler.owner_oid,
 					 lease->message);
 }

@@ -160,12 +160,12 @@ sqs_set_error_text(Datum *value, bool *null, const char *text)
 
 /* Written as whatever role the process has: table_writer.c checks no privilege. */
 void
-sqs_failure_insert(int32 queue_id, const char *queue, Oid owner, SqsSlice message_id,
-				   int receive_count, ErrorData *edata, int handler_pid)
+sqs_failure_insert(const SqsFailure *failure)
 {
 	SqsWriter  *writer;
-	SqsQueueStats *stats = sqs_stats_find(MyDatabaseId, queue_id);
-	char	   *owner_name = GetUserNameFromId(owner, true);
+	SqsQueueStats *stats = sqs_stats_find(MyDatabaseId, failure->queue_id);
+	const ErrorData *edata = failure->edata;
+	char	   *owner_name = GetUserNameFromId(failure->owner, true);
 	Datum		values[FAILED_NATTS];
 	bool		nulls[FAILED_NATTS];
 
@@ -177,24 +177,30 @@ sqs_failure_insert(int32 queue_id, const char *queue, Oid owner, SqsSlice messag
 	}
 
 	memset(nulls, 0, sizeof(nulls));
-	values[FAILED_QUEUE_ID] = Int32GetDatum(queue_id);
+	values[FAILED_QUEUE_ID] = Int32GetDatum(failure->queue_id);
 	values[FAILED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
-	values[FAILED_QUEUE] = CStringGetTextDatum(queue);
-	values[FAILED_OWNER_OID] = ObjectIdGetDatum(owner);
+	values[FAILED_QUEUE] = CStringGetTextDatum(failure->queue);
+	values[FAILED_OWNER_OID] = ObjectIdGetDatum(failure->owner);
 	values[FAILED_OWNER] = CStringGetTextDatum(owner_name != NULL ? owner_name : "");
 	values[FAILED_MESSAGE_ID] =
-		PointerGetDatum(cstring_to_text_with_len(message_id.data, message_id.len));
-	values[FAILED_RECEIVE_COUNT] = Int32GetDatum(receive_count);
+		PointerGetDatum(cstring_to_text_with_len(failure->message_id.data, failure->message_id.len));
+	values[FAILED_RECEIVE_COUNT] = Int32GetDatum(failure->receive_count);
 	values[FAILED_SQLSTATE] = CStringGetTextDatum(unpack_sql_state(edata->sqlerrcode));
 	sqs_set_error_text(&values[FAILED_MESSAGE], &nulls[FAILED_MESSAGE], edata->message);
 	sqs_set_error_text(&values[FAILED_DETAIL], &nulls[FAILED_DETAIL], edata->detail);
 	sqs_set_error_text(&values[FAILED_HINT], &nulls[FAILED_HINT], edata->hint);
 	sqs_set_error_text(&values[FAILED_CONTEXT], &nulls[FAILED_CONTEXT], edata->context);
-	values[FAILED_HANDLER_PID] = Int32GetDatum(handler_pid);
+	values[FAILED_HANDLER_PID] = Int32GetDatum(failure->handler_pid);
+	values[FAILED_ATTEMPT] = Int32GetDatum(failure->attempt);
+	nulls[FAILED_ATTEMPT] = failure->attempt == 0;
+	values[FAILED_ACTION] = CStringGetTextDatum(sqs_error_action_name(failure->action));
+	values[FAILED_RETRY_AT] = TimestampTzGetDatum(failure->retry_at);
+	nulls[FAILED_RETRY_AT] = failure->retry_at == 0;
+	sqs_set_error_text(&values[FAILED_ROUTE], &nulls[FAILED_ROUTE], failure->route);
 
 	writer = sqs_writer_open(SQS_TABLE_FAILURES);
 	if (stats != NULL)
-		make_room_for_failure(writer, stats, queue_id);
+		make_room_for_failure(writer, stats, failure->queue_id);
 	sqs_writer_insert(writer, values, nulls);
 	sqs_writer_close(writer);
 }

@@ -12,15 +12,29 @@
 #include "utils/timestamp.h"
 
 #include "aws/sqs_protocol.h"
+#include "config/error_rules.h"
+
+typedef struct SqsFailure
+{
+	int32		queue_id;
+	const char *queue;
+	Oid			owner;			/* of the queue */
+	SqsSlice	message_id;
+	int			receive_count;
+	const ErrorData *edata;
+	int			handler_pid;
+	int			attempt;		/* 0: it does not count */
+	SqsErrorAction	action;			/* what follows */
+	TimestampTz retry_at;		/* 0: not known */
+	const char *route;			/* NULL: none */
+} SqsFailure;
 
 /*
  * Record a failed attempt in the current transaction, which must have an active
  * snapshot.  If the queue has sqsbridge.max_failures of them, some of the oldest
  * are deleted.
  */
-extern void sqs_failure_insert(int32 queue_id, const char *queue, Oid owner,
-							   SqsSlice message_id, int receive_count,
-							   ErrorData *edata, int handler_pid);
+extern void sqs_failure_insert(const SqsFailure *failure);
 
 /* Count a queue's failures from a time on; stop at "most". */
 extern int64 sqs_failures_count(Relation rel, Relation index, int32 queue_id,

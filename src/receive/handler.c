@@ -3,9 +3,8 @@
  * handler.c
  *	  A process that runs a queue's handler: one message, one transaction.
  *
- * It connects as the queue's owner: role settings, row-level security and
- * session_user are the owner's, so RESET ROLE gives no other role's rights.
- * Messages come through the channel; for each:
+ * Its session is the queue owner's; see handler_session.c.  Messages come
+ * through the channel; for each:
  *
  *		start a transaction, arm handler_timeout
  *		insert the message into the inbox		(already there: commit, a duplicate)
@@ -16,29 +15,15 @@
  *
  * The commit is inside the same error boundary as the call, because
  * serialization failures can occur there.  On an error the whole transaction is
- * aborted, and the failure is recorded in another one.  A message is not
- * reported as done before its transaction has committed, and is not deleted
- * before the queue worker knows that WAL up to its LSN is durable.  So wherever
- * this process dies, the message comes back, and the inbox shows whether it was
- * handled.  After the commit, the result is reported before anything else that
- * could fail.
+ * aborted; ending.c decides what becomes of the message, and records that in
+ * another one.  A message is not reported as done before its transaction has
+ * committed, and is not deleted before the queue worker knows that WAL up to its
+ * LSN is durable.  So wherever this process dies, the message comes back, and the
+ * inbox shows whether it was handled.  After the commit, the result is reported
+ * before anything else that could fail.
  *
- * The fence looks at the clock, because the queue worker, which watches the
- * lease, may have been frozen together with this process, as in a paused virtual
- * machine.  Anything that may take long or run user code comes before the fence;
- * so deferred triggers are fired and cursors closed there, not in the commit.
- *
- * A transaction that wrote nothing still depends on what it read (for
- * a duplicate: the inbox row), which may be committed and not durable yet.
- * It writes a logical decoding message, so that its LSN is greater than that of
- * anything it can have seen.
- *
- * Some things about a session are fixed when it starts: the settings of its role
- * and database, and whether it is a superuser's.  When these change, this
- * process exits between two messages, and the queue worker starts another.  The
- * database worker notices changed settings (SqsQueueStats.handler_settings);
- * changed rights are noticed by invalidations of the catalog caches, and are
- * checked when a message begins and again at the fence.
+ * Anything that may take long or run user code comes before the fence; so
+ * deferred triggers are fired and cursors closed there, not in the commit.
  *
  * Signals.  SIGINT cancels the current message, as in any backend.  A first
  * SIGTERM means "finish the current message and exit"; it is passed on to the
@@ -61,22 +46,13 @@
 #include <time.h>
 
 #include "access/xact.h"
-#include "access/htup_details.h"
-#include "access/xlog.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_authid.h"
-#include "catalog/pg_database.h"
-#include "commands/prepare.h"
-#include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "portability/instr_time.h"
 #include "postmaster/interrupt.h"
-#include "replication/message.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/lock.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
@@ -87,27 +63,17 @@
 #include "utils/timeout.h"
 
 #include "base/compat.h"
-#include "base/errors.h"
-#include "base/queue_stats.h"
 #include "base/worker.h"
 #include "config/bindings.h"
 #include "receive/channel.h"
-#include "receive/failures.h"
+#include "receive/ending.h"
+#include "receive/handler_session.h"
 #include "receive/inbox.h"
 #include "receive/message.h"
 #include "receive/verdict.h"
 
-/* serialization_failure and deadlock_detected: tries inside one lease */
-#define MAX_TRIES	4
-
 /* The process is terminated if the handler runs so long after its cancel. */
 #define CANCEL_GRACE_MS 2000
-
-/* Catalog caches are reset after so many messages with temporary objects. */
-#define TEMP_CLEANS_PER_RESET 1000
-
-/* How long to wait for a lock on one of the extension's tables. */
-#define TABLE_LOCK_TIMEOUT_MS 2000
 
 /* Memory that malloc() keeps for the next message; SQS allows 1 MiB for a body. */
 #define KEPT_MEMORY (8 * 1024 * 1024)
@@ -115,22 +81,8 @@
 /* must be less than the time until the queue worker sends a second SIGTERM */
 #define SAME_SIGTERM_MS 50
 
-static SqsChannel *channel;
-static Oid	owner;
-static SqsQueueStats *stats;	/* NULL: the queue has no entry any more */
 static uint32 wait_event;
-static MemoryContext message_context;
 static MemoryContext handler_context;
-
-/* What the session was started with; see session_is_over(). */
-static uint64 session_settings;
-static bool owner_is_super;
-static bool owner_can_login;
-static bool owner_bypasses_rls;
-static bool rights_recheck = false; /* the rights may have changed */
-static bool session_over = false;	/* they have changed */
-
-static bool lease_over = false; /* the fence found the lease at its end */
 
 /* The handler function, resolved; again after an invalidation or an error. */
 static char *handler_name = NULL;
@@ -138,21 +90,10 @@ static Oid	handler_owner = InvalidOid; /* whose function it is */
 static FmgrInfo handler_flinfo;
 static bool handler_valid = false;
 
-static volatile sig_atomic_t attached = false;	/* "channel" may be used */
+static volatile sig_atomic_t attached = false;	/* the channel may be used */
 static volatile sig_atomic_t in_loop = false;
-static volatile sig_atomic_t term_seen = false;
-static volatile sig_atomic_t timed_out = false;
 static volatile sig_atomic_t overran = false;
 static TimeoutId handler_timeout_id;
-
-/* Where in run_message() an error was raised. */
-typedef enum Phase
-{
-	PHASE_RESOLVE,
-	PHASE_LOCK,					/* the inbox */
-	PHASE_INBOX,
-	PHASE_RUN
-} Phase;
 
 /*
  * This process exits.  Signal handlers and timers must not touch the segment
@@ -185,15 +126,15 @@ handler_sigterm(SIGNAL_ARGS)
 	 * SIGTERM from it may arrive twice.
 	 */
 	if (proc_exit_inprogress || !attached || !in_loop || overran ||
-		(term_seen && now_ms >= first_at + SAME_SIGTERM_MS))
+		(sqs_session.term_seen && now_ms >= first_at + SAME_SIGTERM_MS))
 		die(SQS_PASS_SIGNAL_ARGS);
-	else if (!term_seen)
+	else if (!sqs_session.term_seen)
 	{
-		term_seen = true;
+		sqs_session.term_seen = true;
 		first_at = now_ms;
 		ShutdownRequestPending = true;
-		pg_atomic_write_u32(&channel->shared->term_requested, 1);
-		SetLatch(&channel->shared->leader->procLatch);
+		pg_atomic_write_u32(&sqs_session.channel->shared->term_requested, 1);
+		SetLatch(&sqs_session.channel->shared->leader->procLatch);
 		SetLatch(MyLatch);
 	}
 	errno = save_errno;
@@ -210,14 +151,14 @@ handler_timed_out(void)
 	 * A handler can catch query_canceled and go on, but it cannot prevent the
 	 * process from being terminated.  The queue worker reports why it was.
 	 */
-	if (timed_out)
+	if (sqs_session.timed_out)
 	{
 		overran = true;
-		pg_atomic_write_u32(&channel->shared->overran, 1);
+		pg_atomic_write_u32(&sqs_session.channel->shared->overran, 1);
 		kill(MyProcPid, SIGTERM);
 		return;
 	}
-	timed_out = true;
+	sqs_session.timed_out = true;
 	kill(MyProcPid, SIGINT);
 }
 
@@ -225,12 +166,6 @@ static void
 handler_invalidated(Datum arg, int cacheid, uint32 hashvalue)
 {
 	handler_valid = false;
-}
-
-static void
-rights_invalidated(Datum arg, int cacheid, uint32 hashvalue)
-{
-	rights_recheck = true;
 }
 
 static int64
@@ -248,7 +183,7 @@ handler_error_context(void *arg)
 	SqsDelivery *delivery = arg;
 
 	errcontext("handler of sqsbridge queue \"%s\", message %.*s",
-			   channel->shared->queue,
+			   sqs_session.channel->shared->queue,
 			   (int) delivery->message.message_id.len,
 			   delivery->message.message_id.data);
 }
@@ -293,179 +228,22 @@ resolve_handler(SqsSlice name, Oid function_owner)
 	MemoryContextSwitchTo(old);
 }
 
-/*
- * Remember the rights that the session has started with.  Needs a transaction.
- */
 static void
-remember_rights(void)
+lock_tables(void *arg)
 {
-	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(owner));
+	SqsTask    *task = arg;
 
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("role with OID %u does not exist", owner)));
-	owner_is_super = ((Form_pg_authid) GETSTRUCT(tuple))->rolsuper;
-	owner_can_login = ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
-	owner_bypasses_rls = ((Form_pg_authid) GETSTRUCT(tuple))->rolbypassrls;
-	ReleaseSysCache(tuple);
+	if (task->delivery->frame.flags & SQS_FRAME_EXACTLY_ONCE)
+		sqs_inbox_lock();
+	sqs_attempts_remove(&task->attempts);
 }
 
-/*
- * Would a new session of the owner have different rights, or not be permitted at
- * all?  Then raise an error, and set session_over.  Privileges that are checked
- * whenever they are needed (EXECUTE, memberships) do not matter here.  Needs a
- * transaction.
- */
 static void
-check_rights(void)
+insert_into_inbox(void *arg)
 {
-	HeapTuple	tuple;
-	bool		same = false;
+	SqsTask    *task = arg;
 
-	if (!rights_recheck)
-		return;
-	rights_recheck = false;		/* an invalidation from here on counts */
-	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(owner));
-	if (HeapTupleIsValid(tuple))
-	{
-		Form_pg_authid role = (Form_pg_authid) GETSTRUCT(tuple);
-
-		same = role->rolsuper == owner_is_super &&
-			role->rolcanlogin == owner_can_login &&
-			role->rolbypassrls == owner_bypasses_rls;
-		ReleaseSysCache(tuple);
-	}
-	if (same)
-		same = object_aclcheck(DatabaseRelationId, MyDatabaseId, owner,
-							   ACL_CONNECT) == ACLCHECK_OK;
-	if (!same)
-	{
-		session_over = true;
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-				 errmsg("the rights of the queue's owner have changed since this session began")));
-	}
-}
-
-/* Between messages: must a new session take over? */
-static bool
-session_is_over(void)
-{
-	return session_over ||
-		(stats != NULL &&
-		 pg_atomic_read_u64(&stats->handler_settings) != session_settings);
-}
-
-/* Has the lease of the current message ended, by either clock? */
-static bool
-lease_has_ended(uint64 seq)
-{
-	SqsLeaseEnd end;
-
-	SpinLockAcquire(&channel->shared->mutex);
-	end = channel->shared->lease_ends[seq % SQS_CHANNEL_DEPTH];
-	SpinLockRelease(&channel->shared->mutex);
-	return sqs_now_ms() >= end.uptime || sqs_wall_ms() >= end.wall;
-}
-
-/* Whether, and why, the queue worker wants the current message canceled. */
-static SqsCancel
-current_cancel(void)
-{
-	SqsCancel	cancel;
-
-	SpinLockAcquire(&channel->shared->mutex);
-	cancel = channel->shared->cancel;
-	SpinLockRelease(&channel->shared->mutex);
-	return cancel;
-}
-
-/*
- * Commit the current transaction asynchronously, and return the LSN that
- * must be durable before anyone may rely on what it did or saw.
- */
-static XLogRecPtr
-commit_and_get_lsn(SqsSlice message_id)
-{
-	if (XactLastRecEnd == InvalidXLogRecPtr ||
-		!TransactionIdIsValid(GetTopTransactionIdIfAny()))
-		(void) sqs_log_logical_message("sqsbridge", message_id.data, message_id.len);
-
-	(void) set_config_option("synchronous_commit", "off",
-							 PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_LOCAL, true, 0, false);
-	CommitTransactionCommand();
-	return XactLastCommitEnd;
-}
-
-/*
- * The last check before the commit: is the lease still ours, and does the session
- * still have the rights that a new one would have?  A handler can catch
- * query_canceled and go on; it cannot get past this.
- */
-static void
-fence(SqsDelivery *delivery)
-{
-	CHECK_FOR_INTERRUPTS();
-	if (timed_out || current_cancel() != SQS_CANCEL_NONE)
-		ereport(ERROR,
-				(errcode(ERRCODE_QUERY_CANCELED),
-				 errmsg("handler continued after it had been canceled")));
-	if (lease_has_ended(delivery->frame.seq))
-	{
-		lease_over = true;
-		ereport(ERROR,
-				(errcode(ERRCODE_QUERY_CANCELED),
-				 errmsg("the lease of the message ended before its transaction could commit")));
-	}
-	AcceptInvalidationMessages();
-	check_rights();
-}
-
-/*
- * Call a function that waits for locks, with another lock_timeout than the
- * owner's (0: none), and return its result.
- *
- * The variable is set directly: to go through guc.c would cost more than
- * everything else that is done here for a message, and no code of users runs
- * that could see the difference.
- */
-static bool
-with_lock_timeout(int ms, bool (*function) (SqsDelivery *, ErrorData *),
-				  SqsDelivery *delivery, ErrorData *edata)
-{
-	int			before = LockTimeout;
-	volatile bool result = false;
-
-	LockTimeout = ms;
-	PG_TRY();
-	{
-		result = function(delivery, edata);
-	}
-	PG_FINALLY();
-	{
-		LockTimeout = before;
-	}
-	PG_END_TRY();
-	return result;
-}
-
-static bool
-lock_inbox(SqsDelivery *delivery, ErrorData *edata)
-{
-	sqs_inbox_lock();
-	return true;
-}
-
-/* Returns false if the message is there already. */
-static bool
-insert_into_inbox(SqsDelivery *delivery, ErrorData *edata)
-{
-	return sqs_inbox_insert(channel->shared->queue_id,
-							sqs_message_identity(&delivery->message),
-							delivery->frame.stamp,
-							delivery->message.receive_count <= 1);
+	task->is_duplicate = !sqs_task_insert_into_inbox(task);
 }
 
 /*
@@ -473,12 +251,12 @@ insert_into_inbox(SqsDelivery *delivery, ErrorData *edata)
  * Cancels are held off, since they are meant for the handler.
  */
 static void
-commit_duplicate(SqsDelivery *delivery, SqsResult *result)
+commit_duplicate(SqsTask *task, SqsResult *result)
 {
 	disable_timeout(handler_timeout_id, false);
 	HOLD_CANCEL_INTERRUPTS();
 	PopActiveSnapshot();
-	result->lsn = commit_and_get_lsn(delivery->message.message_id);
+	result->lsn = sqs_session_commit(task->delivery);
 	result->outcome = SQS_OUTCOME_DUPLICATE;
 	RESUME_CANCEL_INTERRUPTS();
 }
@@ -488,8 +266,9 @@ commit_duplicate(SqsDelivery *delivery, SqsResult *result)
  * Returns false if the message is none for handlers.
  */
 static bool
-call_handler(SqsDelivery *delivery)
+call_handler(SqsTask *task)
 {
+	SqsDelivery *delivery = task->delivery;
 	LOCAL_FCINFO(fcinfo, 1);
 	MemoryContext old;
 	bool		for_nobody;
@@ -504,10 +283,11 @@ call_handler(SqsDelivery *delivery)
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("message is damaged: %s", damage)));
 
-	old = MemoryContextSwitchTo(message_context);
+	old = MemoryContextSwitchTo(sqs_session.message_context);
 	InitFunctionCallInfoData(*fcinfo, &handler_flinfo, 1, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = sqs_message_datum(channel->shared->queue, &delivery->message,
+	fcinfo->args[0].value = sqs_message_datum(sqs_session.channel->shared->queue, &delivery->message,
 											  delivery->body,
+											  task->attempts.attempts + 1,
 											  delivery->frame.flags >> SQS_FRAME_UNWRAP_SHIFT,
 											  &for_nobody);
 	fcinfo->args[0].isnull = false;
@@ -532,22 +312,23 @@ call_handler(SqsDelivery *delivery)
  * none can be raised, nor an interrupt be processed.
  */
 static void
-run_message(SqsDelivery *delivery, SqsResult *result, volatile Phase *phase)
+run_message(SqsTask *task, SqsResult *result, volatile SqsPhase *phase)
 {
+	SqsDelivery *delivery = task->delivery;
 	bool		handled;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	check_rights();
+	sqs_session_check_rights();
 
 	/* a SET ROLE of the message before must not reach this one */
-	if (GetUserId() != owner || GetSessionUserId() != owner)
+	if (GetUserId() != sqs_session.owner || GetSessionUserId() != sqs_session.owner)
 	{
 		SetPGVariable("session_authorization", NIL, false);
 		SetPGVariable("role", NIL, false);
 	}
-	*phase = PHASE_RESOLVE;
+	*phase = SQS_PHASE_RESOLVE;
 	resolve_handler(delivery->handler, delivery->frame.handler_owner);
 
 	/* covers the wait for another transaction with the same message */
@@ -557,27 +338,27 @@ run_message(SqsDelivery *delivery, SqsResult *result, volatile Phase *phase)
 														 delivery->frame.handler_timeout),
 							 CANCEL_GRACE_MS);
 
+	*phase = SQS_PHASE_LOCK;
+	sqs_session_with_lock_timeout(SQS_TABLE_LOCK_TIMEOUT_MS, lock_tables, task);
 	if (delivery->frame.flags & SQS_FRAME_EXACTLY_ONCE)
 	{
-		*phase = PHASE_LOCK;
-		(void) with_lock_timeout(TABLE_LOCK_TIMEOUT_MS, lock_inbox, delivery, NULL);
-
 		/*
 		 * To wait for a transaction with the same message is nobody's
 		 * failure, and no reason to stop the queue: handler_timeout and the
 		 * lease limit it, and lock_timeout is for the handler's own locks.
 		 */
-		*phase = PHASE_INBOX;
-		if (!with_lock_timeout(0, insert_into_inbox, delivery, NULL))
+		*phase = SQS_PHASE_INBOX;
+		sqs_session_with_lock_timeout(0, insert_into_inbox, task);
+		if (task->is_duplicate)
 		{
-			commit_duplicate(delivery, result);
+			commit_duplicate(task, result);
 			return;
 		}
 	}
 
-	*phase = PHASE_RUN;
-	sqs_verdict_begin(message_context);
-	handled = call_handler(delivery);
+	*phase = SQS_PHASE_RUN;
+	sqs_verdict_begin(sqs_session.message_context);
+	handled = call_handler(task);
 	PopActiveSnapshot();
 
 	/*
@@ -590,196 +371,10 @@ run_message(SqsDelivery *delivery, SqsResult *result, volatile Phase *phase)
 
 	sqs_verdict_raise();
 	(void) sqs_verdict_end();
-	fence(delivery);
-	result->lsn = commit_and_get_lsn(delivery->message.message_id);
+	sqs_session_fence(delivery);
+	result->lsn = sqs_session_commit(delivery);
 	result->outcome = handled ? SQS_OUTCOME_DONE : SQS_OUTCOME_DISCARDED;
 	disable_timeout(handler_timeout_id, false);
-}
-
-static bool
-insert_failure(SqsDelivery *delivery, ErrorData *edata)
-{
-	sqs_failure_insert(channel->shared->queue_id, channel->shared->queue, owner,
-					   delivery->message.message_id,
-					   delivery->message.receive_count, edata, MyProcPid);
-	return true;
-}
-
-/* Why the transaction could not go on, if that was not due to what it did. */
-static SqsOutcome
-interrupted_outcome(SqsOutcome otherwise)
-{
-	SqsCancel	cancel = current_cancel();
-
-	return session_over ? SQS_OUTCOME_NOT_RUN :
-		cancel == SQS_CANCEL_LEASE_LOST || lease_over ? SQS_OUTCOME_LOST :
-		cancel == SQS_CANCEL_SHUTDOWN ? SQS_OUTCOME_STOPPED : otherwise;
-}
-
-/* What was to be recorded about the message could not be: clean up the error. */
-static void
-not_recorded(SqsResult *result)
-{
-	ErrorData  *why;
-
-	MemoryContextSwitchTo(message_context);
-	why = CopyErrorData();
-	result->unrecorded = true;
-	sqs_copy_text(result->text, why->message, sizeof(result->text));
-	HOLD_INTERRUPTS();
-	EmitErrorReport();
-	AbortOutOfAnyTransaction();
-	FlushErrorState();
-	RESUME_INTERRUPTS();
-}
-
-/*
- * Record a failure in a transaction of its own.  If this fails, too (out of disk
- * space, or the table is locked), the queue must go on; the queue worker reports
- * it.
- */
-static void
-record_failure(SqsDelivery *delivery, ErrorData *edata, SqsResult *result)
-{
-	PG_TRY();
-	{
-		StartTransactionCommand();
-
-		/* overrides the role's default; we read only rows that we delete */
-		XactIsoLevel = XACT_READ_COMMITTED;
-		PushActiveSnapshot(GetTransactionSnapshot());
-		(void) with_lock_timeout(TABLE_LOCK_TIMEOUT_MS, insert_failure, delivery, edata);
-		PopActiveSnapshot();
-		(void) commit_and_get_lsn(delivery->message.message_id);
-	}
-	PG_CATCH();
-	{
-		not_recorded(result);
-	}
-	PG_END_TRY();
-}
-
-/*
- * End a message whose handler has been rolled back: record that it is done with,
- * and why, in a transaction.  Like a message that has been handled, it may be
- * deleted when that is durable.  If it cannot be recorded, the message has
- * failed.
- */
-static void
-end_message(SqsDelivery *delivery, ErrorData *edata, SqsResult *result)
-{
-	bool		exactly_once = (delivery->frame.flags & SQS_FRAME_EXACTLY_ONCE) != 0;
-	volatile bool is_new = true;
-
-	result->outcome = SQS_OUTCOME_FAILED;
-	PG_TRY();
-	{
-		StartTransactionCommand();
-		XactIsoLevel = XACT_READ_COMMITTED;
-		PushActiveSnapshot(GetTransactionSnapshot());
-		if (exactly_once)
-		{
-			(void) with_lock_timeout(TABLE_LOCK_TIMEOUT_MS, lock_inbox, delivery, NULL);
-			is_new = with_lock_timeout(TABLE_LOCK_TIMEOUT_MS, insert_into_inbox, delivery, NULL);
-		}
-		if (is_new)
-			(void) with_lock_timeout(TABLE_LOCK_TIMEOUT_MS, insert_failure, delivery, edata);
-		PopActiveSnapshot();
-		fence(delivery);
-		result->lsn = commit_and_get_lsn(delivery->message.message_id);
-		result->outcome = is_new ? SQS_OUTCOME_DISCARDED : SQS_OUTCOME_DUPLICATE;
-	}
-	PG_CATCH();
-	{
-		not_recorded(result);
-		result->outcome = interrupted_outcome(SQS_OUTCOME_FAILED);
-	}
-	PG_END_TRY();
-}
-
-/*
- * The error by which the handler's transaction ended, as the verdict has it.
- * Another error that followed is in the detail.
- */
-static void
-apply_verdict(const SqsVerdict *verdict, ErrorData *edata)
-{
-	int			sqlstate = sqs_verdict_sqlstate(verdict->kind);
-
-	if (edata->sqlerrcode != sqlstate)
-	{
-		edata->detail = psprintf("After that, the handler failed: %s", edata->message);
-		edata->hint = NULL;
-	}
-	edata->sqlerrcode = sqlstate;
-	edata->message = verdict->reason;
-}
-
-/* The error is not due to the message, so the message has not failed. */
-static void
-set_cannot_run(SqsResult *result, const ErrorData *edata)
-{
-	result->outcome = SQS_OUTCOME_CANNOT_RUN;
-	sqs_copy_text(result->text, edata->message, sizeof(result->text));
-}
-
-/*
- * Decide what an error in this phase means for the message, and fill in the
- * result.  The transaction has been aborted.  Returns false if the attempt
- * should be repeated at once, that is, after a serialization failure or a
- * deadlock.
- */
-static bool
-settle_error(SqsDelivery *delivery, ErrorData *edata, const SqsVerdict *verdict,
-			 Phase phase, int attempt, SqsResult *result)
-{
-	result->outcome = interrupted_outcome(SQS_OUTCOME_DONE);
-	if (result->outcome != SQS_OUTCOME_DONE)
-		return true;			/* not the message's fault */
-	if (phase == PHASE_RESOLVE)
-	{
-		set_cannot_run(result, edata);
-		return true;
-	}
-	if (phase == PHASE_LOCK && edata->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
-	{
-		result->outcome = SQS_OUTCOME_LOCKED;
-		strlcpy(result->text, "the table of handled messages is locked by another session",
-				sizeof(result->text));
-		return true;
-	}
-
-	if (verdict->kind != SQS_VERDICT_NONE && !timed_out)
-	{
-		apply_verdict(verdict, edata);
-		if (verdict->kind == SQS_VERDICT_DISCARD)
-		{
-			end_message(delivery, edata, result);
-			return true;
-		}
-		result->has_delay = verdict->delay >= 0;
-		result->delay = verdict->delay;
-	}
-	else if ((edata->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
-			  edata->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED) &&
-			 attempt < MAX_TRIES && !timed_out && !term_seen)
-		return false;
-	else if (phase < PHASE_RUN && edata->sqlerrcode != ERRCODE_QUERY_CANCELED)
-	{
-		set_cannot_run(result, edata);
-		return true;
-	}
-	else if (timed_out)
-	{
-		edata->sqlerrcode = ERRCODE_QUERY_CANCELED;
-		edata->message = psprintf("handler ran longer than its handler_timeout of %d ms",
-								  delivery->frame.handler_timeout);
-	}
-
-	result->outcome = SQS_OUTCOME_FAILED;
-	sqs_copy_text(result->text, edata->message, sizeof(result->text));
-	record_failure(delivery, edata, result);
-	return true;
 }
 
 /*
@@ -787,25 +382,26 @@ settle_error(SqsDelivery *delivery, ErrorData *edata, const SqsVerdict *verdict,
  * be repeated at once.
  */
 static bool
-try_message(SqsDelivery *delivery, int attempt, SqsResult *result)
+try_message(SqsTask *task, SqsResult *result)
 {
-	volatile Phase phase = PHASE_RESOLVE;
+	volatile SqsPhase phase = SQS_PHASE_RESOLVE;
 	volatile bool final = true;
 	ErrorContextCallback callback;
 	ErrorContextCallback *previous = error_context_stack;
 
 	callback.callback = handler_error_context;
-	callback.arg = delivery;
+	callback.arg = task->delivery;
 	callback.previous = previous;
 
-	timed_out = false;
-	lease_over = false;
+	task->tries++;
+	sqs_session.timed_out = false;
+	sqs_session.lease_over = false;
 	QueryCancelPending = false;
 
 	PG_TRY();
 	{
 		error_context_stack = &callback;
-		run_message(delivery, result, &phase);
+		run_message(task, result, &phase);
 		error_context_stack = previous;
 	}
 	PG_CATCH();
@@ -815,14 +411,14 @@ try_message(SqsDelivery *delivery, int attempt, SqsResult *result)
 
 		disable_all_timeouts(false);
 		error_context_stack = previous;
-		MemoryContextSwitchTo(message_context);
+		MemoryContextSwitchTo(sqs_session.message_context);
 		edata = CopyErrorData();
 		HOLD_INTERRUPTS();
 		AbortOutOfAnyTransaction();
 		FlushErrorState();
 		QueryCancelPending = false;
 		RESUME_INTERRUPTS();
-		MemoryContextSwitchTo(message_context);
+		MemoryContextSwitchTo(sqs_session.message_context);
 
 		/*
 		 * What the function's language keeps in fn_extra may belong to the
@@ -831,68 +427,11 @@ try_message(SqsDelivery *delivery, int attempt, SqsResult *result)
 		 */
 		handler_valid = false;
 
-		final = settle_error(delivery, edata, &verdict, phase, attempt, result);
+		final = sqs_task_failed(task, edata, &verdict, phase, result);
 	}
 	PG_END_TRY();
 
 	return final;
-}
-
-/*
- * Between messages: nothing that one of them has left in the session may affect
- * the next.  Does what DISCARD ALL does, except for the plan cache, and for
- * UNLISTEN, because LISTEN is not possible in a background process.
- */
-static void
-clean_session(void)
-{
-	Oid			temp_namespace;
-	Oid			temp_toast_namespace;
-	static uint32 temp_cleans = 0;
-
-	disable_all_timeouts(false);
-	QueryCancelPending = false;
-
-	/* a cancel that comes now was meant for the previous message */
-	HOLD_CANCEL_INTERRUPTS();
-	PG_TRY();
-	{
-		PortalHashTableDeleteAll();
-		ResetAllOptions();
-		DropAllPreparedStatements();
-		ResetSequenceCaches();
-		LockReleaseAll(USER_LOCKMETHOD, true);
-
-		GetTempNamespaceState(&temp_namespace, &temp_toast_namespace);
-		if (OidIsValid(temp_namespace))
-		{
-			StartTransactionCommand();
-			PushActiveSnapshot(GetTransactionSnapshot());
-			ResetTempTableNamespace();
-
-			/*
-			 * The catalog caches keep negative entries for the pg_statistic
-			 * rows of temporary tables when these are long gone.  That is so
-			 * in any session, but this one may see millions of such tables.
-			 */
-			if (++temp_cleans % TEMP_CLEANS_PER_RESET == 0)
-				InvalidateSystemCaches();
-			PopActiveSnapshot();
-			(void) set_config_option("synchronous_commit", "off",
-									 PGC_USERSET, PGC_S_SESSION,
-									 GUC_ACTION_LOCAL, true, 0, false);
-			CommitTransactionCommand();
-		}
-	}
-	PG_CATCH();
-	{
-		/* a session that cannot be cleaned is not used again */
-		EmitErrorReport();
-		AbortOutOfAnyTransaction();
-		proc_exit(1);
-	}
-	PG_END_TRY();
-	RESUME_CANCEL_INTERRUPTS();
 }
 
 /*
@@ -902,7 +441,7 @@ clean_session(void)
 static bool
 post_result(const SqsResult *result)
 {
-	SqsChannelShared *shared = channel->shared;
+	SqsChannelShared *shared = sqs_session.channel->shared;
 	bool		canceled;
 	uint64		written = pg_atomic_read_u64(&shared->results_written);
 
@@ -931,14 +470,14 @@ outlive_cancel(void)
 		(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1, wait_event);
 		QueryCancelPending = false;
 		CHECK_FOR_INTERRUPTS();
-	} while (pg_atomic_read_u32(&channel->shared->signaling) != 0);
+	} while (pg_atomic_read_u32(&sqs_session.channel->shared->signaling) != 0);
 }
 
 /* Take a message, unless the queue worker has taken it back. */
 static bool
 take_message(uint64 seq)
 {
-	SqsChannelShared *shared = channel->shared;
+	SqsChannelShared *shared = sqs_session.channel->shared;
 	int64		now = monotonic_us();
 	bool		mine;
 
@@ -962,17 +501,20 @@ handle_frame(const char *data, Size len)
 	static uint32 failed_chain = 0;
 	static uint32 deferred_chain = 0;
 	SqsDelivery *delivery;
+	SqsTask		task;
 	SqsResult	result;
 	int64		start;
 	bool		canceled;
 
-	MemoryContextSwitchTo(message_context);
+	MemoryContextSwitchTo(sqs_session.message_context);
 	delivery = palloc(sizeof(SqsDelivery));
 	sqs_frame_decode(data, len, delivery);
 	if (!take_message(delivery->frame.seq))
 		return;
 
 	memset(&result, 0, offsetof(SqsResult, text));
+	result.delay = -1;
+	result.route = -1;
 	result.text[0] = '\0';
 	result.seq = delivery->frame.seq;
 	start = monotonic_us();
@@ -989,7 +531,7 @@ handle_frame(const char *data, Size len)
 	{
 		char	   *activity = psprintf("sqsbridge: %.*s, queue %s, message %.*s",
 										(int) delivery->handler.len, delivery->handler.data,
-										channel->shared->queue,
+										sqs_session.channel->shared->queue,
 										(int) delivery->message.message_id.len,
 										delivery->message.message_id.data);
 
@@ -997,14 +539,16 @@ handle_frame(const char *data, Size len)
 		pgstat_report_activity(STATE_RUNNING, activity);
 		sqs_set_worker_state(SQS_WORKER_RUNNING);
 
-		for (int attempt = 1; !try_message(delivery, attempt, &result); attempt++)
-			CHECK_FOR_INTERRUPTS();
+		task.delivery = delivery;
+		if (!sqs_task_begin(&task, &result))
+			while (!try_message(&task, &result))
+				CHECK_FOR_INTERRUPTS();
 
 		/* it may be committed: report that before anything else that can fail */
 		result.micros = (uint32) Min(monotonic_us() - start, PG_UINT32_MAX);
 		canceled = post_result(&result);
 
-		clean_session();
+		sqs_session_clean();
 		debug_query_string = NULL;
 		switch (result.outcome)
 		{
@@ -1021,6 +565,7 @@ handle_frame(const char *data, Size len)
 			case SQS_OUTCOME_DONE:
 			case SQS_OUTCOME_DUPLICATE:
 			case SQS_OUTCOME_DISCARDED:
+			case SQS_OUTCOME_DEAD:
 			case SQS_OUTCOME_SKIPPED:
 				break;
 		}
@@ -1030,7 +575,7 @@ handle_frame(const char *data, Size len)
 		outlive_cancel();
 	pg_atomic_fetch_add_u64(&MySlot->messages, 1);
 	MemoryContextSwitchTo(TopMemoryContext);
-	MemoryContextReset(message_context);
+	MemoryContextReset(sqs_session.message_context);
 }
 
 /*
@@ -1040,25 +585,20 @@ handle_frame(const char *data, Size len)
 static void
 start_handler_worker(void)
 {
-	owner = MySlot->role;
+	sqs_session.owner = MySlot->role;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, handler_sigterm);
 	BackgroundWorkerUnblockSignals();
 
-	channel = sqs_channel_attach(MySlot->segment);
-	if (channel == NULL)
+	sqs_session.channel = sqs_channel_attach(MySlot->segment);
+	if (sqs_session.channel == NULL)
 		proc_exit(0);			/* the queue worker is gone */
 	handler_timeout_id = RegisterTimeout(USER_TIMEOUT, handler_timed_out);
 	attached = true;
 	before_shmem_exit(handler_exits, (Datum) 0);
 
-	/* read the hash before the session reads the settings themselves */
-	stats = sqs_stats_find(MySlot->dboid, MySlot->queue_id);
-	if (stats != NULL)
-		session_settings = pg_atomic_read_u64(&stats->handler_settings);
-
-	sqs_worker_connect(MySlot->dboid, owner, SQS_BYPASS_ROLELOGINCHECK);
+	sqs_session_start(MySlot->dboid, MySlot->queue_id);
 	wait_event = sqs_wait_event_new("SqsbridgeHandlerWorker");
 
 	/*
@@ -1071,7 +611,7 @@ start_handler_worker(void)
 	(void) mallopt(M_TRIM_THRESHOLD, KEPT_MEMORY);
 #endif
 
-	message_context = AllocSetContextCreate(TopMemoryContext, "sqsbridge message",
+	sqs_session.message_context = AllocSetContextCreate(TopMemoryContext, "sqsbridge message",
 											ALLOCSET_DEFAULT_SIZES);
 	handler_context = AllocSetContextCreate(TopMemoryContext, "sqsbridge handler",
 											ALLOCSET_SMALL_SIZES);
@@ -1079,12 +619,6 @@ start_handler_worker(void)
 	CacheRegisterSyscacheCallback(NAMESPACEOID, handler_invalidated, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, handler_invalidated, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, handler_invalidated, (Datum) 0);
-	CacheRegisterSyscacheCallback(AUTHOID, rights_invalidated, (Datum) 0);
-	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, rights_invalidated, (Datum) 0);
-	CacheRegisterSyscacheCallback(DATABASEOID, rights_invalidated, (Datum) 0);
-	StartTransactionCommand();
-	remember_rights();
-	CommitTransactionCommand();
 }
 
 /* Entry point of the process. */
@@ -1098,8 +632,8 @@ sqs_handler_worker_main(Datum arg)
 	start_handler_worker();
 
 	in_loop = true;
-	pg_atomic_write_u32(&channel->shared->ready, 1);
-	SetLatch(&channel->shared->leader->procLatch);
+	pg_atomic_write_u32(&sqs_session.channel->shared->ready, 1);
+	SetLatch(&sqs_session.channel->shared->leader->procLatch);
 
 	for (;;)
 	{
@@ -1110,17 +644,17 @@ sqs_handler_worker_main(Datum arg)
 		QueryCancelPending = false; /* it came too late for its message */
 		CHECK_FOR_INTERRUPTS();
 		if (ShutdownRequestPending ||
-			pg_atomic_read_u32(&channel->shared->abandoned) != 0)
+			pg_atomic_read_u32(&sqs_session.channel->shared->abandoned) != 0)
 			break;
 		if (ConfigReloadPending)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		if (session_is_over())
+		if (sqs_session_is_over())
 			break;				/* the queue worker takes back the rest */
 
-		received = shm_mq_receive(channel->messages, &len, &data, true);
+		received = shm_mq_receive(sqs_session.channel->messages, &len, &data, true);
 		if (received == SHM_MQ_SUCCESS)
 		{
 			reported_idle = false;
@@ -1129,7 +663,7 @@ sqs_handler_worker_main(Datum arg)
 			/* wake the queue worker for a run of results, not for each */
 			if (++unannounced >= SQS_CHANNEL_DEPTH / 4)
 			{
-				SetLatch(&channel->shared->leader->procLatch);
+				SetLatch(&sqs_session.channel->shared->leader->procLatch);
 				unannounced = 0;
 			}
 			continue;
@@ -1140,10 +674,10 @@ sqs_handler_worker_main(Datum arg)
 		/* nothing more to do */
 		if (unannounced > 0)
 		{
-			SetLatch(&channel->shared->leader->procLatch);
+			SetLatch(&sqs_session.channel->shared->leader->procLatch);
 			unannounced = 0;
 		}
-		if (pg_atomic_read_u32(&channel->shared->stop) != 0)
+		if (pg_atomic_read_u32(&sqs_session.channel->shared->stop) != 0)
 			break;
 		if (!reported_idle)
 		{

@@ -25,6 +25,7 @@
 #include "base/queue_stats.h"
 #include "base/settings.h"
 #include "base/wakeup.h"
+#include "receive/attempts.h"
 #include "receive/failures.h"
 #include "receive/handler_pool.h"
 #include "receive/in_hand.h"
@@ -181,6 +182,8 @@ record_death(QueueWorker *qw, Lease *lease, Handler *handler, const char *text)
 	PG_TRY();
 	{
 		ErrorData  *edata;
+		SqsAttempts attempts;
+		SqsFailure	failure = {0};
 
 		sqs_begin();
 		edata = palloc0(sizeof(ErrorData));
@@ -188,9 +191,19 @@ record_death(QueueWorker *qw, Lease *lease, Handler *handler, const char *text)
 		edata->message = pstrdup(text);
 		if (!overran)
 			edata->hint = "The server log says why.";
-		sqs_failure_insert(qw->config->queue_id, qw->config->name, qw->config->owner,
-						   lease->message->message_id,
-						   lease->message->receive_count, edata, handler->pid);
+		memset(&attempts, 0, sizeof(attempts));
+		sqs_attempts_failed(qw->config->queue_id, lease->message->message_id,
+							lease->message->receive_count, edata->sqlerrcode, true, &attempts);
+		failure.queue_id = qw->config->queue_id;
+		failure.queue = qw->config->name;
+		failure.owner = qw->config->owner;
+		failure.message_id = lease->message->message_id;
+		failure.receive_count = lease->message->receive_count;
+		failure.edata = edata;
+		failure.handler_pid = handler->pid;
+		failure.attempt = attempts.attempts;
+		failure.action = SQS_ACTION_KILLED;
+		sqs_failure_insert(&failure);
 		sqs_commit();
 		MemoryContextSwitchTo(qw->context);
 	}
@@ -238,6 +251,7 @@ handler_has_exited(QueueWorker *qw, Handler *handler)
 		else
 		{
 			result.outcome = SQS_OUTCOME_FAILED;
+			result.delay = qw->config->retry_delay;
 			if (pg_atomic_read_u32(&shared->overran) != 0)
 				snprintf(result.text, sizeof(result.text),
 						 "handler ran longer than its handler_timeout of %d ms and went on when it was canceled",

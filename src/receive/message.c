@@ -37,7 +37,7 @@
 #include "receive/envelope.h"
 #include "receive/message.h"
 
-#define SQS_MESSAGE_NATTS	13
+#define SQS_MESSAGE_NATTS	14
 
 /*
  * Convert a slice of a message to a string in the database's encoding,
@@ -491,7 +491,7 @@ has_s3_flag(const SqsReceivedMessage *message)
  */
 Datum
 sqs_message_datum(const char *queue, const SqsReceivedMessage *message, text *body,
-				  SqsUnwrap unwrap, bool *for_nobody)
+				  int attempt, SqsUnwrap unwrap, bool *for_nobody)
 {
 	static TupleDesc tupdesc = NULL;
 	SqsUnwrapped inner = {NULL};
@@ -547,8 +547,9 @@ sqs_message_datum(const char *queue, const SqsReceivedMessage *message, text *bo
 							CStringGetDatum(slice_to_cstring(message->sequence_number)),
 							ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 	values[11] = slice_to_text(message->receipt_handle);
-	values[12] = inner.envelope;
-	nulls[12] = inner.envelope == (Datum) 0;
+	values[12] = Int32GetDatum(attempt);
+	values[13] = inner.envelope;
+	nulls[13] = inner.envelope == (Datum) 0;
 	*for_nobody = inner.test_event;
 
 	return HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls));

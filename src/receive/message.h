@@ -18,7 +18,7 @@
  * *for_nobody: it is S3's test event.
  */
 extern Datum sqs_message_datum(const char *queue, const SqsReceivedMessage *message,
-							   text *body, SqsUnwrap unwrap, bool *for_nobody);
+							   text *body, int attempt, SqsUnwrap unwrap, bool *for_nobody);
 
 /*
  * A message as it is kept in a table: as SQS has it, with its envelope.  Values

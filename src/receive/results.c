@@ -124,10 +124,13 @@ sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result)
 	{
 		case SQS_OUTCOME_DONE:
 		case SQS_OUTCOME_DISCARDED:
+		case SQS_OUTCOME_DEAD:
 			count_handler_time(qw, result->micros);
 			qw->cannot_run = 0;
 			if (result->outcome == SQS_OUTCOME_DISCARDED)
 				sqs_count(qw->stats, SQS_DISCARDED, 1);
+			else if (result->outcome == SQS_OUTCOME_DEAD)
+				sqs_count(qw->stats, SQS_DEAD_LETTERS, 1);
 			sqs_ack_committed(qw, lease, result->lsn);
 			break;
 
@@ -146,7 +149,7 @@ sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result)
 			sqs_count(qw->stats, SQS_FAILED, 1);
 			if (result->unrecorded)
 				sqs_results_not_recorded(qw, result->text);
-			end_failed(qw, lease, result->has_delay ? result->delay : qw->config->retry_delay);
+			end_failed(qw, lease, result->unrecorded ? qw->config->retry_delay : result->delay);
 			break;
 
 		case SQS_OUTCOME_LOST:

@@ -3,8 +3,8 @@
  * verdict.c
  *	  What a handler says is to become of its message.
  *
- * A handler ends with a verdict by calling sqs_retry() or sqs_discard(), from
- * wherever it is.  These raise an error, so that everything that the handler has
+ * A handler ends with a verdict by calling sqs_retry(), sqs_dead_letter() or
+ * sqs_discard(), from wherever it is.  These raise an error, so that everything that the handler has
  * done is rolled back, and set a flag of the process.  It is the flag that
  * counts, not the error:
  *
@@ -26,15 +26,13 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/sqlstates.h"
 #include "receive/verdict.h"
 
 #define RETRY_DELAY_MAX		(12 * SECS_PER_HOUR)	/* SQS: 12 hours */
 
-/* Class SQ is not used by PostgreSQL, and not reserved by the standard. */
-#define ERRCODE_SQS_RETRY	MAKE_SQLSTATE('S', 'Q', '0', '0', '1')
-#define ERRCODE_SQS_DISCARD	MAKE_SQLSTATE('S', 'Q', '0', '0', '3')
-
 PG_FUNCTION_INFO_V1(sqs_retry);
+PG_FUNCTION_INFO_V1(sqs_dead_letter);
 PG_FUNCTION_INFO_V1(sqs_discard);
 
 static MemoryContext verdict_context = NULL;	/* NULL: no handler is running */
@@ -62,7 +60,8 @@ sqs_verdict_end(void)
 int
 sqs_verdict_sqlstate(SqsVerdictKind kind)
 {
-	return kind == SQS_VERDICT_RETRY ? ERRCODE_SQS_RETRY : ERRCODE_SQS_DISCARD;
+	return kind == SQS_VERDICT_RETRY ? ERRCODE_SQS_RETRY :
+		kind == SQS_VERDICT_DEAD_LETTER ? ERRCODE_SQS_DEAD_LETTER : ERRCODE_SQS_DISCARD;
 }
 
 void
@@ -76,7 +75,7 @@ sqs_verdict_raise(void)
 
 /* reason may be NULL.  A second verdict has no effect but its error. */
 static void
-give(const char *function, SqsVerdictKind kind, int delay, const text * reason)
+give(const char *function, SqsVerdictKind kind, int delay, bool charge, const text * reason)
 {
 	if (verdict_context == NULL)
 		ereport(ERROR,
@@ -90,14 +89,15 @@ give(const char *function, SqsVerdictKind kind, int delay, const text * reason)
 			psprintf("the handler called %s()", function);
 		MemoryContextSwitchTo(old);
 		verdict.delay = delay;
+		verdict.charge = charge;
 		verdict.kind = kind;
 	}
 	sqs_verdict_raise();
 }
 
 /*
- * sqs_retry(delay, reason): never returns.  The delay is rounded up to whole
- * seconds; NULL stands for the queue's.
+ * sqs_retry(delay, reason, charge): never returns.  The delay is rounded up to
+ * whole seconds; NULL stands for the queue's.
  */
 Datum
 sqs_retry(PG_FUNCTION_ARGS)
@@ -124,8 +124,17 @@ sqs_retry(PG_FUNCTION_ARGS)
 					 errdetail("The delay must be 0 to 12 hours.")));
 		delay = (int) ((micros + USECS_PER_SEC - 1) / USECS_PER_SEC);
 	}
-	give("sqs_retry", SQS_VERDICT_RETRY, delay,
+	give("sqs_retry", SQS_VERDICT_RETRY, delay, PG_ARGISNULL(2) || PG_GETARG_BOOL(2),
 		 PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1));
+	PG_RETURN_VOID();
+}
+
+/* sqs_dead_letter(reason): never returns. */
+Datum
+sqs_dead_letter(PG_FUNCTION_ARGS)
+{
+	give("sqs_dead_letter", SQS_VERDICT_DEAD_LETTER, -1, true,
+		 PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0));
 	PG_RETURN_VOID();
 }
 
@@ -133,7 +142,7 @@ sqs_retry(PG_FUNCTION_ARGS)
 Datum
 sqs_discard(PG_FUNCTION_ARGS)
 {
-	give("sqs_discard", SQS_VERDICT_DISCARD, -1,
+	give("sqs_discard", SQS_VERDICT_DISCARD, -1, true,
 		 PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0));
 	PG_RETURN_VOID();
 }

@@ -14,6 +14,7 @@ typedef enum SqsVerdictKind
 {
 	SQS_VERDICT_NONE,
 	SQS_VERDICT_RETRY,
+	SQS_VERDICT_DEAD_LETTER,
 	SQS_VERDICT_DISCARD
 } SqsVerdictKind;
 
@@ -21,6 +22,7 @@ typedef struct SqsVerdict
 {
 	SqsVerdictKind kind;
 	int			delay;			/* s; -1: not given.  For a retry */
+	bool		charge;			/* this counts as an attempt.  For a retry */
 	char	   *reason;			/* in the context given at the beginning */
 } SqsVerdict;
 

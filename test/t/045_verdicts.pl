@@ -1,4 +1,5 @@
-# Handlers say what becomes of their message: sqs_retry() and sqs_discard().
+# Handlers say what becomes of their message: sqs_retry(), sqs_dead_letter() and
+# sqs_discard().  Attempts are counted, and max_attempts ends a message.
 use strict;
 use warnings;
 
@@ -112,6 +113,80 @@ EOQ
 	$node->safe_psql('postgres', "SELECT sqs_alter_queue('verdicts', reset => ARRAY['retry_delay'])");
 }
 
+# ---- dead letters
+
+{
+	my $before = $node->safe_psql('postgres', "SELECT acked FROM sqs_stats WHERE queue = 'verdicts'");
+	my ($id) = $sqs->send_messages('verdicts', q{SELECT sqs_dead_letter('no such customer')});
+	query_is($node, "SELECT reason, sqlstate, message, attempts, receive_count, state FROM sqs_dead_letters WHERE message_id = '$id'",
+		'verdict|SQ002|no such customer|1|1|dead', 'a dead letter, by verdict');
+	query_is($node, "SELECT attempt, action, retry_at FROM sqs_failures WHERE message_id = '$id'", '1|dead_letter|',
+		'its failure says what followed');
+	query_is($node, "SELECT dead_letters, acked - $before FROM sqs_stats WHERE queue = 'verdicts'", '1|1', 'counted, and acknowledged');
+	is($node->safe_psql('postgres', "SELECT count(*) FROM sqsbridge_internal.inbox WHERE message_key = '$id'"), '1',
+		'the message is known to be done with');
+	is($node->safe_psql('postgres', "SELECT count(*) FROM done WHERE message_id = '$id'"), '0', 'what the handler did is rolled back');
+}
+
+# ---- attempts
+
+$node->safe_psql('postgres', <<'EOQ');
+CREATE FUNCTION fail(m sqs_message) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  which text := format('%s/%s', m.attempt, m.receive_count);
+BEGIN
+  CASE m.body
+    WHEN 'always' THEN RAISE EXCEPTION '%', which;
+    WHEN 'not yet' THEN IF m.receive_count < 5 THEN PERFORM sqs_retry('0', which, charge => false); END IF;
+    WHEN 'dead' THEN IF m.receive_count < 5 THEN PERFORM sqs_dead_letter(which); END IF;
+    WHEN 'kill' THEN PERFORM pg_terminate_backend(pg_backend_pid()), pg_sleep(3600);
+  END CASE;
+END $$
+EOQ
+$node->safe_psql('postgres', "SELECT sqs_register_queue('late', server => 'aws', handler => 'fail', max_attempts => 3, retry_delay => '0')");
+sub seen
+{
+	my ($id, $what) = @_;
+	return "SELECT string_agg($what, ' ' ORDER BY failed_at) FROM sqs_failures WHERE message_id = '$id'";
+}
+sub is_done
+{
+	my ($id, $what) = @_;
+	query_is($node, "SELECT count(*) FROM sqsbridge_internal.inbox WHERE message_key = '$id'", '1', $what);
+	is($node->safe_psql('postgres', "SELECT count(*) FROM sqsbridge_internal.attempts WHERE message_id = '$id'"), '0',
+		"$what: its attempts are forgotten");
+}
+{
+	my ($id) = $sqs->send_messages('late', 'always');
+	is_done($id, 'a message that always fails ends');
+	is($node->safe_psql('postgres', "SELECT reason, sqlstate, message, attempts, receive_count FROM sqs_dead_letters WHERE message_id = '$id'"),
+		'max_attempts|P0001|3/3|3|3', 'as a dead letter');
+	is($node->safe_psql('postgres', seen($id, q(concat(message, ' ', attempt, ' ', action, ';')))),
+		'1/1 1 retry; 2/2 2 retry; 3/3 3 dead_letter;', 'after max_attempts; the handler knows which attempt it is');
+}
+{
+	my ($id) = $sqs->send_messages('late', 'not yet');
+	is_done($id, 'retried without a charge');
+	is($node->safe_psql('postgres', seen($id, 'message')), '1/1 1/2 1/3 1/4', 'these are no attempts');
+	is($node->safe_psql('postgres', "SELECT DISTINCT attempt IS NULL FROM sqs_failures WHERE message_id = '$id'"), 't', 'and are recorded so');
+}
+{
+	my ($id) = $sqs->send_messages('late', 'kill');
+	is_done($id, 'a message that ends its handler worker');
+	is($node->safe_psql('postgres', "SELECT reason, sqlstate, message, attempts FROM sqs_dead_letters WHERE message_id = '$id'"),
+		'max_attempts|SQ103|handler worker exited while it handled the message|3', 'is a dead letter');
+	is($node->safe_psql('postgres', seen($id, q(concat(attempt, ' ', action, ';')))),
+		'1 killed; 2 killed; 3 killed;  dead_letter;', 'without a fourth run') or diag $node->safe_psql('postgres', seen($id, 'message'));
+}
+$node->safe_psql('postgres', "SELECT sqs_alter_queue('late', dead_letter => 'none', reset => ARRAY['max_attempts'])");
+{
+	my ($id) = $sqs->send_messages('late', 'dead');
+	is_done($id, 'such a verdict without dead letters');
+	is($node->safe_psql('postgres', seen($id, 'message')), '1/1 2/2 3/3 4/4', 'is a failure');
+	is($node->safe_psql('postgres', "SELECT count(*) FROM sqs_dead_letters WHERE message_id = '$id'"), '0', 'and there is no dead letter');
+}
+$sqs->is_empty('late');
+
 # ---- what is no verdict
 
 for my $case (
@@ -125,10 +200,10 @@ for my $case (
 	query_is($node, failures($id), $expected, "an ordinary error: $expected");
 }
 is($node->safe_psql('postgres', "SELECT discarded FROM sqs_stats WHERE queue = 'verdicts'"), $discarded, 'nothing is discarded by them');
-for my $call (q{sqs_discard('x')}, q{sqs_retry()})
+for my $call (q{sqs_discard('x')}, q{sqs_dead_letter('x')}, q{sqs_retry()})
 {
 	my ($code, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT $call");
-	like($err, qr/ERROR:  55000: sqs_(discard|retry)\(\) can only be called by a handler/, "$call is for handlers only");
+	like($err, qr/ERROR:  55000: sqs_(discard|dead_letter|retry)\(\) can only be called by a handler/, "$call is for handlers only");
 }
 
 # a verdict is of one message: the next one in the same session is not concerned
@@ -185,6 +260,8 @@ $node->stop;
 my $reasons = join '|', map { quotemeta }
   'not for us', 'the handler called sqs_', '%s 100 %', 'caught', 'first', 'third', 'by a deferred trigger', 'without exactly_once',
   'not yet', 'invalid delay for sqs_retry()', 'from elsewhere', 'division by zero', 'conflict', 'before a crash',
-  'while the table is locked', 'canceling statement due to lock timeout', 'sqs_discard() can only', 'sqs_retry() can only';
-check_log($node, qr/ERROR:  (?:$reasons)|queue "verdicts".*DeleteMessageBatch/);
+  'while the table is locked', 'canceling statement due to lock timeout', 'sqs_discard() can only', 'sqs_dead_letter() can only', 'sqs_retry() can only';
+check_log($node, qr/ERROR:  (?:$reasons)|queue "verdicts".*DeleteMessageBatch/,
+	qr/FATAL:  terminating background worker "sqsbridge handler worker" due to administrator command/,
+	qr/background worker "sqsbridge handler worker" \(PID \d+\) exited with exit code 1/);
 done_testing();

@@ -1,0 +1,23 @@
+/*-------------------------------------------------------------------------
+ *
+ * sqlstates.h
+ *	  SQLSTATEs of our own.
+ *
+ * Class SQ is not used by PostgreSQL, and not reserved by the standard.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SQSBRIDGE_SQLSTATES_H
+#define SQSBRIDGE_SQLSTATES_H
+
+#include "utils/elog.h"
+
+/* Verdicts of handlers. */
+#define ERRCODE_SQS_RETRY		MAKE_SQLSTATE('S', 'Q', '0', '0', '1')
+#define ERRCODE_SQS_DEAD_LETTER	MAKE_SQLSTATE('S', 'Q', '0', '0', '2')
+#define ERRCODE_SQS_DISCARD		MAKE_SQLSTATE('S', 'Q', '0', '0', '3')
+
+/* Of dead letters: the handler worker or the server died again and again. */
+#define ERRCODE_SQS_KILLED		MAKE_SQLSTATE('S', 'Q', '1', '0', '3')
+
+#endif							/* SQSBRIDGE_SQLSTATES_H */

@@ -1,0 +1,422 @@
+/*-------------------------------------------------------------------------
+ *
+ * ending.c
+ *	  What becomes of a message whose transaction was rolled back.
+ *
+ * An error, or a verdict of the handler, leads to one of these:
+ *
+ *	- The transaction is tried again at once, as after a serialization failure.
+ *	- The message has failed and will be tried again later.  That is recorded
+ *	  (sqs_failures, attempts) in a transaction of its own.
+ *	- The message is at its end: discarded, or a dead letter.  That is recorded
+ *	  in a transaction, too, which also inserts the message into the inbox, as
+ *	  a handler's transaction would have.  It has an LSN like that one, and the
+ *	  message is deleted when this is durable.  If the inbox has the message
+ *	  already, it ended before, and nothing is recorded again.  So a message has
+ *	  one end at most, and a queue with exactly_once off gets no second dead
+ *	  letter either.
+ *
+ * If the transaction cannot be written, for lack of disk space or because
+ * a table is locked, the message has failed, and nothing says so but the log and
+ * sqs_stats; it will be delivered again.
+ *
+ * The decision is made here, and not in the queue worker, because the error is
+ * here, and because to write a body may take long.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "base/compat.h"
+#include "base/errors.h"
+#include "base/sqlstates.h"
+#include "receive/dead_letters.h"
+#include "receive/ending.h"
+#include "receive/failures.h"
+#include "receive/handler_session.h"
+#include "receive/handling.h"
+#include "receive/inbox.h"
+#include "receive/message.h"
+
+/* For errors that pass by themselves: tries inside one delivery. */
+#define MAX_TRIES	4
+
+/* What is to become of a message; see decide(). */
+typedef struct Fate
+{
+	SqsTask    *task;
+	const SqsHandling *handling;
+	ErrorData  *edata;
+	SqsErrorAction	action;
+	int			delay;			/* s; -1: as the queue's options say */
+	bool		charged;		/* it counts as an attempt */
+	const char *reason;			/* DEAD_LETTER: why */
+	bool		is_new;			/* an end: not recorded before */
+} Fate;
+
+/* What was to be recorded about the message could not be: clean up the error. */
+static void
+not_recorded(SqsResult *result)
+{
+	ErrorData  *why;
+
+	MemoryContextSwitchTo(sqs_session.message_context);
+	why = CopyErrorData();
+	result->unrecorded = true;
+	sqs_copy_text(result->text, why->message, sizeof(result->text));
+	HOLD_INTERRUPTS();
+	EmitErrorReport();
+	AbortOutOfAnyTransaction();
+	FlushErrorState();
+	RESUME_INTERRUPTS();
+}
+
+/*
+ * Without exactly_once a message has no stamp.  Then its row is kept for as long
+ * as SQS can have the message (see clean.c), and any time will do.
+ */
+bool
+sqs_task_insert_into_inbox(SqsTask *task)
+{
+	SqsDelivery *delivery = task->delivery;
+	TimestampTz stamp = delivery->frame.stamp != 0 ? delivery->frame.stamp : GetCurrentTimestamp();
+
+	return sqs_inbox_insert(sqs_session.channel->shared->queue_id,
+							sqs_message_identity(&delivery->message), stamp,
+							delivery->message.receive_count <= 1);
+}
+
+static bool
+has_dead_letters(const SqsQueueConfig *config)
+{
+	return config->dead_letter == NULL || strcmp(config->dead_letter, "none") != 0;
+}
+
+/* Has the message failed as often as it may, with this attempt or before? */
+static bool
+is_spent(const SqsQueueConfig *config, int attempts)
+{
+	return config->max_attempts > 0 && attempts >= config->max_attempts;
+}
+
+/*
+ * In a transaction of our own: look up how often the message has failed, and
+ * change what is to become of it accordingly.
+ */
+static void
+decide(Fate *fate)
+{
+	SqsTask    *task = fate->task;
+	const SqsQueueConfig *config = fate->handling->config;
+
+	if (!task->attempts.found)
+		sqs_attempts_read(config->queue_id, task->delivery->message.message_id, &task->attempts);
+	if (fate->action == SQS_ACTION_RETRY && fate->charged &&
+		is_spent(config, task->attempts.attempts + 1))
+	{
+		fate->action = SQS_ACTION_DEAD_LETTER;
+		fate->reason = "max_attempts";
+	}
+	if (fate->action == SQS_ACTION_DEAD_LETTER && !has_dead_letters(config))
+		fate->action = SQS_ACTION_RETRY;
+	if (fate->action == SQS_ACTION_RETRY && fate->delay < 0)
+		fate->delay = config->retry_delay;
+}
+
+static bool
+is_end(const Fate *fate)
+{
+	return fate->action == SQS_ACTION_DEAD_LETTER || fate->action == SQS_ACTION_DISCARD;
+}
+
+/* A row of sqs_failures. */
+static void
+record_failure(const Fate *fate)
+{
+	SqsTask    *task = fate->task;
+	SqsFailure	failure = {0};
+
+	failure.queue_id = fate->handling->config->queue_id;
+	failure.queue = sqs_session.channel->shared->queue;
+	failure.owner = sqs_session.owner;
+	failure.message_id = task->delivery->message.message_id;
+	failure.receive_count = task->delivery->message.receive_count;
+	failure.edata = fate->edata;
+	failure.handler_pid = MyProcPid;
+	failure.attempt = fate->charged ? task->attempts.attempts + 1 : 0;
+	failure.action = fate->action;
+	if (!is_end(fate) && fate->delay >= 0)
+		failure.retry_at = GetCurrentTimestamp() + fate->delay * USECS_PER_SEC;
+	sqs_failure_insert(&failure);
+}
+
+/* Everything that is to be recorded, in the current transaction. */
+static void
+record_fate(void *arg)
+{
+	Fate	   *fate = arg;
+	SqsTask    *task = fate->task;
+	SqsDelivery *delivery = task->delivery;
+
+	decide(fate);
+	if (is_end(fate))
+	{
+		fate->is_new = sqs_task_insert_into_inbox(task);
+		if (fate->is_new)
+		{
+			record_failure(fate);
+			if (fate->action == SQS_ACTION_DEAD_LETTER)
+				sqs_dead_letter_insert(fate->handling->config, delivery, fate->edata,
+									   fate->reason,
+									   task->attempts.attempts + (fate->charged ? 1 : 0), NULL);
+		}
+		sqs_attempts_remove(&task->attempts);
+	}
+	else
+	{
+		record_failure(fate);
+		sqs_attempts_failed(fate->handling->config->queue_id, delivery->message.message_id,
+							delivery->message.receive_count, fate->edata->sqlerrcode,
+							fate->charged, &task->attempts);
+	}
+}
+
+/*
+ * Record what becomes of the message, and fill in the result.  An end is
+ * recorded only while the lease is ours, like the handler's own transaction.
+ */
+static void
+carry_out(Fate *fate, SqsResult *result)
+{
+	SqsDelivery *delivery = fate->task->delivery;
+
+	result->outcome = SQS_OUTCOME_FAILED;
+	result->action = SQS_ACTION_RETRY;
+	result->delay = -1;
+	PG_TRY();
+	{
+		sqs_session_begin();
+		sqs_session_with_lock_timeout(SQS_TABLE_LOCK_TIMEOUT_MS, record_fate, fate);
+		PopActiveSnapshot();
+		if (is_end(fate))
+		{
+			/* the handler was canceled, but this is not the handler */
+			sqs_session.timed_out = false;
+			sqs_session_fence(delivery);
+			result->lsn = sqs_session_commit(delivery);
+			result->outcome = !fate->is_new ? SQS_OUTCOME_DUPLICATE :
+				fate->action == SQS_ACTION_DISCARD ? SQS_OUTCOME_DISCARDED : SQS_OUTCOME_DEAD;
+		}
+		else
+		{
+			(void) sqs_session_commit(delivery);
+			result->action = fate->action;
+			result->delay = fate->delay;
+			result->attempt = fate->charged ? fate->task->attempts.attempts : 0;
+		}
+	}
+	PG_CATCH();
+	{
+		not_recorded(result);
+		result->outcome = sqs_session_interrupted(SQS_OUTCOME_FAILED);
+	}
+	PG_END_TRY();
+}
+
+/*
+ * The configuration; NULL if there is none, and then the result says what
+ * becomes of the message.
+ */
+static const SqsHandling *
+get_handling(SqsTask *task, SqsResult *result)
+{
+	const SqsHandling *volatile handling = NULL;
+
+	PG_TRY();
+	{
+		handling = sqs_handling(sqs_session.channel->shared->queue_id,
+								task->delivery->frame.change);
+		if (handling->config == NULL)
+		{
+			/* unregistered: the queue worker is about to know */
+			handling = NULL;
+			result->outcome = SQS_OUTCOME_NOT_RUN;
+		}
+	}
+	PG_CATCH();
+	{
+		not_recorded(result);
+		result->delay = -1;
+		result->outcome = sqs_session_interrupted(SQS_OUTCOME_FAILED);
+	}
+	PG_END_TRY();
+	return handling;
+}
+
+/*
+ * It may have failed as often as it may and still come back, if its handler
+ * worker was killed (then nobody could end it), or if max_attempts was lowered.
+ */
+bool
+sqs_task_begin(SqsTask *task, SqsResult *result)
+{
+	SqsDelivery *delivery = task->delivery;
+	Fate		fate = {0};
+
+	memset(&task->attempts, 0, sizeof(task->attempts));
+	task->tries = 0;
+	if (delivery->message.receive_count <= 1 && !(delivery->frame.flags & SQS_FRAME_TRIED))
+		return false;
+
+	PG_TRY();
+	{
+		sqs_session_begin();
+		sqs_attempts_read(sqs_session.channel->shared->queue_id, delivery->message.message_id,
+						  &task->attempts);
+		sqs_session_end();
+	}
+	PG_CATCH();
+	{
+		/* what is not known to have failed is tried */
+		not_recorded(result);
+		result->unrecorded = false;
+		result->text[0] = '\0';
+		memset(&task->attempts, 0, sizeof(task->attempts));
+	}
+	PG_END_TRY();
+	if (task->attempts.attempts == 0)
+		return false;
+
+	fate.task = task;
+	fate.handling = get_handling(task, result);
+	if (fate.handling == NULL)
+		return true;
+	if (!is_spent(fate.handling->config, task->attempts.attempts) ||
+		!has_dead_letters(fate.handling->config))
+		return false;
+
+	fate.edata = palloc0(sizeof(ErrorData));
+	if (task->attempts.last_sqlstate == ERRCODE_ADMIN_SHUTDOWN)
+	{
+		fate.edata->sqlerrcode = ERRCODE_SQS_KILLED;
+		fate.edata->message = "handler worker exited while it handled the message";
+	}
+	else
+	{
+		fate.edata->sqlerrcode = task->attempts.last_sqlstate;
+		fate.edata->message = "message failed as often as option \"max_attempts\" permits";
+	}
+	fate.edata->detail = psprintf("It has failed %d times, and option \"max_attempts\" is %d.",
+								  task->attempts.attempts, fate.handling->config->max_attempts);
+	fate.action = SQS_ACTION_DEAD_LETTER;
+	fate.reason = "max_attempts";
+	fate.delay = -1;
+	carry_out(&fate, result);
+	return true;
+}
+
+/*
+ * The error by which the handler's transaction ended, as the verdict has it.
+ * Another error that followed is in the detail.
+ */
+static void
+apply_verdict(const SqsVerdict *verdict, ErrorData *edata)
+{
+	int			sqlstate = sqs_verdict_sqlstate(verdict->kind);
+
+	if (edata->sqlerrcode != sqlstate)
+	{
+		edata->detail = psprintf("After that, the handler failed: %s", edata->message);
+		edata->hint = NULL;
+	}
+	edata->sqlerrcode = sqlstate;
+	edata->message = verdict->reason;
+}
+
+/* The error is not due to the message, so the message has not failed. */
+static void
+set_cannot_run(SqsResult *result, const ErrorData *edata)
+{
+	result->outcome = SQS_OUTCOME_CANNOT_RUN;
+	sqs_copy_text(result->text, edata->message, sizeof(result->text));
+}
+
+/* What the error is, and what the rules say about it. */
+bool
+sqs_task_failed(SqsTask *task, ErrorData *edata, const SqsVerdict *verdict,
+				SqsPhase phase, SqsResult *result)
+{
+	SqsDelivery *delivery = task->delivery;
+	Fate		fate = {0};
+
+	result->outcome = sqs_session_interrupted(SQS_OUTCOME_DONE);
+	if (result->outcome != SQS_OUTCOME_DONE)
+		return true;			/* not the message's fault */
+	if (phase == SQS_PHASE_RESOLVE)
+	{
+		set_cannot_run(result, edata);
+		return true;
+	}
+	if (phase == SQS_PHASE_LOCK && edata->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
+	{
+		result->outcome = SQS_OUTCOME_LOCKED;
+		strlcpy(result->text, "the table of handled messages is locked by another session",
+				sizeof(result->text));
+		return true;
+	}
+
+	fate.task = task;
+	fate.edata = edata;
+	fate.delay = -1;
+	fate.charged = true;
+	fate.handling = get_handling(task, result);
+	if (fate.handling == NULL)
+		return true;
+
+	if (verdict->kind != SQS_VERDICT_NONE && !sqs_session.timed_out)
+	{
+		apply_verdict(verdict, edata);
+		fate.action = verdict->kind == SQS_VERDICT_RETRY ? SQS_ACTION_RETRY :
+			verdict->kind == SQS_VERDICT_DISCARD ? SQS_ACTION_DISCARD : SQS_ACTION_DEAD_LETTER;
+		fate.delay = verdict->delay;
+		fate.charged = verdict->charge;
+		fate.reason = "verdict";
+	}
+	else
+	{
+		SqsRule		rule;
+
+		if (sqs_session.timed_out)
+		{
+			edata->sqlerrcode = ERRCODE_QUERY_CANCELED;
+			edata->message = psprintf("handler ran longer than its handler_timeout of %d ms",
+									  delivery->frame.handler_timeout);
+		}
+		rule = sqs_error_rule(fate.handling->rules, edata->sqlerrcode);
+		if (rule.action == SQS_ACTION_RETRY_NOW)
+		{
+			if (task->tries < MAX_TRIES && !sqs_session.timed_out && !sqs_session.term_seen)
+				return false;
+			rule.action = SQS_ACTION_RETRY;
+		}
+		else if (phase < SQS_PHASE_RUN && edata->sqlerrcode != ERRCODE_QUERY_CANCELED)
+		{
+			set_cannot_run(result, edata);
+			return true;
+		}
+		fate.action = rule.action;
+		fate.delay = rule.delay;
+		fate.reason = "rule";
+	}
+	if (delivery->frame.flags & SQS_FRAME_UNCHARGED)
+		fate.charged = false;
+
+	sqs_copy_text(result->text, edata->message, sizeof(result->text));
+	carry_out(&fate, result);
+	return true;
+}

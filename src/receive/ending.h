@@ -1,0 +1,53 @@
+/*-------------------------------------------------------------------------
+ *
+ * ending.h
+ *	  What becomes of a message whose transaction was rolled back.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SQSBRIDGE_ENDING_H
+#define SQSBRIDGE_ENDING_H
+
+#include "receive/attempts.h"
+#include "receive/channel.h"
+#include "receive/verdict.h"
+
+/* A message in the hand of a handler worker. */
+typedef struct SqsTask
+{
+	SqsDelivery *delivery;
+	SqsAttempts attempts;		/* what is recorded of it */
+	int			tries;			/* transactions begun in this delivery */
+	bool		is_duplicate;	/* the inbox has it already */
+} SqsTask;
+
+/* Where in the transaction an error was raised. */
+typedef enum SqsPhase
+{
+	SQS_PHASE_RESOLVE,			/* the handler */
+	SQS_PHASE_LOCK,				/* our tables */
+	SQS_PHASE_INBOX,
+	SQS_PHASE_RUN
+} SqsPhase;
+
+/*
+ * Record in the current transaction that this message is done with.  Returns
+ * false if that has been recorded before.
+ */
+extern bool sqs_task_insert_into_inbox(SqsTask *task);
+
+/*
+ * Before a message is run: look up what is recorded of it, if that is necessary.
+ * Returns true if it has been ended here, because it has no attempts left.
+ */
+extern bool sqs_task_begin(SqsTask *task, SqsResult *result);
+
+/*
+ * Decide what an error means for the message, record it, and fill in the result.
+ * The transaction has been aborted.  Returns false if the message is to be run
+ * again at once.
+ */
+extern bool sqs_task_failed(SqsTask *task, ErrorData *edata, const SqsVerdict *verdict,
+							SqsPhase phase, SqsResult *result);
+
+#endif							/* SQSBRIDGE_ENDING_H */
