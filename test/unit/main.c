@@ -121,6 +121,7 @@ static const struct
 	{"sender", test_sender},
 	{"starts", test_starts},
 	{"pace", test_pace},
+	{"retry", test_retry},
 };
 
 int

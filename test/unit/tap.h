@@ -56,5 +56,6 @@ extern void test_key_reply(void);
 extern void test_sender(void);
 extern void test_starts(void);
 extern void test_pace(void);
+extern void test_retry(void);
 
 #endif							/* TAP_H */
