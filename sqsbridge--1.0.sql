@@ -655,6 +655,96 @@ COMMENT ON FUNCTION @extschema@.sqs_enable_queue(text) IS
 
 
 /* ------------------------------------------------------------------------
+ * Error rules
+ *
+ * No foreign key to queues: it would be a trigger, and none fires when the
+ * library writes.  The rules of a queue are deleted with it.
+ * ------------------------------------------------------------------------ */
+
+CREATE TABLE sqsbridge_internal.error_rules (
+	queue_id integer NOT NULL,
+	sqlstate text COLLATE "C" NOT NULL,
+	action text COLLATE "C" NOT NULL,
+	delay interval,
+	CONSTRAINT error_rules_pkey PRIMARY KEY (queue_id, sqlstate),
+	CONSTRAINT error_rules_sqlstate_check CHECK (
+		sqlstate OPERATOR(pg_catalog.~) '^([0-9A-Z]{2}|[0-9A-Z]{5}|default)$'::text),
+	CONSTRAINT error_rules_action_check CHECK (
+		action OPERATOR(pg_catalog.=) ANY ('{retry,retry_now,pause,dead_letter,discard}'::text[])),
+	CONSTRAINT error_rules_delay_check CHECK (
+		delay OPERATOR(pg_catalog.>=) '0'::interval AND
+		delay OPERATOR(pg_catalog.<=) '12 h'::interval)
+) USING heap;
+
+SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.error_rules', '');
+
+COMMENT ON TABLE sqsbridge_internal.error_rules IS
+'error rules; changed only by sqs_set_error_rule(); read it through the view sqs_error_rules. Dumped by pg_dump';
+COMMENT ON INDEX sqsbridge_internal.error_rules_pkey IS
+'a queue has one rule for an SQLSTATE';
+COMMENT ON COLUMN sqsbridge_internal.error_rules.queue_id IS
+'queue, as in queues; 0: all queues';
+COMMENT ON COLUMN sqsbridge_internal.error_rules.sqlstate IS
+'as in the view sqs_error_rules';
+COMMENT ON COLUMN sqsbridge_internal.error_rules.action IS
+'as in the view sqs_error_rules';
+COMMENT ON COLUMN sqsbridge_internal.error_rules.delay IS
+'as in the view sqs_error_rules';
+
+CREATE FUNCTION @extschema@.sqs_set_error_rule(
+	queue text,
+	sqlstate text,
+	action text,
+	delay interval DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'sqs_set_error_rule'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION @extschema@.sqs_set_error_rule(text, text, text, interval) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_set_error_rule(text, text, text, interval) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_set_error_rule(text, text, text, interval) IS
+'says what becomes of a message whose handler fails with a certain error; takes effect at commit. queue: NULL for all queues, which takes the owner of the extension; otherwise it takes the privileges of the queue''s owner. sqlstate: an SQLSTATE such as 23505, a class such as 23, or default. action: retry, retry_now, pause, dead_letter, or discard, as in sqs_error_rules; NULL removes the rule. delay: with retry and retry_now, to be used instead of the queue''s retry_delay: 0 to 12 hours, whole seconds. Errors: the queue does not exist, a value is not one of these';
+
+CREATE FUNCTION @extschema@.sqs_get_error_rules(
+	OUT queue_id integer,
+	OUT sqlstate text,
+	OUT action text,
+	OUT delay interval,
+	OUT source text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'sqs_get_error_rules'
+LANGUAGE C STRICT STABLE PARALLEL RESTRICTED ROWS 100;
+REVOKE ALL ON FUNCTION @extschema@.sqs_get_error_rules() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_error_rules() TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_get_error_rules() IS
+'error rules that apply; use the view sqs_error_rules';
+
+CREATE VIEW @extschema@.sqs_error_rules AS
+SELECT
+	q.name AS queue,
+	r.sqlstate,
+	r.action,
+	r.delay,
+	r.source
+FROM @extschema@.sqs_get_error_rules() r
+	LEFT JOIN @extschema@.sqs_queues q
+		ON q.queue_id OPERATOR(pg_catalog.=) r.queue_id;
+REVOKE ALL ON TABLE @extschema@.sqs_error_rules FROM PUBLIC;
+GRANT SELECT ON TABLE @extschema@.sqs_error_rules TO PUBLIC;
+COMMENT ON VIEW @extschema@.sqs_error_rules IS
+'what becomes of a message whose handler fails, by error: a row for each queue and everything that there is a rule about, built-in rules included, with the rule that applies. Rules for an SQLSTATE come before those for its class, and these before default; a queue''s own come before those for all queues, and both before the built-in ones';
+COMMENT ON COLUMN @extschema@.sqs_error_rules.queue IS
+'name of the queue; NULL: queues without rules of their own';
+COMMENT ON COLUMN @extschema@.sqs_error_rules.sqlstate IS
+'an SQLSTATE, a class of them (two characters), or default';
+COMMENT ON COLUMN @extschema@.sqs_error_rules.action IS
+'retry: the message is handled again later; retry_now: it is handled again at once, up to three times, then as retry; pause: something else is at fault, so nothing is handled until one message succeeds, and the attempt does not count; dead_letter: it becomes a dead letter; discard: it is deleted';
+COMMENT ON COLUMN @extschema@.sqs_error_rules.delay IS
+'used instead of the queue''s retry_delay; NULL: that is used';
+COMMENT ON COLUMN @extschema@.sqs_error_rules.source IS
+'which rule this is: that of the queue, one for all queues, or built-in';
+
+
+/* ------------------------------------------------------------------------
  * Verdicts of handlers
  * ------------------------------------------------------------------------ */
 
@@ -2312,6 +2402,16 @@ CREATE TRIGGER sqsbridge_guard_truncate
 ALTER TABLE sqsbridge_internal.outbox_failures ENABLE ALWAYS TRIGGER sqsbridge_guard;
 ALTER TABLE sqsbridge_internal.outbox_failures ENABLE ALWAYS TRIGGER sqsbridge_guard_truncate;
 
+REVOKE ALL ON TABLE sqsbridge_internal.error_rules FROM PUBLIC;
+CREATE TRIGGER sqsbridge_guard
+	BEFORE INSERT OR UPDATE OR DELETE ON sqsbridge_internal.error_rules
+	FOR EACH ROW EXECUTE FUNCTION sqsbridge_internal.guard();
+CREATE TRIGGER sqsbridge_guard_truncate
+	BEFORE TRUNCATE ON sqsbridge_internal.error_rules
+	FOR EACH STATEMENT EXECUTE FUNCTION sqsbridge_internal.guard();
+ALTER TABLE sqsbridge_internal.error_rules ENABLE ALWAYS TRIGGER sqsbridge_guard;
+ALTER TABLE sqsbridge_internal.error_rules ENABLE ALWAYS TRIGGER sqsbridge_guard_truncate;
+
 
 /* ------------------------------------------------------------------------
  * ALTER DEFAULT PRIVILEGES may have given others rights on the schema, tables
@@ -2376,3 +2476,4 @@ GRANT SELECT ON TABLE sqsbridge_internal.attempts TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.outbox_rows TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.outbox_batches TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.outbox_failures TO pg_database_owner;
+GRANT SELECT ON TABLE sqsbridge_internal.error_rules TO pg_database_owner;

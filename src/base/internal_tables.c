@@ -103,6 +103,7 @@ static const Oid outbox_failure_types[] = {
 	INT8OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, JSONBOID, TEXTOID,
 	TEXTOID, JSONBOID, TIMESTAMPTZOID, OIDOID, TEXTOID, UUIDOID, INT4OID, OIDOID, TEXTOID
 };
+static const Oid error_rule_types[] = {INT4OID, TEXTOID, TEXTOID, INTERVALOID};
 
 StaticAssertDecl(lengthof(inbox_types) == INBOX_NATTS, "columns of inbox");
 StaticAssertDecl(lengthof(mark_types) == MARK_NATTS, "columns of inbox_marks");
@@ -113,6 +114,7 @@ StaticAssertDecl(lengthof(attempt_types) == ATTEMPT_NATTS, "columns of attempts"
 StaticAssertDecl(lengthof(row_types) == ROW_NATTS, "columns of outbox_rows");
 StaticAssertDecl(lengthof(batch_types) == BATCH_NATTS, "columns of outbox_batches");
 StaticAssertDecl(lengthof(outbox_failure_types) == FAILURE_NATTS, "columns of outbox_failures");
+StaticAssertDecl(lengthof(error_rule_types) == RULE_NATTS, "columns of error_rules");
 
 #define BIT(column)	((uint32) 1 << (column))
 
@@ -140,6 +142,7 @@ static const TableSpec table_specs[SQS_NUM_TABLES] = {
 	[SQS_TABLE_OUTBOX_FAILURES] = {"outbox_failures", FAILURE_NATTS, outbox_failure_types,
 		BIT(FAILURE_ATTRIBUTES) | BIT(FAILURE_GROUP_ID) | BIT(FAILURE_DEDUPLICATION_ID) |
 	BIT(FAILURE_SYSTEM_ATTRIBUTES) | BIT(FAILURE_SERVER_OID) | BIT(FAILURE_SERVER)},
+	[SQS_TABLE_ERROR_RULES] = {"error_rules", RULE_NATTS, error_rule_types, BIT(RULE_DELAY)},
 };
 
 static const IndexSpec index_specs[SQS_NUM_INDEXES] = {
@@ -171,6 +174,8 @@ static const IndexSpec index_specs[SQS_NUM_INDEXES] = {
 	{BATCH_QUEUE_ID + 1, BATCH_DELIVER_AT + 1, BATCH_POSITION + 1}},
 	[SQS_INDEX_OUTBOX_FAILURES_PKEY] = {SQS_TABLE_OUTBOX_FAILURES, "id", true, 1,
 	{FAILURE_ID + 1}},
+	[SQS_INDEX_ERROR_RULES_PKEY] = {SQS_TABLE_ERROR_RULES, "queue_id, sqlstate", true, 2,
+	{RULE_QUEUE_ID + 1, RULE_SQLSTATE + 1}},
 };
 
 /* Caches; InvalidOid: not known, or invalidated. */

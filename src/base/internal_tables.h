@@ -32,6 +32,7 @@ typedef enum SqsTable
 	SQS_TABLE_OUTBOX_ROWS,
 	SQS_TABLE_OUTBOX_BATCHES,
 	SQS_TABLE_OUTBOX_FAILURES,
+	SQS_TABLE_ERROR_RULES,
 	SQS_NUM_TABLES
 } SqsTable;
 
@@ -53,6 +54,7 @@ typedef enum SqsIndex
 	SQS_INDEX_OUTBOX_BATCHES_PKEY,	/* (xid, batch_id, queue_id) */
 	SQS_INDEX_OUTBOX_BATCHES_ORDER, /* (queue_id, deliver_at, position) */
 	SQS_INDEX_OUTBOX_FAILURES_PKEY, /* (id) */
+	SQS_INDEX_ERROR_RULES_PKEY, /* (queue_id, sqlstate) */
 	SQS_NUM_INDEXES
 } SqsIndex;
 
@@ -209,6 +211,15 @@ typedef enum OutboxFailureColumn
 	FAILURE_SERVER,				/* text, or NULL: its name */
 	FAILURE_NATTS
 } OutboxFailureColumn;
+
+typedef enum ErrorRuleColumn
+{
+	RULE_QUEUE_ID,				/* integer; 0: all queues */
+	RULE_SQLSTATE,				/* text */
+	RULE_ACTION,				/* text */
+	RULE_DELAY,					/* interval, or NULL */
+	RULE_NATTS
+} ErrorRuleColumn;
 
 /*
  * Open a table that is fit for use.  Raises an ERROR if it is not, or if the

@@ -34,6 +34,7 @@
 #include "executor/spi.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -468,6 +469,53 @@ sqs_catalog_queue_by_name(const char *name)
 	if (queue != NULL)
 		resolve_queue(queue);
 	return queue;
+}
+
+/*
+ * Find the queue, make sure that the current role may change it, and lock it
+ * against concurrent changes.  Pushes a snapshot that sees the newest version of
+ * the queue's row; the caller pops it.
+ *
+ * If the row is a copy, or the role with the owner's OID has another name now,
+ * the owner is not known, and only a superuser may change the queue.
+ */
+SqsQueueConfig *
+sqs_catalog_queue_to_change(const char *name)
+{
+	SqsQueueConfig *queue = NULL;
+	int32		queue_id = 0;
+
+	for (;;)
+	{
+		PushActiveSnapshot(GetLatestSnapshot());
+		queue = sqs_catalog_queue_by_name(name);
+		if (queue == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("queue \"%s\" does not exist", name),
+					 errhint("The registered queues are listed in sqs_queues.")));
+		if (queue->is_copy || sqs_role_changed(&queue->bound_owner) != NULL)
+		{
+			if (!superuser())
+				ereport(ERROR,
+						(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						 errmsg("must be superuser to change queue \"%s\"", name),
+						 errdetail("The queue's owner is not known: %s.",
+								   queue->is_copy ? "the queue is a copy of one of another database" :
+								   sqs_role_changed(&queue->bound_owner))));
+		}
+		else if (!has_privs_of_role(GetUserId(), queue->owner))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("must be owner of queue \"%s\"", name)));
+
+		/* it may have changed while we waited for the lock: look again */
+		if (queue->queue_id == queue_id)
+			return queue;
+		PopActiveSnapshot();
+		queue_id = queue->queue_id;
+		LockDatabaseObject(sqs_table_oid(SQS_TABLE_QUEUES), queue_id, 0, ExclusiveLock);
+	}
 }
 
 /*

@@ -121,6 +121,12 @@ extern SqsQueueConfig *sqs_catalog_queue(int32 queue_id);
 /* The same by name. */
 extern SqsQueueConfig *sqs_catalog_queue_by_name(const char *name);
 
+/*
+ * Find and lock a queue that the current role is going to change; pushes a
+ * snapshot, which the caller pops.
+ */
+extern SqsQueueConfig *sqs_catalog_queue_to_change(const char *name);
+
 /* Find a queue that the current role is going to send to. */
 extern SqsQueueConfig *sqs_catalog_queue_to_send(const char *name, bool store);
 

@@ -52,6 +52,7 @@
 #include "base/settings.h"
 #include "base/wake_at_commit.h"
 #include "config/database_mark.h"
+#include "config/error_rules.h"
 #include "config/fdw.h"
 #include "config/handler_name.h"
 #include "config/queue_options.h"
@@ -72,50 +73,6 @@ queue_does_not_exist(const char *name)
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("queue \"%s\" does not exist", name),
 			 errhint("The registered queues are listed in sqs_queues.")));
-}
-
-/*
- * Find the queue, make sure that the current role may change it, and lock it
- * against concurrent changes.  Pushes a snapshot that sees the newest version of
- * the queue's row; the caller pops it.
- *
- * If the row is a copy, or the role with the owner's OID has another name now,
- * the owner is not known, and only a superuser may change the queue.
- */
-static SqsQueueConfig *
-find_and_lock_queue(const char *name)
-{
-	SqsQueueConfig *queue = NULL;
-	int32		queue_id = 0;
-
-	for (;;)
-	{
-		PushActiveSnapshot(GetLatestSnapshot());
-		queue = sqs_catalog_queue_by_name(name);
-		if (queue == NULL)
-			queue_does_not_exist(name);
-		if (queue->is_copy || sqs_role_changed(&queue->bound_owner) != NULL)
-		{
-			if (!superuser())
-				ereport(ERROR,
-						(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						 errmsg("must be superuser to change queue \"%s\"", name),
-						 errdetail("The queue's owner is not known: %s.",
-								   queue->is_copy ? "the queue is a copy of one of another database" :
-								   sqs_role_changed(&queue->bound_owner))));
-		}
-		else if (!has_privs_of_role(GetUserId(), queue->owner))
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-					 errmsg("must be owner of queue \"%s\"", name)));
-
-		/* it may have changed while we waited for the lock: look again */
-		if (queue->queue_id == queue_id)
-			return queue;
-		PopActiveSnapshot();
-		queue_id = queue->queue_id;
-		LockDatabaseObject(sqs_table_oid(SQS_TABLE_QUEUES), queue_id, 0, ExclusiveLock);
-	}
 }
 
 /*
@@ -528,7 +485,7 @@ sqs_alter_queue(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(reset_arg))
 		sqs_options_read_resets(PG_GETARG_ARRAYTYPE_P(reset_arg), alter.changes);
 
-	queue = alter.queue = find_and_lock_queue(name);
+	queue = alter.queue = sqs_catalog_queue_to_change(name);
 	if (queue->is_copy)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -579,7 +536,7 @@ sqs_alter_queue(PG_FUNCTION_ARGS)
 /*
  * sqs_unregister_queue(queue) returns void
  *
- * Delete the row of a queue.  Takes effect at commit.
+ * Delete the row of a queue, and its error rules.  Takes effect at commit.
  */
 Datum
 sqs_unregister_queue(PG_FUNCTION_ARGS)
@@ -589,11 +546,12 @@ sqs_unregister_queue(PG_FUNCTION_ARGS)
 	SqsQueueRow row;
 
 	PreventCommandIfReadOnly("sqs_unregister_queue()");
-	queue = find_and_lock_queue(name);
+	queue = sqs_catalog_queue_to_change(name);
 	sqs_queue_row_open(&row);
 	if (!sqs_queue_row_read(&row, queue->queue_id) ||
 		sqs_writer_delete(row.writer, &row.tid, true) != SQS_WRITTEN)
 		queue_does_not_exist(name);
+	sqs_error_rules_delete(queue->queue_id);
 	sqs_queue_row_close(&row);
 	PopActiveSnapshot();
 
@@ -604,7 +562,7 @@ sqs_unregister_queue(PG_FUNCTION_ARGS)
 static void
 set_enabled(char *name, bool enabled)
 {
-	SqsQueueConfig *queue = find_and_lock_queue(name);
+	SqsQueueConfig *queue = sqs_catalog_queue_to_change(name);
 
 	if (queue->enabled != enabled)
 	{

@@ -71,7 +71,12 @@ SELECT sqs_register_queue(q, server => 'aws') FROM unnest(ARRAY['busy', 'held', 
 SELECT sqs_disable_queue(q) FROM unnest(ARRAY['held', 'held.fifo', 'timed']) q;
 RESET ROLE; SET ROLE gone;
 SELECT sqs_register_queue('gone', server => 'aws', handler => 'app.handle', wait_time => '1 s');
+RESET ROLE;
+SELECT sqs_set_error_rule(NULL, '22', 'dead_letter'), sqs_set_error_rule('in', '23505', 'discard'),
+       sqs_set_error_rule('in', 'default', 'retry', '1 min');
 EOQ
+my $rules = q{SELECT string_agg(concat_ws(' ', queue, sqlstate, action, delay, source), E'\n' ORDER BY queue, sqlstate)
+	FROM sqs_error_rules WHERE source <> 'built-in' AND COALESCE(queue, 'in') = 'in'};
 my $nrows = 25;
 $node->safe_psql('shop', 'CREATE SEQUENCE numbers');
 $node->safe_psql('shop', <<EOQ) foreach 1 .. 4;
@@ -189,6 +194,7 @@ sub is_dormant
 	query_is($node, "SELECT string_agg(DISTINCT state || CASE WHEN last_error LIKE '%sqs\\_adopt\\_queues%' THEN ' and why' ELSE ' ' || COALESCE(last_error, 'no reason') END, ', ')
 			FROM sqs_stats WHERE queue IN ('in', 'busy')", 'error and why', "$name: the view says why", dbname => $db);
 	is( $node->safe_psql($db, "SELECT count(*) FROM sqs_outbox_failures"), '0', "$name: no row has failed");
+	is( $node->safe_psql($db, $rules), $main::node->safe_psql('shop', $rules), "$name: the error rules are the same");
 	my (undef, undef, $stderr) =
 	  $node->psql($db, "SELECT sqs_send('busy', 'from a copy')", extra_params => [ '-U', 'app' ]);
 	like($stderr, qr/ERROR:.*copy|adopt/s, "$name: nor can be sent by hand");
