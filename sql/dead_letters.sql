@@ -135,6 +135,22 @@ SELECT sqs_register_queue('std', 'sqs_local', enabled => false);
 SELECT sqs_redrive(6) > 0 AS sent;
 RESET ROLE;
 
+-- The queue that dead letters are sent to.
+REVOKE USAGE ON FOREIGN SERVER sqs_local FROM regress_sqs_other;
+SET ROLE regress_sqs_app;
+SELECT r.* FROM (VALUES ($$SELECT sqs_register_queue('x', 'sqs_local', dead_letter => 'queue', dead_letter_queue => 'nowhere')$$),
+  ($$SELECT sqs_register_queue('x', 'sqs_local', dead_letter => 'queue', dead_letter_queue => 'x')$$),
+  ($$SELECT sqs_alter_queue('ordered.fifo', dead_letter => 'queue', dead_letter_queue => 'ordered.fifo')$$)) v(statement), refusal(statement) r;
+SELECT sqs_register_queue('x', 'sqs_local', dead_letter => 'queue', dead_letter_queue => 'ordered.fifo', enabled => false);
+SELECT dead_letter, dead_letter_queue FROM sqs_queues WHERE name = 'x';
+-- it can be altered when that queue is gone
+SELECT sqs_unregister_queue('ordered.fifo');
+SELECT sqs_alter_queue('x', concurrency => 2);
+RESET ROLE;
+SET ROLE regress_sqs_other;
+SELECT r.* FROM refusal($$SELECT sqs_alter_queue('std', dead_letter => 'queue', dead_letter_queue => 'x')$$) r;
+RESET ROLE;
+
 DROP FUNCTION refusal CASCADE;
 DROP EXTENSION sqsbridge CASCADE;
 DROP ROLE regress_sqs_app, regress_sqs_member, regress_sqs_other, regress_sqs_monitor, regress_sqs_reader, regress_sqs_writer;

@@ -164,7 +164,7 @@ count_tap() {
 part_layout() {
 	local up
 	up=$(cd "$TOP/src" && grep -nE '^#include "' -r base aws config receive send admin control | awk -F'[:/"]' '
-		BEGIN { rank["base"] = rank["aws"] = 1; rank["config"] = 2; rank["receive"] = rank["send"] = 3; rank["admin"] = rank["control"] = 4 }
+		BEGIN { rank["base"] = rank["aws"] = 1; rank["config"] = 2; rank["send"] = 3; rank["receive"] = 4; rank["admin"] = rank["control"] = 5 }
 		{ from = $1; to = $5 }
 		to in rank && from != to && rank[to] >= rank[from]')
 	if [ -z "$up" ]; then count 1 0 "includes point down"; else count 0 1 "includes point down"; echo "$up"; fi

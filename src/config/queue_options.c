@@ -423,6 +423,21 @@ check_together(SqsQueueRow *row)
 }
 
 /*
+ * Raise an ERROR unless the current role may send to the queue that dead letters
+ * are to be sent to, and it is another one.
+ */
+static void
+check_dead_letter_queue(SqsQueueRow *row, const char *value)
+{
+	const char *name = TextDatumGetCString(row->values[SPI_fnumber(row->desc, "name") - 1]);
+
+	if (strcmp(value, name) == 0)
+		sqs_option_refuse(OPT_DEAD_LETTER_QUEUE, sqs_option_quoted(value),
+						  "must be another queue than this one");
+	(void) sqs_catalog_queue_to_send(value, true);
+}
+
+/*
  * Store the options that are plain values (from OPT_CONCURRENCY on); the
  * caller stores the others.  Options that are reset get their defaults, and
  * with "all" also those that are not set.
@@ -445,4 +460,6 @@ sqs_options_store(SqsQueueRow *row, const SqsOptionChange *changes, bool all)
 			sqs_queue_row_set_null(row, name);
 	}
 	check_together(row);
+	if (changes[OPT_DEAD_LETTER_QUEUE].is_set)
+		check_dead_letter_queue(row, TextDatumGetCString(changes[OPT_DEAD_LETTER_QUEUE].value));
 }

@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * dead_letters.c
- *	  The rows of sqs_dead_letters: messages that are not handled any more, and
- *	  that SQS has no longer.
+ *	  Keeping messages that are not handled any more: the rows of
+ *	  sqs_dead_letters.
  *
- * A row is written in the transaction that ends the message, together with the
+ * A row, or one of the outbox if dead letters go to a queue, is written in the transaction that ends the message, together with the
  * row of the inbox, and SQS is told to delete the message when that is durable.
  * So a message is with SQS or has a row here, whatever fails, and not twice.
  *
@@ -25,6 +25,7 @@
 
 #include "base/ids.h"
 #include "base/table_writer.h"
+#include "receive/dead_letter_queue.h"
 #include "receive/dead_letters.h"
 #include "receive/failures.h"
 #include "receive/message.h"
@@ -53,20 +54,25 @@ sqs_dead_letter_insert(const SqsQueueConfig *config, const SqsDelivery *delivery
 					   const char *route)
 {
 	const SqsReceivedMessage *message = &delivery->message;
-	SqsWriter  *writer = sqs_writer_open(SQS_TABLE_DEAD_LETTERS);
+	bool		parked = strcmp(reason, "parked") == 0;
+	SqsWriter  *writer;
 	SqsKeptMessage kept;
 	Datum		values[DEAD_NATTS] = {0};
 	bool		nulls[DEAD_NATTS] = {false};
 
 	sqs_message_keep(message, config->unwrap, &kept);
+	if (!parked && config->dead_letter != NULL && strcmp(config->dead_letter, "queue") == 0 &&
+		sqs_dead_letter_send(config, &kept, edata, reason, attempts))
+		return;
+
+	writer = sqs_writer_open(SQS_TABLE_DEAD_LETTERS);
 	values[DEAD_QUEUE_ID] = Int32GetDatum(config->queue_id);
 	values[DEAD_ID] = Int64GetDatum(sqs_new_dead_letter_id());
 	values[DEAD_QUEUE] = CStringGetTextDatum(config->name);
 	values[DEAD_OWNER_OID] = ObjectIdGetDatum(config->bound_owner.oid);
 	values[DEAD_OWNER] = CStringGetTextDatum(config->bound_owner.name);
-	values[DEAD_STATE] = CStringGetTextDatum(strcmp(reason, "parked") == 0 ? "parked" : "dead");
-	values[DEAD_MESSAGE_ID] = kept.message_id != (Datum) 0 ? kept.message_id :
-		CStringGetTextDatum("");
+	values[DEAD_STATE] = CStringGetTextDatum(parked ? "parked" : "dead");
+	values[DEAD_MESSAGE_ID] = kept.message_id;
 	set_value(values, nulls, DEAD_GROUP_ID, kept.group_id);
 	set_value(values, nulls, DEAD_DEDUPLICATION_ID, kept.deduplication_id);
 	set_value(values, nulls, DEAD_SEQUENCE_NUMBER, kept.sequence_number);

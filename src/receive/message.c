@@ -740,7 +740,8 @@ sqs_message_keep(const SqsReceivedMessage *message, SqsUnwrap unwrap, SqsKeptMes
 	SqsUnwrapped inner = {NULL};
 
 	memset(kept, 0, sizeof(*kept));
-	kept->message_id = id_text(message->message_id);
+	kept->message_id = message->message_id.data != NULL ? id_text(message->message_id) :
+		CStringGetTextDatum("");
 	kept->group_id = id_text(message->group_id);
 	kept->deduplication_id = id_text(message->deduplication_id);
 	kept->sequence_number = sequence_numeric(message->sequence_number);

@@ -26,7 +26,7 @@ extern Datum sqs_message_datum(const char *queue, const SqsReceivedMessage *mess
  */
 typedef struct SqsKeptMessage
 {
-	Datum		message_id;		/* text */
+	Datum		message_id;		/* text; never 0 */
 	Datum		group_id;		/* text */
 	Datum		deduplication_id;	/* text */
 	Datum		sequence_number;	/* numeric */
