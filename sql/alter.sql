@@ -77,6 +77,10 @@ SELECT sqs_alter_queue('orders', server => 'sqs_local', reset => ARRAY['handler'
   'throttle_after', 'dead_letter', 'dead_letter_queue', 'on_dead_letter', 'route_by', 'unroutable', 'dedup_key',
   'handler_batch_size', 'handler_batch_wait', 'keep_handled', 'keep_sent', 'verify_sns']);
 SELECT * FROM options \gx
+SELECT sqs_alter_queue('orders', unroutable => 'handler');
+SELECT sqs_alter_queue('orders', unroutable => 'handler', handler => 'handle');
+SELECT sqs_alter_queue('orders', reset => ARRAY['handler']);
+SELECT sqs_alter_queue('orders', reset => ARRAY['handler', 'unroutable']);
 SELECT sqs_alter_queue('orders', reset => ARRAY['server']);
 SELECT sqs_alter_queue('orders', reset => ARRAY['no_such']);
 SELECT sqs_alter_queue('orders', reset => ARRAY['handler', NULL]);

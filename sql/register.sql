@@ -130,6 +130,23 @@ SELECT sqs_register_queue('q', 'sqs_local', handler_batch_size => 1001);
 SELECT sqs_register_queue('q', 'sqs_local', handler_batch_wait => '10.001 s');
 SELECT sqs_register_queue('q', 'sqs_local', keep_handled => '59 s');
 SELECT sqs_register_queue('q', 'sqs_local', keep_sent => '366 d');
+SELECT sqs_register_queue('q', 'sqs_local', unroutable => 'handler');
+SELECT sqs_register_queue('q', 'sqs_local', unroutable => 'dead_letter', dead_letter => 'none');
+SELECT sqs_register_queue('q', 'sqs_local', route_by => 'attribute:');
+SELECT sqs_register_queue('q', 'sqs_local', dedup_key => 'envelope:');
+SELECT sqs_register_queue('q', 'sqs_local', dedup_key => '$.a ? (@ == $b)');
+-- how an error of a jsonpath is put depends on the version
+\set VERBOSITY sqlstate
+SELECT sqs_register_queue('q', 'sqs_local', route_by => '');
+SELECT sqs_register_queue('q', 'sqs_local', route_by => 'type');
+SELECT sqs_register_queue('q', 'sqs_local', dedup_key => '$.items[*');
+SELECT sqs_register_queue('q', 'sqs_local', route_by => '$.type ? (@ like_regex "(")');
+SELECT sqs_register_queue('q', 'sqs_local', route_by => 'attribute:' || repeat('x', 991));
+\set VERBOSITY default
+SELECT sqs_register_queue('q', 'sqs_local', route_by => 'envelope:detail_type',
+  dedup_key => '$.a ? (@ == "$b" || @ == "\"$")', enabled => false);
+SELECT route_by, dedup_key FROM sqs_queues WHERE name = 'q';
+SELECT sqs_unregister_queue('q');
 SELECT sqs_register_queue('q', 'sqs_local', wait_time => '1 d -86399 s', enabled => false);
 SELECT sqs_unregister_queue('q');
 

@@ -24,6 +24,7 @@
 #include "utils/timestamp.h"
 
 #include "aws/endpoint.h"
+#include "config/key_source.h"
 #include "config/queue_options.h"
 #include "config/queues.h"
 
@@ -157,9 +158,36 @@ check_fraction(SqsOptionId id, double value)
 						  psprintf("must be %s", option->legal));
 }
 
-/* Raise an ERROR if a number or an interval is out of its option's range. */
+/* Add to the error of a jsonpath's syntax which option it is about. */
 static void
-check_range(SqsOptionId id, Datum value)
+key_source_error_context(void *arg)
+{
+	errcontext("option \"%s\", which must be attribute:NAME, envelope:KEY, or a jsonpath",
+			   (const char *) arg);
+}
+
+/* Raise an ERROR unless the value says where a message's key is. */
+static void
+check_key_source(SqsOptionId id, char *value)
+{
+	SqsKeySource source;
+	const char *why;
+	bool		legal;
+	ErrorContextCallback callback;
+
+	callback.callback = key_source_error_context;
+	callback.arg = unconstify(char *, queue_options[id].name);
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	legal = sqs_key_source(value, &source, &why);
+	error_context_stack = callback.previous;
+	if (!legal)
+		sqs_option_refuse(id, sqs_option_quoted(value), why);
+}
+
+/* Raise an ERROR if a number or an interval is out of its option's range. */
+void
+sqs_option_check_range(SqsOptionId id, Datum value)
 {
 	const QueueOption *option = &queue_options[id];
 	int64		number = 0;
@@ -292,11 +320,13 @@ sqs_options_read(FunctionCallInfo fcinfo, SqsOptionChange *changes)
 			continue;
 		changes[id].is_set = true;
 		changes[id].value = PG_GETARG_DATUM(id + 1);
-		check_range(id, changes[id].value);
+		sqs_option_check_range(id, changes[id].value);
 		if (queue_options[id].words != NULL)
 			check_word(id, TextDatumGetCString(changes[id].value));
 		if (id == OPT_UNWRAP)
 			check_unwrap(TextDatumGetCString(changes[id].value));
+		else if (id == OPT_ROUTE_BY || id == OPT_DEDUP_KEY)
+			check_key_source(id, TextDatumGetCString(changes[id].value));
 	}
 }
 
@@ -401,6 +431,7 @@ static void
 check_together(SqsQueueRow *row)
 {
 	char	   *dead_letter = text_option(row, OPT_DEAD_LETTER);
+	char	   *unroutable = text_option(row, OPT_UNROUTABLE);
 	int			exactly_once = SPI_fnumber(row->desc, queue_options[OPT_EXACTLY_ONCE].name);
 
 	if (dead_letter != NULL && strcmp(dead_letter, "none") == 0 &&
@@ -420,6 +451,15 @@ check_together(SqsQueueRow *row)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("option \"dedup_key\" cannot be set while option \"exactly_once\" is false"),
 				 errdetail("Keys are recorded with the ids of messages.")));
+	if (unroutable != NULL && strcmp(unroutable, "handler") == 0 && is_null(row, OPT_HANDLER))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"unroutable\" cannot be \"handler\" without option \"handler\"")));
+	if (unroutable != NULL && strcmp(unroutable, "dead_letter") == 0 &&
+		dead_letter != NULL && strcmp(dead_letter, "none") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"unroutable\" cannot be \"dead_letter\" while option \"dead_letter\" is \"none\"")));
 }
 
 /*

@@ -67,6 +67,9 @@ extern void sqs_options_read_resets(ArrayType *array, SqsOptionChange *changes);
 /* Store the options that are plain values. */
 extern void sqs_options_store(SqsQueueRow *row, const SqsOptionChange *changes, bool all);
 
+/* An ERROR if a number or an interval is out of its option's range. */
+extern void sqs_option_check_range(SqsOptionId id, Datum value);
+
 /* An ERROR unless the value is the name or the URL of a queue at AWS. */
 extern void sqs_option_check_queue_name(const char *value, const SqsServerOptions *options);
 
