@@ -276,7 +276,8 @@ CREATE TABLE sqsbridge_internal.queues (
  */
 CREATE UNIQUE INDEX queues_consumer_key
 	ON sqsbridge_internal.queues (home, server_oid, queue_name)
-	WHERE handler IS NOT NULL AND server_oid OPERATOR(pg_catalog.<>) 0::oid;
+	WHERE (handler IS NOT NULL OR route_by IS NOT NULL) AND
+		  server_oid OPERATOR(pg_catalog.<>) 0::oid;
 
 SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.queues', '');
 
@@ -287,7 +288,7 @@ COMMENT ON INDEX sqsbridge_internal.queues_pkey IS
 COMMENT ON INDEX sqsbridge_internal.queues_name_key IS
 'names are unique in a database';
 COMMENT ON INDEX sqsbridge_internal.queues_consumer_key IS
-'a queue at AWS has at most one handler in a database';
+'a queue at AWS is received from by at most one queue of a database';
 COMMENT ON COLUMN sqsbridge_internal.queues.queue_id IS
 'as in the view sqs_queues';
 COMMENT ON COLUMN sqsbridge_internal.queues.name IS
@@ -309,7 +310,7 @@ COMMENT ON COLUMN sqsbridge_internal.queues.server_owner IS
 COMMENT ON COLUMN sqsbridge_internal.queues.queue_name IS
 'as in the view sqs_queues';
 COMMENT ON COLUMN sqsbridge_internal.queues.handler IS
-'function that is called once per message, schema-qualified and quoted as necessary; NULL: nothing is received, the queue is for sending only';
+'function that is called once per message, schema-qualified and quoted as necessary; NULL: nothing is received, and the queue is for sending only, unless it has the option route_by';
 COMMENT ON COLUMN sqsbridge_internal.queues.handler_oid IS
 'that function, by OID';
 COMMENT ON COLUMN sqsbridge_internal.queues.handler_owner_oid IS
@@ -374,6 +375,58 @@ COMMENT ON COLUMN sqsbridge_internal.queues.created_at IS
 'as in the view sqs_queues';
 COMMENT ON COLUMN sqsbridge_internal.queues.changed_at IS
 'as in the view sqs_queues';
+
+/*
+ * Like the queue's handler, a route's function is recorded by OID and name,
+ * with its owner.
+ */
+CREATE TABLE sqsbridge_internal.routes (
+	queue_id integer NOT NULL,
+	key text COLLATE "C" NOT NULL,
+	number smallint NOT NULL,
+	handler text COLLATE "C" NOT NULL,
+	handler_oid oid NOT NULL,
+	handler_owner_oid oid NOT NULL,
+	handler_owner text COLLATE "C" NOT NULL,
+	handler_timeout interval,
+	created_at timestamp with time zone NOT NULL,
+	CONSTRAINT routes_pkey PRIMARY KEY (queue_id, key),
+	CONSTRAINT routes_key_check CHECK (
+		key OPERATOR(pg_catalog.<>) ''::text AND
+		pg_catalog.octet_length(key) OPERATOR(pg_catalog.<=) 256),
+	CONSTRAINT routes_number_check CHECK (
+		number OPERATOR(pg_catalog.>=) 0::smallint),
+	CONSTRAINT routes_handler_check CHECK (
+		handler OPERATOR(pg_catalog.<>) ''::text),
+	CONSTRAINT routes_handler_timeout_check CHECK (
+		handler_timeout OPERATOR(pg_catalog.>=) '1 ms'::interval AND
+		handler_timeout OPERATOR(pg_catalog.<=) '12 h'::interval)
+) USING heap;
+
+SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.routes', '');
+
+COMMENT ON TABLE sqsbridge_internal.routes IS
+'routes of queues, one row each; changed only by sqs_add_route(), sqs_drop_route(), and so on; read it through the view sqs_routes. Dumped by pg_dump';
+COMMENT ON INDEX sqsbridge_internal.routes_pkey IS
+'a queue has one route for a key';
+COMMENT ON COLUMN sqsbridge_internal.routes.queue_id IS
+'queue, as in queues';
+COMMENT ON COLUMN sqsbridge_internal.routes.key IS
+'as in the view sqs_routes';
+COMMENT ON COLUMN sqsbridge_internal.routes.number IS
+'number of the route, unique for its queue';
+COMMENT ON COLUMN sqsbridge_internal.routes.handler IS
+'as in the view sqs_routes';
+COMMENT ON COLUMN sqsbridge_internal.routes.handler_oid IS
+'that function, by OID';
+COMMENT ON COLUMN sqsbridge_internal.routes.handler_owner_oid IS
+'owner that the function had when the route was added or last confirmed, by OID and by name';
+COMMENT ON COLUMN sqsbridge_internal.routes.handler_owner IS
+'name of that role';
+COMMENT ON COLUMN sqsbridge_internal.routes.handler_timeout IS
+'as in the view sqs_routes';
+COMMENT ON COLUMN sqsbridge_internal.routes.created_at IS
+'as in the view sqs_routes';
 
 CREATE FUNCTION @extschema@.sqs_get_queues(
 	OUT queue_id integer,
@@ -474,7 +527,7 @@ COMMENT ON COLUMN @extschema@.sqs_queues.server IS
 COMMENT ON COLUMN @extschema@.sqs_queues.queue_name IS
 'name of the queue at AWS, or its URL or ARN';
 COMMENT ON COLUMN @extschema@.sqs_queues.handler IS
-'function that is called once per message, schema-qualified and quoted as necessary; NULL: nothing is received, the queue is for sending only';
+'function that is called once per message, schema-qualified and quoted as necessary; NULL: nothing is received, and the queue is for sending only, unless it has the option route_by';
 COMMENT ON COLUMN @extschema@.sqs_queues.concurrency IS
 'number of handlers that run at the same time: 1 to 64';
 COMMENT ON COLUMN @extschema@.sqs_queues.batch_size IS
@@ -624,7 +677,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, integer, double precision, interval, double precision, integer, text, text, text, text, text, text, integer, interval, interval, interval, boolean, boolean, text[], name) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, integer, double precision, interval, double precision, integer, text, text, text, text, text, text, integer, interval, interval, interval, boolean, boolean, text[], name) TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, integer, double precision, interval, double precision, integer, text, text, text, text, text, text, integer, interval, interval, interval, boolean, boolean, text[], name) IS
-'changes options of a registered queue; takes effect at commit. Options as in sqs_register_queue(); NULL leaves an option unchanged. reset: names of options to set to their defaults, such as ARRAY[''visibility_timeout'']. owner: role that the handler is to run as, for superusers. Without any option, the function confirms the current owner, server, and handler of a queue that has stopped because one of them has changed. Requires the privileges of the queue''s owner, or a superuser if that role has changed. Errors: the queue does not exist, the server or handler does not exist or may not be used, a value is out of range';
+'changes options of a registered queue; takes effect at commit. Options as in sqs_register_queue(); NULL leaves an option unchanged. reset: names of options to set to their defaults, such as ARRAY[''visibility_timeout'']. owner: role that the handler is to run as, for superusers. Without any option, the function confirms the current owner, server, handler, and routes of a queue that has stopped because one of them has changed. Requires the privileges of the queue''s owner, or a superuser if that role has changed. Errors: the queue does not exist, the server or handler does not exist or may not be used, a value is out of range';
 
 CREATE FUNCTION @extschema@.sqs_unregister_queue(queue text)
 RETURNS void
@@ -633,7 +686,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION @extschema@.sqs_unregister_queue(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_unregister_queue(text) TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_unregister_queue(text) IS
-'removes a queue from the configuration; takes effect at commit. Messages that have been received and not handled are returned to SQS; the queue at AWS and the rows in sqs_failures stay. Requires the privileges of the queue''s owner. Error: the queue does not exist';
+'removes a queue from the configuration; takes effect at commit. Messages that have been received and not handled are returned to SQS; its routes are removed, too; the queue at AWS and the rows in sqs_failures stay. Requires the privileges of the queue''s owner. Error: the queue does not exist';
 
 CREATE FUNCTION @extschema@.sqs_disable_queue(queue text)
 RETURNS void
@@ -742,6 +795,98 @@ COMMENT ON COLUMN @extschema@.sqs_error_rules.delay IS
 'used instead of the queue''s retry_delay; NULL: that is used';
 COMMENT ON COLUMN @extschema@.sqs_error_rules.source IS
 'which rule this is: that of the queue, one for all queues, or built-in';
+
+
+/* ------------------------------------------------------------------------
+ * Routes
+ * ------------------------------------------------------------------------ */
+
+CREATE FUNCTION @extschema@.sqs_add_route(
+	queue text,
+	key text,
+	handler text,
+	handler_timeout interval DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'sqs_add_route'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION @extschema@.sqs_add_route(text, text, text, interval) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_add_route(text, text, text, interval) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_add_route(text, text, text, interval) IS
+'has a function handle the messages with a key; takes effect at commit. queue: a queue with the option route_by, which says what the key of a message is; key: 1 to 256 bytes; handler: function that takes one sqs_message; handler_timeout: 1 ms to 12 h, NULL: the queue''s. Requires the privileges of the queue''s owner, who must be able to execute the function. Errors: the queue or the function does not exist, the queue has no route_by, there is a route for the key, or there are 1,000 routes';
+
+CREATE FUNCTION @extschema@.sqs_drop_route(
+	queue text,
+	key text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'sqs_drop_route'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION @extschema@.sqs_drop_route(text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_drop_route(text, text) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_drop_route(text, text) IS
+'removes the route for a key; takes effect at commit. What becomes of messages with this key is then up to the queue''s option unroutable. Requires the privileges of the queue''s owner. Errors: the queue does not exist, or has no such route';
+
+CREATE FUNCTION @extschema@.sqs_get_routes(
+	OUT queue_id integer,
+	OUT key text,
+	OUT handler text,
+	OUT handler_timeout interval,
+	OUT created_at timestamp with time zone,
+	OUT problem text,
+	OUT handled bigint,
+	OUT failed bigint,
+	OUT dead_letters bigint,
+	OUT handler_time_total double precision,
+	OUT handler_time_max double precision)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'sqs_get_routes'
+LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED ROWS 10;
+REVOKE ALL ON FUNCTION @extschema@.sqs_get_routes() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_routes() TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_get_routes() IS
+'routes and their statistics; use the view sqs_routes';
+
+CREATE VIEW @extschema@.sqs_routes AS
+SELECT
+	q.name AS queue,
+	r.key,
+	r.handler,
+	r.handler_timeout,
+	r.created_at,
+	r.problem,
+	r.handled,
+	r.failed,
+	r.dead_letters,
+	r.handler_time_total,
+	r.handler_time_max
+FROM @extschema@.sqs_get_routes() r
+	JOIN @extschema@.sqs_queues q
+		ON q.queue_id OPERATOR(pg_catalog.=) r.queue_id;
+REVOKE ALL ON TABLE @extschema@.sqs_routes FROM PUBLIC;
+GRANT SELECT ON TABLE @extschema@.sqs_routes TO PUBLIC;
+COMMENT ON VIEW @extschema@.sqs_routes IS
+'which functions handle which messages, one row for each route of a queue; changed only by sqs_add_route(), sqs_drop_route(), and so on. Counters are kept in shared memory, and reset with those of sqs_stats. Routes are dumped by pg_dump';
+COMMENT ON COLUMN @extschema@.sqs_routes.queue IS
+'name of the queue';
+COMMENT ON COLUMN @extschema@.sqs_routes.key IS
+'messages in which the queue''s option route_by finds this text take the route; 1 to 256 bytes';
+COMMENT ON COLUMN @extschema@.sqs_routes.handler IS
+'function that is called for them, schema-qualified and quoted as necessary';
+COMMENT ON COLUMN @extschema@.sqs_routes.handler_timeout IS
+'a handler that runs longer is canceled: 1 ms to 12 h, whole milliseconds; NULL: as the queue''s option says';
+COMMENT ON COLUMN @extschema@.sqs_routes.created_at IS
+'when the route was added';
+COMMENT ON COLUMN @extschema@.sqs_routes.problem IS
+'why messages cannot take the route; NULL: they can. For members of pg_read_all_stats and of the queue''s owner';
+COMMENT ON COLUMN @extschema@.sqs_routes.handled IS
+'messages that were handled, or discarded by the handler; NULL in this and the following columns: not counted, because too many routes of the cluster are in use';
+COMMENT ON COLUMN @extschema@.sqs_routes.failed IS
+'attempts that failed';
+COMMENT ON COLUMN @extschema@.sqs_routes.dead_letters IS
+'messages that have become dead letters';
+COMMENT ON COLUMN @extschema@.sqs_routes.handler_time_total IS
+'time spent in the handler, in milliseconds; failed attempts included';
+COMMENT ON COLUMN @extschema@.sqs_routes.handler_time_max IS
+'longest run of the handler, in milliseconds';
 
 
 /* ------------------------------------------------------------------------
@@ -1889,12 +2034,12 @@ SELECT
 	q.owner,
 	CASE
 	WHEN q.broken THEN 'error'::text
-	WHEN q.enabled AND q.handler IS NOT NULL AND
+	WHEN q.enabled AND (q.handler IS NOT NULL OR q.route_by IS NOT NULL) AND
 		 @extschema@.sqs_get_hindrance() OPERATOR(pg_catalog.=) 'not admitted'::text
 	THEN 'not admitted'::text
 	ELSE COALESCE(s.state,
 				  CASE
-				  WHEN q.handler IS NULL THEN 'send only'::text
+				  WHEN q.handler IS NULL AND q.route_by IS NULL THEN 'send only'::text
 				  WHEN NOT q.enabled THEN 'disabled'::text
 				  ELSE COALESCE(@extschema@.sqs_get_hindrance(), 'starting'::text)
 				  END)
@@ -1930,7 +2075,7 @@ SELECT
 	s.last_error_at,
 	COALESCE(q.problem,
 			 CASE
-			 WHEN NOT q.enabled OR q.handler IS NULL THEN NULL
+			 WHEN NOT q.enabled OR (q.handler IS NULL AND q.route_by IS NULL) THEN NULL
 			 WHEN @extschema@.sqs_get_hindrance() OPERATOR(pg_catalog.=) 'not admitted'::text
 			 THEN 'sqsbridge.databases does not name this database'::text
 			 WHEN s.queue_id IS NULL AND
@@ -2312,6 +2457,16 @@ CREATE TRIGGER sqsbridge_guard_truncate
 ALTER TABLE sqsbridge_internal.queues ENABLE ALWAYS TRIGGER sqsbridge_guard;
 ALTER TABLE sqsbridge_internal.queues ENABLE ALWAYS TRIGGER sqsbridge_guard_truncate;
 
+REVOKE ALL ON TABLE sqsbridge_internal.routes FROM PUBLIC;
+CREATE TRIGGER sqsbridge_guard
+	BEFORE INSERT OR UPDATE OR DELETE ON sqsbridge_internal.routes
+	FOR EACH ROW EXECUTE FUNCTION sqsbridge_internal.guard();
+CREATE TRIGGER sqsbridge_guard_truncate
+	BEFORE TRUNCATE ON sqsbridge_internal.routes
+	FOR EACH STATEMENT EXECUTE FUNCTION sqsbridge_internal.guard();
+ALTER TABLE sqsbridge_internal.routes ENABLE ALWAYS TRIGGER sqsbridge_guard;
+ALTER TABLE sqsbridge_internal.routes ENABLE ALWAYS TRIGGER sqsbridge_guard_truncate;
+
 REVOKE ALL ON TABLE sqsbridge_internal.inbox FROM PUBLIC;
 CREATE TRIGGER sqsbridge_guard
 	BEFORE INSERT OR UPDATE OR DELETE ON sqsbridge_internal.inbox
@@ -2467,6 +2622,7 @@ $do$;
 /* Who owns the database dumps it. */
 GRANT USAGE ON SCHEMA sqsbridge_internal TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.queues TO pg_database_owner;
+GRANT SELECT ON TABLE sqsbridge_internal.routes TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.inbox TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.inbox_marks TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.inbox_doubts TO pg_database_owner;

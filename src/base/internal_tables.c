@@ -77,6 +77,9 @@ typedef struct IndexSpec
 	int			keys[3];		/* attribute numbers */
 } IndexSpec;
 
+static const Oid route_types[] = {
+	INT4OID, TEXTOID, INT2OID, TEXTOID, OIDOID, OIDOID, TEXTOID, INTERVALOID, TIMESTAMPTZOID
+};
 static const Oid inbox_types[] = {INT4OID, TEXTOID, TIMESTAMPTZOID};
 static const Oid mark_types[] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID};
 static const Oid doubt_types[] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
@@ -105,6 +108,7 @@ static const Oid outbox_failure_types[] = {
 };
 static const Oid error_rule_types[] = {INT4OID, TEXTOID, TEXTOID, INTERVALOID};
 
+StaticAssertDecl(lengthof(route_types) == ROUTE_NATTS, "columns of routes");
 StaticAssertDecl(lengthof(inbox_types) == INBOX_NATTS, "columns of inbox");
 StaticAssertDecl(lengthof(mark_types) == MARK_NATTS, "columns of inbox_marks");
 StaticAssertDecl(lengthof(doubt_types) == DOUBT_NATTS, "columns of inbox_doubts");
@@ -120,6 +124,7 @@ StaticAssertDecl(lengthof(error_rule_types) == RULE_NATTS, "columns of error_rul
 
 static const TableSpec table_specs[SQS_NUM_TABLES] = {
 	[SQS_TABLE_QUEUES] = {"queues", 0, NULL, 0},
+	[SQS_TABLE_ROUTES] = {"routes", ROUTE_NATTS, route_types, BIT(ROUTE_HANDLER_TIMEOUT)},
 	[SQS_TABLE_INBOX] = {"inbox", INBOX_NATTS, inbox_types, 0},
 	[SQS_TABLE_INBOX_MARKS] = {"inbox_marks", MARK_NATTS, mark_types, 0},
 	[SQS_TABLE_INBOX_DOUBTS] = {"inbox_doubts", DOUBT_NATTS, doubt_types, 0},
@@ -148,6 +153,8 @@ static const TableSpec table_specs[SQS_NUM_TABLES] = {
 static const IndexSpec index_specs[SQS_NUM_INDEXES] = {
 	[SQS_INDEX_QUEUES_PKEY] = {SQS_TABLE_QUEUES, "queue_id", true, 1, {1}},
 	[SQS_INDEX_QUEUES_NAME] = {SQS_TABLE_QUEUES, "name", true, 1, {2}},
+	[SQS_INDEX_ROUTES_PKEY] = {SQS_TABLE_ROUTES, "queue_id, key", true, 2,
+	{ROUTE_QUEUE_ID + 1, ROUTE_KEY + 1}},
 	[SQS_INDEX_INBOX_PKEY] = {SQS_TABLE_INBOX, "queue_id, message_key", true, 2,
 	{INBOX_QUEUE_ID + 1, INBOX_MESSAGE_KEY + 1}},
 	[SQS_INDEX_INBOX_STAMP] = {SQS_TABLE_INBOX, "queue_id, stamp", false, 2,

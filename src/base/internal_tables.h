@@ -23,6 +23,7 @@
 typedef enum SqsTable
 {
 	SQS_TABLE_QUEUES,
+	SQS_TABLE_ROUTES,
 	SQS_TABLE_INBOX,
 	SQS_TABLE_INBOX_MARKS,
 	SQS_TABLE_INBOX_DOUBTS,
@@ -41,6 +42,7 @@ typedef enum SqsIndex
 {
 	SQS_INDEX_QUEUES_PKEY,		/* (queue_id) */
 	SQS_INDEX_QUEUES_NAME,		/* (name), unique */
+	SQS_INDEX_ROUTES_PKEY,		/* (queue_id, key) */
 	SQS_INDEX_INBOX_PKEY,		/* (queue_id, message_key) */
 	SQS_INDEX_INBOX_STAMP,		/* (queue_id, stamp) */
 	SQS_INDEX_INBOX_MARKS_PKEY, /* (queue_id, at) */
@@ -59,6 +61,20 @@ typedef enum SqsIndex
 } SqsIndex;
 
 /* Columns, in the order of the tables.  Those of queues: see queue_row.h. */
+
+typedef enum RouteColumn
+{
+	ROUTE_QUEUE_ID,				/* integer */
+	ROUTE_KEY,					/* text */
+	ROUTE_NUMBER,				/* smallint */
+	ROUTE_HANDLER,				/* text: a function, qualified, */
+	ROUTE_HANDLER_OID,			/* oid: its OID, */
+	ROUTE_HANDLER_OWNER_OID,	/* oid: its owner, */
+	ROUTE_HANDLER_OWNER,		/* text: and that role's name */
+	ROUTE_HANDLER_TIMEOUT,		/* interval, or NULL */
+	ROUTE_CREATED_AT,			/* timestamptz */
+	ROUTE_NATTS
+} RouteColumn;
 
 typedef enum InboxColumn
 {

@@ -42,7 +42,8 @@ sqs_shmem_size(void)
 
 	size = add_size(size, MAXALIGN(mul_size(sqs_max_workers, sizeof(SqsWorkerSlot))));
 	size = add_size(size, MAXALIGN(mul_size(sqs_max_databases, sizeof(SqsDatabase))));
-	size = add_size(size, mul_size(stats_entries(), sizeof(SqsQueueStats)));
+	size = add_size(size, MAXALIGN(mul_size(stats_entries(), sizeof(SqsQueueStats))));
+	size = add_size(size, mul_size(SQS_ROUTE_ENTRIES, sizeof(SqsRouteStats)));
 	return size;
 }
 
@@ -96,6 +97,8 @@ sqs_shmem_startup(void)
 		sqs_shared->databases = (SqsDatabase *) p;
 		p += MAXALIGN(sqs_max_databases * sizeof(SqsDatabase));
 		sqs_shared->queues = (SqsQueueStats *) p;
+		p += MAXALIGN(stats_entries() * sizeof(SqsQueueStats));
+		sqs_shared->routes = (SqsRouteStats *) p;
 
 		for (int i = 0; i < sqs_max_workers; i++)
 		{
@@ -127,6 +130,12 @@ sqs_shmem_startup(void)
 			pg_atomic_init_u64(&stats->last_stamp, 0);
 			pg_atomic_init_u64(&stats->failures_known, 0);
 			pg_atomic_init_u64(&stats->failures_from, 0);
+		}
+		for (int i = 0; i < SQS_ROUTE_ENTRIES; i++)
+		{
+			pg_atomic_init_u64(&sqs_shared->routes[i].used_at, 0);
+			for (int j = 0; j < SQS_NUM_ROUTE_COUNTERS; j++)
+				pg_atomic_init_u64(&sqs_shared->routes[i].counters[j], 0);
 		}
 	}
 

@@ -27,6 +27,9 @@
  *	  reserved for queues that run (enabled, with a handler); the other half
  *	  is for queues that only send, so that the latter never crowd out the
  *	  former.
+ *	- The statistics of a route are written by the handlers of its queue.
+ *	  Whose an entry is, is guarded by the control lock; the counters are
+ *	  atomic.
  *
  *-------------------------------------------------------------------------
  */
@@ -247,6 +250,30 @@ typedef struct SqsQueueStats
 	SqsStarts	starts;			/* of its queue worker */
 } SqsQueueStats;
 
+/* What a handler has done with a message of a route. */
+typedef enum SqsRouteCounter
+{
+	SQS_ROUTE_HANDLED,
+	SQS_ROUTE_FAILED,
+	SQS_ROUTE_DEAD,
+	SQS_ROUTE_MICROS,
+	SQS_ROUTE_MAX_MICROS,		/* of one message; not a sum */
+	SQS_NUM_ROUTE_COUNTERS
+} SqsRouteCounter;
+
+/* The statistics of a route; see route_stats.c. */
+typedef struct SqsRouteStats
+{
+	Oid			dboid;			/* InvalidOid: entry is free; these three are
+								 * guarded by the control lock */
+	int32		queue_id;
+	uint64		key_hash;
+	pg_atomic_uint64 used_at;	/* TimestampTz */
+	pg_atomic_uint64 counters[SQS_NUM_ROUTE_COUNTERS];
+} SqsRouteStats;
+
+#define SQS_ROUTE_ENTRIES	4096
+
 typedef struct SqsShared
 {
 	LWLock	   *lock;			/* the control lock */
@@ -268,6 +295,7 @@ typedef struct SqsShared
 	SqsWorkerSlot *slots;
 	SqsDatabase *databases;
 	SqsQueueStats *queues;
+	SqsRouteStats *routes;		/* SQS_ROUTE_ENTRIES */
 } SqsShared;
 
 extern SqsShared *sqs_shared;

@@ -91,6 +91,24 @@ set_server(SqsQueueConfig *queue, ForeignServer *server)
 		queue->problem = psprintf("server \"%s\" has no region", queue->server);
 }
 
+static bool
+has_routes(int32 queue_id)
+{
+	Relation	rel = sqs_table_open(SQS_TABLE_ROUTES, AccessShareLock);
+	SysScanDesc scan;
+	ScanKeyData key;
+	bool		result;
+
+	ScanKeyInit(&key, ROUTE_QUEUE_ID + 1, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(queue_id));
+	scan = systable_beginscan(rel, sqs_index_oid(SQS_INDEX_ROUTES_PKEY), true,
+							  GetActiveSnapshot(), 1, &key);
+	result = HeapTupleIsValid(systable_getnext(scan));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
 /* Look up what the row refers to: fill in the server, and the problem if any. */
 static void
 resolve_queue(SqsQueueConfig *queue)
@@ -142,7 +160,7 @@ resolve_queue(SqsQueueConfig *queue)
 	queue->can_send = queue->problem == NULL;
 
 	/* the rest is required only for running a handler */
-	if (queue->problem != NULL || queue->handler == NULL)
+	if (queue->problem != NULL || !sqs_queue_receives(queue))
 		return;
 
 	if (SQS_OWNER_NEEDS_LOGIN && !can_login)
@@ -152,8 +170,12 @@ resolve_queue(SqsQueueConfig *queue)
 							 ACL_CONNECT) != ACLCHECK_OK)
 		queue->problem = psprintf("its owner, role \"%s\", has no CONNECT privilege on the database",
 								  sqs_role_name(queue->owner));
-	else
+	else if (queue->route_by == NULL)
 		(void) sqs_bound_handler(&queue->bound_handler, queue->owner, &queue->problem);
+
+	/* if a function is gone, messages of other routes can be handled */
+	else if (queue->handler == NULL && !has_routes(queue->queue_id))
+		queue->problem = pstrdup("it has neither a handler nor a route; add one with sqs_add_route()");
 }
 
 /*

@@ -98,6 +98,13 @@ typedef struct SqsQueueConfig
 								 * handler */
 } SqsQueueConfig;
 
+/* Are messages received, rather than only sent? */
+static inline bool
+sqs_queue_receives(const SqsQueueConfig *queue)
+{
+	return queue->handler != NULL || queue->route_by != NULL;
+}
+
 /* False: there is no such value, and *unwrap is SQS_UNWRAP_NONE. */
 extern bool sqs_unwrap_by_name(const char *name, SqsUnwrap *unwrap);
 

@@ -58,6 +58,7 @@
 #include "config/queue_options.h"
 #include "config/queue_row.h"
 #include "config/queues.h"
+#include "config/routes.h"
 
 PG_FUNCTION_INFO_V1(sqsbridge_check_preloaded);
 PG_FUNCTION_INFO_V1(sqs_register_queue);
@@ -123,7 +124,7 @@ refuse_second_consumer(int32 queue_id, Oid server, const char *queue_name)
 	{
 		SqsQueueConfig *queue = lfirst(lc);
 
-		if (queue->queue_id != queue_id && queue->handler != NULL && !queue->is_copy &&
+		if (queue->queue_id != queue_id && sqs_queue_receives(queue) && !queue->is_copy &&
 			queue->server_oid == server && is_same_queue(queue->queue_name, queue_name))
 			ereport(ERROR,
 					(errcode(ERRCODE_DUPLICATE_OBJECT),
@@ -270,6 +271,7 @@ sqs_register_queue(PG_FUNCTION_ARGS)
 	ForeignServer *server;
 	char	   *queue_name = name;
 	SqsServerOptions server_options;
+	bool		receives;
 	const char *why;
 	SqsQueueRow row;
 
@@ -294,6 +296,8 @@ sqs_register_queue(PG_FUNCTION_ARGS)
 		sqs_option_check_queue_name(queue_name, &server_options);
 	}
 
+	receives = changes[OPT_HANDLER].is_set || changes[OPT_ROUTE_BY].is_set;
+
 	PushActiveSnapshot(GetLatestSnapshot());
 	check_role_limits(owner, true, changes);
 	sqs_queue_row_open(&row);
@@ -303,9 +307,10 @@ sqs_register_queue(PG_FUNCTION_ARGS)
 		char	   *handler = sqs_find_handler(TextDatumGetCString(changes[OPT_HANDLER].value),
 											   owner, &funcid);
 
-		check_owner(name, owner);
 		sqs_queue_row_bind_handler(&row, handler, funcid);
 	}
+	if (receives)
+		check_owner(name, owner);
 	sqs_queue_row_set_text(&row, "name", name);
 	sqs_queue_row_bind_owner(&row, owner);
 	sqs_queue_row_bind_server(&row, server);
@@ -314,7 +319,7 @@ sqs_register_queue(PG_FUNCTION_ARGS)
 	sqs_queue_row_set(&row, "created_at", TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
 	sqs_queue_row_set(&row, "changed_at", TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
 
-	if (sqs_catalog_queue_by_name(name) == NULL && changes[OPT_HANDLER].is_set)
+	if (sqs_catalog_queue_by_name(name) == NULL && receives)
 		refuse_second_consumer(0, server->serverid, queue_name);
 	sqs_queue_row_set(&row, "queue_id", Int32GetDatum(sqs_new_queue_id()));
 	if (!sqs_writer_insert_new(row.writer, row.values, row.nulls, NIL, false, NULL))
@@ -367,8 +372,14 @@ new_owner(FunctionCallInfo fcinfo, int argument, const SqsQueueConfig *queue, bo
 static bool
 is_as_bound(const SqsQueueConfig *queue)
 {
+	SqsRoutes  *routes = sqs_routes_load(queue->queue_id);
 	char	   *why;
 
+	for (int i = 0; i < routes->n; i++)
+	{
+		if (sqs_route_problem(&routes->routes[i], queue->owner) != NULL)
+			return false;
+	}
 	return sqs_role_changed(&queue->bound_owner) == NULL &&
 		sqs_server_changed(&queue->bound_server) == NULL &&
 		(queue->handler == NULL ||
@@ -432,30 +443,34 @@ alter_queue_name(QueueAlteration *alter)
 }
 
 /*
- * The handler after the change.  Needs the server and the queue's name at AWS,
- * since no other queue may have a handler for the same queue there.
+ * The handler after the change, and the routes.  Needs the server and the queue's
+ * name at AWS, since no other queue may receive from the same queue there.
  */
 static void
 alter_handler(QueueAlteration *alter)
 {
 	const SqsQueueConfig *queue = alter->queue;
 	const SqsOptionChange *changes = alter->changes;
+	bool		bind = alter->confirm || alter->owner != queue->owner;
+	bool		routes = changes[OPT_ROUTE_BY].is_set ||
+		(queue->route_by != NULL && !changes[OPT_ROUTE_BY].is_reset);
 
 	if (changes[OPT_HANDLER].is_set)
 		alter->handler = TextDatumGetCString(changes[OPT_HANDLER].value);
 	else if (!changes[OPT_HANDLER].is_reset)
 		alter->handler = queue->handler;
-	if (alter->handler == NULL)
+	if (bind)
+		sqs_routes_bind(queue, alter->owner, alter->confirm ? WARNING : ERROR);
+	if (alter->handler == NULL && !routes)
 		return;
 
-	alter->bind_handler = alter->confirm || changes[OPT_HANDLER].is_set ||
-		alter->owner != queue->owner;
+	alter->bind_handler = alter->handler != NULL && (bind || changes[OPT_HANDLER].is_set);
 	if (alter->bind_handler)
-	{
 		alter->handler = sqs_find_handler(alter->handler, alter->owner, &alter->funcid);
+	bind = bind || alter->bind_handler || changes[OPT_ROUTE_BY].is_set;
+	if (bind)
 		check_owner(queue->name, alter->owner);
-	}
-	if (alter->bind_handler || changes[OPT_SERVER].is_set ||
+	if (bind || changes[OPT_SERVER].is_set ||
 		changes[OPT_QUEUE_NAME].is_set || changes[OPT_QUEUE_NAME].is_reset)
 		refuse_second_consumer(queue->queue_id,
 							   alter->bind_server ? alter->server->serverid : queue->server_oid,
@@ -536,7 +551,8 @@ sqs_alter_queue(PG_FUNCTION_ARGS)
 /*
  * sqs_unregister_queue(queue) returns void
  *
- * Delete the row of a queue, and its error rules.  Takes effect at commit.
+ * Delete the row of a queue, its error rules and its routes.  Takes effect at
+ * commit.
  */
 Datum
 sqs_unregister_queue(PG_FUNCTION_ARGS)
@@ -552,6 +568,7 @@ sqs_unregister_queue(PG_FUNCTION_ARGS)
 		sqs_writer_delete(row.writer, &row.tid, true) != SQS_WRITTEN)
 		queue_does_not_exist(name);
 	sqs_error_rules_delete(queue->queue_id);
+	sqs_routes_delete(queue->queue_id);
 	sqs_queue_row_close(&row);
 	PopActiveSnapshot();
 

@@ -56,6 +56,7 @@
 #include "config/fdw.h"
 #include "config/queue_row.h"
 #include "config/queues.h"
+#include "config/routes.h"
 #include "receive/inbox_marks.h"
 #include "send/outbox.h"
 
@@ -117,6 +118,7 @@ adopt_queue(const SqsQueueConfig *queue, bool disable)
 		sqs_queue_row_set(&row, "enabled", BoolGetDatum(false));
 	sqs_queue_row_update(&row);
 	sqs_queue_row_close(&row);
+	sqs_routes_adopt(queue->queue_id, owner);
 }
 
 /* Dead letters belong to the roles that have the names of their queues' owners. */

@@ -347,7 +347,7 @@ reconcile(DatabaseWorker *dw, const uint64 *settings)
 	foreach(lc, dw->queues)
 	{
 		SqsQueueConfig *queue = lfirst(lc);
-		bool		wanted = queue->enabled && queue->handler != NULL;
+		bool		wanted = queue->enabled && sqs_queue_receives(queue);
 		SqsQueueStats *stats;
 		const char *why;
 		int			slot;
@@ -373,8 +373,8 @@ reconcile(DatabaseWorker *dw, const uint64 *settings)
 			if (wanted)
 				sqs_report_problem(stats, SQS_QUEUE_ERROR, queue->name, queue->problem);
 			else
-				sqs_stats_set_state(stats, queue->handler == NULL ?
-									SQS_QUEUE_NONE : SQS_QUEUE_DISABLED);
+				sqs_stats_set_state(stats, sqs_queue_receives(queue) ?
+									SQS_QUEUE_DISABLED : SQS_QUEUE_NONE);
 			continue;
 		}
 

@@ -32,6 +32,7 @@
 #include "base/outbox_health.h"
 #include "base/privileges.h"
 #include "base/queue_stats.h"
+#include "base/route_stats.h"
 #include "base/settings.h"
 #include "base/shmem.h"
 #include "base/slots.h"
@@ -366,6 +367,7 @@ sqs_stats_reset(PG_FUNCTION_ARGS)
 		stats = sqs_stats_find(MyDatabaseId, queue->queue_id);
 		if (stats != NULL)
 			sqs_stats_reset_entry(stats);
+		sqs_route_stats_reset(queue->queue_id);
 	}
 	if (name != NULL && !found)
 		ereport(ERROR,

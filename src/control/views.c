@@ -2,8 +2,9 @@
  *
  * views.c
  *	  The functions behind the views of the internal tables: sqs_queues,
- *	  sqs_failures, sqs_dead_letters, sqs_outbox, sqs_outbox_failures; and the
- *	  counts of rows in sqs_stats_outbox, whose other columns are in stats.c.
+ *	  sqs_routes, sqs_failures, sqs_dead_letters, sqs_outbox,
+ *	  sqs_outbox_failures; and the counts of rows in sqs_stats_outbox, whose
+ *	  other columns are in stats.c.
  *
  * The views are defined by functions, not over tables, and the functions decide
  * which rows the caller may see.  LOCK on a view over a table would also lock
@@ -33,11 +34,14 @@
 #include "base/compat.h"
 #include "base/internal_tables.h"
 #include "base/privileges.h"
+#include "base/route_stats.h"
 #include "base/settings.h"
 #include "config/queues.h"
+#include "config/routes.h"
 #include "send/outbox_failures.h"
 
 PG_FUNCTION_INFO_V1(sqs_get_queues);
+PG_FUNCTION_INFO_V1(sqs_get_routes);
 PG_FUNCTION_INFO_V1(sqs_get_failures);
 PG_FUNCTION_INFO_V1(sqs_get_dead_letters);
 PG_FUNCTION_INFO_V1(sqs_get_outbox);
@@ -190,6 +194,63 @@ sqs_get_queues(PG_FUNCTION_ARGS)
 			!sqs_may_see_stats_of(queue->is_copy ? InvalidOid : queue->owner);
 		values[COLUMN_PROBLEM] = nulls[COLUMN_PROBLEM] ? (Datum) 0 :
 			CStringGetTextDatum(queue->problem);
+		put(rsinfo, values, nulls);
+	}
+	end_table(&scan);
+	return (Datum) 0;
+}
+
+/*
+ * Behind sqs_routes.  A queue's own problem is shown by sqs_stats, and not
+ * repeated here.
+ */
+Datum
+sqs_get_routes(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	TableScan	scan;
+	List	   *queues;
+	Datum		row[ROUTE_NATTS];
+	bool		row_nulls[ROUTE_NATTS];
+
+	sqs_require_preloaded();
+	InitMaterializedSRF(fcinfo, 0);
+	queues = sqs_catalog_queues();
+	begin_table(&scan, SQS_TABLE_ROUTES);
+	while (next_row(&scan, row, row_nulls))
+	{
+		SqsQueueConfig *queue = sqs_catalog_find(queues, DatumGetInt32(row[ROUTE_QUEUE_ID]));
+		Datum		values[11];
+		bool		nulls[11] = {false};
+		uint64		counters[SQS_NUM_ROUTE_COUNTERS];
+		bool		counted;
+		char	   *problem = NULL;
+
+		if (queue == NULL)
+			continue;
+		if (!queue->is_copy && sqs_may_see_stats_of(queue->owner))
+		{
+			SqsRoute	route;
+
+			sqs_route_read(row, row_nulls, &route);
+			problem = sqs_route_problem(&route, queue->owner);
+		}
+		counted = sqs_route_counters(queue->queue_id, TextDatumGetCString(row[ROUTE_KEY]), counters);
+		values[0] = row[ROUTE_QUEUE_ID];
+		values[1] = row[ROUTE_KEY];
+		values[2] = row[ROUTE_HANDLER];
+		values[3] = row[ROUTE_HANDLER_TIMEOUT];
+		nulls[3] = row_nulls[ROUTE_HANDLER_TIMEOUT];
+		values[4] = row[ROUTE_CREATED_AT];
+		nulls[5] = problem == NULL;
+		values[5] = nulls[5] ? (Datum) 0 : CStringGetTextDatum(problem);
+		values[6] = Int64GetDatum(counters[SQS_ROUTE_HANDLED]);
+		values[7] = Int64GetDatum(counters[SQS_ROUTE_FAILED]);
+		values[8] = Int64GetDatum(counters[SQS_ROUTE_DEAD]);
+		values[9] = Float8GetDatum(counters[SQS_ROUTE_MICROS] / 1000.0);
+		values[10] = Float8GetDatum(counters[SQS_ROUTE_MAX_MICROS] / 1000.0);
+		for (int i = 6; i < 11; i++)
+			nulls[i] = !counted;
 		put(rsinfo, values, nulls);
 	}
 	end_table(&scan);

@@ -75,7 +75,8 @@ prepare_frame(QueueWorker *qw, Handler *handler, Lease *lease)
 					 qw->config->handler_timeout,
 					 qw->config->exactly_once ? sqs_marks_stamp(qw, lease) : 0,
 					 qw->reload.change,
-					 qw->config->handler, qw->config->bound_handler.owner_oid,
+					 qw->config->handler != NULL ? qw->config->handler : "",
+					 qw->config->bound_handler.owner_oid,
 					 lease->message);
 }
 

@@ -196,7 +196,7 @@ load_config(QueueWorker *qw)
 	MemoryContextSwitchTo(qw->context);
 	config = loaded;
 
-	if (config == NULL || !config->enabled || config->handler == NULL ||
+	if (config == NULL || !config->enabled || !sqs_queue_receives(config) ||
 		config->problem != NULL ||
 		(!first && !same_place(config, qw->config)))
 	{
@@ -231,7 +231,8 @@ load_config(QueueWorker *qw)
 	qw->reload.has_problem = false;
 
 	/* a new function may be faster or slower */
-	if (!first && strcmp(config->handler, qw->config->handler) != 0)
+	if (!first && (config->handler == NULL || qw->config->handler == NULL ||
+				   strcmp(config->handler, qw->config->handler) != 0))
 		sqs_pace_forget(qw);
 	if (qw->attributes_known && config->visibility_timeout > 0)
 		qw->visibility = config->visibility_timeout;

@@ -237,14 +237,14 @@ refused('other', q{SELECT sqs_unregister_queue('app')}, qr/must be owner of queu
 refused('other', q{SELECT sqs_stats_reset()}, qr/permission denied/, 'resetting statistics');
 foreach my $role (qw(other app))
 {
-	foreach my $table (map { "sqsbridge_internal.$_" } qw(queues inbox failures dead_letters outbox_rows outbox_batches outbox_failures))
+	foreach my $table (map { "sqsbridge_internal.$_" } qw(queues routes inbox failures dead_letters outbox_rows outbox_batches outbox_failures))
 	{
 		refused($role, "DELETE FROM $table", qr/permission denied/, "$role: DELETE FROM $table");
 		refused($role, "TRUNCATE $table", qr/permission denied/, "$role: TRUNCATE $table");
 		refused($role, "CREATE TRIGGER t BEFORE INSERT ON $table FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
 			qr/permission denied/, "$role: a trigger on $table");
 	}
-	foreach my $view (qw(sqs_queues sqs_failures sqs_dead_letters sqs_outbox_failures))
+	foreach my $view (qw(sqs_queues sqs_routes sqs_failures sqs_dead_letters sqs_outbox_failures))
 	{
 		refused($role, "DELETE FROM $view", qr/cannot delete from view/, "$role: DELETE FROM $view");
 		refused($role, "CREATE TRIGGER t INSTEAD OF INSERT ON $view FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",

@@ -497,6 +497,8 @@ my @in_general = (
 	"SELECT sqs_stats_reset()",
 	"SELECT sqs_outbox_retry(id) FROM (SELECT 1::bigint AS id) x",
 	"SELECT sqs_outbox_discard(id) FROM (SELECT 1::bigint AS id) x",
+	"SELECT sqs_add_route('orders', 'key', 'evil')",
+	"SELECT sqs_drop_route('orders', 'key')",
 	"SELECT sqs_redrive(id) FROM (SELECT 1::bigint AS id) x",
 	"SELECT sqs_discard_dead_letter(id) FROM (SELECT 1::bigint AS id) x",
 	"SET sqsbridge.databases = ''",
@@ -1115,7 +1117,7 @@ EOQ
 		# (by PostgreSQL's own rules)
 		$role eq 'pwr' ? () : 'SELECT * FROM pg_user_mapping',
 		'SELECT * FROM sqs_get_queues()', 'SELECT * FROM sqs_get_failures()', 'SELECT * FROM sqs_get_outbox_failures()',
-		'SELECT * FROM sqs_get_outbox()', 'SELECT * FROM sqs_get_dead_letters()')
+		'SELECT * FROM sqs_get_outbox()', 'SELECT * FROM sqs_get_dead_letters()', 'SELECT * FROM sqs_get_routes()')
 	{
 		my (undef, $out, $stderr) = $node->psql('postgres', $query, extra_params => [ '-U', $role ]);
 		$all .= "$out$stderr";

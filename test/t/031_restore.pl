@@ -65,7 +65,9 @@ GRANT ALL ON app.got TO app, gone;
 CREATE FUNCTION app.handle(m sqs_message) RETURNS void LANGUAGE sql
   BEGIN ATOMIC INSERT INTO app.got (body, queue, message_id) VALUES (m.body, m.queue, m.message_id); END;
 SET ROLE app;
-SELECT sqs_register_queue('in', server => 'aws', handler => 'app.handle', concurrency => 2, wait_time => '1 s');
+SELECT sqs_register_queue('in', server => 'aws', handler => 'app.handle', concurrency => 2, wait_time => '1 s',
+  route_by => 'attribute:kind');
+SELECT sqs_add_route('in', 'first kind', 'app.handle', '1 min'), sqs_add_route('in', 'second kind', 'app.handle');
 SELECT sqs_register_queue('again', server => 'aws', handler => 'app.handle', wait_time => '1 s');
 SELECT sqs_register_queue(q, server => 'aws') FROM unnest(ARRAY['busy', 'held', 'held.fifo', 'timed']) q;
 SELECT sqs_disable_queue(q) FROM unnest(ARRAY['held', 'held.fifo', 'timed']) q;
@@ -77,6 +79,8 @@ SELECT sqs_set_error_rule(NULL, '22', 'dead_letter'), sqs_set_error_rule('in', '
 EOQ
 my $rules = q{SELECT string_agg(concat_ws(' ', queue, sqlstate, action, delay, source), E'\n' ORDER BY queue, sqlstate)
 	FROM sqs_error_rules WHERE source <> 'built-in' AND COALESCE(queue, 'in') = 'in'};
+my $routes = q{SELECT string_agg(concat_ws(' ', queue, key, handler, handler_timeout, 'problem: ' || problem), E'\n' ORDER BY queue, key)
+	FROM sqs_routes};
 my $nrows = 25;
 $node->safe_psql('shop', 'CREATE SEQUENCE numbers');
 $node->safe_psql('shop', <<EOQ) foreach 1 .. 4;
@@ -195,6 +199,7 @@ sub is_dormant
 			FROM sqs_stats WHERE queue IN ('in', 'busy')", 'error and why', "$name: the view says why", dbname => $db);
 	is( $node->safe_psql($db, "SELECT count(*) FROM sqs_outbox_failures"), '0', "$name: no row has failed");
 	is( $node->safe_psql($db, $rules), $main::node->safe_psql('shop', $rules), "$name: the error rules are the same");
+	is( $node->safe_psql($db, $routes), $main::node->safe_psql('shop', $routes), "$name: the routes are the same");
 	my (undef, undef, $stderr) =
 	  $node->psql($db, "SELECT sqs_send('busy', 'from a copy')", extra_params => [ '-U', 'app' ]);
 	like($stderr, qr/ERROR:.*copy|adopt/s, "$name: nor can be sent by hand");
@@ -225,6 +230,7 @@ sub adopt
 		"$name: nothing is taken from the original's queues") if $waiting eq 'discard';
 	$node->safe_psql($db, "SELECT sqs_enable_queue(name) FROM sqs_queues WHERE owner = 'app'",
 		extra_params => [ '-U', 'app' ]);
+	is( $node->safe_psql($db, $routes), $main::node->safe_psql('shop', $routes), "$name: routes can be used");
 	$own->fill('in', 10, body => 'adopted {i}');
 	query_is($node, "SELECT count(*) FROM app.got WHERE body LIKE 'adopted %'", '10', "$name: messages are handled",
 		dbname => $db, timeout => 90);
