@@ -38,6 +38,7 @@ sqs_handling(int32 queue_id, uint64 change)
 	old = MemoryContextSwitchTo(fresh);
 	memset(&read, 0, sizeof(read));
 	read.config = sqs_catalog_queue(queue_id);
+	read.rules = sqs_error_rules_load(queue_id);
 	MemoryContextSwitchTo(old);
 	sqs_session_end();
 
