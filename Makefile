@@ -38,7 +38,8 @@ sqsd:
 $(OBJS): $(wildcard src/*/*.h) Makefile
 
 # Types that the built objects name and the sources mention, for pgindent.
-# "text" is left out: it is the name of variables more often than a type.
+# "text" is left out: it is the name of variables more often than a type.  Without
+# it, pgindent takes "text *reason" for a product, which indent then corrects.
 SOURCES = $(wildcard src/*.[ch] src/*/*.[ch])
 .PHONY: typedefs indent dist
 typedefs: $(OBJS)
@@ -52,6 +53,7 @@ typedefs: $(OBJS)
 indent:
 	$(PGSRC)/src/tools/pgindent/pgindent --typedefs=typedefs.list \
 		--indent=$(PGSRC)/src/tools/pg_bsd_indent/pg_bsd_indent $(SOURCES)
+	grep -lE '\btext \* [a-z]' $(SOURCES) | xargs -r sed -i -E 's/\btext \* ([a-z])/text *\1/'
 
 # What PGXN takes: the committed state, in a folder with its version.
 DISTVERSION = $(shell sed -n 's/^   "version": "\(.*\)",/\1/p' META.json)

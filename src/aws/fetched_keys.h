@@ -14,9 +14,8 @@ typedef struct AwsFetchedKeys
 	char	   *access_key_id;
 	char	   *secret_access_key;
 	char	   *session_token;	/* NULL: none */
-	int64		expires;		/* epoch ms by AWS's clock; 0: never.
-								 * Instance metadata may give keys whose time
-								 * is over */
+	int64		expires;		/* epoch ms by AWS's clock; 0: never.  What
+								 * instance metadata gives may be over */
 	int64		skew_ms;		/* AWS's clock minus ours, as far as replies
 								 * tell; 0: no difference is known */
 	char	   *arn;			/* of the role's session; NULL: not known */

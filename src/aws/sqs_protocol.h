@@ -83,8 +83,8 @@ typedef struct SqsReceivedMessage
 
 	/*
 	 * NULL if nothing is wrong with the message, apart perhaps from its body
-	 * (see sqs_message_damage()); otherwise a constant text that says what is,
-	 * such as "it has too many attributes".  Its message_id and
+	 * (see sqs_message_damage()); otherwise a constant text that says what
+	 * is, such as "it has too many attributes".  Its message_id and
 	 * receipt_handle are there in any case; the other slices may be absent.
 	 */
 	const char *damage;

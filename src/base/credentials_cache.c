@@ -55,8 +55,8 @@
 /* Keys that live for less than this: at a half and at five sixths of it. */
 #define SHORT_LIFE_MS		600000
 /* Keys with less left than SQS_KEYS_LEAST_MS are not stored, but ... */
-#define LEAST_LIFE_MS		SQS_KEYS_LEAST_MS	/* ... those that outlive their
-												 * end are kept so long */
+#define LEAST_LIFE_MS		SQS_KEYS_LEAST_MS	/* ... those that outlive
+												 * their end are kept so long */
 
 /* When to try again. */
 #define KEEP_MIN_MS			300000	/* the old keys can be used */

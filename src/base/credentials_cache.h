@@ -60,8 +60,8 @@ typedef struct SqsKeysUser
 	SqsKeysEntry *own;			/* used instead if there is no room */
 	uint64		claim;			/* 0: this user is not fetching */
 	int64		look_again;		/* before, the keys are good as they are */
-	int64		not_before;		/* do not fetch: this process lacked something,
-								 * and the error is the user's own */
+	int64		not_before;		/* do not fetch: this process lacked
+								 * something, and the error is the user's own */
 	int			failures;		/* after store and fail: how many, before and
 								 * with it */
 	SqsCachedKeys keys;

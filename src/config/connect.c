@@ -414,7 +414,10 @@ sqs_shared_clients_poll(void)
 	http_pool_poll(shared_pool);
 	sqs_shared_credentials_poll();
 
-	/* completions may add clients, but only sqs_shared_clients_collect() removes any */
+	/*
+	 * completions may add clients, but only sqs_shared_clients_collect()
+	 * removes any
+	 */
 	dlist_foreach(iter, &shared_clients)
 	{
 		SqsSharedClient *shared = dlist_container(SqsSharedClient, node, iter.cur);

@@ -37,8 +37,8 @@
 #define OTHER_FETCH_RETRY_MS	100
 #define REREAD_MS				60000	/* files and environment, if they have
 										 * the keys */
-#define REREAD_SOON_MS			10000	/* if the keys were refused or missing,
-										 * or something is odd */
+#define REREAD_SOON_MS			10000	/* if the keys were refused or
+										 * missing, or something is odd */
 #define KEEP_MS					1000	/* how often to look whether it is
 										 * time to renew */
 #define SAME_PLAN_MS			1000	/* a plan is not made again at once */

@@ -78,11 +78,12 @@
 #define LOAD_RETRY_MAX_MS		10000
 #define RELENT_MS				1000	/* stopping: how often to check if we
 										 * still should */
-#define SPARE_SHARE				8	/* it has time to spare if it waits an eighth
-									 * as long as it works */
+#define SPARE_SHARE				8	/* it has time to spare if it waits an
+									 * eighth as long as it works */
 #define STOP_HARD_MS			500 /* from cancel to SIGTERM */
 #define STOP_LAST_MS			1500	/* from cancel to exit in any case */
-#define POLLS_GRACE_MS			1000	/* for polls that bring messages, at most */
+#define POLLS_GRACE_MS			1000	/* for polls that bring messages, at
+										 * most */
 #define PART_RETRY_MIN_MS		100
 #define PART_RETRY_MAX_MS		1000	/* leases have to be renewed */
 

@@ -75,7 +75,7 @@ sqs_verdict_raise(void)
 
 /* reason may be NULL.  A second verdict has no effect but its error. */
 static void
-give(const char *function, SqsVerdictKind kind, int delay, bool charge, const text * reason)
+give(const char *function, SqsVerdictKind kind, int delay, bool charge, const text *reason)
 {
 	if (verdict_context == NULL)
 		ereport(ERROR,
