@@ -22,7 +22,7 @@
  *	  the postmaster, whose children would share its state.
  *
  * The number of descriptors is the process's to manage, so each is acquired
- * through AwsFdHooks before it is opened, and released when it is closed.  A
+ * (descriptors.h) before it is opened, and released when it is closed.  A
  * request that was refused one fails with AWS_ERROR_RESOURCES, which says
  * nothing about the server that it was meant for.
  *
@@ -39,17 +39,6 @@
  * sessions with the easy handle unless they are shared, and so a request that is
  * made beside others would not find theirs.  A session is used only with the
  * server, the authorities and the options that it was made with.
- *
- * The system's authorities are usually both in a file and in a directory, and
- * libcurl is built to use both.  Then OpenSSL reads the file for each new
- * connection, which takes 20 ms, and keeps its more than a hundred certificates
- * with the connection.  In the directory, files are named after their contents,
- * and it reads the one that it needs.  So only the directory is used.  If a
- * server is not trusted by it, the connection is made once more with the file
- * alone, and if that succeeds, the pool begins with the file from then on.  A
- * file that is used without a directory is read by libcurl once for all
- * connections, and again after a certain time, for which we give it the age of
- * the file (see set_age()).
  *
  * A request must not fail merely because the server has closed an idle
  * connection, which is normal.  libcurl checks for that before it reuses a
@@ -71,17 +60,16 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "aws/authorities.h"
+#include "aws/descriptors.h"
 #include "aws/http.h"
 
 #define CONNECT_TIMEOUT_MS	4000L
 #define MAX_AGE_CONN_S		50L /* servers close idle ones after a minute */
 #define MAX_LIFETIME_CONN_S 300L	/* so that DNS changes are followed */
-#define MAX_AGE_AUTHORITIES_S 3600L /* of what was read of a file */
-#define LOOK_AT_FILE_MS		1000
 #define MAX_ERROR_REPLY		(64 * 1024) /* bytes of a reply other than 200 */
 #define FIRST_BUFFER		4096	/* bytes; doubled as needed */
 #define DEFAULT_CONNECTIONS	64	/* kept alive */
@@ -106,11 +94,7 @@ struct HttpRequest
 	HttpRequest *older;			/* all requests of the pool */
 	CURL	   *easy;
 	struct curl_slist *headers;
-	char	   *ca_file;		/* set in easy; NULL: the system's */
-	bool		by_directory;	/* of the system's authorities, those in the
-								 * directory, not those in the file */
-	bool		other_tried;	/* the server was not trusted by the others */
-	int64		looked_at;		/* ms; when the file's age was last set */
+	AwsAuthorities authorities; /* that easy trusts */
 	bool		running;
 	bool		secret;			/* reply.body is to be wiped */
 	int			resolver_fds;	/* acquired, while a name is looked up */
@@ -143,12 +127,8 @@ struct HttpPool
 	char	   *user_agent;
 	char		date_text[64];	/* of the last Date header */
 	int64		date;			/* the same, as in HttpReply */
-	const char *system_file;	/* authorities that libcurl uses by default; */
-	const char *system_directory;	/* NULL: none */
-	bool		by_directory;	/* which of them to try first */
+	AwsSystemAuthorities system;
 };
-
-static AwsFdHooks fd_hooks;
 
 static const char no_descriptor_text[] =
 "this process has no file descriptor left for another connection";
@@ -176,35 +156,6 @@ static void
 restore_signals(const sigset_t *saved)
 {
 	sigprocmask(SIG_SETMASK, saved, NULL);
-}
-
-/* ---- descriptors ---- */
-
-void
-aws_http_set_fd_hooks(const AwsFdHooks *hooks)
-{
-	fd_hooks = *hooks;
-}
-
-void
-aws_release_fds(int n)
-{
-	for (int i = 0; i < n && fd_hooks.release != NULL; i++)
-		fd_hooks.release();
-}
-
-bool
-aws_acquire_fds(int n)
-{
-	for (int i = 0; i < n && fd_hooks.acquire != NULL; i++)
-	{
-		if (!fd_hooks.acquire())
-		{
-			aws_release_fds(i);
-			return false;
-		}
-	}
-	return true;
 }
 
 /* What a request was sent with, and what came of it, if nobody took that. */
@@ -532,24 +483,6 @@ header_callback(char *data, size_t size, size_t nmemb, void *arg)
 
 /* ---- pool ---- */
 
-/* Which authorities does libcurl use by default? */
-static void
-find_system_authorities(HttpPool *pool)
-{
-	CURL	   *easy = curl_easy_init();
-	char	   *file = NULL;
-	char	   *directory = NULL;
-
-	if (easy == NULL)
-		return;
-	curl_easy_getinfo(easy, CURLINFO_CAINFO, &file);
-	curl_easy_getinfo(easy, CURLINFO_CAPATH, &directory);
-	curl_easy_cleanup(easy);
-	pool->system_file = file;	/* constants of libcurl */
-	pool->system_directory = directory;
-	pool->by_directory = file != NULL && directory != NULL;
-}
-
 /*
  * NULL, with *error set, if libcurl lacks TLS or would block while it looks up
  * a name, or if memory or descriptors run out.
@@ -619,7 +552,7 @@ http_pool_create(const char *user_agent, int connections, AwsError *error)
 					  "this process is out of memory or file descriptors");
 		return NULL;
 	}
-	find_system_authorities(pool);
+	aws_system_authorities_find(&pool->system);
 	curl_multi_setopt(pool->multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
 	curl_multi_setopt(pool->multi, CURLMOPT_SOCKETDATA, pool);
 	curl_multi_setopt(pool->multi, CURLMOPT_TIMERFUNCTION, timer_callback);
@@ -650,7 +583,7 @@ http_pool_destroy(HttpPool *pool)
 		curl_easy_cleanup(request->easy);
 		release_resolver(request);
 		free_contents(request);
-		free(request->ca_file);
+		aws_authorities_free(&request->authorities);
 		free(request);
 	}
 	curl_multi_cleanup(pool->multi);
@@ -682,66 +615,6 @@ http_pool_timeout(const HttpPool *pool)
 }
 
 /* ---- requests ---- */
-
-/* Can the system's authorities be found in two places? */
-static bool
-has_choice(const HttpPool *pool)
-{
-	return pool->system_file != NULL && pool->system_directory != NULL;
-}
-
-/*
- * Set the authorities that may have signed the server's certificate: ca_file,
- * which replaces all of the system's, or one of the two places where these are.
- * The same holds for a proxy that is reached by TLS.  A TLS library that has no
- * such directory refuses the option; that is ignored.
- */
-static bool
-set_authorities(HttpRequest *request)
-{
-	CURL	   *easy = request->easy;
-	HttpPool   *pool = request->pool;
-	const char *file = request->ca_file;
-	const char *directory = NULL;
-
-	if (file == NULL)
-	{
-		if (!has_choice(pool))
-			return true;		/* as libcurl was built */
-		if (request->by_directory)
-			directory = pool->system_directory;
-		else
-			file = pool->system_file;
-	}
-	(void) curl_easy_setopt(easy, CURLOPT_CAPATH, directory);
-	(void) curl_easy_setopt(easy, CURLOPT_PROXY_CAPATH, directory);
-	(void) curl_easy_setopt(easy, CURLOPT_PROXY_CAINFO, file);
-	return curl_easy_setopt(easy, CURLOPT_CAINFO, file) == CURLE_OK;
-}
-
-/*
- * What libcurl has read of a file of authorities is good if it read it after the
- * file's last change.  Rounded down, so that a change is never missed; nor is it
- * trusted for ever, because the name may have been given to another, older file.
- */
-static void
-set_age(HttpRequest *request)
-{
-	const char *file = request->ca_file;
-	int64		now = now_ms();
-	struct stat st;
-	int64		age = 0;
-
-	if (file == NULL && !request->by_directory)
-		file = request->pool->system_file;
-	if (file == NULL || now < request->looked_at + LOOK_AT_FILE_MS)
-		return;
-	request->looked_at = now;
-	if (stat(file, &st) == 0)
-		age = (int64) time(NULL) - (int64) st.st_ctime - 1;
-	curl_easy_setopt(request->easy, CURLOPT_CA_CACHE_TIMEOUT,
-					 Min(Max((long) age, 0), MAX_AGE_AUTHORITIES_S));
-}
 
 /*
  * What all requests of the handle have in common.  False if its authorities
@@ -783,7 +656,7 @@ set_options(HttpRequest *request)
 	curl_easy_setopt(easy, CURLOPT_RESOLVER_START_DATA, request);
 	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, prereq_callback);
 	curl_easy_setopt(easy, CURLOPT_PREREQDATA, request);
-	return set_authorities(request);
+	return aws_authorities_apply(&request->authorities, easy);
 }
 
 static HttpRequest *
@@ -800,7 +673,7 @@ new_request(HttpPool *pool)
 		return NULL;
 	}
 	request->pool = pool;
-	request->by_directory = pool->by_directory;
+	aws_authorities_init(&request->authorities, &pool->system);
 	request->older = pool->all;
 	pool->all = request;
 	set_options(request);
@@ -814,49 +687,38 @@ new_request(HttpPool *pool)
 static bool
 use_authorities(HttpRequest *request, const char *ca_file)
 {
-	bool		by_directory = request->pool->by_directory;
-	char	   *copy = NULL;
+	AwsAuthorities *authorities = &request->authorities;
 
-	if (ca_file != NULL ? request->ca_file != NULL && strcmp(ca_file, request->ca_file) == 0 :
-		request->ca_file == NULL && request->by_directory == by_directory)
+	authorities->other_tried = false;
+	if (aws_authorities_are(authorities, ca_file))
 		return true;
-	if (ca_file != NULL && (copy = strdup(ca_file)) == NULL)
+	if (!aws_authorities_change(authorities, ca_file))
 		return false;
-	free(request->ca_file);
-	request->ca_file = copy;
-	request->by_directory = by_directory;
-	request->looked_at = 0;
 	curl_easy_reset(request->easy);
 	if (set_options(request))
 		return true;
 
 	/* it trusts others than it says: back to what cannot fail */
-	free(request->ca_file);
-	request->ca_file = NULL;
+	(void) aws_authorities_change(authorities, NULL);
 	curl_easy_reset(request->easy);
 	(void) set_options(request);
 	return false;
 }
 
 /*
- * The request failed because its server is not trusted by those of the system's
- * authorities that were asked: start it again with the others.  Nothing of it has
- * been sent.
+ * If the request failed because its server is not trusted by those of the
+ * system's authorities that were asked, start it again with the others.  Nothing
+ * of it has been sent.
  */
 static bool
 try_other_authorities(HttpRequest *request)
 {
-	if (request->result != CURLE_PEER_FAILED_VERIFICATION || request->ca_file != NULL ||
-		!has_choice(request->pool) || request->other_tried || request->begun)
+	if (request->result != CURLE_PEER_FAILED_VERIFICATION || request->begun ||
+		!aws_authorities_use_other(&request->authorities, request->easy, now_ms()))
 		return false;
-	request->other_tried = true;
-	request->by_directory = !request->by_directory;
-	request->looked_at = 0;
 	request->curl_error[0] = '\0';
-	set_age(request);
-	return set_authorities(request) &&
-		curl_easy_setopt(request->easy, CURLOPT_TIMEOUT_MS,
-						 (long) Max(request->deadline - now_ms(), 1)) == CURLE_OK &&
+	return curl_easy_setopt(request->easy, CURLOPT_TIMEOUT_MS,
+							(long) Max(request->deadline - now_ms(), 1)) == CURLE_OK &&
 		curl_multi_add_handle(request->pool->multi, request->easy) == CURLM_OK;
 }
 
@@ -918,14 +780,13 @@ http_request(HttpPool *pool, HttpMethod method, const HttpTarget *target,
 	request->lost = false;
 	request->no_memory = false;
 	request->no_descriptor = false;
-	request->other_tried = false;
 	request->secret = target->secret;
 	request->curl_error[0] = '\0';
 	request->done = done;
 	request->arg = arg;
 	ok = use_authorities(request, target->ca_file);
 	if (strncmp(target->url, "https:", 6) == 0)
-		set_age(request);
+		aws_authorities_set_age(&request->authorities, request->easy, now_ms());
 	for (int i = 0; i < nheaders && ok; i++)
 	{
 		struct curl_slist *longer = curl_slist_append(request->headers, headers[i]);
@@ -1121,8 +982,8 @@ collect_finished(HttpPool *pool)
 		curl_multi_remove_handle(pool->multi, request->easy);
 		if (try_other_authorities(request))
 			continue;
-		if (request->other_tried && request->result == CURLE_OK)
-			pool->by_directory = request->by_directory;
+		if (request->result == CURLE_OK)
+			aws_authorities_trusted(&request->authorities);
 		curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
 		request->reply.status = request->result == CURLE_OK ? (int) status : 0;
 		request->reply.sent = has_left(request);

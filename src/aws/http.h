@@ -53,24 +53,6 @@ typedef enum HttpMethod
 } HttpMethod;
 
 /*
- * How the process counts its descriptors.  acquire is called before each one
- * is opened, and may refuse it; release is called when one is closed.  Both
- * are called from inside libcurl and must not raise errors.
- */
-typedef struct AwsFdHooks
-{
-	bool		(*acquire) (void);
-	void		(*release) (void);
-} AwsFdHooks;
-
-/* To be called before the first pool is made; otherwise nothing is counted. */
-extern void aws_http_set_fd_hooks(const AwsFdHooks *hooks);
-
-/* For descriptors that this layer opens elsewhere: all of them or none. */
-extern bool aws_acquire_fds(int n);
-extern void aws_release_fds(int n);
-
-/*
  * Called once for each request that is not canceled, by http_pool_poll() and
  * never from inside libcurl, so it may raise an error.  reply->body is its to
  * free; *reply ends with the call.

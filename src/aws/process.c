@@ -32,7 +32,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "aws/http.h"
+#include "aws/descriptors.h"
 #include "aws/process.h"
 
 #define MAX_OUTPUT		((size_t) 64 * 1024)

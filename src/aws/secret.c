@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "aws/http.h"
+#include "aws/descriptors.h"
 #include "aws/secret.h"
 
 void

@@ -31,6 +31,7 @@
 #include "storage/latch.h"
 #include "utils/memutils.h"
 
+#include "aws/descriptors.h"
 #include "base/compat.h"
 #include "base/queue_stats.h"
 #include "base/settings.h"
@@ -277,7 +278,7 @@ sqs_shared_client_acquire(const SqsQueueConfig *queue, const SqsKeys *keys, AwsE
 
 	if (shared_pool == NULL)
 	{
-		aws_http_set_fd_hooks(&fd_hooks);
+		aws_set_fd_hooks(&fd_hooks);
 		shared_pool = http_pool_create(user_agent, shared_connections, error);
 		if (shared_pool == NULL)
 			return NULL;

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "aws/descriptors.h"
 #include "rig.h"
 #include "tap.h"
 
@@ -166,7 +167,7 @@ descriptors(const Server *server, AwsCredentialsProvider *good)
 	int64		until = now_ms() + 60000;
 
 	renew(server, 0);
-	aws_http_set_fd_hooks(&hooks);
+	aws_set_fd_hooks(&hooks);
 	fds_allowed = 2;
 	memset(&error, 0, sizeof(error));
 	ok(http_pool_create("t", 0, &error) == NULL && error.class == AWS_ERROR_RESOURCES,
@@ -238,7 +239,7 @@ descriptors(const Server *server, AwsCredentialsProvider *good)
 		sqs_client_destroy(clients[i]);
 	http_pool_destroy(pool);
 	is_int(fds_held, 0, "all are given back");
-	aws_http_set_fd_hooks(&no_hooks);
+	aws_set_fd_hooks(&no_hooks);
 	renew(server, 0);
 }
 

@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "aws/descriptors.h"
 #include "aws/fetch.h"
 #include "tap.h"
 
@@ -1095,7 +1096,7 @@ test_fetch(void)
 	/* metadata hosts and loopback must not be asked through a proxy */
 	setenv("http_proxy", "http://127.0.0.1:1", 1);
 	start_listening();
-	aws_http_set_fd_hooks(&count);
+	aws_set_fd_hooks(&count);
 	pool = http_pool_create("unit-test", 0, &error);
 	metadata_works();
 	metadata_fails();
@@ -1109,7 +1110,7 @@ test_fetch(void)
 	aws_fetched_keys_wipe(&keys);
 	http_pool_destroy(pool);
 	is_int(fds_left, 1000, "all descriptors are given back");
-	aws_http_set_fd_hooks(&none);
+	aws_set_fd_hooks(&none);
 	unsetenv("http_proxy");
 	for (int i = 0; i < MAX_CONNS; i++)
 		close_conn(&conns[i]);
