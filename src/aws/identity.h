@@ -163,6 +163,9 @@ extern void aws_identity_free(AwsIdentity *identity);
 /* Does it take the network or a program to get the keys, or the region? */
 extern bool aws_identity_needs_fetch(const AwsIdentity *identity);
 
+/* Is STS asked for the keys? */
+extern bool aws_identity_uses_sts(const AwsIdentity *identity);
+
 /*
  * Text that is the same for two identities exactly if the same keys come out:
  * source, roles, and where they are fetched.  It contains secrets, and is to be
