@@ -146,15 +146,23 @@ $node->safe_psql('postgres', q{SELECT sqs_unregister_queue('stuck.fifo')});
 # A handler that exits right after a failure, with messages of the same group
 # in its channel, which it neither runs nor skips: they go back to SQS, and the
 # group goes on.  It exits because a message before changed its role's settings;
-# the message that fails takes the time that it takes to notice that.
+# the message that fails does so when the database worker has looked at them.
 $node->safe_psql('postgres', <<'EOQ');
+CREATE TABLE changed (group_id text, at timestamptz);
 CREATE FUNCTION change_and_fail(m sqs_message) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   IF m.body = '5' THEN
     EXECUTE format('ALTER ROLE %I SET sqs.test = %L', current_user, m.group_id);
+    INSERT INTO changed VALUES (m.group_id, clock_timestamp());
   END IF;
   IF m.body = '6' AND m.receive_count = 1 THEN
-    PERFORM pg_sleep(0.03);
+    LOOP
+      PERFORM pg_sleep(0.01);
+      PERFORM pg_stat_clear_snapshot();
+      EXIT WHEN EXISTS (SELECT FROM pg_stat_activity a, changed c WHERE c.group_id = m.group_id
+        AND a.backend_type = 'sqsbridge database worker' AND a.query ~ 'supervising' AND a.state = 'idle'
+        AND a.query_start > c.at);
+    END LOOP;
     RAISE 'sixth of %', m.group_id;
   END IF;
   INSERT INTO got (queue, grp, body) VALUES (m.queue, m.group_id, m.body);
