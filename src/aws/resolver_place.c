@@ -27,7 +27,7 @@ use_region(Resolver *r, const char *region, const char *what)
 
 	/* an old way of asking for FIPS endpoints: such a host does not exist */
 	if (strncmp(region, "fips-", 5) == 0)
-		return resolver_fail(r, "InvalidConfiguration", "%s must be a region such as %s; for its FIPS endpoints, set option use_fips or AWS_USE_FIPS_ENDPOINT to true",
+		return resolver_fail(r, "InvalidConfiguration", "%s must be a region such as %s; for its FIPS endpoints, set option use_fips_endpoint or AWS_USE_FIPS_ENDPOINT to true",
 							 what, region + 5);
 	return resolver_set_text(r, &r->identity->region, region);
 }
@@ -166,8 +166,8 @@ resolver_find_place(Resolver *r)
 		!find_endpoint(r, options->endpoint, "AWS_ENDPOINT_URL_SQS", "sqs", &identity->endpoint) ||
 		!find_endpoint(r, options->sts_endpoint, "AWS_ENDPOINT_URL_STS", "sts", &identity->sts_endpoint) ||
 		!find_region(r) ||
-		!check_variety(r, identity->use_fips, "a FIPS endpoint", "AWS_USE_FIPS_ENDPOINT", "use_fips") ||
-		!check_variety(r, identity->use_dualstack, "a dual-stack endpoint", "AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack"))
+		!check_variety(r, identity->use_fips, "a FIPS endpoint", "AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint") ||
+		!check_variety(r, identity->use_dualstack, "a dual-stack endpoint", "AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint"))
 		return false;
 	if (region_of_endpoint(identity->sts_endpoint, region, sizeof(region)) &&
 		!resolver_set_text(r, &identity->sts_region, region))

@@ -470,7 +470,7 @@ static const Case places[] = {
 	{"options first", {KEYS, REGION, "AWS_USE_DUALSTACK_ENDPOINT=true", "AWS_USE_FIPS_ENDPOINT=false"}, NULL, NULL, {.use_fips = 2,.use_dualstack = 1}, "eu-west-1 - - - FIPS"},
 	{"perhaps FIPS", {KEYS, REGION, "AWS_USE_FIPS_ENDPOINT=1"}, NULL, NULL, {NULL}, NULL, "InvalidConfiguration:AWS_USE_FIPS_ENDPOINT must be true or false"},
 	{"perhaps in the profile", {KEYS, REGION}, NULL, "[default]\nuse_fips_endpoint = on\n", {NULL}, NULL, "InvalidConfiguration:use_fips_endpoint of profile \"default\" (CONFIG:2) must be true or false"},
-	{"FIPS elsewhere", {KEYS, REGION, "AWS_USE_FIPS_ENDPOINT=true", "AWS_ENDPOINT_URL=https://e"}, NULL, NULL, {NULL}, NULL, "InvalidConfiguration:a FIPS endpoint is wanted (option use_fips, AWS_USE_FIPS_ENDPOINT, or the profile), but the endpoint is given"},
+	{"FIPS elsewhere", {KEYS, REGION, "AWS_USE_FIPS_ENDPOINT=true", "AWS_ENDPOINT_URL=https://e"}, NULL, NULL, {NULL}, NULL, "InvalidConfiguration:a FIPS endpoint is wanted (option use_fips_endpoint, AWS_USE_FIPS_ENDPOINT, or the profile), but the endpoint is given"},
 	{"dual-stack elsewhere", {KEYS, REGION}, NULL, NULL, {.use_dualstack = 2,.endpoint = "https://e"}, NULL, "InvalidConfiguration:a dual-stack endpoint is wanted"},
 	{"FIPS of STS elsewhere", {KEYS, REGION, "AWS_USE_FIPS_ENDPOINT=true", "AWS_ENDPOINT_URL_STS=https://e"}, NULL, NULL, {.role_arn = ROLE "o"}, NULL, "InvalidConfiguration:but the endpoint of STS is given"},
 	{"which is not asked", {KEYS, REGION, "AWS_USE_FIPS_ENDPOINT=true", "AWS_ENDPOINT_URL_STS=https://e"}, NULL, NULL, {NULL}, "eu-west-1 - https://e - FIPS"},
