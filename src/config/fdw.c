@@ -119,8 +119,12 @@ typedef struct Given
 
 PG_FUNCTION_INFO_V1(sqsbridge_fdw_validator);
 
-/* Keep the statement out of the log where it may hold keys. */
-#define hide_keys(catalog)	errhidestmt((catalog) == UserMappingRelationId)
+/*
+ * Keep the statement out of the log where it may hold keys; the context, too,
+ * since it quotes statements that a function executes.
+ */
+#define hide_statement(hide)	(errhidestmt(hide), errhidecontext(hide))
+#define hide_keys(catalog)	hide_statement((catalog) == UserMappingRelationId)
 
 /* What an option of this catalog belongs to, for messages. */
 static const char *
@@ -181,7 +185,7 @@ refuse_option(const char *name, Oid catalog)
 			 legal[0] != '\0' ?
 			 errhint("Valid options of %s are: %s.", catalog_noun(catalog), legal) :
 			 errhint("There are no options of %s.", catalog_noun(catalog)),
-			 errhidestmt(true)));
+			 hide_statement(true)));
 }
 
 /*
@@ -197,7 +201,7 @@ refuse_value(Oid catalog, const char *name, const char *value, const char *why)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid value for option \"%s\"", name),
 				 errdetail("Option \"%s\" %s.", name, why),
-				 errhidestmt(true)));
+				 hide_statement(true)));
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("invalid value for option \"%s\": \"%s\"", name, value),

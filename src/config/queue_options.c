@@ -296,7 +296,8 @@ sqs_option_check_queue_name(const char *value, const SqsServerOptions *options)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("invalid value for option \"queue_name\""),
 					 errdetail("Option \"queue_name\" %s.", why),
-					 errhidestmt(true)));
+					 errhidestmt(true),
+					 errhidecontext(true)));
 		sqs_option_refuse(OPT_QUEUE_NAME, sqs_option_quoted(value), why);
 	}
 	if (is_url)

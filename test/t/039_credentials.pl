@@ -216,6 +216,14 @@ $node->safe_psql('postgres', 'CREATE ROLE nobody LOGIN');
 refused('nobody', "SELECT sqs_whoami('imds')", qr/ERROR:  42501: permission denied for foreign server imds/, 'sqs_whoami() needs USAGE');
 refused('nobody', "SELECT sqs_whoami('nowhere')", qr/ERROR:  42704: server "nowhere" does not exist/, 'and a server');
 
+# a misspelled option, in a statement that a function executes, which the context quotes
+refused('app', <<'EOQ', qr/invalid option "secret_key"/, 'an option that does not exist');
+DO $$
+BEGIN
+	EXECUTE format('CREATE USER MAPPING FOR app SERVER mapped OPTIONS (access_key_id %L, secret_key %L)', 'AKIDX', 'secret/of+context');
+END $$
+EOQ
+
 # ---- a program only with a superuser's setting
 
 $node->safe_psql('postgres', "CREATE SERVER process FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'us-east-1', credentials 'profile', profile 'run')");
