@@ -17,11 +17,16 @@
  *		failed		no		no		"error" is why; nothing is tried before
  *									retry_at
  *
- * The claim is the right to fetch.  It has a number, and what its holder brings
- * is taken only if the number is still the entry's.  It ends after 10 s,
- * whatever the holder does: then anybody may take it.  So a process that is
- * stopped or slow holds the others up for that long at most, and cannot put old
- * keys in the place of newer ones.
+ * The claim is the right to fetch.  It ends after 10 s, whatever the holder
+ * does: then anybody may take it.  So a process that is stopped or slow holds
+ * the others up for that long at most.  It has a number, and keys are taken
+ * unless there are some of a higher one, so that old keys cannot come in the
+ * place of newer ones.
+ *
+ * Who takes the claim and is interrupted gives it up.  A role could do that again
+ * and again, in several sessions, so that nobody ever gets keys.  After a few
+ * claims in a row that came to nothing, those who have no keys therefore fetch
+ * although another process has the claim, until one of them has a result.
  *
  * Times: everything that comes from AWS (when keys expire, and what is
  * computed from that) is by the time of day, corrected by the difference of the
@@ -67,6 +72,7 @@
 #define RETRY_MAX_MS		60000
 #define FORCED_PAUSE_MS		10000	/* between refreshes because AWS refused
 									 * the keys */
+#define CLAIMS_IN_VAIN		3		/* from then on, nobody waits for another */
 
 /* When to wipe. */
 #define UNUSED_MS			900000
@@ -93,6 +99,8 @@ struct SqsKeysEntry
 
 	uint64		claim;			/* 0: nobody fetches */
 	int64		claim_until;
+	uint64		keys_claim;		/* with which the keys were fetched */
+	int			in_vain;		/* claims in a row without keys or error */
 
 	int64		refresh_at;		/* time of day: from then on residents fetch */
 	int64		mandatory_at;	/* likewise: everybody */
@@ -232,6 +240,8 @@ free_entry(SqsKeysEntry *entry)
 	entry->in_use = false;
 	entry->claim = 0;
 	entry->claim_until = 0;
+	entry->keys_claim = 0;
+	entry->in_vain = 0;
 	entry->refresh_at = entry->mandatory_at = entry->retry_at = entry->forced_at = 0;
 	entry->failures = 0;
 	entry->fetched_at = entry->failed_at = 0;
@@ -430,6 +440,8 @@ decide(SqsKeysUser *user, bool resident, int64 now)
 	bool		take;
 
 	touch(entry, now);
+	if (!usable && entry->in_vain >= CLAIMS_IN_VAIN)
+		claimed = false;
 	/* the pause was for usable keys; the time of day may have been set since */
 	if (!usable && entry->retry_at > now + Max(LASTING_MAX_MS, RETRY_MAX_MS * 2))
 		entry->retry_at = now;
@@ -437,6 +449,9 @@ decide(SqsKeysUser *user, bool resident, int64 now)
 		now >= entry->retry_at && now >= user->not_before;
 	if (take)
 	{
+		/* one that was not ended by its holder */
+		if (entry->claim != 0)
+			entry->in_vain++;
 		entry->claim = user->claim = ++cache->last_claim;
 		entry->claim_until = now + SQS_KEYS_CLAIM_MS;
 	}
@@ -520,7 +535,7 @@ sqs_keys_store(SqsKeysUser *user, SqsCachedKeys *keys)
 	bool		ours;
 
 	LWLockAcquire(cache->lock, LW_EXCLUSIVE);
-	ours = has_claim(user);
+	ours = user->claim != 0 && is_users(user) && user->claim > user->entry->keys_claim;
 	if (ours)
 	{
 		SqsKeysEntry *entry = user->entry;
@@ -557,6 +572,8 @@ sqs_keys_store(SqsKeysUser *user, SqsCachedKeys *keys)
 		entry->failed_at = 0;
 		entry->fetches++;
 		memset(&entry->error, 0, sizeof(entry->error));
+		entry->keys_claim = user->claim;
+		entry->in_vain = 0;
 		entry->claim = 0;
 		user->look_again = now + LOOK_MS;
 	}
@@ -596,11 +613,17 @@ sqs_keys_fail(SqsKeysUser *user, const SqsCachedError *error)
 		entry->refused = false;
 		entry->error = *error;
 		entry->failed_at = GetCurrentTimestamp();
+		entry->in_vain = 0;
 		entry->claim = 0;
 		user->look_again = 0;
 	}
 	LWLockRelease(cache->lock);
 	user->claim = 0;
+	if (!ours)
+	{
+		user->error = *error;
+		user->not_before = now + RETRY_MIN_MS;
+	}
 	return ours;
 }
 
@@ -619,7 +642,10 @@ sqs_keys_give_up(SqsKeysUser *user)
 		return;
 	LWLockAcquire(cache->lock, LW_EXCLUSIVE);
 	if (has_claim(user))
+	{
 		user->entry->claim = 0;
+		user->entry->in_vain++;
+	}
 	LWLockRelease(cache->lock);
 	user->claim = 0;
 	user->look_again = 0;

@@ -60,8 +60,8 @@ typedef struct SqsKeysUser
 	SqsKeysEntry *own;			/* used instead if there is no room */
 	uint64		claim;			/* 0: this user is not fetching */
 	int64		look_again;		/* before, the keys are good as they are */
-	int64		not_before;		/* do not fetch: this process lacked
-								 * something, and the error is the user's own */
+	int64		not_before;		/* do not fetch: this process has failed, which
+								 * is its own affair, and so is the error */
 	int			failures;		/* after store and fail: how many, before and
 								 * with it */
 	SqsCachedKeys keys;
@@ -111,8 +111,9 @@ extern bool sqs_keys_usable(const SqsCachedKeys *keys);
 
 /*
  * The ends of a claim: new keys (their generation is set here), an error, or
- * none of these.  The result of the first two is ignored, and they return
- * false, if another process has taken over.
+ * none of these.  The first two return false if the result came too late: keys,
+ * if another process has brought newer ones; an error, if another has the claim,
+ * and then it is the user's own for a second.
  */
 extern bool sqs_keys_store(SqsKeysUser *user, SqsCachedKeys *keys);
 extern bool sqs_keys_fail(SqsKeysUser *user, const SqsCachedError *error);

@@ -184,6 +184,29 @@ EOQ
 is($node->safe_psql('postgres', "SET statement_timeout = '3s'; SELECT try('caught')"), 'not used', 'a subtransaction that is rolled back ends the fetch');
 $sqs->clear_faults;
 
+# ---- sessions that begin to fetch again and again, and are interrupted, keep nobody from fetching
+
+my $held;
+foreach my $try (1 .. 3)
+{
+	fresh_server("held$try");
+	$sqs->fault(kind => 'blackhole', action => 'AssumeRole');
+	foreach (1 .. 3)
+	{
+		($session, $pid) = fetcher_of("held$try");
+		$node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)");
+		finish_session($session);
+	}
+	($session, $pid) = fetcher_of("held$try");
+	$sqs->clear_faults;
+	is($node->safe_psql('postgres', "SELECT sqs_send('held$try', 'x') <> ''"), 't', 'another session has got keys');
+	# unless the machine is so slow that ten seconds are over
+	$held = $node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE pid = $pid AND state = 'active'");
+	like(finish_session($session), qr/^\d+\nt\n$/, 'so has the one that was fetching, in the end');
+	last if $held;
+}
+is($held, 1, 'it need not wait for the one that is fetching');
+
 # ---- failures are shared, too
 
 fresh_server('denied');
