@@ -123,7 +123,8 @@ typedef struct SqsKeysShared
 													 * sqs_keys_id() */
 	uint64		last_claim;
 	pg_atomic_uint64 last_generation;
-	pg_atomic_uint64 config_changed_at; /* 0: never */
+	pg_atomic_uint64 servers_changed_at;	/* 0: never */
+	pg_atomic_uint64 mappings_changed_at;
 	int64		swept_at;
 	int64		warned_at;		/* that the table is full */
 	uint64		unshared;		/* users that had to do without */
@@ -188,7 +189,8 @@ start_shmem(void)
 					(errcode(ERRCODE_INTERNAL_ERROR),
 					 errmsg("sqsbridge could not generate random numbers")));
 		pg_atomic_init_u64(&cache->last_generation, 0);
-		pg_atomic_init_u64(&cache->config_changed_at, 0);
+		pg_atomic_init_u64(&cache->servers_changed_at, 0);
+		pg_atomic_init_u64(&cache->mappings_changed_at, 0);
 		for (int i = 0; i < cache->n; i++)
 			init_entry(&cache->entries[i]);
 	}
@@ -323,22 +325,34 @@ new_entry(const SqsKeysUser *user, int64 now)
 	return found;
 }
 
-/* Wipe what is not needed any more. */
+static bool
+is_watched(pg_atomic_uint64 *changed_at, int64 now)
+{
+	int64		at = (int64) pg_atomic_read_u64(changed_at);
+
+	return at != 0 && now - at < WATCH_MS;
+}
+
+/*
+ * Wipe what is not needed any more.  Any role can change its user mapping, as
+ * often as it likes, so that this concerns only keys that come from mappings.
+ */
 static void
 sweep(int64 now)
 {
 	int64		wall = sqs_wall_ms();
-	int64		changed_at = (int64) pg_atomic_read_u64(&cache->config_changed_at);
-	int64		limit = changed_at != 0 && now - changed_at < WATCH_MS ? WATCH_UNUSED_MS : UNUSED_MS;
+	bool		servers = is_watched(&cache->servers_changed_at, now);
+	bool		mappings = is_watched(&cache->mappings_changed_at, now);
 
 	cache->swept_at = now;
 	for (int i = 0; i < cache->n; i++)
 	{
 		SqsKeysEntry *entry = &cache->entries[i];
+		bool		watched = servers || (mappings && entry->confined);
 
 		if (!entry->in_use || is_claimed(entry, now))
 			continue;
-		if (idle_ms(entry, now) >= limit)
+		if (idle_ms(entry, now) >= (watched ? WATCH_UNUSED_MS : UNUSED_MS))
 			free_entry(entry);
 		else if (entry->keys.generation != 0 && !entry->keys.outlive &&
 				 entry->keys.expires < wall - EXPIRED_MS)
@@ -694,9 +708,15 @@ sqs_keys_release(SqsKeysUser *user)
 /* ---- changes of the configuration ---- */
 
 void
-sqs_keys_config_changed(void)
+sqs_keys_servers_changed(void)
 {
-	pg_atomic_write_u64(&cache->config_changed_at, (uint64) sqs_now_ms());
+	pg_atomic_write_u64(&cache->servers_changed_at, (uint64) sqs_now_ms());
+}
+
+void
+sqs_keys_mappings_changed(void)
+{
+	pg_atomic_write_u64(&cache->mappings_changed_at, (uint64) sqs_now_ms());
 }
 
 /* The launcher does not run on a standby; there, see sqs_keys_get(). */

@@ -134,8 +134,9 @@ extern bool sqs_keys_reject(SqsKeysUser *user, uint64 generation);
 /* Wipes what the user has, and ends its claim. */
 extern void sqs_keys_release(SqsKeysUser *user);
 
-/* A server or a user mapping has been changed or dropped. */
-extern void sqs_keys_config_changed(void);
+/* Servers, or user mappings, have been changed or dropped. */
+extern void sqs_keys_servers_changed(void);
+extern void sqs_keys_mappings_changed(void);
 
 /* Wipe what is not needed any more; for the launcher. */
 extern void sqs_keys_sweep(void);

@@ -29,8 +29,10 @@ static bool config_pending = false;
 static bool config_committed = false;
 static bool roles_pending = false;
 static bool roles_committed = false;
-static bool keys_pending = false;
-static bool keys_committed = false;
+static bool servers_pending = false;
+static bool servers_committed = false;
+static bool mappings_pending = false;
+static bool mappings_committed = false;
 
 uint64		sqs_config_changes = 0;
 
@@ -42,7 +44,8 @@ at_transaction_end(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 			config_committed = config_pending;
 			roles_committed = roles_pending;
-			keys_committed = keys_pending;
+			servers_committed = servers_pending;
+			mappings_committed = mappings_pending;
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
@@ -52,7 +55,8 @@ at_transaction_end(XactEvent event, void *arg)
 	}
 	config_pending = false;
 	roles_pending = false;
-	keys_pending = false;
+	servers_pending = false;
+	mappings_pending = false;
 }
 
 static void
@@ -70,10 +74,15 @@ after_commit(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *a
 		roles_committed = false;
 		sqs_roles_changed();
 	}
-	if (keys_committed)
+	if (servers_committed)
 	{
-		keys_committed = false;
-		sqs_keys_config_changed();
+		servers_committed = false;
+		sqs_keys_servers_changed();
+	}
+	if (mappings_committed)
+	{
+		mappings_committed = false;
+		sqs_keys_mappings_changed();
 	}
 }
 
@@ -103,9 +112,15 @@ sqs_roles_changed_at_commit(void)
 	roles_pending = true;
 }
 
-/* A server or user mapping changes: shared keys may have become useless. */
+/* A server, or a user mapping, changes: shared keys may have become useless. */
 void
-sqs_keys_changed_at_commit(void)
+sqs_servers_changed_at_commit(void)
 {
-	keys_pending = true;
+	servers_pending = true;
+}
+
+void
+sqs_mappings_changed_at_commit(void)
+{
+	mappings_pending = true;
 }

@@ -14,8 +14,9 @@ extern void sqs_wake_at_commit(void);
 /* The same for roles and their settings, which concern all databases. */
 extern void sqs_roles_changed_at_commit(void);
 
-/* A server or user mapping changes: shared keys may have become useless. */
-extern void sqs_keys_changed_at_commit(void);
+/* A server, or a user mapping, changes: shared keys may have become useless. */
+extern void sqs_servers_changed_at_commit(void);
+extern void sqs_mappings_changed_at_commit(void);
 
 /*
  * How often sqs_wake_at_commit() was called in this process.  Code that keeps a

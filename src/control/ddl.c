@@ -371,7 +371,10 @@ sqs_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 		if (sqs_fdw_object_is_ours(classId, objectId))
 		{
 			sqs_wake_at_commit();
-			sqs_keys_changed_at_commit();
+			if (classId == ForeignServerRelationId)
+				sqs_servers_changed_at_commit();
+			else
+				sqs_mappings_changed_at_commit();
 		}
 		return;
 	}

@@ -97,6 +97,8 @@ CREATE SERVER greedy FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'us-east-1',
 GRANT USAGE ON FOREIGN SERVER greedy TO greedy;
 CREATE USER MAPPING FOR greedy SERVER greedy OPTIONS (access_key_id 'AKIDTEST000000000001', secret_access_key 'secret',
 	role_arn '$role/greedy', role_session_name 's0');
+CREATE USER MAPPING FOR PUBLIC SERVER greedy OPTIONS (access_key_id 'AKIDTEST000000000001', secret_access_key 'secret',
+	role_arn '$role/public');
 EOQ
 my (undef, $out, $err) = $node->psql('postgres', join("\n", map { "ALTER USER MAPPING FOR greedy SERVER greedy OPTIONS (SET role_session_name 's$_'); SELECT arn FROM sqs_whoami('greedy');" } 1 .. 20),
 	extra_params => [ '-U', 'greedy' ]);
@@ -270,6 +272,13 @@ like(slurp_file($node->logfile), qr/WARNING:  sqsbridge has no room for more tem
 	local %ENV = (%ENV, %env);
 	$node->restart;
 }
+
+# before that: a mapping that changes has the keys of idle mappings wiped, and no others
+is($node->safe_psql('postgres', "SELECT sqs_send('modest', 'x') <> ''; SELECT arn ~ 'role/public/' FROM sqs_whoami('greedy')"), "t\nt", 'keys of a server and of a mapping');
+$node->safe_psql('postgres', "ALTER USER MAPPING FOR greedy SERVER greedy OPTIONS (SET role_session_name 's0')");
+query_is($node, "SELECT state FROM sqs_stats_credentials WHERE server = 'greedy' AND role IS NULL", 'not used', 'those of the mapping are wiped', timeout => 120);
+is(shown('state, fetches', 'modest'), 'ready|1', 'those of the server are not');
+
 fresh_server('killed');
 $sqs->fault(kind => 'blackhole', action => 'AssumeRole');
 ($session, $pid) = fetcher_of('killed');
