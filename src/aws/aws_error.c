@@ -321,6 +321,12 @@ aws_error_class_name(AwsErrorClass class)
 	return "invalid";
 }
 
+const char *
+aws_error_action(const AwsError *error, const char *action)
+{
+	return error->no_keys ? "getting keys" : action;
+}
+
 void
 aws_text_sanitize(char *text)
 {

@@ -47,6 +47,8 @@ typedef struct AwsError
 	AwsErrorClass class;
 	int			http_status;	/* 0: no reply */
 	bool		may_be_done;	/* the request may have had its effect */
+	bool		no_keys;		/* it was not sent, because there were no keys
+								 * to sign it with */
 	char		code[96];		/* AWS's shape name, or "CurlNN" / "HttpNNN" */
 	char		message[512];
 	char		request_id[64];
@@ -63,6 +65,9 @@ extern AwsErrorClass aws_error_classify(const char *shape, const char *query_cod
 
 /* A constant, such as "throttled". */
 extern const char *aws_error_class_name(AwsErrorClass class);
+
+/* What failed: the action of this name, or getting keys for it. */
+extern const char *aws_error_action(const AwsError *error, const char *action);
 
 /* Set *error; everything but class, code and message becomes 0. */
 extern void aws_error_set(AwsError *error, AwsErrorClass class,

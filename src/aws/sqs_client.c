@@ -545,7 +545,12 @@ send_attempt(SqsCall *call)
 		go_on_at(call, now_ms() + Max(credentials.retry_ms, 1));
 		return true;
 	}
-	if (status == AWS_CREDENTIALS_FAILED || !find_place(call, &credentials))
+	if (status == AWS_CREDENTIALS_FAILED)
+	{
+		call->error.no_keys = true;
+		return false;
+	}
+	if (!find_place(call, &credentials))
 		return false;
 	call->generation = credentials.generation;
 	where.url = call->url;
@@ -799,9 +804,12 @@ sqs_client_go_on(SqsClient *client)
 		else if (now >= call->deadline)
 		{
 			if (call->lacks_keys)
+			{
 				aws_error_set(&call->error, AWS_ERROR_TIMEOUT, "NoCredentials",
 							  "there were no keys from %s within %ld ms",
 							  aws_credentials_source(client->credentials), call->deadline_ms);
+				call->error.no_keys = true;
+			}
 			call->error.class = AWS_ERROR_TIMEOUT;
 			finish(call);
 		}

@@ -222,7 +222,8 @@ delete_done(SqsCall *call, void *arg)
 
 		sqs_count(qw->stats, SQS_DELETE_FAILURES, 1);
 		if (text[0] == '\0')
-			snprintf(text, sizeof(text), "DeleteMessageBatch: %s: %s",
+			snprintf(text, sizeof(text), "%s: %s: %s",
+					 error != NULL ? aws_error_action(error, "DeleteMessageBatch") : "DeleteMessageBatch",
 					 error != NULL ? error->code : entry->code,
 					 error != NULL ? error->message : entry->message);
 

@@ -365,12 +365,14 @@ static void
 note_outcome(QueueWorker *qw, SqsCall *call)
 {
 	const AwsError *error = sqs_call_error(call);
+	const char *action = "ChangeMessageVisibilityBatch";
 	const char *code = NULL;
 	const char *message = NULL;
 	char		text[SQS_ERROR_TEXT];
 
 	if (error != NULL)
 	{
+		action = aws_error_action(error, action);
 		code = error->code;
 		message = error->message;
 	}
@@ -392,7 +394,7 @@ note_outcome(QueueWorker *qw, SqsCall *call)
 			sqs_stats_clear_error(qw->stats);
 		return;
 	}
-	snprintf(text, sizeof(text), "ChangeMessageVisibilityBatch: %s: %s", code, message);
+	snprintf(text, sizeof(text), "%s: %s: %s", action, code, message);
 	if (sqs_stats_error(qw->stats, text))
 		ereport(LOG,
 				(errmsg("sqsbridge queue \"%s\": %s", qw->config->name, text)));

@@ -101,7 +101,8 @@ poll_failed(QueueWorker *qw, const char *action, const AwsError *error)
 	long		delay;
 	TimestampTz next_at;
 
-	snprintf(text, sizeof(text), "%s: %s: %s%s%s", action, error->code, error->message,
+	snprintf(text, sizeof(text), "%s: %s: %s%s%s", aws_error_action(error, action),
+			 error->code, error->message,
 			 error->request_id[0] ? " (request id " : "", error->request_id);
 	if (error->request_id[0])
 		strlcat(text, ")", sizeof(text));

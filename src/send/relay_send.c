@@ -294,8 +294,8 @@ url_done(SqsCall *call, void *arg)
 	else if (error != NULL)
 	{
 		sqs_sender_pause(queue->sender, now);
-		sqs_relay_queue_error(queue, psprintf("GetQueueUrl: %s: %s", error->code,
-											  error->message), true);
+		sqs_relay_queue_error(queue, psprintf("%s: %s: %s", aws_error_action(error, "GetQueueUrl"),
+											  error->code, error->message), true);
 	}
 	else
 		queue->url = MemoryContextStrdup(relay->context, sqs_call_queue_url(call));
@@ -378,8 +378,8 @@ send_done(SqsCall *call, void *arg)
 
 		/* an entry that fails only once is not worth logging */
 		if (error != NULL)
-			sqs_relay_queue_error(queue, psprintf("SendMessageBatch: %s: %s", error->code,
-												  error->message), true);
+			sqs_relay_queue_error(queue, psprintf("%s: %s: %s", aws_error_action(error, "SendMessageBatch"),
+												  error->code, error->message), true);
 		else
 			sqs_relay_queue_error(queue, psprintf("SendMessageBatch: %s: %s", report.failed->code,
 												  report.failed->message),

@@ -240,7 +240,10 @@ raise_call_error(SqsCall *call, const char *queue)
 
 	sqs_call_free(call);
 	initStringInfo(&detail);
-	appendStringInfo(&detail, "%s: %s", sending ? "SendMessage" : "GetQueueUrl", error.code);
+	/* the message says which call for keys has failed */
+	appendStringInfo(&detail, "%s: %s",
+					 error.no_keys ? "Getting keys" : sending ? "SendMessage" : "GetQueueUrl",
+					 error.code);
 	if (error.http_status > 0)
 		appendStringInfo(&detail, ", HTTP status %d", error.http_status);
 	if (error.request_id[0] != '\0')
