@@ -2377,7 +2377,7 @@ COMMENT ON COLUMN @extschema@.sqs_stats_credentials.source IS
 COMMENT ON COLUMN @extschema@.sqs_stats_credentials.assumed_role IS
 'ARN of the role that is assumed with them; of several, the last one';
 COMMENT ON COLUMN @extschema@.sqs_stats_credentials.state IS
-'ready; fetching (there are none yet); refreshing (those that are there can be used); not used (no process has needed them lately); expired; failed';
+'ready; fetching (there are none yet); refreshing (those that are there can be used); not used (no process has needed them lately); not shared (sqsbridge.max_credentials is too small: processes that need them fetch their own); expired; failed';
 COMMENT ON COLUMN @extschema@.sqs_stats_credentials.key_id IS
 'last four characters of the access key id; NULL: the keys were not fetched, or there are none';
 COMMENT ON COLUMN @extschema@.sqs_stats_credentials.expires_at IS

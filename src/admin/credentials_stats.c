@@ -141,8 +141,7 @@ put_row(ReturnSetInfo *rsinfo, const SqsQueueConfig *server, Oid role)
 	put_text(&values[2], &nulls[2], view.source);
 	put_text(&values[3], &nulls[3], view.role_arn);
 	put_text(&values[4], &nulls[4],
-			 problem != NULL ? "failed" : view.shared ? view.status.state :
-			 view.fetched ? "not used" : "ready");
+			 problem != NULL ? "failed" : view.fetched ? view.status.state : "ready");
 	nulls[10] = true;
 	if (view.shared)
 	{

@@ -286,12 +286,12 @@ is_evictable(SqsKeysEntry *entry, int64 now)
 }
 
 /*
- * An entry for a new id; NULL if all are in use.  Ids that any role can make, by
- * changing its user mapping, get half of the entries at most, so that they do not
- * crowd out those that only superusers can make.
+ * The entry that a new id would get; NULL if all are in use.  Ids that any role
+ * can make, by changing its user mapping, get half of the entries at most, so that
+ * they do not crowd out those that only superusers can make.
  */
 static SqsKeysEntry *
-new_entry(const SqsKeysUser *user, int64 now)
+find_room(bool confined, int64 now)
 {
 	SqsKeysEntry *found = NULL;
 	int			nconfined = 0;
@@ -299,7 +299,7 @@ new_entry(const SqsKeysUser *user, int64 now)
 
 	for (int i = 0; i < cache->n; i++)
 		nconfined += cache->entries[i].in_use && cache->entries[i].confined;
-	only_confined = user->confined && nconfined >= cache->n / 2;
+	only_confined = confined && nconfined >= cache->n / 2;
 
 	for (int i = 0; i < cache->n; i++)
 	{
@@ -308,14 +308,20 @@ new_entry(const SqsKeysUser *user, int64 now)
 		if (only_confined && !(entry->in_use && entry->confined))
 			continue;
 		if (!entry->in_use)
-		{
-			found = entry;
-			break;
-		}
+			return entry;
 		if (is_evictable(entry, now) &&
 			(found == NULL || idle_ms(entry, now) > idle_ms(found, now)))
 			found = entry;
 	}
+	return found;
+}
+
+/* An entry for a new id, or NULL. */
+static SqsKeysEntry *
+new_entry(const SqsKeysUser *user, int64 now)
+{
+	SqsKeysEntry *found = find_room(user->confined, now);
+
 	if (found == NULL)
 		return NULL;
 	free_entry(found);
@@ -738,8 +744,12 @@ timestamp_of(int64 wall)
 	return (wall - (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000) * 1000;
 }
 
+/*
+ * Of an id without an entry, only the state is set.  Without room for one, those
+ * who use it have entries of their own, which nobody else can see.
+ */
 bool
-sqs_keys_status(const uint8 *id, SqsKeysStatus *status)
+sqs_keys_status(const uint8 *id, bool confined, SqsKeysStatus *status)
 {
 	int64		now = sqs_now_ms();
 	SqsKeysEntry *entry;
@@ -775,6 +785,8 @@ sqs_keys_status(const uint8 *id, SqsKeysStatus *status)
 		status->fetches = entry->fetches;
 		strlcpy(status->error, entry->error.message, sizeof(status->error));
 	}
+	else
+		status->state = find_room(confined, now) != NULL ? "not used" : "not shared";
 	LWLockRelease(cache->lock);
 	return entry != NULL;
 }

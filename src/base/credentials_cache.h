@@ -141,8 +141,8 @@ extern void sqs_keys_mappings_changed(void);
 /* Wipe what is not needed any more; for the launcher. */
 extern void sqs_keys_sweep(void);
 
-/* False: there is no entry with this id. */
-extern bool sqs_keys_status(const uint8 *id, SqsKeysStatus *status);
+/* False: there is no entry with this id, and only the state is set. */
+extern bool sqs_keys_status(const uint8 *id, bool confined, SqsKeysStatus *status);
 
 extern void sqs_keys_init(void);	/* from _PG_init */
 

@@ -739,7 +739,8 @@ sqs_shared_credentials_view(const SqsKeys *keys, const char *ca_file,
 	else if (identity->role_arn != NULL)
 		view->role_arn = pstrdup(identity->role_arn);
 	view->fetched = aws_identity_needs_fetch(identity);
-	view->shared = view->fetched && sqs_keys_status(id, &view->status);
+	view->shared = view->fetched &&
+		sqs_keys_status(id, identity->kind == AWS_SOURCE_STATIC, &view->status);
 	aws_identity_free(identity);
 	return true;
 }

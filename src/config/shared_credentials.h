@@ -53,9 +53,8 @@ typedef struct SqsCredentialsView
 	char	   *source;
 	char	   *role_arn;		/* the last one that is assumed; NULL: none */
 	bool		fetched;		/* the keys are not in what was found */
-	bool		shared;			/* they are, or were, in shared memory; only
-								 * then is "status" valid */
-	SqsKeysStatus status;
+	bool		shared;			/* they are, or were, in shared memory */
+	SqsKeysStatus status;		/* if fetched; if not shared, only its state */
 } SqsCredentialsView;
 
 extern bool sqs_shared_credentials_view(const SqsKeys *keys, const char *ca_file,
