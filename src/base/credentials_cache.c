@@ -496,8 +496,8 @@ decide(SqsKeysUser *user, bool resident, int64 now)
 }
 
 /*
- * The WARNING may end in an ERROR, because a message that is sent is an
- * opportunity for interrupts; the user may have a claim by then.
+ * Raises no error: a message that is sent is an opportunity for interrupts, and
+ * the user may have a claim by then, so they have to wait.
  */
 SqsKeysAnswer
 sqs_keys_get(SqsKeysUser *user, bool resident)
@@ -532,12 +532,16 @@ sqs_keys_get(SqsKeysUser *user, bool resident)
 		strlcpy(user->error.message, "out of memory", sizeof(user->error.message));
 	}
 	if (warn)
+	{
+		HOLD_INTERRUPTS();
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("sqsbridge has no room for more temporary keys, and fetches them for single processes"),
 				 errdetail("There are %d places, half of which are for keys of user mappings. Keys could not be shared %llu times since the server was started.",
 						   cache->n, (unsigned long long) unshared),
 				 errhint("Increase sqsbridge.max_credentials and restart the server.")));
+		RESUME_INTERRUPTS();
+	}
 	return answer;
 }
 

@@ -24,6 +24,7 @@
 
 #include "access/xact.h"
 #include "lib/ilist.h"
+#include "miscadmin.h"
 #include "storage/ipc.h"
 
 #include "aws/endpoint.h"
@@ -327,8 +328,8 @@ local_reject(SharedProvider *p, uint64 generation)
 /* ---- fetching ---- */
 
 /*
- * Store an error.  What is logged may end in an ERROR, because a message is an
- * opportunity for interrupts; so nothing may be left to do, here and in store().
+ * Store an error.  Here and in go_on(), interrupts wait while a message is
+ * written, because a provider raises no error.
  */
 static void
 fail(SharedProvider *p, const AwsError *error)
@@ -349,9 +350,13 @@ fail(SharedProvider *p, const AwsError *error)
 	}
 	if (sqs_keys_fail(&p->user, &cached) && p->user.failures == 1 &&
 		sqs_keys_usable(&p->user.keys))
+	{
+		HOLD_INTERRUPTS();
 		ereport(LOG,
 				(errmsg("sqsbridge could not renew the keys from %s, and goes on with the old ones: %s",
 						p->identity->source, error->message)));
+		RESUME_INTERRUPTS();
+	}
 }
 
 /* The claim is ours: start a fetch.  It has failed already if p->fetch is NULL. */
@@ -461,8 +466,12 @@ go_on(SharedProvider *p)
 	if (!good)
 		fail(p, &error);
 	else if (news)
+	{
+		HOLD_INTERRUPTS();
 		ereport(LOG,
 				(errmsg("sqsbridge has got keys from %s again", p->identity->source)));
+		RESUME_INTERRUPTS();
+	}
 }
 
 void
