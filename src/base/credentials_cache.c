@@ -105,6 +105,7 @@ struct SqsKeysEntry
 	int64		refresh_at;		/* time of day: from then on residents fetch */
 	int64		mandatory_at;	/* likewise: everybody */
 	int64		retry_at;		/* do not fetch before */
+	bool		retry_if_usable;	/* it holds only while the keys can be used */
 	int64		forced_at;		/* last refresh because AWS refused the keys */
 	bool		refused;		/* that is under way */
 	int			failures;		/* since the last success */
@@ -245,6 +246,7 @@ free_entry(SqsKeysEntry *entry)
 	entry->keys_claim = 0;
 	entry->in_vain = 0;
 	entry->refresh_at = entry->mandatory_at = entry->retry_at = entry->forced_at = 0;
+	entry->retry_if_usable = false;
 	entry->failures = 0;
 	entry->fetched_at = entry->failed_at = 0;
 	entry->fetches = 0;
@@ -462,9 +464,9 @@ decide(SqsKeysUser *user, bool resident, int64 now)
 	touch(entry, now);
 	if (!usable && entry->in_vain >= CLAIMS_IN_VAIN)
 		claimed = false;
-	/* the pause was for usable keys; the time of day may have been set since */
-	if (!usable && entry->retry_at > now + Max(LASTING_MAX_MS, RETRY_MAX_MS * 2))
-		entry->retry_at = now;
+	/* they may end before that: AWS refuses them, or the time of day was set */
+	if (!usable && entry->retry_if_usable)
+		entry->retry_at = 0;
 	take = (!usable || wall >= due) && !claimed &&
 		now >= entry->retry_at && now >= user->not_before;
 	if (take)
@@ -589,6 +591,7 @@ sqs_keys_store(SqsKeysUser *user, SqsCachedKeys *keys)
 			entry->mandatory_at = keys->expires - MANDATORY_MS;
 		}
 		entry->retry_at = 0;
+		entry->retry_if_usable = false;
 		entry->refused = false;
 		user->failures = entry->failures;
 		entry->failures = 0;
@@ -619,10 +622,11 @@ sqs_keys_fail(SqsKeysUser *user, const SqsCachedError *error)
 	{
 		SqsKeysEntry *entry = user->entry;
 		int64		window = entry->keys.expires - entry->mandatory_at;
+		bool		usable = sqs_keys_usable(&entry->keys);
 		int64		pause;
 
 		user->failures = ++entry->failures;
-		if (!sqs_keys_usable(&entry->keys))
+		if (!usable)
 			pause = error->lasting ? between(LASTING_MIN_MS, LASTING_MAX_MS) :
 				sqs_backoff_ms(entry->failures, RETRY_MIN_MS, RETRY_MAX_MS);
 		else if (wall < entry->mandatory_at)
@@ -632,6 +636,7 @@ sqs_keys_fail(SqsKeysUser *user, const SqsCachedError *error)
 		else
 			pause = between(KEEP_MIN_MS, KEEP_MAX_MS);
 		entry->retry_at = now + pause;
+		entry->retry_if_usable = usable;
 		if (entry->keys.generation != 0 && entry->stale_since == 0)
 			entry->stale_since = GetCurrentTimestamp();
 		entry->refused = false;
