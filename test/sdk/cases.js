@@ -823,6 +823,9 @@ groups.endpoints.push(
 	{ name: 'STS as it was', env: { ...user('AKIAENV'), AWS_STS_REGIONAL_ENDPOINTS: 'legacy' },
 		options: { role_arn: roleArn('deploy') },
 		both: { keys: 'deploy~AKIAENV', stsEndpoint: 'https://sts.eu-west-1.amazonaws.com', stsRegion: 'eu-west-1' } },
+	{ name: 'STS as it was, by profile', env: user('AKIAENV'), config: '[default]\nsts_regional_endpoints = legacy',
+		options: { role_arn: roleArn('deploy') },
+		both: { keys: 'deploy~AKIAENV', stsEndpoint: 'https://sts.eu-west-1.amazonaws.com', stsRegion: 'eu-west-1' } },
 	{ name: 'web identity, STS with FIPS', env: { ...webIdentity('pod'), ...fips }, files: token,
 		both: { keys: `pod~${fromToken}`, stsEndpoint: 'https://sts-fips.eu-west-1.amazonaws.com' } }
 );
