@@ -45,7 +45,7 @@ our @EXPORT = qw(
   start_sqs new_node setup_database poll_until try_psql query_is query_true
   check_log need_sqsd endpoint_kind backs_off pauses_grow calls_apart
   sql_literal log_text private_memory open_files seconds_pass stop_ok
-  open_session close_session add_server
+  open_session close_session add_server preloadable
 );
 
 my $account = '000000000000';
@@ -468,6 +468,18 @@ sub open_files
 	my $n = grep { /^\d+$/ } readdir($dir);
 	closedir($dir);
 	return $n;
+}
+
+# preloadable('name'): a library for LD_PRELOAD, made of test/lib/name.c; undef if
+# that cannot be done here.
+sub preloadable
+{
+	my ($name) = @_;
+	my $library = PostgreSQL::Test::Utils::tempdir() . "/$name.so";
+	my $source = dirname(__FILE__) . "/../lib/$name.c";
+
+	return if $^O ne 'linux';
+	return eval { IPC::Run::run([ 'cc', '-shared', '-fPIC', '-O', '-o', $library, $source, '-ldl' ], '>', "$library.log", '2>&1') } ? $library : undef;
 }
 
 # ---- SQS ----
