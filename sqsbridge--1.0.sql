@@ -1477,6 +1477,84 @@ COMMENT ON FUNCTION @extschema@.sqs_discard_dead_letter(bigint) IS
 'notes that nothing is to be done with a row of sqs_dead_letters, so that it is deleted after sqsbridge.dead_letter_retention; false if it has been redriven or discarded before. Requires the privileges of the queue''s owner. Error: no such row';
 
 
+CREATE TABLE sqsbridge_internal.parked_groups (
+	queue_id integer NOT NULL,
+	group_id text COLLATE "C" NOT NULL,
+	parked_at timestamp with time zone NOT NULL,
+	dead_letter bigint,
+	CONSTRAINT parked_groups_pkey PRIMARY KEY (queue_id, group_id)
+) USING heap;
+
+SELECT pg_catalog.pg_extension_config_dump('sqsbridge_internal.parked_groups', '');
+
+COMMENT ON TABLE sqsbridge_internal.parked_groups IS
+'rows of sqs_parked_groups. Dumped by pg_dump';
+COMMENT ON INDEX sqsbridge_internal.parked_groups_pkey IS
+'finds a message group';
+COMMENT ON COLUMN sqsbridge_internal.parked_groups.queue_id IS
+'queue, as in queues';
+COMMENT ON COLUMN sqsbridge_internal.parked_groups.group_id IS
+'as in the view sqs_parked_groups';
+COMMENT ON COLUMN sqsbridge_internal.parked_groups.parked_at IS
+'as in the view sqs_parked_groups';
+COMMENT ON COLUMN sqsbridge_internal.parked_groups.dead_letter IS
+'as in the view sqs_parked_groups';
+
+CREATE FUNCTION @extschema@.sqs_get_parked_groups(
+	OUT queue_id integer,
+	OUT group_id text,
+	OUT parked_at timestamp with time zone,
+	OUT dead_letter bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'sqs_get_parked_groups'
+LANGUAGE C STRICT STABLE PARALLEL RESTRICTED ROWS 10;
+REVOKE ALL ON FUNCTION @extschema@.sqs_get_parked_groups() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_get_parked_groups() TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_get_parked_groups() IS
+'parked message groups that the caller may see; use the view sqs_parked_groups';
+
+CREATE VIEW @extschema@.sqs_parked_groups AS
+SELECT
+	q.name AS queue,
+	g.group_id,
+	g.parked_at,
+	g.dead_letter,
+	COALESCE(d.messages, 0::bigint) AS messages
+FROM @extschema@.sqs_get_parked_groups() g
+	JOIN @extschema@.sqs_get_queues() q
+		ON q.queue_id OPERATOR(pg_catalog.=) g.queue_id
+	LEFT JOIN (
+		SELECT l.queue, l.group_id, pg_catalog.count(*) AS messages
+		FROM @extschema@.sqs_get_dead_letters() l
+		WHERE l.resolved_at IS NULL
+		GROUP BY l.queue, l.group_id) d
+		ON d.queue OPERATOR(pg_catalog.=) q.name AND
+		   d.group_id OPERATOR(pg_catalog.=) g.group_id;
+REVOKE ALL ON TABLE @extschema@.sqs_parked_groups FROM PUBLIC;
+GRANT SELECT ON TABLE @extschema@.sqs_parked_groups TO PUBLIC;
+COMMENT ON VIEW @extschema@.sqs_parked_groups IS
+'message groups of FIFO queues with on_dead_letter = park_group that have a dead letter, one row each: messages that follow it are not handled but stored in sqs_dead_letters with the state parked, until sqs_release_group() is called. A role sees the groups of queues whose owner''s privileges it has; members of pg_read_all_stats see all. Dumped by pg_dump';
+COMMENT ON COLUMN @extschema@.sqs_parked_groups.queue IS
+'name of the queue';
+COMMENT ON COLUMN @extschema@.sqs_parked_groups.group_id IS
+'message group';
+COMMENT ON COLUMN @extschema@.sqs_parked_groups.parked_at IS
+'when it was parked';
+COMMENT ON COLUMN @extschema@.sqs_parked_groups.dead_letter IS
+'id of the dead letter that it was parked for; NULL: that was sent to a queue';
+COMMENT ON COLUMN @extschema@.sqs_parked_groups.messages IS
+'dead letters of the group that have been neither redriven nor discarded';
+
+CREATE FUNCTION @extschema@.sqs_release_group(queue text, group_id text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'sqs_release_group'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION @extschema@.sqs_release_group(text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_release_group(text, text) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_release_group(text, text) IS
+'ends the parking of a message group: messages that come after the commit are handled. Requires the privileges of the queue''s owner. Errors: the queue does not exist, the group is not parked, it has dead letters that nobody has dealt with';
+
+
 /* ------------------------------------------------------------------------
  * Sending now
  * ------------------------------------------------------------------------ */
@@ -2527,6 +2605,16 @@ CREATE TRIGGER sqsbridge_guard_truncate
 ALTER TABLE sqsbridge_internal.attempts ENABLE ALWAYS TRIGGER sqsbridge_guard;
 ALTER TABLE sqsbridge_internal.attempts ENABLE ALWAYS TRIGGER sqsbridge_guard_truncate;
 
+REVOKE ALL ON TABLE sqsbridge_internal.parked_groups FROM PUBLIC;
+CREATE TRIGGER sqsbridge_guard
+	BEFORE INSERT OR UPDATE OR DELETE ON sqsbridge_internal.parked_groups
+	FOR EACH ROW EXECUTE FUNCTION sqsbridge_internal.guard();
+CREATE TRIGGER sqsbridge_guard_truncate
+	BEFORE TRUNCATE ON sqsbridge_internal.parked_groups
+	FOR EACH STATEMENT EXECUTE FUNCTION sqsbridge_internal.guard();
+ALTER TABLE sqsbridge_internal.parked_groups ENABLE ALWAYS TRIGGER sqsbridge_guard;
+ALTER TABLE sqsbridge_internal.parked_groups ENABLE ALWAYS TRIGGER sqsbridge_guard_truncate;
+
 REVOKE ALL ON TABLE sqsbridge_internal.outbox_rows FROM PUBLIC;
 CREATE TRIGGER sqsbridge_guard
 	BEFORE INSERT OR UPDATE OR DELETE ON sqsbridge_internal.outbox_rows
@@ -2629,6 +2717,7 @@ GRANT SELECT ON TABLE sqsbridge_internal.inbox_doubts TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.failures TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.dead_letters TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.attempts TO pg_database_owner;
+GRANT SELECT ON TABLE sqsbridge_internal.parked_groups TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.outbox_rows TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.outbox_batches TO pg_database_owner;
 GRANT SELECT ON TABLE sqsbridge_internal.outbox_failures TO pg_database_owner;

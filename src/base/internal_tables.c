@@ -97,6 +97,7 @@ static const Oid dead_letter_types[] = {
 	TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID,
 	TEXTOID, TEXTOID, TEXTOID, INT4OID, TIMESTAMPTZOID, OIDOID, TEXTOID, INT8OID
 };
+static const Oid parked_types[] = {INT4OID, TEXTOID, TIMESTAMPTZOID, INT8OID};
 static const Oid row_types[] = {
 	INT8OID, INT8OID, INT4OID, TEXTOID, UUIDOID, TIMESTAMPTZOID, OIDOID, TEXTOID,
 	TIMESTAMPTZOID, INT4OID, TEXTOID, JSONBOID, TEXTOID, TEXTOID, JSONBOID
@@ -115,6 +116,7 @@ StaticAssertDecl(lengthof(doubt_types) == DOUBT_NATTS, "columns of inbox_doubts"
 StaticAssertDecl(lengthof(failure_types) == FAILED_NATTS, "columns of failures");
 StaticAssertDecl(lengthof(dead_letter_types) == DEAD_NATTS, "columns of dead_letters");
 StaticAssertDecl(lengthof(attempt_types) == ATTEMPT_NATTS, "columns of attempts");
+StaticAssertDecl(lengthof(parked_types) == PARKED_NATTS, "columns of parked_groups");
 StaticAssertDecl(lengthof(row_types) == ROW_NATTS, "columns of outbox_rows");
 StaticAssertDecl(lengthof(batch_types) == BATCH_NATTS, "columns of outbox_batches");
 StaticAssertDecl(lengthof(outbox_failure_types) == FAILURE_NATTS, "columns of outbox_failures");
@@ -140,6 +142,8 @@ static const TableSpec table_specs[SQS_NUM_TABLES] = {
 		BIT(DEAD_SQLSTATE) | BIT(DEAD_MESSAGE) | BIT(DEAD_DETAIL) | BIT(DEAD_HINT) | BIT(DEAD_CONTEXT) |
 		BIT(DEAD_HANDLER_PID) | BIT(DEAD_RESOLVED_AT) | BIT(DEAD_RESOLVED_BY_OID) |
 	BIT(DEAD_RESOLVED_BY) | BIT(DEAD_REDRIVEN_AS)},
+	[SQS_TABLE_PARKED_GROUPS] = {"parked_groups", PARKED_NATTS, parked_types,
+	BIT(PARKED_DEAD_LETTER)},
 	[SQS_TABLE_OUTBOX_ROWS] = {"outbox_rows", ROW_NATTS, row_types,
 		BIT(ROW_DELIVER_AT) | BIT(ROW_ATTRIBUTES) | BIT(ROW_GROUP_ID) | BIT(ROW_DEDUPLICATION_ID) |
 	BIT(ROW_SYSTEM_ATTRIBUTES)},
@@ -172,6 +176,8 @@ static const IndexSpec index_specs[SQS_NUM_INDEXES] = {
 	{ATTEMPT_QUEUE_ID + 1, ATTEMPT_MESSAGE_ID + 1}},
 	[SQS_INDEX_ATTEMPTS_TIME] = {SQS_TABLE_ATTEMPTS, "queue_id, last_failed_at", false, 2,
 	{ATTEMPT_QUEUE_ID + 1, ATTEMPT_LAST_FAILED_AT + 1}},
+	[SQS_INDEX_PARKED_GROUPS_PKEY] = {SQS_TABLE_PARKED_GROUPS, "queue_id, group_id", true, 2,
+	{PARKED_QUEUE_ID + 1, PARKED_GROUP_ID + 1}},
 	[SQS_INDEX_OUTBOX_ROWS_PKEY] = {SQS_TABLE_OUTBOX_ROWS, "batch_id, id", true, 2,
 	{ROW_BATCH_ID + 1, ROW_ID + 1}},
 	[SQS_INDEX_OUTBOX_BATCHES_PKEY] = {SQS_TABLE_OUTBOX_BATCHES, "xid, batch_id, queue_id",

@@ -30,6 +30,7 @@ typedef enum SqsTable
 	SQS_TABLE_FAILURES,
 	SQS_TABLE_DEAD_LETTERS,
 	SQS_TABLE_ATTEMPTS,
+	SQS_TABLE_PARKED_GROUPS,
 	SQS_TABLE_OUTBOX_ROWS,
 	SQS_TABLE_OUTBOX_BATCHES,
 	SQS_TABLE_OUTBOX_FAILURES,
@@ -52,6 +53,7 @@ typedef enum SqsIndex
 	SQS_INDEX_DEAD_LETTERS_TIME,	/* (queue_id, resolved_at, died_at) */
 	SQS_INDEX_ATTEMPTS_PKEY,	/* (queue_id, message_id) */
 	SQS_INDEX_ATTEMPTS_TIME,	/* (queue_id, last_failed_at) */
+	SQS_INDEX_PARKED_GROUPS_PKEY,	/* (queue_id, group_id) */
 	SQS_INDEX_OUTBOX_ROWS_PKEY, /* (batch_id, id) */
 	SQS_INDEX_OUTBOX_BATCHES_PKEY,	/* (xid, batch_id, queue_id) */
 	SQS_INDEX_OUTBOX_BATCHES_ORDER, /* (queue_id, deliver_at, position) */
@@ -175,6 +177,16 @@ typedef enum AttemptColumn
 	ATTEMPT_MARKED_AT,			/* timestamptz, or NULL */
 	ATTEMPT_NATTS
 } AttemptColumn;
+
+typedef enum ParkedGroupColumn
+{
+	PARKED_QUEUE_ID,			/* integer */
+	PARKED_GROUP_ID,			/* text */
+	PARKED_AT,					/* timestamptz */
+	PARKED_DEAD_LETTER,			/* bigint: id of the dead letter; NULL: it went
+								 * to a queue */
+	PARKED_NATTS
+} ParkedGroupColumn;
 
 typedef enum OutboxColumn
 {

@@ -330,6 +330,13 @@ read_identity(HeapTuple tuple, TupleDesc desc)
 	return queue;
 }
 
+bool
+sqs_queue_parks_groups(const SqsQueueConfig *queue)
+{
+	return queue->fifo && queue->on_dead_letter != NULL &&
+		strcmp(queue->on_dead_letter, "park_group") == 0;
+}
+
 /* name may be NULL. */
 bool
 sqs_unwrap_by_name(const char *name, SqsUnwrap *unwrap)

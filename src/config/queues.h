@@ -105,6 +105,9 @@ sqs_queue_receives(const SqsQueueConfig *queue)
 	return queue->handler != NULL || queue->route_by != NULL;
 }
 
+/* Are groups parked after a dead letter? */
+extern bool sqs_queue_parks_groups(const SqsQueueConfig *queue);
+
 /* False: there is no such value, and *unwrap is SQS_UNWRAP_NONE. */
 extern bool sqs_unwrap_by_name(const char *name, SqsUnwrap *unwrap);
 

@@ -55,6 +55,7 @@
 #include "config/error_rules.h"
 #include "config/fdw.h"
 #include "config/handler_name.h"
+#include "config/parked_groups.h"
 #include "config/queue_options.h"
 #include "config/queue_row.h"
 #include "config/queues.h"
@@ -570,6 +571,7 @@ sqs_unregister_queue(PG_FUNCTION_ARGS)
 	sqs_error_rules_delete(queue->queue_id);
 	sqs_routes_delete(queue->queue_id);
 	sqs_queue_row_close(&row);
+	sqs_parked_groups_delete(queue->queue_id);
 	PopActiveSnapshot();
 
 	sqs_wake_at_commit();

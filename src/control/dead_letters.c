@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * dead_letters.c
- *	  What people do with dead letters: sending them again, or not.
+ *	  What people do with dead letters: sending them again, or not; and with
+ *	  parked message groups.
  *
  * A row is resolved once: whoever does it holds a lock on the row until the
  * transaction ends, and who has waited for that lock, or comes later, finds that
@@ -36,13 +37,16 @@
 #include "base/privileges.h"
 #include "base/settings.h"
 #include "base/table_writer.h"
+#include "config/parked_groups.h"
 #include "config/queues.h"
 #include "send/outbox.h"
 #include "send/outbox_failures.h"
 
 PG_FUNCTION_INFO_V1(sqs_redrive);
 PG_FUNCTION_INFO_V1(sqs_discard_dead_letter);
+PG_FUNCTION_INFO_V1(sqs_release_group);
 PG_FUNCTION_INFO_V1(sqs_get_dead_letter_ages);
+PG_FUNCTION_INFO_V1(sqs_get_parked_groups);
 
 /* What may be sent with a message, of what SQS has sent with it. */
 #define TRACE_HEADER	"AWSTraceHeader"
@@ -57,10 +61,15 @@ typedef struct DeadLetter
 	bool		nulls[DEAD_NATTS];
 } DeadLetter;
 
+/* Does it wait for others of its message group, or they for it? */
 static bool
-has_state(const DeadLetter *letter, const char *state)
+is_parked(const DeadLetter *letter)
 {
-	return strcmp(TextDatumGetCString(letter->values[DEAD_STATE]), state) == 0;
+	return letter->nulls[DEAD_RESOLVED_AT] &&
+		(strcmp(TextDatumGetCString(letter->values[DEAD_STATE]), "parked") == 0 ||
+		 (!letter->nulls[DEAD_GROUP_ID] &&
+		  sqs_group_is_parked(DatumGetInt32(letter->values[DEAD_QUEUE_ID]),
+							  letter->values[DEAD_GROUP_ID])));
 }
 
 /*
@@ -210,12 +219,13 @@ sqs_redrive(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("sqs_redrive()");
 	sqs_require_preloaded();
 	find_dead_letter(PG_GETARG_INT64(0), "redrive", &letter);
-	if (has_state(&letter, "parked"))
+	if (is_parked(&letter))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("dead letter %lld cannot be redriven: its message group is parked",
 						(long long) letter.id),
-				 errdetail("Sent again, it would come after messages of its group that SQS has already.")));
+				 errdetail("Sent again, it would come after messages of its group that SQS has already."),
+				 errhint("Do what is to be done with the messages of the group, in the order of sequence_number, call sqs_discard_dead_letter() for them, and then sqs_release_group().")));
 	sqs_check_same_queue(TextDatumGetCString(letter.values[DEAD_QUEUE]),
 						 DatumGetInt32(letter.values[DEAD_QUEUE_ID]));
 	if (lock_dead_letter(&letter))
@@ -246,6 +256,94 @@ sqs_discard_dead_letter(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(unresolved);
 }
 
+/* The rows of a queue that are not resolved, the oldest first. */
+static SysScanDesc
+scan_unresolved(Relation rel, Relation index, int32 queue_id)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], DEAD_QUEUE_ID + 1, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(queue_id));
+	ScanKeyEntryInitialize(&keys[1], SK_ISNULL | SK_SEARCHNULL, DEAD_RESOLVED_AT + 1,
+						   InvalidStrategy, InvalidOid, InvalidOid, InvalidOid, (Datum) 0);
+	return systable_beginscan_ordered(rel, index, GetActiveSnapshot(), 2, keys);
+}
+
+/* How many of a group are not resolved. */
+static int64
+count_unresolved(int32 queue_id, const char *group)
+{
+	Relation	rel = sqs_table_open(SQS_TABLE_DEAD_LETTERS, AccessShareLock);
+	Relation	index = index_open(sqs_index_oid(SQS_INDEX_DEAD_LETTERS_TIME), AccessShareLock);
+	SysScanDesc scan = scan_unresolved(rel, index, queue_id);
+	HeapTuple	tuple;
+	int64		n = 0;
+
+	while (HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
+	{
+		bool		isnull;
+		Datum		value = sqs_getattr(tuple, DEAD_GROUP_ID + 1, RelationGetDescr(rel), &isnull);
+
+		CHECK_FOR_INTERRUPTS();
+		if (!isnull && strcmp(TextDatumGetCString(value), group) == 0)
+			n++;
+	}
+	systable_endscan_ordered(scan);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return n;
+}
+
+/*
+ * sqs_release_group(queue, group_id): messages of the group that come from now on
+ * are handled.  An ERROR as long as there are some that have not been dealt with,
+ * because they would be overtaken.
+ */
+Datum
+sqs_release_group(PG_FUNCTION_ARGS)
+{
+	char	   *name = sqs_queue_argument(fcinfo);
+	SqsQueueConfig *queue;
+	char	   *group;
+	int64		left;
+
+	PreventCommandIfReadOnly("sqs_release_group()");
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("group_id must not be null")));
+	group = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	queue = sqs_catalog_queue_by_name(name);
+	if (queue == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("queue \"%s\" does not exist", name),
+				 errhint("The registered queues are listed in sqs_queues.")));
+	if (!superuser() && !sqs_has_privs_of(queue->bound_owner.oid, queue->bound_owner.name))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of queue \"%s\"", name)));
+	if (!sqs_group_release(queue->queue_id, PG_GETARG_DATUM(1)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("message group \"%s\" of queue \"%s\" is not parked", group, name),
+				 errhint("The parked groups are listed in sqs_parked_groups.")));
+
+	/* a message that was parked while we waited counts, too */
+	PushActiveSnapshot(GetLatestSnapshot());
+	left = count_unresolved(queue->queue_id, group);
+	PopActiveSnapshot();
+	if (left > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("message group \"%s\" of queue \"%s\" cannot be released", group, name),
+				 errdetail_plural("There is %lld dead letter of it that nobody has dealt with.",
+								  "There are %lld dead letters of it that nobody has dealt with.",
+								  left, (long long) left),
+				 errhint("Do what is to be done with them, in the order of sequence_number, and call sqs_discard_dead_letter() for them.")));
+	PG_RETURN_VOID();
+}
+
 /*
  * Behind sqs_stats: the oldest dead letter of each queue that is not resolved,
  * one look into the index for each.  No rows if the table is locked, so that the
@@ -268,18 +366,11 @@ sqs_get_dead_letter_ages(PG_FUNCTION_ARGS)
 	foreach(lc, sqs_catalog_queues())
 	{
 		SqsQueueConfig *queue = lfirst(lc);
-		ScanKeyData keys[2];
-		SysScanDesc scan;
-		HeapTuple	tuple;
+		SysScanDesc scan = scan_unresolved(rel, index, queue->queue_id);
+		HeapTuple	tuple = systable_getnext_ordered(scan, ForwardScanDirection);
 		Datum		values[2];
 		bool		nulls[2] = {false, false};
 
-		ScanKeyInit(&keys[0], DEAD_QUEUE_ID + 1, BTEqualStrategyNumber, F_INT4EQ,
-					Int32GetDatum(queue->queue_id));
-		ScanKeyEntryInitialize(&keys[1], SK_ISNULL | SK_SEARCHNULL, DEAD_RESOLVED_AT + 1,
-							   InvalidStrategy, InvalidOid, InvalidOid, InvalidOid, (Datum) 0);
-		scan = systable_beginscan_ordered(rel, index, GetActiveSnapshot(), 2, keys);
-		tuple = systable_getnext_ordered(scan, ForwardScanDirection);
 		if (HeapTupleIsValid(tuple))
 		{
 			values[0] = Int32GetDatum(queue->queue_id);
@@ -289,6 +380,39 @@ sqs_get_dead_letter_ages(PG_FUNCTION_ARGS)
 		systable_endscan_ordered(scan);
 	}
 	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+	return (Datum) 0;
+}
+
+/* Behind sqs_parked_groups: the groups of queues whose statistics the role sees. */
+Datum
+sqs_get_parked_groups(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	List	   *queues;
+	Relation	rel;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	sqs_require_preloaded();
+	InitMaterializedSRF(fcinfo, 0);
+	queues = sqs_catalog_queues();
+	rel = sqs_table_open(SQS_TABLE_PARKED_GROUPS, AccessShareLock);
+	scan = systable_beginscan(rel, InvalidOid, false, GetActiveSnapshot(), 0, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Datum		values[PARKED_NATTS];
+		bool		nulls[PARKED_NATTS];
+		SqsQueueConfig *queue;
+
+		CHECK_FOR_INTERRUPTS();
+		heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
+		queue = sqs_catalog_find(queues, DatumGetInt32(values[PARKED_QUEUE_ID]));
+		if (queue == NULL || !sqs_may_see_stats_of(queue->is_copy ? InvalidOid : queue->owner))
+			continue;
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return (Datum) 0;
 }

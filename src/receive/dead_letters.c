@@ -25,6 +25,7 @@
 
 #include "base/ids.h"
 #include "base/table_writer.h"
+#include "config/parked_groups.h"
 #include "receive/dead_letter_queue.h"
 #include "receive/dead_letters.h"
 #include "receive/failures.h"
@@ -63,7 +64,11 @@ sqs_dead_letter_insert(const SqsQueueConfig *config, const SqsDelivery *delivery
 	sqs_message_keep(message, config->unwrap, &kept);
 	if (!parked && config->dead_letter != NULL && strcmp(config->dead_letter, "queue") == 0 &&
 		sqs_dead_letter_send(config, &kept, edata, reason, attempts))
+	{
+		if (sqs_queue_parks_groups(config) && kept.group_id != (Datum) 0)
+			sqs_group_park(config->queue_id, kept.group_id, 0);
 		return;
+	}
 
 	writer = sqs_writer_open(SQS_TABLE_DEAD_LETTERS);
 	values[DEAD_QUEUE_ID] = Int32GetDatum(config->queue_id);
@@ -101,4 +106,6 @@ sqs_dead_letter_insert(const SqsQueueConfig *config, const SqsDelivery *delivery
 
 	sqs_writer_insert(writer, values, nulls);
 	sqs_writer_close(writer);
+	if (!parked && sqs_queue_parks_groups(config) && kept.group_id != (Datum) 0)
+		sqs_group_park(config->queue_id, kept.group_id, DatumGetInt64(values[DEAD_ID]));
 }
