@@ -14,7 +14,12 @@
  *		busy, R is never more than 16 times the least.
  *	P	what the handlers get through, messages/s: the sum over those that are
  *		ready of 1 / max(S, age of its current message).  So P falls as soon as
- *		handlers are stuck, not only when they finish.
+ *		handlers are stuck, not only when they finish.  But handlers that share
+ *		processors with each other, with this process and with the rest of the
+ *		machine do not get through what the sum says.  So P is at most twice
+ *		what was completed in the best 100 ms of the last 5 s.  Twice, because
+ *		it may have been the receives that there were too few of: then what is
+ *		completed doubles, and P with it.
  *
  * From these follows how much is wanted in hand.  C is the concurrency:
  *
@@ -24,6 +29,8 @@
  *			even if it takes half as long again as usual
  *	in hand	max(low + batch, P x (T + 1.5 R)) with T = 10 / P, 50 ms to 1 s
  *	asked	of these, P x 1.5 R in open receives, but at least a batch
+ *	finished	besides: low + 20, which wait for WAL to be flushed, and then
+ *			for a call that deletes ten of them and takes R
  *
  * The first term asks for a whole batch as soon as only "low" is left; so with
  * a backlog there is one receive per ten messages, however slow the handlers
@@ -67,6 +74,8 @@
 #define AHEAD_MAX_US		1000000.0	/* handler time up to which anything
 										 * is received ahead */
 #define KEEP_MIN_S			5.0
+#define DONE_WINDOW_MS		100
+#define DONE_BOUND			2
 
 /*
  * Messages of FIFO queues are looked for group by group, in every turn of the
@@ -88,6 +97,48 @@ sqs_pace_handled(QueueWorker *qw, uint32 micros)
 		qw->pace.mean_us = Max(micros, 1);
 	else
 		qw->pace.mean_us += (Max(micros, 1) - qw->pace.mean_us) / 16;
+}
+
+/*
+ * Make the current tenth of a second the latest that is counted.  A turn that
+ * takes longer than that has its results counted in one of them, so a process
+ * that is short of time is rather thought to be quicker than it is.
+ */
+static void
+advance_window(Pace *pace, int64 now)
+{
+	int64		window = now / DONE_WINDOW_MS;
+
+	if (window == pace->window)
+		return;
+	if (window >= pace->window + SQS_PACE_WINDOWS || window < pace->window)
+		memset(pace->done, 0, sizeof(pace->done));
+	else
+		for (int64 w = pace->window + 1; w <= window; w++)
+			pace->done[w % SQS_PACE_WINDOWS] = 0;
+	pace->window = window;
+	pace->most_before = 0;
+	for (int i = 0; i < SQS_PACE_WINDOWS; i++)
+		pace->most_before = Max(pace->most_before, pace->done[i]);
+}
+
+/* A handler is done with a message, whatever became of it. */
+void
+sqs_pace_done(QueueWorker *qw)
+{
+	advance_window(&qw->pace, qw->now);
+	qw->pace.done[qw->pace.window % SQS_PACE_WINDOWS]++;
+}
+
+/* Twice the best rate of the last seconds (messages/s); 0: nothing was done. */
+static double
+done_bound(QueueWorker *qw)
+{
+	Pace	   *pace = &qw->pace;
+
+	advance_window(pace, qw->now);
+	return (double) Max(pace->most_before, pace->done[pace->window % SQS_PACE_WINDOWS]) *
+		(DONE_BOUND * 1000 / DONE_WINDOW_MS);
 }
 
 /* A receive that did not have to wait for messages took so long. */
@@ -135,6 +186,7 @@ sqs_pace_turn(QueueWorker *qw)
 {
 	double		sum = 0;
 	double		least_us = qw->pace.mean_us;
+	double		bound = done_bound(qw);
 	int			n = 0;
 
 	if (qw->pace.mean_us <= 0)
@@ -163,7 +215,7 @@ sqs_pace_turn(QueueWorker *qw)
 
 		sum *= (double) Min(groups, n) / n;
 	}
-	qw->pace.per_second = sum;
+	qw->pace.per_second = bound > 0 ? Min(sum, bound) : sum;
 }
 
 /* How much is wanted in hand, see above. */
@@ -182,6 +234,7 @@ sqs_pace_aim(QueueWorker *qw, SqsAim *aim)
 		aim->batch = qw->config->batch_size;
 		aim->in_hand = qw->config->concurrency;
 		aim->asked = INT_MAX;
+		low = qw->config->concurrency;
 	}
 	else
 	{
@@ -192,6 +245,7 @@ sqs_pace_aim(QueueWorker *qw, SqsAim *aim)
 		aim->asked = (int) Min(Max(pace * ahead_s, aim->batch), limit);
 	}
 	aim->at_most = Min(4 * aim->in_hand, limit);
+	aim->finished = (int) Min(low + 2 * SQS_MAX_BATCH, limit);
 }
 
 /* How many waiting messages the handlers will begin with soon enough. */

@@ -18,6 +18,7 @@ typedef struct SqsAim
 	int			asked;			/* of these, in open receives */
 	int			at_most;		/* in hand, including what waits for its
 								 * message group */
+	int			finished;		/* besides: handled, but not deleted yet */
 	bool		measured;		/* else: one message per handler, no more */
 } SqsAim;
 
@@ -25,6 +26,9 @@ extern void sqs_pace_init(QueueWorker *qw);
 
 /* A handler took so long for a message. */
 extern void sqs_pace_handled(QueueWorker *qw, uint32 micros);
+
+/* A handler is done with a message, whatever became of it. */
+extern void sqs_pace_done(QueueWorker *qw);
 
 /* A receive that did not have to wait for messages took so long. */
 extern void sqs_pace_answered(QueueWorker *qw, long ms);

@@ -48,7 +48,7 @@
 #define MISSES_IN_A_ROW			3	/* so many are an outage */
 #define FURTHER_WAIT_S			1	/* of a poll besides the one that waits
 									 * for wait_time */
-#define FINISHED_MIN			1024	/* finished, not deleted: so many do
+#define FINISHED_MIN			1024	/* in hand and finished: so many do
 										 * not stop receives */
 #define SURPLUS_LOOK_MS			1000
 #define SURPLUS_PATIENCE_MS		5000	/* handlers may be stuck for a moment */
@@ -386,6 +386,7 @@ start_polls(QueueWorker *qw)
 	SqsAim		aim;
 	int			all;
 	int			blocked;
+	int			finished;
 	int64		not_before = Max(Max(qw->polling.next, qw->polling.retry_at), qw->paused_until);
 	int			most = Min(qw->polling.width, Min(SQS_MAX_POLLS, qw->max_calls));
 
@@ -400,14 +401,7 @@ start_polls(QueueWorker *qw)
 		return;
 	sqs_pace_aim(qw, &aim);
 	blocked = sqs_waiting_blocked(qw);
-
-	/*
-	 * If messages that are finished pile up, because deletes are slower than
-	 * receives, let the deletes catch up.  Usually there are as many as the
-	 * handlers get through in a round trip.
-	 */
-	if (qw->table.n - qw->waiting.n - qw->handed > Max(2 * aim.in_hand, FINISHED_MIN))
-		return;
+	finished = qw->table.n - qw->waiting.n - qw->handed;
 
 	while (qw->polling.n < most && sqs_calls_room(qw) > 0)
 	{
@@ -429,6 +423,13 @@ start_polls(QueueWorker *qw)
 				 qw->polling.asked + n > aim.asked)
 			break;
 
+		/*
+		 * If messages that are finished pile up, because deletes are slower
+		 * than receives, they take the place of others, so that the deletes
+		 * catch up.
+		 */
+		if (all - blocked + n + finished > Max(aim.in_hand + aim.finished, FINISHED_MIN))
+			break;
 		if (sqs_leases_room(qw, qw->polling.asked + n) < qw->polling.asked + n)
 			break;
 		if (qw->polling.memory + (qw->polling.asked + n) * qw->polling.mean_size >

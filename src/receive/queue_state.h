@@ -278,6 +278,9 @@ typedef struct Waiting			/* waiting.c, and dispatch.c takes from it */
 	dlist_head	groups_ready;
 } Waiting;
 
+/* So many tenths of a second pace.c looks back. */
+#define SQS_PACE_WINDOWS	50
+
 typedef struct Pace				/* pace.c */
 {
 	double		mean_us;		/* handler time per message; 0: not known yet */
@@ -286,6 +289,10 @@ typedef struct Pace				/* pace.c */
 	double		least;			/* in this window, */
 	double		least_before;	/* and in the one before */
 	int64		window_ends;
+	int			done[SQS_PACE_WINDOWS]; /* messages in each tenth of a second,
+										 * the latest in window % n */
+	int64		window;
+	int			most_before;	/* in one of them, before the latest */
 	double		per_second;		/* messages that the handlers get through; 0:
 								 * not known yet */
 } Pace;

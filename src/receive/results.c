@@ -113,6 +113,8 @@ sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result)
 		return;
 	}
 
+	if (result->outcome != SQS_OUTCOME_SKIPPED)
+		sqs_pace_done(qw);
 	if (group != NULL)
 	{
 		group->handed--;

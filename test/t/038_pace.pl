@@ -11,11 +11,12 @@ use SqsTest;
 
 need_sqsd();
 
-my $sqs = start_sqs(queues => [ map { "$_,VisibilityTimeout=60" } qw(far partial large whole steady stuck seen groups.fifo changed) ]);
+my $sqs = start_sqs(queues => [ map { "$_,VisibilityTimeout=60" } qw(far partial large whole steady slower undeleted stuck seen groups.fifo changed) ]);
 $sqs->create_queue('dead');
 $sqs->create_queue('once', VisibilityTimeout => '60', dlq => 'dead:1');
 my $node = new_node('main', conf => <<'EOC');
-max_worker_processes = 64
+max_worker_processes = 100
+sqsbridge.max_workers = 100
 EOC
 
 setup_database($node, $sqs);
@@ -143,6 +144,40 @@ cmp_ok($most, '<=', 4 + 20, 'steady: there is a second of work in hand at most')
 cmp_ok($most, '>', 4, 'steady: and some of it is received ahead');
 $s = $sqs->stats('steady');
 is($s->{redelivered}, 0, 'steady: nothing was handed out twice');
+
+# ---- messages that were quick came one by one: that is no reason to expect many
+
+register('slower', 4);
+$sqs->fill('slower', 300);
+done_once('slower', 300, 'slower: quick ones');
+# what was completed then counts for five seconds
+my $sent = 300;
+my $trickle_ends = time + 7;
+while (time < $trickle_ends)
+{
+	$sqs->fill('slower', 1, start => ++$sent);
+	$sqs->is_empty('slower', "slower: message $sent, alone");
+}
+$sqs->fill('slower', 1000, body => 'held {i}', start => 5000);
+query_is($node, "SELECT count(*) FROM pg_stat_activity
+	WHERE query LIKE 'sqsbridge: %queue slower, %' AND clock_timestamp() - xact_start > '1 s'",
+	'4', 'slower: all handlers are busy with others');
+# one for each handler, and a few batches
+cmp_ok($sqs->stats('slower')->{in_flight}, '<=', 60, 'slower: of the others few are received ahead');
+$node->safe_psql('postgres', "INSERT INTO gate VALUES ('slower')");
+done_once('slower', $sent + 1000, 'slower');
+
+# ---- deletes that are slow do not make it hold ever more
+
+my $slow_deletes = $sqs->fault(kind => 'latency', ms => 14_000, action => 'DeleteMessageBatch', queue => 'undeleted');
+$sqs->fill('undeleted', 2000, body => 'slow {i}');
+register('undeleted', 16);
+query_true($node, "(SELECT count(*) >= 1000 FROM got WHERE queue = 'undeleted')", 'undeleted: messages are handled');
+poll_until(sub { $sqs->stats('undeleted')->{deleted} > 0 }, 'undeleted: the first are deleted', 60);
+$sqs->clear_faults($slow_deletes);
+# that is less than what is handled in the meantime
+cmp_ok($sqs->stats('undeleted')->{max_in_flight}, '<=', 1024, 'undeleted: meanwhile there were no more than 1024 of them');
+done_once('undeleted', 2000, 'undeleted');
 
 # ---- handlers get stuck
 

@@ -144,6 +144,73 @@ stuck(void)
 	is_int(aim.in_hand, 4, "and no more is wanted");
 }
 
+/* So many messages are done now. */
+static void
+done(QueueWorker *qw, int n)
+{
+	for (int i = 0; i < n; i++)
+		sqs_pace_done(qw);
+	sqs_pace_turn(qw);
+}
+
+static int
+per_second(const QueueWorker *qw)
+{
+	return (int) (qw->pace.per_second + 0.5);
+}
+
+/* What is completed bounds what the handlers are thought to get through. */
+static void
+completed(void)
+{
+	QueueWorker *qw = begin(4, 20);
+	SqsAim		aim;
+
+	qw->now = 1000000;
+	(void) handle(qw, 100, 1);
+	is_int(per_second(qw), 40000, "before the first is done, handlers of 100 us say how quick they are");
+	done(qw, 1);
+	is_int(per_second(qw), 20, "one in a tenth of a second: twice that");
+	sqs_pace_aim(qw, &aim);
+	is_int(aim.batch, 10, "still a whole batch is asked for");
+	ok(aim.in_hand >= 4 + 10 && aim.asked >= 10, "when less than one for each handler is left");
+	done(qw, 999);
+	is_int(per_second(qw), 20000, "a thousand, before the tenth is over");
+	sqs_pace_aim(qw, &aim);
+	is_int(aim.in_hand, 1600, "so many are wanted in hand");
+	is_int(aim.finished, 4 + 600 + 20, "and so many may be finished");
+	qw->now += 99;
+	done(qw, 1000);
+	is_int(per_second(qw), 40000, "another thousand in the same tenth");
+	qw->now += 1;
+	done(qw, 10);
+	is_int(per_second(qw), 40000, "the best of them counts");
+	qw->now += 2450;
+	done(qw, 500);
+	qw->now += 2350;
+	sqs_pace_turn(qw);
+	is_int(per_second(qw), 40000, "for five seconds");
+	qw->now += 100;
+	sqs_pace_turn(qw);
+	is_int(per_second(qw), 10000, "then the next best");
+	qw->now += 5000;
+	sqs_pace_turn(qw);
+	is_int(per_second(qw), 40000, "if nothing was done, nothing is known of it");
+	done(qw, 50);
+	is_int(per_second(qw), 1000, "after that");
+	qw->now -= 10000;
+	sqs_pace_turn(qw);
+	is_int(per_second(qw), 40000, "a clock that was set back begins anew");
+	(void) handle(qw, 200000, 1000);
+	done(qw, 1);
+	is_int(per_second(qw), 20, "slow handlers complete one in a tenth of a second, which is no bound");
+
+	qw = begin(4, 20);
+	sqs_pace_turn(qw);
+	sqs_pace_aim(qw, &aim);
+	ok(aim.finished >= 20, "some may be finished before anything is known");
+}
+
 /* So many that those before do not matter. */
 static void
 answered(QueueWorker *qw, long ms)
@@ -242,6 +309,7 @@ test_pace(void)
 	examples();
 	nothing_ahead();
 	stuck();
+	completed();
 	round_trips();
 	jitter();
 	fifo();
