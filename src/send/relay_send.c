@@ -15,10 +15,19 @@
  * request in a turn comes first in the next one.
  *
  * Pace.  How many requests a queue needs follows from how long they take, and
- * from how many this process can make in that time.  So a queue gets one more
- * with each success, which doubles their number in a round trip, as long as
- * this process has time to spare.  If it has none, further requests would not
- * be answered any sooner, and other queues would have to wait for longer turns.
+ * from how many this process and SQS can deal with in that time.  So a queue
+ * that could use more gets one more with each success, which doubles their
+ * number in a round trip, until one of these is true:
+ *
+ *	 - This process has no time to spare.  Further requests would not be
+ *	   answered any sooner, and other queues would have to wait for longer
+ *	   turns.
+ *	 - They take half as long again as they did when there were fewer.  Then
+ *	   it is the other side that they wait for, and each further one would
+ *	   only cost a connection, which over TLS is as much work as some forty
+ *	   messages.  Means of 32 are compared with the least such mean of the last
+ *	   10 to 20 s: single ones vary too much, and a network may become slower.
+ *	   Up to 32 requests are not worth the question.
  *
  * Identification.  A message carries its row's token: as attribute
  * sqsbridge-id if there is room for one more attribute, and on FIFO queues
@@ -52,6 +61,12 @@
 
 /* Concurrent requests of a queue; the number grows by one with each success. */
 #define FIRST_REQUESTS		4
+#define ROUND_REPLIES		32
+#define ROUND_WINDOW_MS		10000
+
+/* So much longer they may take, and by so much: a turn of this process. */
+#define SLOWER_TIMES		1.5
+#define SLOWER_MS			3.0
 
 /* A queue that has all requests to itself may have so many for each free one. */
 #define ALONE_SHARE			15
@@ -258,7 +273,37 @@ sqs_relay_may_start(const Relay *relay, const RelayQueue *queue, int64 now)
 	return queue->sender->failures == 0 || relay->nprobes < Max(relay->max_requests / 2, 1);
 }
 
-/* The same.  If not, remember the queue, so that it comes first next time. */
+/* A request of the queue has succeeded, after so long. */
+static void
+note_round_trip(RelayPace *pace, long ms, int64 now)
+{
+	pace->sum_ms += ms;
+	if (++pace->replies < ROUND_REPLIES)
+		return;
+	pace->mean_ms = (double) pace->sum_ms / pace->replies;
+	pace->sum_ms = 0;
+	pace->replies = 0;
+	if (now >= pace->window_ends)
+	{
+		pace->least_before_ms = pace->window_ends > 0 ? pace->least_ms : pace->mean_ms;
+		pace->least_ms = pace->mean_ms;
+		pace->window_ends = now + ROUND_WINDOW_MS;
+	}
+	pace->least_ms = Min(pace->least_ms, pace->mean_ms);
+}
+
+/* Would messages be sent sooner if the queue had another request? */
+static bool
+more_would_help(const Relay *relay, const RelayQueue *queue)
+{
+	const RelayPace *pace = &queue->pace;
+
+	return relay->waited && pace->held_back &&
+		(queue->sender->max_requests < ROUND_REPLIES ||
+		 pace->mean_ms <= Min(pace->least_ms, pace->least_before_ms) * SLOWER_TIMES + SLOWER_MS);
+}
+
+/* sqs_relay_may_start(); if not, remember the queue: it comes first next time. */
 static bool
 try_to_start(Relay *relay, RelayQueue *queue, int64 now)
 {
@@ -387,7 +432,8 @@ send_done(SqsCall *call, void *arg)
 	}
 	else
 	{
-		if (relay->waited)
+		note_round_trip(&queue->pace, sqs_call_elapsed_ms(call), now);
+		if (more_would_help(relay, queue))
 			sender->max_requests = Min(sender->max_requests + 1, relay->request_limit);
 		relay->max_requests = Min(relay->max_requests + 1, relay->request_limit);
 		sqs_relay_queue_well(relay, queue);
@@ -622,6 +668,7 @@ send_messages(Relay *relay, RelayQueue *queue, int64 now)
 			sqs_begin();
 		send_taken(relay, queue, now);
 	}
+	queue->pace.held_back = sender->nready > 0 && sender->requests >= sender->max_requests;
 	if (IsTransactionState())
 	{
 		sqs_commit();

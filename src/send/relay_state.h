@@ -88,6 +88,19 @@ typedef enum BatchStreamId
 	NUM_STREAMS
 } BatchStreamId;
 
+/* How long the requests of a queue take; see relay_send.c. */
+typedef struct RelayPace
+{
+	int			replies;		/* of this round */
+	int64		sum_ms;			/* that they took */
+	double		mean_ms;		/* of the last round; 0: there was none */
+	double		least_ms;		/* the least mean in this window, */
+	double		least_before_ms;	/* and in the one before */
+	int64		window_ends;	/* ms */
+	bool		held_back;		/* messages wait only because there are no
+								 * more requests */
+} RelayPace;
+
 /*
  * A queue that has or had rows.  It is created when one of its batches is
  * found, and forgotten when it is not registered any more and nothing of it
@@ -112,6 +125,7 @@ typedef struct RelayQueue
 	Sender	   *sender;			/* NULL only if config is, and no request is
 								 * under way */
 	dlist_head	requests;		/* under way */
+	RelayPace	pace;
 	dlist_head	refused;		/* items: to be recorded as failed */
 	int			nrefused;
 	int64		refused_since;	/* ms: the first of them */

@@ -53,6 +53,23 @@ $outbox->enqueue($_, 'first', 1) foreach @queues;
 $outbox->rows_are($_, 0, "$_: all is well") foreach @queues;
 my $worker = $outbox->worker;
 
+# ---- where the server is what limits the rate, further connections are of no use
+
+my $busy = start_sqs(queues => ['q']);
+$node->safe_psql('postgres', sprintf <<'EOQ', $busy->endpoint);
+CREATE SERVER busy FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'us-east-1', endpoint '%s');
+CREATE USER MAPPING FOR PUBLIC SERVER busy OPTIONS (access_key_id 'AKID', secret_access_key 'SECRET');
+SELECT sqs_register_queue('busy', server => 'busy', queue_name => 'q');
+EOQ
+$outbox->enqueue('busy', 'b', 50_000);
+$outbox->rows_are('busy', 0, 'a server that answers at once: all are sent');
+is($busy->stats('q')->{sent}, 50_000, 'each once');
+# of nearly 300 that there may be; among them are a few of this test's own
+my $connections = $busy->admin('GET', 'stats')->{connections}{total};
+note("$connections connections");
+cmp_ok($connections, '<=', 150, 'by fewer than half of all connections');
+$busy->stop_sqs;
+
 # ---- requests: as many as the round trip takes, shared, and bounded by memory
 
 sub in_flight
