@@ -13,6 +13,8 @@
 
 #include <signal.h>
 
+#include "catalog/pg_control.h"
+#include "common/controldata_utils.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
@@ -60,6 +62,22 @@ sqs_shmem_request(void)
 }
 
 /*
+ * Was the server shut down in an orderly way before this start?  Recovery, which
+ * changes the state in the control file, has not begun yet.
+ */
+static bool
+was_shut_down(void)
+{
+	bool		crc_ok;
+	ControlFileData *control = get_controlfile(DataDir, &crc_ok);
+	bool		shut_down = crc_ok && (control->state == DB_SHUTDOWNED ||
+									   control->state == DB_SHUTDOWNED_IN_RECOVERY);
+
+	pfree(control);
+	return shut_down;
+}
+
+/*
  * Initialize the segment, unless an EXEC_BACKEND child attaches to it.  Every
  * atomic and spinlock must be initialized here, because entries are reused
  * and then only written to.
@@ -85,6 +103,7 @@ sqs_shmem_startup(void)
 		sqs_shared->nslots = sqs_max_workers;
 		sqs_shared->ndatabases = sqs_max_databases;
 		sqs_shared->nqueues = stats_entries();
+		sqs_shared->crashed_before = was_shut_down() ? 0 : GetCurrentTimestamp();
 		pg_atomic_init_u64(&sqs_shared->launcher_waits_since, 0);
 		pg_atomic_init_u64(&sqs_shared->handler_left_at, 0);
 		pg_atomic_init_u64(&sqs_shared->last_id, 0);

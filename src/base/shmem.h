@@ -289,6 +289,8 @@ typedef struct SqsShared
 	pg_atomic_uint64 role_changes;	/* counts commits that changed roles or
 									 * their settings */
 	ConditionVariable slots_cv; /* broadcast when a slot becomes free */
+	TimestampTz crashed_before; /* the server, at some time before this one;
+								 * 0: it was shut down */
 	int			nslots;
 	int			ndatabases;
 	int			nqueues;		/* entries: 2 * max_queues, see above */

@@ -86,6 +86,61 @@ sqs_attempts_read(int32 queue_id, SqsSlice message_id, SqsAttempts *attempts)
 	table_close(rel, AccessShareLock);
 }
 
+/* What is to be changed in the row of a message, or in a new one. */
+typedef struct Change
+{
+	int			attempts;		/* to be added */
+	int			receive_count;	/* -1: unchanged */
+	int			sqlstate;		/* 0: unchanged */
+	int			marks;			/* new value */
+} Change;
+
+/*
+ * Change the row of a message, or insert one, and return its new values, which
+ * has room for ATTEMPT_NATTS.
+ */
+static void
+change_row(int32 queue_id, SqsSlice message_id, bool likely_new, const Change *change,
+		   Datum *values)
+{
+	SqsWriter  *writer = sqs_writer_open(SQS_TABLE_ATTEMPTS);
+	List	   *key = list_make1_oid(sqs_index_oid(SQS_INDEX_ATTEMPTS_PKEY));
+	TimestampTz now = GetCurrentTimestamp();
+	bool		nulls[ATTEMPT_NATTS] = {false};
+	ItemPointerData tid;
+
+	values[ATTEMPT_QUEUE_ID] = Int32GetDatum(queue_id);
+	values[ATTEMPT_MESSAGE_ID] = slice_datum(message_id);
+	values[ATTEMPT_ATTEMPTS] = Int32GetDatum(change->attempts);
+	values[ATTEMPT_LAST_RECEIVE_COUNT] = Int32GetDatum(Max(change->receive_count, 0));
+	values[ATTEMPT_FIRST_FAILED_AT] = TimestampTzGetDatum(now);
+	values[ATTEMPT_LAST_FAILED_AT] = TimestampTzGetDatum(now);
+	values[ATTEMPT_LAST_SQLSTATE] = CStringGetTextDatum(unpack_sql_state(change->sqlstate));
+	values[ATTEMPT_MARKS] = Int32GetDatum(change->marks);
+	values[ATTEMPT_MARKED_AT] = TimestampTzGetDatum(now);
+	nulls[ATTEMPT_MARKED_AT] = change->marks == 0;
+
+	while (!sqs_writer_insert_new(writer, values, nulls, key, likely_new, &tid))
+	{
+		Datum		old[ATTEMPT_NATTS];
+		bool		old_nulls[ATTEMPT_NATTS];
+
+		likely_new = false;
+		if (!sqs_writer_read(writer, &tid, old, old_nulls))
+			continue;
+		values[ATTEMPT_ATTEMPTS] = Int32GetDatum(DatumGetInt32(old[ATTEMPT_ATTEMPTS]) +
+												 change->attempts);
+		values[ATTEMPT_FIRST_FAILED_AT] = old[ATTEMPT_FIRST_FAILED_AT];
+		if (change->receive_count < 0)
+			values[ATTEMPT_LAST_RECEIVE_COUNT] = old[ATTEMPT_LAST_RECEIVE_COUNT];
+		if (change->sqlstate == 0)
+			values[ATTEMPT_LAST_SQLSTATE] = old[ATTEMPT_LAST_SQLSTATE];
+		if (sqs_writer_update(writer, &tid, values, nulls, true) != SQS_WRITE_GONE)
+			break;
+	}
+	sqs_writer_close(writer);
+}
+
 /*
  * In the current transaction, which must be READ COMMITTED; *attempts becomes
  * what is recorded then.  Any mark is cleared, because this is an outcome.
@@ -94,38 +149,31 @@ void
 sqs_attempts_failed(int32 queue_id, SqsSlice message_id, int receive_count,
 					int sqlstate, bool charged, SqsAttempts *attempts)
 {
-	SqsWriter  *writer = sqs_writer_open(SQS_TABLE_ATTEMPTS);
-	List	   *key = list_make1_oid(sqs_index_oid(SQS_INDEX_ATTEMPTS_PKEY));
-	TimestampTz now = GetCurrentTimestamp();
 	Datum		values[ATTEMPT_NATTS];
-	bool		nulls[ATTEMPT_NATTS] = {false};
-	ItemPointerData tid;
+	Change		change = {charged ? 1 : 0, receive_count, sqlstate, 0};
 
-	values[ATTEMPT_QUEUE_ID] = Int32GetDatum(queue_id);
-	values[ATTEMPT_MESSAGE_ID] = slice_datum(message_id);
-	values[ATTEMPT_ATTEMPTS] = Int32GetDatum(charged ? 1 : 0);
-	values[ATTEMPT_LAST_RECEIVE_COUNT] = Int32GetDatum(receive_count);
-	values[ATTEMPT_FIRST_FAILED_AT] = TimestampTzGetDatum(now);
-	values[ATTEMPT_LAST_FAILED_AT] = TimestampTzGetDatum(now);
-	values[ATTEMPT_LAST_SQLSTATE] = CStringGetTextDatum(unpack_sql_state(sqlstate));
-	values[ATTEMPT_MARKS] = Int32GetDatum(0);
-	nulls[ATTEMPT_MARKED_AT] = true;
-
-	while (!sqs_writer_insert_new(writer, values, nulls, key, !attempts->found, &tid))
-	{
-		Datum		old[ATTEMPT_NATTS];
-		bool		old_nulls[ATTEMPT_NATTS];
-
-		if (!sqs_writer_read(writer, &tid, old, old_nulls))
-			continue;
-		values[ATTEMPT_ATTEMPTS] = Int32GetDatum(DatumGetInt32(old[ATTEMPT_ATTEMPTS]) +
-												 (charged ? 1 : 0));
-		values[ATTEMPT_FIRST_FAILED_AT] = old[ATTEMPT_FIRST_FAILED_AT];
-		if (sqs_writer_update(writer, &tid, values, nulls, true) != SQS_WRITE_GONE)
-			break;
-	}
+	change_row(queue_id, message_id, !attempts->found, &change, values);
 	copy_row(values, attempts);
-	sqs_writer_close(writer);
+}
+
+/* In the current transaction, as above; *attempts is what was recorded before. */
+void
+sqs_attempts_mark(int32 queue_id, SqsSlice message_id, const SqsAttempts *attempts)
+{
+	Datum		values[ATTEMPT_NATTS];
+	Change		change = {0, -1, 0, attempts->marks + 1};
+
+	change_row(queue_id, message_id, !attempts->found, &change, values);
+}
+
+/* In the current transaction, as above. */
+void
+sqs_attempts_unmark(int32 queue_id, SqsSlice message_id, int receive_count)
+{
+	Datum		values[ATTEMPT_NATTS];
+	Change		change = {0, receive_count, 0, 0};
+
+	change_row(queue_id, message_id, false, &change, values);
 }
 
 /* In the current transaction.  A row that has gone or changed is left alone. */

@@ -32,6 +32,13 @@ extern void sqs_attempts_read(int32 queue_id, SqsSlice message_id, SqsAttempts *
 extern void sqs_attempts_failed(int32 queue_id, SqsSlice message_id, int receive_count,
 								int sqlstate, bool charged, SqsAttempts *attempts);
 
+/*
+ * Record that a message begins, as it may be the one that made the server crash;
+ * or that it has ended without doing so.
+ */
+extern void sqs_attempts_mark(int32 queue_id, SqsSlice message_id, const SqsAttempts *attempts);
+extern void sqs_attempts_unmark(int32 queue_id, SqsSlice message_id, int receive_count);
+
 /* The message is done with: forget it. */
 extern void sqs_attempts_remove(const SqsAttempts *attempts);
 

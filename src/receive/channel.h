@@ -62,8 +62,10 @@ typedef enum SqsOutcome
 	SQS_OUTCOME_SKIPPED,		/* not run: an earlier one of its group failed */
 	SQS_OUTCOME_CANNOT_RUN,		/* not run: there is no handler to call */
 	SQS_OUTCOME_LOCKED,			/* not run: the inbox is locked */
-	SQS_OUTCOME_NOT_RUN			/* not run, or rolled back for no reason of
+	SQS_OUTCOME_NOT_RUN,		/* not run, or rolled back for no reason of
 								 * its own: to be handed out again */
+	SQS_OUTCOME_ALONE			/* not run: to be handed out when nothing else
+								 * runs */
 } SqsOutcome;
 
 typedef struct SqsResult
@@ -150,6 +152,9 @@ typedef struct SqsChannel
 #define SQS_FRAME_EXACTLY_ONCE	0x01
 #define SQS_FRAME_TRIED			0x02	/* has failed in this queue worker's hand */
 #define SQS_FRAME_UNCHARGED		0x04	/* a failure does not count */
+#define SQS_FRAME_SUSPECT		0x08	/* was in somebody's hand when the server
+										 * crashed; the only one that runs */
+#define SQS_FRAME_ALONE			0x10	/* a suspect, and nothing else runs */
 #define SQS_FRAME_UNWRAP_SHIFT	8
 
 /*

@@ -20,6 +20,16 @@
  * a table is locked, the message has failed, and nothing says so but the log and
  * sqs_stats; it will be delivered again.
  *
+ * A message may also have made the server crash.  The queue worker says which
+ * ones come back after a crash (SQS_FRAME_SUSPECT), and gives them to handlers
+ * one at a time.  If no outcome is recorded of the delivery before, such
+ * a message gets a durable mark before it runs, and loses it whatever becomes of
+ * it.  With one mark, it runs only when nothing else of the queue does.  With two,
+ * it does not run any more: it is a dead letter, whatever the queue's options
+ * say, for there is nobody else to end it.  So a message can make the server
+ * crash three times, and one that has only been there when another did so is not
+ * taken for it.
+ *
  * The decision is made here, and not in the queue worker, because the error is
  * here, and because to write a body may take long.
  *
@@ -28,6 +38,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -45,6 +56,9 @@
 
 /* For errors that pass by themselves: tries inside one delivery. */
 #define MAX_TRIES	4
+
+/* A message with so many marks is not run again. */
+#define MAX_MARKS	2
 
 /* What is to become of a message; see decide(). */
 typedef struct Fate
@@ -122,7 +136,8 @@ decide(Fate *fate)
 		fate->action = SQS_ACTION_DEAD_LETTER;
 		fate->reason = "max_attempts";
 	}
-	if (fate->action == SQS_ACTION_DEAD_LETTER && !has_dead_letters(config))
+	if (fate->action == SQS_ACTION_DEAD_LETTER && !has_dead_letters(config) &&
+		task->attempts.marks < MAX_MARKS)
 		fate->action = SQS_ACTION_RETRY;
 	if (fate->action == SQS_ACTION_RETRY && fate->delay < 0)
 		fate->delay = config->retry_delay;
@@ -258,6 +273,132 @@ get_handling(SqsTask *task, SqsResult *result)
 	return handling;
 }
 
+static void
+read_attempts(void *arg)
+{
+	SqsTask    *task = arg;
+
+	sqs_attempts_read(sqs_session.channel->shared->queue_id,
+					  task->delivery->message.message_id, &task->attempts);
+}
+
+/*
+ * Read what is recorded of the message, and call a function, if there is one,
+ * that changes it, in a transaction.  If that is not possible, the result has the
+ * error, and *attempts is empty.
+ */
+static bool
+look_up(SqsTask *task, void (*change) (void *task), SqsResult *result)
+{
+	volatile bool done = false;
+
+	PG_TRY();
+	{
+		if (change != NULL)
+		{
+			sqs_session_begin();
+			sqs_session_with_lock_timeout(SQS_TABLE_LOCK_TIMEOUT_MS, change, task);
+			PopActiveSnapshot();
+			XLogFlush(sqs_session_commit(task->delivery));
+		}
+		sqs_session_begin();
+		sqs_session_with_lock_timeout(SQS_TABLE_LOCK_TIMEOUT_MS, read_attempts, task);
+		sqs_session_end();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		not_recorded(result);
+		result->unrecorded = false;
+		memset(&task->attempts, 0, sizeof(task->attempts));
+	}
+	PG_END_TRY();
+	return done;
+}
+
+static void
+mark(void *arg)
+{
+	SqsTask    *task = arg;
+
+	sqs_attempts_mark(sqs_session.channel->shared->queue_id,
+					  task->delivery->message.message_id, &task->attempts);
+}
+
+static void
+unmark(void *arg)
+{
+	SqsTask    *task = arg;
+
+	sqs_attempts_unmark(sqs_session.channel->shared->queue_id,
+						task->delivery->message.message_id,
+						task->delivery->message.receive_count);
+}
+
+/* May the message have made the server crash when it was delivered before? */
+static bool
+is_suspect(const SqsTask *task)
+{
+	return (task->delivery->frame.flags & SQS_FRAME_SUSPECT) != 0 &&
+		!(task->attempts.found &&
+		  task->attempts.last_receive_count >= task->delivery->message.receive_count - 1);
+}
+
+/* End a message that is not to be run. */
+static void
+end_unrun(SqsTask *task, const SqsHandling *handling, ErrorData *edata, const char *reason,
+		  SqsResult *result)
+{
+	Fate		fate = {0};
+
+	fate.task = task;
+	fate.handling = handling;
+	fate.edata = edata;
+	fate.action = SQS_ACTION_DEAD_LETTER;
+	fate.reason = reason;
+	fate.delay = -1;
+	carry_out(&fate, result);
+}
+
+/*
+ * A suspect: mark it, and let it run; or not.  If it cannot be marked, it waits:
+ * it must not run without.
+ */
+static bool
+begin_suspect(SqsTask *task, SqsResult *result)
+{
+	SqsDelivery *delivery = task->delivery;
+
+	if (task->attempts.marks >= MAX_MARKS)
+	{
+		ErrorData  *edata;
+		const SqsHandling *handling = get_handling(task, result);
+
+		if (handling == NULL)
+			return true;
+		edata = palloc0(sizeof(ErrorData));
+		edata->sqlerrcode = ERRCODE_SQS_KILLED;
+		edata->message = "server crashed whenever the message was handled";
+		edata->detail = psprintf("It was handled when the server crashed, and %d times again, the last time alone.",
+								 task->attempts.marks);
+		edata->hint = "The server logs of these times say what crashed.";
+		end_unrun(task, handling, edata, "crash", result);
+		return true;
+	}
+	if (task->attempts.marks == MAX_MARKS - 1 && !(delivery->frame.flags & SQS_FRAME_ALONE))
+	{
+		result->outcome = SQS_OUTCOME_ALONE;
+		return true;
+	}
+	if (!look_up(task, mark, result))
+	{
+		result->outcome = sqs_session_interrupted(SQS_OUTCOME_LOCKED);
+		return true;
+	}
+	task->is_marked = true;
+	return false;
+}
+
 /*
  * It may have failed as often as it may and still come back, if its handler
  * worker was killed (then nobody could end it), or if max_attempts was lowered.
@@ -266,58 +407,60 @@ bool
 sqs_task_begin(SqsTask *task, SqsResult *result)
 {
 	SqsDelivery *delivery = task->delivery;
-	Fate		fate = {0};
+	const SqsHandling *handling;
+	ErrorData  *edata;
 
 	memset(&task->attempts, 0, sizeof(task->attempts));
 	task->tries = 0;
+	task->is_duplicate = false;
+	task->is_marked = false;
 	if (delivery->message.receive_count <= 1 && !(delivery->frame.flags & SQS_FRAME_TRIED))
 		return false;
 
-	PG_TRY();
-	{
-		sqs_session_begin();
-		sqs_attempts_read(sqs_session.channel->shared->queue_id, delivery->message.message_id,
-						  &task->attempts);
-		sqs_session_end();
-	}
-	PG_CATCH();
-	{
-		/* what is not known to have failed is tried */
-		not_recorded(result);
-		result->unrecorded = false;
+	/* what is not known to have failed is tried */
+	if (!look_up(task, NULL, result))
 		result->text[0] = '\0';
-		memset(&task->attempts, 0, sizeof(task->attempts));
-	}
-	PG_END_TRY();
+	if (is_suspect(task))
+		return begin_suspect(task, result);
 	if (task->attempts.attempts == 0)
 		return false;
 
-	fate.task = task;
-	fate.handling = get_handling(task, result);
-	if (fate.handling == NULL)
+	handling = get_handling(task, result);
+	if (handling == NULL)
 		return true;
-	if (!is_spent(fate.handling->config, task->attempts.attempts) ||
-		!has_dead_letters(fate.handling->config))
+	if (!is_spent(handling->config, task->attempts.attempts) || !has_dead_letters(handling->config))
 		return false;
 
-	fate.edata = palloc0(sizeof(ErrorData));
+	edata = palloc0(sizeof(ErrorData));
 	if (task->attempts.last_sqlstate == ERRCODE_ADMIN_SHUTDOWN)
 	{
-		fate.edata->sqlerrcode = ERRCODE_SQS_KILLED;
-		fate.edata->message = "handler worker exited while it handled the message";
+		edata->sqlerrcode = ERRCODE_SQS_KILLED;
+		edata->message = "handler worker exited while it handled the message";
 	}
 	else
 	{
-		fate.edata->sqlerrcode = task->attempts.last_sqlstate;
-		fate.edata->message = "message failed as often as option \"max_attempts\" permits";
+		edata->sqlerrcode = task->attempts.last_sqlstate;
+		edata->message = "message failed as often as option \"max_attempts\" permits";
 	}
-	fate.edata->detail = psprintf("It has failed %d times, and option \"max_attempts\" is %d.",
-								  task->attempts.attempts, fate.handling->config->max_attempts);
-	fate.action = SQS_ACTION_DEAD_LETTER;
-	fate.reason = "max_attempts";
-	fate.delay = -1;
-	carry_out(&fate, result);
+	edata->detail = psprintf("It has failed %d times, and option \"max_attempts\" is %d.",
+							 task->attempts.attempts, handling->config->max_attempts);
+	end_unrun(task, handling, edata, "max_attempts", result);
 	return true;
+}
+
+/*
+ * Every outcome that is recorded has cleared the mark.  If this fails, the mark
+ * stays, and if the server crashes, the message is suspected once more.
+ */
+void
+sqs_task_end(SqsTask *task, const SqsResult *result)
+{
+	SqsResult	ignored;
+
+	if (!task->is_marked || sqs_outcome_is_end(result->outcome) ||
+		(result->outcome == SQS_OUTCOME_FAILED && !result->unrecorded))
+		return;
+	(void) look_up(task, unmark, &ignored);
 }
 
 /*

@@ -19,6 +19,7 @@ typedef struct SqsTask
 	SqsAttempts attempts;		/* what is recorded of it */
 	int			tries;			/* transactions begun in this delivery */
 	bool		is_duplicate;	/* the inbox has it already */
+	bool		is_marked;		/* it may be what made the server crash */
 } SqsTask;
 
 /* Where in the transaction an error was raised. */
@@ -41,6 +42,9 @@ extern bool sqs_task_insert_into_inbox(SqsTask *task);
  * Returns true if it has been ended here, because it has no attempts left.
  */
 extern bool sqs_task_begin(SqsTask *task, SqsResult *result);
+
+/* When the result is known: it has not made the server crash. */
+extern void sqs_task_end(SqsTask *task, const SqsResult *result);
 
 /*
  * Decide what an error means for the message, record it, and fill in the result.

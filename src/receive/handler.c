@@ -543,6 +543,7 @@ handle_frame(const char *data, Size len)
 		if (!sqs_task_begin(&task, &result))
 			while (!try_message(&task, &result))
 				CHECK_FOR_INTERRUPTS();
+		sqs_task_end(&task, &result);
 
 		/* it may be committed: report that before anything else that can fail */
 		result.micros = (uint32) Min(monotonic_us() - start, PG_UINT32_MAX);
@@ -560,6 +561,7 @@ handle_frame(const char *data, Size len)
 			case SQS_OUTCOME_CANNOT_RUN:
 			case SQS_OUTCOME_LOCKED:
 			case SQS_OUTCOME_NOT_RUN:
+			case SQS_OUTCOME_ALONE:
 				deferred_chain = delivery->frame.chain;
 				break;
 			case SQS_OUTCOME_DONE:

@@ -106,7 +106,7 @@ sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result)
 	 * while polls are open, SQS would return a released message by one of
 	 * them
 	 */
-	if (result->outcome == SQS_OUTCOME_NOT_RUN ||
+	if (result->outcome == SQS_OUTCOME_NOT_RUN || result->outcome == SQS_OUTCOME_ALONE ||
 		(result->outcome == SQS_OUTCOME_STOPPED && qw->polling.n > 0))
 	{
 		sqs_waiting_put_back(qw, lease);
@@ -172,6 +172,7 @@ sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result)
 		case SQS_OUTCOME_CANNOT_RUN:
 		case SQS_OUTCOME_LOCKED:
 		case SQS_OUTCOME_NOT_RUN:
+		case SQS_OUTCOME_ALONE:
 			break;				/* dealt with above */
 	}
 
