@@ -20,4 +20,7 @@
 /* Of dead letters: the handler worker or the server died again and again. */
 #define ERRCODE_SQS_KILLED		MAKE_SQLSTATE('S', 'Q', '1', '0', '3')
 
+/* Of dead letters: the message's group is parked. */
+#define ERRCODE_SQS_PARKED		MAKE_SQLSTATE('S', 'Q', '1', '0', '4')
+
 #endif							/* SQSBRIDGE_SQLSTATES_H */

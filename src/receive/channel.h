@@ -155,6 +155,7 @@ typedef struct SqsChannel
 #define SQS_FRAME_SUSPECT		0x08	/* was in somebody's hand when the server
 										 * crashed; the only one that runs */
 #define SQS_FRAME_ALONE			0x10	/* a suspect, and nothing else runs */
+#define SQS_FRAME_PARKS			0x80	/* its message group may be parked */
 #define SQS_FRAME_UNWRAP_SHIFT	8
 
 /*

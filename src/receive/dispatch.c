@@ -71,6 +71,7 @@ prepare_frame(QueueWorker *qw, Handler *handler, Lease *lease)
 	sqs_frame_encode(&handler->frame, handler->last_seq + 1,
 					 lease->group != NULL ? lease->group->chain : 0,
 					 (qw->config->exactly_once ? SQS_FRAME_EXACTLY_ONCE : 0) |
+					 (sqs_queue_parks_groups(qw->config) ? SQS_FRAME_PARKS : 0) |
 					 qw->config->unwrap << SQS_FRAME_UNWRAP_SHIFT,
 					 qw->config->handler_timeout,
 					 qw->config->exactly_once ? sqs_marks_stamp(qw, lease) : 0,

@@ -16,6 +16,8 @@
  *	  one end at most, and a queue with exactly_once off gets no second dead
  *	  letter either.
  *
+ * A message whose group is parked ends without having been run.
+ *
  * If the transaction cannot be written, for lack of disk space or because
  * a table is locked, the message has failed, and nothing says so but the log and
  * sqs_stats; it will be delivered again.
@@ -40,12 +42,14 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "base/compat.h"
 #include "base/errors.h"
 #include "base/sqlstates.h"
+#include "config/parked_groups.h"
 #include "receive/dead_letters.h"
 #include "receive/ending.h"
 #include "receive/failures.h"
@@ -66,12 +70,21 @@ typedef struct Fate
 	SqsTask    *task;
 	const SqsHandling *handling;
 	ErrorData  *edata;
-	SqsErrorAction	action;
+	SqsErrorAction action;
 	int			delay;			/* s; -1: as the queue's options say */
 	bool		charged;		/* it counts as an attempt */
 	const char *reason;			/* DEAD_LETTER: why */
+	bool		parked;			/* DEAD_LETTER: not run, its group is parked */
+	bool		released;		/* the group is not parked any more */
 	bool		is_new;			/* an end: not recorded before */
 } Fate;
+
+/* Is a message's group parked? */
+typedef struct ParkedGroup
+{
+	SqsTask    *task;
+	bool		is_parked;
+} ParkedGroup;
 
 /* What was to be recorded about the message could not be: clean up the error. */
 static void
@@ -137,7 +150,7 @@ decide(Fate *fate)
 		fate->reason = "max_attempts";
 	}
 	if (fate->action == SQS_ACTION_DEAD_LETTER && !has_dead_letters(config) &&
-		task->attempts.marks < MAX_MARKS)
+		!fate->parked && task->attempts.marks < MAX_MARKS)
 		fate->action = SQS_ACTION_RETRY;
 	if (fate->action == SQS_ACTION_RETRY && fate->delay < 0)
 		fate->delay = config->retry_delay;
@@ -147,6 +160,14 @@ static bool
 is_end(const Fate *fate)
 {
 	return fate->action == SQS_ACTION_DEAD_LETTER || fate->action == SQS_ACTION_DISCARD;
+}
+
+static Datum
+group_of(const SqsTask *task)
+{
+	SqsSlice	group = task->delivery->message.group_id;
+
+	return PointerGetDatum(cstring_to_text_with_len(group.data, (int) group.len));
 }
 
 /* A row of sqs_failures. */
@@ -178,13 +199,19 @@ record_fate(void *arg)
 	SqsTask    *task = fate->task;
 	SqsDelivery *delivery = task->delivery;
 
+	if (fate->parked && !sqs_group_keep_parked(fate->handling->config->queue_id, group_of(task)))
+	{
+		fate->released = true;
+		return;
+	}
 	decide(fate);
 	if (is_end(fate))
 	{
 		fate->is_new = sqs_task_insert_into_inbox(task);
 		if (fate->is_new)
 		{
-			record_failure(fate);
+			if (!fate->parked)
+				record_failure(fate);
 			if (fate->action == SQS_ACTION_DEAD_LETTER)
 				sqs_dead_letter_insert(fate->handling->config, delivery, fate->edata,
 									   fate->reason,
@@ -218,7 +245,12 @@ carry_out(Fate *fate, SqsResult *result)
 		sqs_session_begin();
 		sqs_session_with_lock_timeout(SQS_TABLE_LOCK_TIMEOUT_MS, record_fate, fate);
 		PopActiveSnapshot();
-		if (is_end(fate))
+		if (fate->released)
+		{
+			CommitTransactionCommand();
+			result->outcome = SQS_OUTCOME_NOT_RUN;
+		}
+		else if (is_end(fate))
 		{
 			/* the handler was canceled, but this is not the handler */
 			sqs_session.timed_out = false;
@@ -356,6 +388,7 @@ end_unrun(SqsTask *task, const SqsHandling *handling, ErrorData *edata, const ch
 	fate.edata = edata;
 	fate.action = SQS_ACTION_DEAD_LETTER;
 	fate.reason = reason;
+	fate.parked = strcmp(reason, "parked") == 0;
 	fate.delay = -1;
 	carry_out(&fate, result);
 }
@@ -399,6 +432,53 @@ begin_suspect(SqsTask *task, SqsResult *result)
 	return false;
 }
 
+static void
+look_for_parked_group(void *arg)
+{
+	ParkedGroup *group = arg;
+
+	group->is_parked = sqs_group_is_parked(sqs_session.channel->shared->queue_id,
+										   group_of(group->task));
+}
+
+/*
+ * If the message's group is parked, store the message with the dead letter for
+ * which it is, and return true.  If that is not known, the message is not run.
+ */
+static bool
+park(SqsTask *task, SqsResult *result)
+{
+	ParkedGroup group = {task, false};
+	const SqsHandling *handling;
+	ErrorData  *edata;
+
+	PG_TRY();
+	{
+		sqs_session_begin();
+		sqs_session_with_lock_timeout(SQS_TABLE_LOCK_TIMEOUT_MS, look_for_parked_group, &group);
+		sqs_session_end();
+	}
+	PG_CATCH();
+	{
+		not_recorded(result);
+		result->unrecorded = false;
+		result->outcome = sqs_session_interrupted(SQS_OUTCOME_CANNOT_RUN);
+		return true;
+	}
+	PG_END_TRY();
+	if (!group.is_parked)
+		return false;
+
+	handling = get_handling(task, result);
+	if (handling == NULL)
+		return true;
+	edata = palloc0(sizeof(ErrorData));
+	edata->sqlerrcode = ERRCODE_SQS_PARKED;
+	edata->message = psprintf("message group \"%s\" is parked", TextDatumGetCString(group_of(task)));
+	end_unrun(task, handling, edata, "parked", result);
+	return true;
+}
+
 /*
  * It may have failed as often as it may and still come back, if its handler
  * worker was killed (then nobody could end it), or if max_attempts was lowered.
@@ -414,6 +494,9 @@ sqs_task_begin(SqsTask *task, SqsResult *result)
 	task->tries = 0;
 	task->is_duplicate = false;
 	task->is_marked = false;
+	if ((delivery->frame.flags & SQS_FRAME_PARKS) && delivery->message.group_id.len > 0 &&
+		park(task, result))
+		return true;
 	if (delivery->message.receive_count <= 1 && !(delivery->frame.flags & SQS_FRAME_TRIED))
 		return false;
 
