@@ -19,7 +19,10 @@
  *	  redirects, no protocols other than HTTP and HTTPS, no secret key in its
  *	  handles.
  *	- curl_global_init() at first use, in the process that uses it; never in
- *	  the postmaster, whose children would share its state.
+ *	  the postmaster, whose children would share its state.  Not with functions
+ *	  for memory that wipe what they free: they would be those of all users of
+ *	  libcurl in the process, would be ignored if another was first, and the TLS
+ *	  library, which has the same contents in its buffers, has its own.
  *
  * The number of descriptors is the process's to manage, so each is acquired
  * (descriptors.h) before it is opened, and released when it is closed.  A
