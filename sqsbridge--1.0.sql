@@ -1993,6 +1993,7 @@ CREATE FUNCTION @extschema@.sqs_get_queue_stats(
 	OUT duplicates bigint,
 	OUT discarded bigint,
 	OUT dead_letters bigint,
+	OUT unroutable bigint,
 	OUT released bigint,
 	OUT lost bigint,
 	OUT heartbeats bigint,
@@ -2130,6 +2131,7 @@ SELECT
 	s.duplicates,
 	s.discarded,
 	s.dead_letters,
+	s.unroutable,
 	s.released,
 	s.lost,
 	s.heartbeats,
@@ -2200,6 +2202,8 @@ COMMENT ON COLUMN @extschema@.sqs_stats.discarded IS
 'messages that were not to be handled: their handler called sqs_discard(), or they were test events of S3; those that are then deleted count as acked, too';
 COMMENT ON COLUMN @extschema@.sqs_stats.dead_letters IS
 'messages that were moved to sqs_dead_letters; those that are then deleted count as acked, too';
+COMMENT ON COLUMN @extschema@.sqs_stats.unroutable IS
+'messages that no route was for; one that fails for that counts each time';
 COMMENT ON COLUMN @extschema@.sqs_stats.released IS
 'messages made visible again: not handled, as at a shutdown, or failed with a retry_delay';
 COMMENT ON COLUMN @extschema@.sqs_stats.lost IS

@@ -17,6 +17,9 @@
 #define ERRCODE_SQS_DEAD_LETTER	MAKE_SQLSTATE('S', 'Q', '0', '0', '2')
 #define ERRCODE_SQS_DISCARD		MAKE_SQLSTATE('S', 'Q', '0', '0', '3')
 
+/* There is no route for the message. */
+#define ERRCODE_SQS_UNROUTABLE	MAKE_SQLSTATE('S', 'Q', '1', '0', '1')
+
 /* Of dead letters: the handler worker or the server died again and again. */
 #define ERRCODE_SQS_KILLED		MAKE_SQLSTATE('S', 'Q', '1', '0', '3')
 

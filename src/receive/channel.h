@@ -77,7 +77,8 @@ typedef struct SqsResult
 	SqsErrorAction	action;			/* FAILED: RETRY or PAUSE */
 	int32		delay;			/* FAILED: s; -1: when the lease ends */
 	int32		attempt;		/* FAILED: which one; 0: it does not count */
-	int32		route;			/* -1: none */
+	int32		route;			/* number of the route; -1: none */
+	bool		unroutable;		/* no route was for it */
 	bool		unrecorded;		/* FAILED, and no row in sqs_failures says so */
 	char		text[SQS_RESULT_TEXT];	/* FAILED, CANNOT_RUN, LOCKED: the
 										 * error; if unrecorded, why */
@@ -156,7 +157,8 @@ typedef struct SqsChannel
 										 * crashed; the only one that runs */
 #define SQS_FRAME_ALONE			0x10	/* a suspect, and nothing else runs */
 #define SQS_FRAME_PARKS			0x80	/* its message group may be parked */
-#define SQS_FRAME_UNWRAP_SHIFT	8
+#define SQS_FRAME_ROUTED		0x100	/* see routing.h */
+#define SQS_FRAME_UNWRAP_SHIFT	16
 
 /*
  * A message, and what the handler worker must know to handle it.  This header is

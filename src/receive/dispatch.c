@@ -72,6 +72,8 @@ prepare_frame(QueueWorker *qw, Handler *handler, Lease *lease)
 					 lease->group != NULL ? lease->group->chain : 0,
 					 (qw->config->exactly_once ? SQS_FRAME_EXACTLY_ONCE : 0) |
 					 (sqs_queue_parks_groups(qw->config) ? SQS_FRAME_PARKS : 0) |
+					 (qw->config->route_by != NULL || qw->config->dedup_key != NULL ?
+					  SQS_FRAME_ROUTED : 0) |
 					 qw->config->unwrap << SQS_FRAME_UNWRAP_SHIFT,
 					 qw->config->handler_timeout,
 					 qw->config->exactly_once ? sqs_marks_stamp(qw, lease) : 0,

@@ -170,6 +170,13 @@ group_of(const SqsTask *task)
 	return PointerGetDatum(cstring_to_text_with_len(group.data, (int) group.len));
 }
 
+/* The key of the route that the message has taken, or NULL. */
+static const char *
+task_route(const SqsTask *task)
+{
+	return task->routed.route != NULL ? task->routed.route->key : NULL;
+}
+
 /* A row of sqs_failures. */
 static void
 record_failure(const Fate *fate)
@@ -186,6 +193,7 @@ record_failure(const Fate *fate)
 	failure.handler_pid = MyProcPid;
 	failure.attempt = fate->charged ? task->attempts.attempts + 1 : 0;
 	failure.action = fate->action;
+	failure.route = task_route(task);
 	if (!is_end(fate) && fate->delay >= 0)
 		failure.retry_at = GetCurrentTimestamp() + fate->delay * USECS_PER_SEC;
 	sqs_failure_insert(&failure);
@@ -215,7 +223,8 @@ record_fate(void *arg)
 			if (fate->action == SQS_ACTION_DEAD_LETTER)
 				sqs_dead_letter_insert(fate->handling->config, delivery, fate->edata,
 									   fate->reason,
-									   task->attempts.attempts + (fate->charged ? 1 : 0), NULL);
+									   task->attempts.attempts + (fate->charged ? 1 : 0),
+									   task_route(task));
 		}
 		sqs_attempts_remove(&task->attempts);
 	}
@@ -491,9 +500,27 @@ sqs_task_begin(SqsTask *task, SqsResult *result)
 	ErrorData  *edata;
 
 	memset(&task->attempts, 0, sizeof(task->attempts));
+	memset(&task->routed, 0, sizeof(task->routed));
 	task->tries = 0;
 	task->is_duplicate = false;
 	task->is_marked = false;
+	task->is_open = false;
+	task->routing = NULL;
+	if (delivery->frame.flags & SQS_FRAME_ROUTED)
+	{
+		handling = get_handling(task, result);
+		if (handling == NULL)
+		{
+			/* what cannot be read is not the message's fault */
+			if (result->outcome == SQS_OUTCOME_FAILED)
+			{
+				result->outcome = SQS_OUTCOME_CANNOT_RUN;
+				result->unrecorded = false;
+			}
+			return true;
+		}
+		task->routing = handling->routing;
+	}
 	if ((delivery->frame.flags & SQS_FRAME_PARKS) && delivery->message.group_id.len > 0 &&
 		park(task, result))
 		return true;
@@ -624,6 +651,13 @@ sqs_task_failed(SqsTask *task, ErrorData *edata, const SqsVerdict *verdict,
 									  delivery->frame.handler_timeout);
 		}
 		rule = sqs_error_rule(fate.handling->rules, edata->sqlerrcode);
+		fate.reason = "rule";
+		if (task->routed.unroutable && edata->sqlerrcode == ERRCODE_SQS_UNROUTABLE &&
+			task->routing->unroutable == SQS_UNROUTABLE_DEAD_LETTER)
+		{
+			rule.action = SQS_ACTION_DEAD_LETTER;
+			fate.reason = "unroutable";
+		}
 		if (rule.action == SQS_ACTION_RETRY_NOW)
 		{
 			if (task->tries < MAX_TRIES && !sqs_session.timed_out && !sqs_session.term_seen)
@@ -637,7 +671,6 @@ sqs_task_failed(SqsTask *task, ErrorData *edata, const SqsVerdict *verdict,
 		}
 		fate.action = rule.action;
 		fate.delay = rule.delay;
-		fate.reason = "rule";
 	}
 	if (delivery->frame.flags & SQS_FRAME_UNCHARGED)
 		fate.charged = false;

@@ -10,6 +10,7 @@
 
 #include "receive/attempts.h"
 #include "receive/channel.h"
+#include "receive/routing.h"
 #include "receive/verdict.h"
 
 /* A message in the hand of a handler worker. */
@@ -20,6 +21,10 @@ typedef struct SqsTask
 	int			tries;			/* transactions begun in this delivery */
 	bool		is_duplicate;	/* the inbox has it already */
 	bool		is_marked;		/* it may be what made the server crash */
+	const SqsRouting *routing;	/* NULL: the queue does not ask for keys */
+	bool		is_open;		/* the following two are known */
+	SqsContent	content;
+	SqsRouted	routed;
 } SqsTask;
 
 /* Where in the transaction an error was raised. */

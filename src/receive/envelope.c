@@ -48,17 +48,11 @@
  * has no way to say so without an error in all versions, and takes no resources
  * but memory, so the error can be caught here.
  */
-static Jsonb *
-parse(char *text)
+Jsonb *
+sqs_parse_json(char *text)
 {
 	MemoryContext context = CurrentMemoryContext;
 	Jsonb	   *volatile document = NULL;
-	const char *p = text;
-
-	while (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r')
-		p++;
-	if (*p != '{' && *p != '[')
-		return NULL;
 
 	PG_TRY();
 	{
@@ -77,6 +71,17 @@ parse(char *text)
 	}
 	PG_END_TRY();
 	return document;
+}
+
+/* The same for an object or an array. */
+static Jsonb *
+parse(char *text)
+{
+	const char *p = text;
+
+	while (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r')
+		p++;
+	return *p == '{' || *p == '[' ? sqs_parse_json(text) : NULL;
 }
 
 static JsonbValue *

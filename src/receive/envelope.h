@@ -8,6 +8,8 @@
 #ifndef SQSBRIDGE_ENVELOPE_H
 #define SQSBRIDGE_ENVELOPE_H
 
+#include "utils/jsonb.h"
+
 #include "config/queues.h"
 
 /* What a handler gets instead of the message's own. */
@@ -18,6 +20,12 @@ typedef struct SqsUnwrapped
 	Datum		envelope;		/* jsonb; 0: there is none */
 	bool		test_event;		/* S3's, which is not for handlers */
 } SqsUnwrapped;
+
+/*
+ * A text in the database's encoding as JSON; NULL if it is none, or none that
+ * jsonb can hold.
+ */
+extern Jsonb *sqs_parse_json(char *text);
 
 /*
  * Take the envelope off.  body is the message's in the database's encoding,

@@ -7,6 +7,7 @@
  * through the channel; for each:
  *
  *		start a transaction, arm handler_timeout
+ *		if the queue has routes, look for the message's key
  *		insert the message into the inbox		(already there: commit, a duplicate)
  *		call the handler function; fire deferred triggers
  *		fence: the lease has not been lost, no time has run out, the
@@ -47,6 +48,7 @@
 
 #include "access/xact.h"
 #include "commands/trigger.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "portability/instr_time.h"
@@ -63,10 +65,12 @@
 #include "utils/timeout.h"
 
 #include "base/compat.h"
+#include "base/route_stats.h"
+#include "base/sqlstates.h"
 #include "base/worker.h"
-#include "config/bindings.h"
 #include "receive/channel.h"
 #include "receive/ending.h"
+#include "receive/handler_function.h"
 #include "receive/handler_session.h"
 #include "receive/inbox.h"
 #include "receive/message.h"
@@ -78,17 +82,17 @@
 /* Memory that malloc() keeps for the next message; SQS allows 1 MiB for a body. */
 #define KEPT_MEMORY (8 * 1024 * 1024)
 
+/* Bytes of a key that an error quotes. */
+#define CLIPPED_KEY 200
+
 /* must be less than the time until the queue worker sends a second SIGTERM */
 #define SAME_SIGTERM_MS 50
 
 static uint32 wait_event;
-static MemoryContext handler_context;
 
-/* The handler function, resolved; again after an invalidation or an error. */
-static char *handler_name = NULL;
-static Oid	handler_owner = InvalidOid; /* whose function it is */
-static FmgrInfo handler_flinfo;
-static bool handler_valid = false;
+/* The queue's handler, and the function that the current message is for. */
+static SqsHandlerFunction queue_handler;
+static SqsHandlerFunction *function;
 
 static volatile sig_atomic_t attached = false;	/* the channel may be used */
 static volatile sig_atomic_t in_loop = false;
@@ -162,12 +166,6 @@ handler_timed_out(void)
 	kill(MyProcPid, SIGINT);
 }
 
-static void
-handler_invalidated(Datum arg, int cacheid, uint32 hashvalue)
-{
-	handler_valid = false;
-}
-
 static int64
 monotonic_us(void)
 {
@@ -186,46 +184,6 @@ handler_error_context(void *arg)
 			   sqs_session.channel->shared->queue,
 			   (int) delivery->message.message_id.len,
 			   delivery->message.message_id.data);
-}
-
-/*
- * Look up the handler function; needs a transaction.  An error means that no
- * message can be handled at present, so it is not a failure of this one.
- */
-static void
-resolve_handler(SqsSlice name, Oid function_owner)
-{
-	SqsBinding	binding = {0};
-	Oid			funcid;
-	char	   *why;
-	MemoryContext old;
-
-	if (handler_valid && strlen(handler_name) == name.len &&
-		memcmp(handler_name, name.data, name.len) == 0 &&
-		handler_owner == function_owner)
-		return;
-
-	MemoryContextReset(handler_context);
-	handler_valid = true;		/* an invalidation from here on counts */
-	handler_name = MemoryContextStrdup(handler_context, pnstrdup(name.data, name.len));
-	handler_owner = function_owner;
-
-	/* or any role that can create a function of this name could run as ours */
-	binding.name = handler_name;
-	binding.owner_oid = function_owner;
-	binding.owner = GetUserNameFromId(function_owner, true);
-	if (binding.owner == NULL)
-		binding.owner = pstrdup("");
-	funcid = sqs_bound_handler(&binding, GetUserId(), &why);
-	if (!OidIsValid(funcid))
-	{
-		handler_valid = false;
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION), errmsg("%s", why)));
-	}
-	old = MemoryContextSwitchTo(handler_context);
-	fmgr_info_cxt(funcid, &handler_flinfo, handler_context);
-	MemoryContextSwitchTo(old);
 }
 
 static void
@@ -261,18 +219,16 @@ commit_duplicate(SqsTask *task, SqsResult *result)
 	RESUME_CANCEL_INTERRUPTS();
 }
 
-/*
- * Call the function with the message, under the session's statement_timeout.
- * Returns false if the message is none for handlers.
- */
-static bool
-call_handler(SqsTask *task)
+/* Look at what is in the message, once.  An ERROR if it is damaged. */
+static void
+open_message(SqsTask *task)
 {
 	SqsDelivery *delivery = task->delivery;
-	LOCAL_FCINFO(fcinfo, 1);
-	MemoryContext old;
-	bool		for_nobody;
 	const char *damage;
+	MemoryContext old;
+
+	if (task->is_open)
+		return;
 
 	if (delivery->damage.data != NULL)
 		damage = pnstrdup(delivery->damage.data, delivery->damage.len);
@@ -284,17 +240,115 @@ call_handler(SqsTask *task)
 				 errmsg("message is damaged: %s", damage)));
 
 	old = MemoryContextSwitchTo(sqs_session.message_context);
-	InitFunctionCallInfoData(*fcinfo, &handler_flinfo, 1, InvalidOid, NULL, NULL);
-	fcinfo->args[0].value = sqs_message_datum(sqs_session.channel->shared->queue, &delivery->message,
-											  delivery->body,
-											  task->attempts.attempts + 1,
-											  delivery->frame.flags >> SQS_FRAME_UNWRAP_SHIFT,
-											  &for_nobody);
+	sqs_message_open(&delivery->message, delivery->body,
+					 delivery->frame.flags >> SQS_FRAME_UNWRAP_SHIFT, &task->content);
+	if (task->routing != NULL && !task->content.for_nobody)
+		sqs_route_message(task->routing, &task->content, &task->routed);
+	MemoryContextSwitchTo(old);
+	task->is_open = true;
+}
+
+/* Does no route want the message, and the queue's handler neither? */
+static bool
+is_unroutable(const SqsTask *task)
+{
+	return task->routed.unroutable && task->routing->unroutable != SQS_UNROUTABLE_HANDLER;
+}
+
+/* Say in pg_stat_activity what is being done. */
+static void
+report_activity(const SqsDelivery *delivery, const char *name, size_t name_len)
+{
+	MemoryContext old = MemoryContextSwitchTo(sqs_session.message_context);
+	char	   *activity = psprintf("sqsbridge: %.*s, queue %s, message %.*s",
+									(int) name_len, name, sqs_session.channel->shared->queue,
+									(int) delivery->message.message_id.len,
+									delivery->message.message_id.data);
+
+	MemoryContextSwitchTo(old);
+	debug_query_string = activity;
+	pgstat_report_activity(STATE_RUNNING, activity);
+}
+
+/* Find out which function the message is for, if there is one. */
+static void
+find_function(SqsTask *task)
+{
+	SqsDelivery *delivery = task->delivery;
+	const SqsRoute *route = task->routed.route;
+
+	if (route != NULL)
+	{
+		function = &task->routed.use->function;
+		sqs_handler_function_find(function, GetMemoryChunkContext(unconstify(SqsRouting *, task->routing)),
+								  route->handler.name, strlen(route->handler.name),
+								  route->handler.owner_oid);
+		report_activity(delivery, route->handler.name, strlen(route->handler.name));
+		return;
+	}
+	function = &queue_handler;
+	if (is_unroutable(task) || (task->is_open && task->content.for_nobody))
+		return;
+	if (delivery->handler.len == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("queue \"%s\" has no handler", sqs_session.channel->shared->queue)));
+	sqs_handler_function_find(function, TopMemoryContext, delivery->handler.data,
+							  delivery->handler.len, delivery->frame.handler_owner);
+}
+
+/* handler_timeout, from the beginning of this try. */
+static void
+arm_timeout(SqsDelivery *delivery, TimestampTz start)
+{
+	if (delivery->frame.handler_timeout > 0)
+		enable_timeout_every(handler_timeout_id,
+							 TimestampTzPlusMilliseconds(start, delivery->frame.handler_timeout),
+							 CANCEL_GRACE_MS);
+}
+
+/* There is no route for the message. */
+static void
+refuse_unroutable(const SqsTask *task)
+{
+	const char *key = task->routed.key;
+
+	ereport(ERROR,
+			(errcode(ERRCODE_SQS_UNROUTABLE),
+			 key != NULL ? errmsg("there is no route for the key of the message") :
+			 errmsg("message has no key to choose a route by"),
+			 key != NULL ?
+			 errdetail("The key is \"%s\".",
+					   pnstrdup(key, pg_mbcliplen(key, strlen(key), CLIPPED_KEY))) : 0));
+}
+
+/*
+ * Call the function with the message, under the session's statement_timeout.
+ * Returns false if the message is none for handlers.
+ */
+static bool
+call_handler(SqsTask *task)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	MemoryContext old;
+
+	open_message(task);
+	if (task->content.for_nobody)
+		return false;
+	if (is_unroutable(task))
+	{
+		if (task->routing->unroutable == SQS_UNROUTABLE_DISCARD)
+			return false;
+		refuse_unroutable(task);
+	}
+
+	old = MemoryContextSwitchTo(sqs_session.message_context);
+	InitFunctionCallInfoData(*fcinfo, &function->flinfo, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = sqs_message_datum(sqs_session.channel->shared->queue,
+											  &task->delivery->message, &task->content,
+											  task->attempts.attempts + 1);
 	fcinfo->args[0].isnull = false;
 	MemoryContextSwitchTo(old);
-
-	if (for_nobody)
-		return false;
 
 	if (StatementTimeout > 0)
 		enable_timeout_after(STATEMENT_TIMEOUT, StatementTimeout);
@@ -315,6 +369,7 @@ static void
 run_message(SqsTask *task, SqsResult *result, volatile SqsPhase *phase)
 {
 	SqsDelivery *delivery = task->delivery;
+	TimestampTz start;
 	bool		handled;
 
 	SetCurrentStatementStartTimestamp();
@@ -328,15 +383,22 @@ run_message(SqsTask *task, SqsResult *result, volatile SqsPhase *phase)
 		SetPGVariable("session_authorization", NIL, false);
 		SetPGVariable("role", NIL, false);
 	}
-	*phase = SQS_PHASE_RESOLVE;
-	resolve_handler(delivery->handler, delivery->frame.handler_owner);
 
 	/* covers the wait for another transaction with the same message */
-	if (delivery->frame.handler_timeout > 0)
-		enable_timeout_every(handler_timeout_id,
-							 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-														 delivery->frame.handler_timeout),
-							 CANCEL_GRACE_MS);
+	start = GetCurrentTimestamp();
+	arm_timeout(delivery, start);
+	if (task->routing != NULL)
+	{
+		*phase = SQS_PHASE_RUN;
+		open_message(task);
+		if (task->routed.route != NULL && task->routed.route->handler_timeout > 0)
+		{
+			delivery->frame.handler_timeout = task->routed.route->handler_timeout;
+			arm_timeout(delivery, start);
+		}
+	}
+	*phase = SQS_PHASE_RESOLVE;
+	find_function(task);
 
 	*phase = SQS_PHASE_LOCK;
 	sqs_session_with_lock_timeout(SQS_TABLE_LOCK_TIMEOUT_MS, lock_tables, task);
@@ -394,6 +456,7 @@ try_message(SqsTask *task, SqsResult *result)
 	callback.previous = previous;
 
 	task->tries++;
+	function = &queue_handler;
 	sqs_session.timed_out = false;
 	sqs_session.lease_over = false;
 	QueryCancelPending = false;
@@ -420,13 +483,7 @@ try_message(SqsTask *task, SqsResult *result)
 		RESUME_INTERRUPTS();
 		MemoryContextSwitchTo(sqs_session.message_context);
 
-		/*
-		 * What the function's language keeps in fn_extra may belong to the
-		 * call that failed; since 18 an SQL function would continue that
-		 * call.
-		 */
-		handler_valid = false;
-
+		sqs_handler_function_forget(function);
 		final = sqs_task_failed(task, edata, &verdict, phase, result);
 	}
 	PG_END_TRY();
@@ -494,6 +551,31 @@ take_message(uint64 seq)
 	return mine;
 }
 
+/* The statistics of the message's route. */
+static void
+count_for_route(const SqsTask *task, const SqsResult *result)
+{
+	SqsRouteCounter counter;
+
+	switch (result->outcome)
+	{
+		case SQS_OUTCOME_DONE:
+		case SQS_OUTCOME_DISCARDED:
+			counter = SQS_ROUTE_HANDLED;
+			break;
+		case SQS_OUTCOME_FAILED:
+			counter = SQS_ROUTE_FAILED;
+			break;
+		case SQS_OUTCOME_DEAD:
+			counter = SQS_ROUTE_DEAD;
+			break;
+		default:
+			return;
+	}
+	sqs_route_count(&task->routed.use->stats, sqs_session.channel->shared->queue_id,
+					task->routed.route->key, counter, result->micros);
+}
+
 /* A message has come: run it, unless it was taken back, and report. */
 static void
 handle_frame(const char *data, Size len)
@@ -529,14 +611,7 @@ handle_frame(const char *data, Size len)
 	}
 	else
 	{
-		char	   *activity = psprintf("sqsbridge: %.*s, queue %s, message %.*s",
-										(int) delivery->handler.len, delivery->handler.data,
-										sqs_session.channel->shared->queue,
-										(int) delivery->message.message_id.len,
-										delivery->message.message_id.data);
-
-		debug_query_string = activity;
-		pgstat_report_activity(STATE_RUNNING, activity);
+		report_activity(delivery, delivery->handler.data, delivery->handler.len);
 		sqs_set_worker_state(SQS_WORKER_RUNNING);
 
 		task.delivery = delivery;
@@ -546,9 +621,13 @@ handle_frame(const char *data, Size len)
 		sqs_task_end(&task, &result);
 
 		/* it may be committed: report that before anything else that can fail */
+		result.route = task.routed.route != NULL ? task.routed.route->number : -1;
+		result.unroutable = task.routed.unroutable;
 		result.micros = (uint32) Min(monotonic_us() - start, PG_UINT32_MAX);
 		canceled = post_result(&result);
 
+		if (task.routed.route != NULL)
+			count_for_route(&task, &result);
 		sqs_session_clean();
 		debug_query_string = NULL;
 		switch (result.outcome)
@@ -615,12 +694,7 @@ start_handler_worker(void)
 
 	sqs_session.message_context = AllocSetContextCreate(TopMemoryContext, "sqsbridge message",
 											ALLOCSET_DEFAULT_SIZES);
-	handler_context = AllocSetContextCreate(TopMemoryContext, "sqsbridge handler",
-											ALLOCSET_SMALL_SIZES);
-	CacheRegisterSyscacheCallback(PROCOID, handler_invalidated, (Datum) 0);
-	CacheRegisterSyscacheCallback(NAMESPACEOID, handler_invalidated, (Datum) 0);
-	CacheRegisterSyscacheCallback(AUTHOID, handler_invalidated, (Datum) 0);
-	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, handler_invalidated, (Datum) 0);
+	sqs_handler_functions_init();
 }
 
 /* Entry point of the process. */

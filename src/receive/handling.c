@@ -39,6 +39,8 @@ sqs_handling(int32 queue_id, uint64 change)
 	memset(&read, 0, sizeof(read));
 	read.config = sqs_catalog_queue(queue_id);
 	read.rules = sqs_error_rules_load(queue_id);
+	if (read.config != NULL)
+		read.routing = sqs_routing_load(read.config);
 	MemoryContextSwitchTo(old);
 	sqs_session_end();
 

@@ -10,11 +10,13 @@
 
 #include "config/error_rules.h"
 #include "config/queues.h"
+#include "receive/routing.h"
 
 typedef struct SqsHandling
 {
 	SqsQueueConfig *config;		/* NULL: the queue is not registered any more */
 	SqsErrorRules *rules;		/* NULL: it has none of its own */
+	SqsRouting *routing;		/* NULL: it has neither routes nor a dedup_key */
 } SqsHandling;
 
 /*

@@ -484,20 +484,45 @@ has_s3_flag(const SqsReceivedMessage *message)
 }
 
 /*
+ * Convert the parts that the option unwrap is about.  "body" is the message's body
+ * as a text in UTF-8.  Raises an ERROR if the database's encoding cannot
+ * represent them.
+ */
+void
+sqs_message_open(const SqsReceivedMessage *message, text *body, SqsUnwrap unwrap,
+				 SqsContent *content)
+{
+	SqsUnwrapped inner = {NULL};
+
+	if (unwrap != SQS_UNWRAP_NONE)
+		sqs_unwrap(unwrap, slice_to_cstring(message->body), has_s3_flag(message), &inner);
+	if (inner.body != NULL)
+		content->body = CStringGetTextDatum(inner.body);
+	else
+	{
+		char	   *converted = pg_any_to_server(message->body.data, message->body.len, PG_UTF8);
+
+		content->body = converted == message->body.data ? PointerGetDatum(body) :
+			CStringGetTextDatum(converted);
+	}
+	content->attributes = inner.attributes != (Datum) 0 ? inner.attributes :
+		attributes_jsonb(message);
+	content->envelope = inner.envelope;
+	content->for_nobody = inner.test_event;
+}
+
+/*
  * Make a value of type sqs_message in the current memory context.  "queue"
- * is the name of the queue in sqs_queues, "body" the message's body as a text in
- * UTF-8.  Raises an ERROR if the database's encoding cannot represent the
- * message.  *for_nobody is set if no handler is interested in it.
+ * is the name of the queue in sqs_queues.  Raises an ERROR if the database's
+ * encoding cannot represent the message.
  */
 Datum
-sqs_message_datum(const char *queue, const SqsReceivedMessage *message, text *body,
-				  int attempt, SqsUnwrap unwrap, bool *for_nobody)
+sqs_message_datum(const char *queue, const SqsReceivedMessage *message,
+				  const SqsContent *content, int attempt)
 {
 	static TupleDesc tupdesc = NULL;
-	SqsUnwrapped inner = {NULL};
 	Datum		values[SQS_MESSAGE_NATTS];
 	bool		nulls[SQS_MESSAGE_NATTS];
-	char	   *converted;
 
 	if (tupdesc == NULL)
 	{
@@ -519,17 +544,8 @@ sqs_message_datum(const char *queue, const SqsReceivedMessage *message, text *bo
 	memset(nulls, 0, sizeof(nulls));
 	values[0] = CStringGetTextDatum(queue);
 	values[1] = slice_to_text(message->message_id);
-	if (unwrap != SQS_UNWRAP_NONE)
-		sqs_unwrap(unwrap, slice_to_cstring(message->body), has_s3_flag(message), &inner);
-	if (inner.body != NULL)
-		values[2] = CStringGetTextDatum(inner.body);
-	else
-	{
-		converted = pg_any_to_server(message->body.data, message->body.len, PG_UTF8);
-		values[2] = converted == message->body.data ? PointerGetDatum(body) :
-			CStringGetTextDatum(converted);
-	}
-	values[3] = inner.attributes != (Datum) 0 ? inner.attributes : attributes_jsonb(message);
+	values[2] = content->body;
+	values[3] = content->attributes;
 	values[4] = system_jsonb(message);
 	values[5] = Int32GetDatum(message->receive_count);
 	nulls[5] = message->receive_count <= 0;
@@ -548,9 +564,8 @@ sqs_message_datum(const char *queue, const SqsReceivedMessage *message, text *bo
 							ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
 	values[11] = slice_to_text(message->receipt_handle);
 	values[12] = Int32GetDatum(attempt);
-	values[13] = inner.envelope;
-	nulls[13] = inner.envelope == (Datum) 0;
-	*for_nobody = inner.test_event;
+	values[13] = content->envelope;
+	nulls[13] = content->envelope == (Datum) 0;
 
 	return HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls));
 }

@@ -13,12 +13,22 @@
 #include "aws/sqs_protocol.h"
 #include "config/queues.h"
 
-/*
- * A value of type sqs_message, with this kind of envelopes taken off.
- * *for_nobody: it is S3's test event.
- */
+/* What a handler is interested in: the message without its envelope. */
+typedef struct SqsContent
+{
+	Datum		body;			/* text */
+	Datum		attributes;		/* jsonb */
+	Datum		envelope;		/* jsonb; 0: there was none */
+	bool		for_nobody;		/* it is S3's test event */
+} SqsContent;
+
+/* Take this kind of envelopes off. */
+extern void sqs_message_open(const SqsReceivedMessage *message, text *body, SqsUnwrap unwrap,
+							 SqsContent *content);
+
+/* A value of type sqs_message. */
 extern Datum sqs_message_datum(const char *queue, const SqsReceivedMessage *message,
-							   text *body, int attempt, SqsUnwrap unwrap, bool *for_nobody);
+							   const SqsContent *content, int attempt);
 
 /*
  * A message as it is kept in a table: as SQS has it, with its envelope.  Values

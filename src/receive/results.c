@@ -94,6 +94,10 @@ sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result)
 {
 	MessageGroup *group = lease->group;
 
+	if (result->unroutable && (sqs_outcome_is_end(result->outcome) ||
+							   result->outcome == SQS_OUTCOME_FAILED))
+		sqs_count(qw->stats, SQS_UNROUTABLE, 1);
+
 	if (result->outcome == SQS_OUTCOME_CANNOT_RUN ||
 		result->outcome == SQS_OUTCOME_LOCKED)
 	{
