@@ -202,6 +202,13 @@ insert_into_inbox(void *arg)
 	SqsTask    *task = arg;
 
 	task->is_duplicate = !sqs_task_insert_into_inbox(task);
+
+	/* the message's own row stays even if its business key is there already */
+	if (!task->is_duplicate && task->routed.dedup_key != NULL)
+		task->is_duplicate =
+			!sqs_inbox_insert_key(sqs_session.channel->shared->queue_id,
+								  sqs_message_business_identity(task->routed.dedup_key),
+								  task->delivery->frame.stamp);
 }
 
 /*

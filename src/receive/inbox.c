@@ -84,3 +84,27 @@ sqs_inbox_insert(int32 queue_id, const char *message_key, TimestampTz stamp,
 	sqs_writer_close(writer);
 	return inserted;
 }
+
+/*
+ * Record in the current transaction that a message with this business key is
+ * handled.  Waits for a concurrent transaction that does the same.  Returns false
+ * if one has been handled before.  That row is left alone: it is about the
+ * message that was handled, not about the one that has come now.
+ */
+bool
+sqs_inbox_insert_key(int32 queue_id, const char *key, TimestampTz stamp)
+{
+	SqsWriter  *writer = sqs_writer_open(SQS_TABLE_INBOX);
+	Datum		values[INBOX_NATTS];
+	bool		nulls[INBOX_NATTS] = {false};
+	bool		inserted;
+
+	values[INBOX_QUEUE_ID] = Int32GetDatum(queue_id);
+	values[INBOX_MESSAGE_KEY] = CStringGetTextDatum(key);
+	values[INBOX_STAMP] = TimestampTzGetDatum(stamp);
+	inserted = sqs_writer_insert_new(writer, values, nulls,
+									 list_make1_oid(sqs_index_oid(SQS_INDEX_INBOX_PKEY)),
+									 true, NULL);
+	sqs_writer_close(writer);
+	return inserted;
+}

@@ -17,4 +17,7 @@ extern void sqs_inbox_lock(void);
 extern bool sqs_inbox_insert(int32 queue_id, const char *message_key, TimestampTz stamp,
 							 bool likely_new);
 
+/* The same for its business key. */
+extern bool sqs_inbox_insert_key(int32 queue_id, const char *key, TimestampTz stamp);
+
 #endif							/* SQSBRIDGE_INBOX_H */

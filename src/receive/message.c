@@ -39,6 +39,8 @@
 
 #define SQS_MESSAGE_NATTS	14
 
+#define BUSINESS_KEY_MAX	256	/* bytes; a longer one is hashed */
+
 /*
  * Convert a slice of a message to a string in the database's encoding,
  * palloc'd.
@@ -323,9 +325,9 @@ append_digest(StringInfo buf, const SqsReceivedMessage *message, const SqsAttrib
  * A message with the same id and content, from the same principal, is a
  * copy, and it is right to handle only one of them.
  *
- * There are three kinds of keys, which cannot be equal: with prefix
+ * There are several kinds of keys, which cannot be equal: with prefix
  * "outbox:", with prefix "sha256:" (for an id that is not like SQS's), and
- * plain ids, which have no colon.
+ * plain ids, which have no colon; and business keys, see below.
  */
 char *
 sqs_message_identity(const SqsReceivedMessage *message)
@@ -360,6 +362,30 @@ sqs_message_identity(const SqsReceivedMessage *message)
 
 		appendStringInfoString(&buf, "sha256:");
 		hash_bytes(hash, own.data, own.len);
+		hash_end(hash, &buf);
+	}
+	return buf.data;
+}
+
+/*
+ * The same for a business key (option dedup_key), in the database's encoding:
+ * with prefix "key:", or, if it is too long for that, "key-sha256:".
+ */
+char *
+sqs_message_business_identity(const char *key)
+{
+	StringInfoData buf;
+	size_t		len = strlen(key);
+
+	initStringInfo(&buf);
+	if (len <= BUSINESS_KEY_MAX)
+		appendStringInfo(&buf, "key:%s", key);
+	else
+	{
+		pg_cryptohash_ctx *hash = hash_begin();
+
+		appendStringInfoString(&buf, "key-sha256:");
+		hash_bytes(hash, key, len);
 		hash_end(hash, &buf);
 	}
 	return buf.data;

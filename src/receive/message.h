@@ -54,7 +54,8 @@ extern void sqs_message_keep(const SqsReceivedMessage *message, SqsUnwrap unwrap
 /* Milliseconds since 1970, as SQS gives times */
 extern TimestampTz sqs_message_time(int64 ms);
 
-/* The key of a message in the inbox, palloc'd */
+/* The key of a message in the inbox, palloc'd, and that of a business key */
 extern char *sqs_message_identity(const SqsReceivedMessage *message);
+extern char *sqs_message_business_identity(const char *key);
 
 #endif							/* SQSBRIDGE_MESSAGE_H */
