@@ -252,10 +252,11 @@ sts_ask(Fetch *fetch)
 
 	if (!find_endpoint(fetch, endpoint, sizeof(endpoint), region, sizeof(region)))
 		return false;
+	/* an ARN may have 2048 characters; messages need room for the reason */
 	if (role.role_arn != NULL)
-		fetch_set_where(fetch, "%s of %s at %s", action_of_step(fetch), role.role_arn, endpoint);
+		fetch_set_where(fetch, "%s of %.160s at %.120s", action_of_step(fetch), role.role_arn, endpoint);
 	else
-		fetch_set_where(fetch, "%s at %s", action_of_step(fetch), endpoint);
+		fetch_set_where(fetch, "%s at %.120s", action_of_step(fetch), endpoint);
 
 	if (fetch->step == FETCH_STEP_BASE)
 	{

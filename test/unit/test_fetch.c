@@ -823,6 +823,7 @@ roles(void)
 	};
 	AwsIdentity *identity;
 	AwsFetch   *fetch;
+	char		long_arn[600];
 
 	EXPECT(one);
 	identity = static_keys();
@@ -855,6 +856,13 @@ roles(void)
 	identity = static_keys();
 	add_role(identity, ROLE, NULL, 0);
 	fails(identity, AWS_ERROR_CREDENTIALS, "AccessDenied", "AssumeRole of " ROLE, "not my role");
+	memset(long_arn, 'x', sizeof(long_arn));
+	memcpy(long_arn, ROLE, strlen(ROLE));
+	long_arn[sizeof(long_arn) - 1] = '\0';
+	EXPECT(denied);
+	identity = static_keys();
+	add_role(identity, long_arn, NULL, 0);
+	fails(identity, AWS_ERROR_CREDENTIALS, "AccessDenied", "user/u is not authorized", "a role with a long name");
 	EXPECT(quoting);
 	identity = static_keys();
 	add_role(identity, ROLE, NULL, 0);
