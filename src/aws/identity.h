@@ -122,6 +122,8 @@ typedef struct AwsIdentity
 	 * is to be asked there, whatever the source is.  NULL: not to be asked.
 	 */
 	char	   *metadata_url;
+	bool		is_last_resort; /* it is the source because no other is
+								 * configured */
 
 	/* in the order in which they are assumed */
 	int			nroles;

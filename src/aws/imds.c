@@ -37,9 +37,12 @@ metadata_ask(Fetch *fetch)
 	const char *base = fetch->identity->metadata_url;
 	size_t		size = strlen(base) + strlen(ROLES_PATH) + sizeof(metadata->role);
 
+	/* often it is asked only because a variable has not reached the server */
 	fetch_set_where(fetch, fetch->step == FETCH_STEP_REGION ?
-					"no region is configured, and instance metadata at %s does not tell it" :
-					"instance metadata at %s", base);
+					"no region is configured, and instance metadata at %.120s does not tell it%s" :
+					"instance metadata at %.120s%s", base,
+					fetch->identity->is_last_resort ?
+					" (nothing else is configured: the environment has no AWS_ACCESS_KEY_ID, AWS_WEB_IDENTITY_TOKEN_FILE, AWS_PROFILE or AWS_CONTAINER_CREDENTIALS_RELATIVE_URI)" : "");
 	ask->direct = true;
 	ask->url = malloc(size);
 	if (ask->url == NULL)

@@ -354,7 +354,10 @@ use_auto(Resolver *r, bool profile_is_named)
 		resolver_env(r, "AWS_CONTAINER_CREDENTIALS_FULL_URI") != NULL)
 		return resolver_use_container(r);
 	if (resolver_flag(r, "AWS_EC2_METADATA_DISABLED", NULL) != 1)
+	{
+		r->identity->is_last_resort = true;
 		return resolver_use_metadata(r);
+	}
 
 	if (aws_profile_exists(&r->profiles, r->profile))
 		strlcpy(profile, "has none", sizeof(profile));

@@ -524,6 +524,12 @@ metadata_fails(void)
 	EXPECT(no_role);
 	fails(plan(AWS_SOURCE_INSTANCE_METADATA), AWS_ERROR_CREDENTIALS, "NoInstanceRole", "no IAM role",
 		  "no role");
+	EXPECT(no_role);
+	identity = plan(AWS_SOURCE_INSTANCE_METADATA);
+	identity->is_last_resort = true;
+	fails(identity, AWS_ERROR_CREDENTIALS, "NoInstanceRole",
+		  "(nothing else is configured: the environment has no AWS_ACCESS_KEY_ID, AWS_WEB_IDENTITY_TOKEN_FILE, AWS_PROFILE or AWS_CONTAINER_CREDENTIALS_RELATIVE_URI): the instance has no IAM role",
+		  "which is all there is");
 	EXPECT(empty_role);
 	fails(plan(AWS_SOURCE_INSTANCE_METADATA), AWS_ERROR_CREDENTIALS, "NoInstanceRole", "no IAM role",
 		  "an empty list of roles");

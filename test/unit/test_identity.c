@@ -418,6 +418,8 @@ keys(void)
 		}
 		describe_keys(identity, line, sizeof(line));
 		is(line, c->result, "%s: keys", c->what);
+		if (strcmp(c->what, "nothing") == 0 || strcmp(c->what, "instance_metadata") == 0)
+			is_int(identity->is_last_resort, strcmp(c->what, "nothing") == 0, "%s: last resort", c->what);
 		shorten(identity->source);
 		if (c->text != NULL)
 			is(identity->source, c->text, "%s: source", c->what);
