@@ -141,6 +141,7 @@ typedef struct SqsQueueAttributes
 	int			maximum_message_size;	/* bytes; -1: unknown */
 	int			receive_wait_time;	/* s; -1: unknown */
 	int64		approximate_messages;	/* -1: unknown */
+	int			retention;		/* s that a message is kept; -1: unknown */
 	bool		fifo;
 	int			max_receives;	/* of the redrive policy: what has been
 								 * received so often goes to the dead-letter

@@ -166,6 +166,7 @@ sqs_parse_queue_attributes(char *data, size_t len, SqsQueueAttributes *attribute
 	attributes->maximum_message_size = -1;
 	attributes->receive_wait_time = -1;
 	attributes->approximate_messages = -1;
+	attributes->retention = -1;
 
 	/* an empty body is SQS's way to answer with no attributes */
 	if (len == 0)
@@ -201,6 +202,8 @@ sqs_parse_queue_attributes(char *data, size_t len, SqsQueueAttributes *attribute
 				attributes->receive_wait_time = (int) number;
 			else if (slice_is(name, "ApproximateNumberOfMessages") && is_number)
 				attributes->approximate_messages = number;
+			else if (slice_is(name, "MessageRetentionPeriod") && is_number)
+				attributes->retention = (int) number;
 			else if (slice_is(name, "FifoQueue"))
 				attributes->fifo = slice_is(value, "true");
 			else if (slice_is(name, "RedrivePolicy"))

@@ -23,7 +23,8 @@
 /* Of dead letters: the handler worker or the server died again and again. */
 #define ERRCODE_SQS_KILLED		MAKE_SQLSTATE('S', 'Q', '1', '0', '3')
 
-/* Of dead letters: the message's group is parked. */
+/* Of dead letters: the message's group is parked; SQS is about to delete it. */
 #define ERRCODE_SQS_PARKED		MAKE_SQLSTATE('S', 'Q', '1', '0', '4')
+#define ERRCODE_SQS_EXPIRING	MAKE_SQLSTATE('S', 'Q', '1', '0', '5')
 
 #endif							/* SQSBRIDGE_SQLSTATES_H */

@@ -69,6 +69,7 @@ sqs_channel_create(int32 queue_id, const char *queue_name)
 	pg_atomic_init_u32(&shared->stop, 0);
 	pg_atomic_init_u32(&shared->abandoned, 0);
 	pg_atomic_init_u32(&shared->ready, 0);
+	pg_atomic_init_u32(&shared->retention, 0);
 	pg_atomic_init_u32(&shared->term_requested, 0);
 	pg_atomic_init_u32(&shared->overran, 0);
 	pg_atomic_init_u64(&shared->results_written, 0);

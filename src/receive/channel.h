@@ -134,6 +134,7 @@ typedef struct SqsChannelShared
 	pg_atomic_uint32 stop;		/* exit when there is nothing more to do */
 	pg_atomic_uint32 abandoned; /* the queue worker is gone: begin no message */
 	pg_atomic_uint32 ready;		/* the handler has connected */
+	pg_atomic_uint32 retention; /* s that SQS keeps a message; 0: unknown */
 	pg_atomic_uint32 term_requested;	/* a first SIGTERM has come */
 	pg_atomic_uint32 overran;	/* terminates itself: it ignored its timeout */
 

@@ -97,6 +97,8 @@ hand_out(QueueWorker *qw, Handler *handler, Lease *lease)
 	sqs_lease_mirror(qw, lease);
 	sqs_in_hand_tell_lease_end(lease);
 
+	pg_atomic_write_u32(&handler->channel->shared->retention, qw->retention);
+
 	handler->iov[0].data = handler->frame.data;
 	handler->iov[0].len = handler->frame.len;
 	handler->iov[1].data = lease->message->body.data;

@@ -49,6 +49,7 @@
 #include "base/compat.h"
 #include "base/errors.h"
 #include "base/sqlstates.h"
+#include "base/worker.h"
 #include "config/parked_groups.h"
 #include "receive/dead_letters.h"
 #include "receive/ending.h"
@@ -85,6 +86,12 @@ typedef struct ParkedGroup
 	SqsTask    *task;
 	bool		is_parked;
 } ParkedGroup;
+
+static bool
+is_end(const Fate *fate)
+{
+	return fate->action == SQS_ACTION_DEAD_LETTER || fate->action == SQS_ACTION_DISCARD;
+}
 
 /* What was to be recorded about the message could not be: clean up the error. */
 static void
@@ -124,11 +131,51 @@ has_dead_letters(const SqsQueueConfig *config)
 	return config->dead_letter == NULL || strcmp(config->dead_letter, "none") != 0;
 }
 
+/*
+ * Has the queue dead letters not only where a rule or a handler asks for them?
+ * Then no message that has failed is left to be deleted by SQS unnoticed.
+ */
+static bool
+keeps_expiring(const SqsQueueConfig *config)
+{
+	return config->dead_letter != NULL ? has_dead_letters(config) : config->max_attempts > 0;
+}
+
 /* Has the message failed as often as it may, with this attempt or before? */
 static bool
 is_spent(const SqsQueueConfig *config, int attempts)
 {
 	return config->max_attempts > 0 && attempts >= config->max_attempts;
+}
+
+/*
+ * SQS deletes a message when its time is over, whatever became of it.  If that is
+ * before the next attempt, or soon (in a tenth of that time, an hour at most), a
+ * message that has failed becomes a dead letter, whether or not the attempt
+ * counts: it may be the last one.
+ */
+static void
+look_for_expiry(Fate *fate)
+{
+	const SqsReceivedMessage *message = &fate->task->delivery->message;
+	int64		kept = pg_atomic_read_u32(&sqs_session.channel->shared->retention) * INT64CONST(1000);
+	int64		soon = Min(kept / 10, SECS_PER_HOUR * INT64CONST(1000));
+	int64		left = message->sent_ms + kept - sqs_wall_ms();
+	ErrorData  *edata = fate->edata;
+	MemoryContext old;
+
+	if (kept == 0 || message->sent_ms <= 0 || !keeps_expiring(fate->handling->config) ||
+		left > Max(soon, fate->delay * INT64CONST(1000)))
+		return;
+	fate->action = SQS_ACTION_DEAD_LETTER;
+	fate->reason = "expiring";
+	old = MemoryContextSwitchTo(sqs_session.message_context);
+	edata->detail = psprintf("The last error was %s: %s", unpack_sql_state(edata->sqlerrcode),
+							 edata->message);
+	edata->message = psprintf("message expires: SQS keeps it only until %s",
+							  timestamptz_to_str(sqs_message_time(message->sent_ms + kept)));
+	edata->sqlerrcode = ERRCODE_SQS_EXPIRING;
+	MemoryContextSwitchTo(old);
 }
 
 /*
@@ -154,12 +201,8 @@ decide(Fate *fate)
 		fate->action = SQS_ACTION_RETRY;
 	if (fate->action == SQS_ACTION_RETRY && fate->delay < 0)
 		fate->delay = config->retry_delay;
-}
-
-static bool
-is_end(const Fate *fate)
-{
-	return fate->action == SQS_ACTION_DEAD_LETTER || fate->action == SQS_ACTION_DISCARD;
+	if (!is_end(fate))
+		look_for_expiry(fate);
 }
 
 static Datum

@@ -171,7 +171,10 @@ attributes_done(SqsCall *call, void *arg)
 						   SQS_DEFAULT_VISIBILITY)));
 	}
 	else
+	{
 		own = sqs_call_queue_attributes(call)->visibility_timeout;
+		qw->retention = Max(sqs_call_queue_attributes(call)->retention, 0);
+	}
 
 	/*
 	 * Every receive specifies the visibility timeout, so that we know it.

@@ -349,6 +349,7 @@ typedef struct QueueWorker
 	uint64		client_made_from;	/* fingerprint of server, keys, settings */
 	char	   *queue_url;
 	int			visibility;		/* s: lease asked for */
+	int			retention;		/* s that SQS keeps a message; 0: unknown */
 	bool		attributes_known;
 	bool		stopping;
 

@@ -11,7 +11,7 @@ use SqsTest;
 need_sqsd();
 
 my @queues = qw(work plain raw wrapped locked to_queue to_fifo dead);
-my $sqs = start_sqs(queues => [ (map { "$_,VisibilityTimeout=3600" } @queues),
+my $sqs = start_sqs(queues => [ 'short,VisibilityTimeout=3600,MessageRetentionPeriod=600', (map { "$_,VisibilityTimeout=3600" } @queues),
 	map { "$_.fifo,VisibilityTimeout=3600" } qw(work dead) ]);
 my $node = new_node('main');
 my $tmp = PostgreSQL::Test::Utils::tempdir();
@@ -30,9 +30,9 @@ $node->safe_psql('postgres', $objects);
 sub register
 {
 	my ($queue, %options) = @_;
+	$options{retry_delay} ||= "'0'";
 	my $options = join '', map { ", $_ => $options{$_}" } sort keys %options;
-	return $node->safe_psql('postgres',
-		"SELECT sqs_register_queue('$queue', server => 'aws', handler => 'handle', retry_delay => '0'$options)");
+	return $node->safe_psql('postgres', "SELECT sqs_register_queue('$queue', server => 'aws', handler => 'handle'$options)");
 }
 register('work', max_attempts => 3);
 register('plain', max_attempts => 1, exactly_once => 'false');
@@ -130,6 +130,17 @@ foreach my $end ('COMMIT', 'ROLLBACK')
 	$node->safe_psql('postgres', "SELECT sqs_redrive(id) FROM sqs_dead_letters WHERE message_id = '$ids[1]'");
 	query_is($node, "SELECT string_agg(left(body, 8), ',' ORDER BY n) FROM done WHERE queue = 'work.fifo'", 'SELECT 1,SELECT 3,SELECT 1', 'FIFO: sent again, it comes last');
 	$sqs->is_empty('work.fifo');
+}
+
+# ---- what SQS is about to delete (before its clock is advanced)
+
+register('short', dead_letter => "'table'", retry_delay => 'NULL');
+{
+	my ($soon, $later) = $sqs->send_messages('short', q{SELECT sqs_retry('10 min', 'much later')}, q{SELECT sqs_retry('1 min', 'later')});
+	query_is($node, dead($soon, 'reason, sqlstate, detail, attempts'), 'expiring|SQ105|The last error was SQ001: much later|1',
+		'a message that SQS would delete before its next attempt is dead');
+	query_is($node, "SELECT action, sqlstate FROM sqs_failures WHERE message_id = '$later'", 'retry|SQ001', 'another is tried again');
+	is($node->safe_psql('postgres', dead($later, 'count(*)')), '0', 'and is not dead');
 }
 
 # ---- all kinds of messages

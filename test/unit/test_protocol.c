@@ -471,9 +471,10 @@ queue_replies(void)
 
 	ok(parse_attributes("{\"Attributes\":{\"VisibilityTimeout\":\"30\",\"MaximumMessageSize\":\"1048576\","
 						"\"ReceiveMessageWaitTimeSeconds\":\"20\",\"ApproximateNumberOfMessages\":\"12\","
+						"\"MessageRetentionPeriod\":\"345600\","
 						"\"FifoQueue\":\"true\",\"RedrivePolicy\":\"{\\\"maxReceiveCount\\\":3}\",\"New\":\"x\"}}", &a) &&
 	   a.visibility_timeout == 30 && a.maximum_message_size == 1048576 && a.receive_wait_time == 20 &&
-	   a.approximate_messages == 12 && a.fifo && a.max_receives == 3, "queue attributes");
+	   a.approximate_messages == 12 && a.retention == 345600 && a.fifo && a.max_receives == 3, "queue attributes");
 	for (size_t i = 0; i < lengthof(policies); i++)
 	{
 		char		reply[200];
@@ -484,7 +485,7 @@ queue_replies(void)
 	}
 	for (size_t i = 0; i < lengthof(empty); i++)
 		ok(parse_attributes(empty[i], &a) && a.visibility_timeout == -1 && a.maximum_message_size == -1 &&
-		   a.receive_wait_time == -1 && a.approximate_messages == -1 && !a.fifo && a.max_receives == 0,
+		   a.receive_wait_time == -1 && a.approximate_messages == -1 && a.retention == -1 && !a.fifo && a.max_receives == 0,
 		   "nothing told, variant %zu", i);
 	for (size_t i = 0; i < lengthof(bad); i++)
 		ok(!parse_attributes(bad[i], &a), "no queue attributes: %s", bad[i]);
