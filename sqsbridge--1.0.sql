@@ -1996,6 +1996,11 @@ CREATE FUNCTION @extschema@.sqs_get_queue_stats(
 	OUT unroutable bigint,
 	OUT released bigint,
 	OUT lost bigint,
+	OUT retried bigint,
+	OUT retried_now bigint,
+	OUT uncharged bigint,
+	OUT held bigint,
+	OUT given_back bigint,
 	OUT heartbeats bigint,
 	OUT poll_failures bigint,
 	OUT delete_failures bigint,
@@ -2134,6 +2139,11 @@ SELECT
 	s.unroutable,
 	s.released,
 	s.lost,
+	s.retried,
+	s.retried_now,
+	s.uncharged,
+	s.held,
+	s.given_back,
 	s.heartbeats,
 	s.poll_failures,
 	s.delete_failures,
@@ -2183,7 +2193,7 @@ COMMENT ON COLUMN @extschema@.sqs_stats.queue_id IS
 COMMENT ON COLUMN @extschema@.sqs_stats.owner IS
 'owner of the queue';
 COMMENT ON COLUMN @extschema@.sqs_stats.state IS
-'state of the queue: polling is normal; send only and disabled are as configured; starting and stopping pass; for backing off, error, waiting for worker slot, waiting for room, and not admitted, see last_error';
+'state of the queue: polling is normal; send only and disabled are as configured; starting and stopping pass; paused and throttled: handlers fail, and one message at a time is tried, until one succeeds; for these, backing off, error, waiting for worker slot, waiting for room, and not admitted, see last_error';
 COMMENT ON COLUMN @extschema@.sqs_stats.state_since IS
 'when the state last changed';
 COMMENT ON COLUMN @extschema@.sqs_stats.in_flight IS
@@ -2208,6 +2218,16 @@ COMMENT ON COLUMN @extschema@.sqs_stats.released IS
 'messages made visible again: not handled, as at a shutdown, or failed with a retry_delay';
 COMMENT ON COLUMN @extschema@.sqs_stats.lost IS
 'messages whose lease ended before they were done: SQS may have delivered them to somebody else';
+COMMENT ON COLUMN @extschema@.sqs_stats.retried IS
+'failed attempts after which the message is to be handled again';
+COMMENT ON COLUMN @extschema@.sqs_stats.retried_now IS
+'attempts that were made at once after one that failed, as by the action retry_now';
+COMMENT ON COLUMN @extschema@.sqs_stats.uncharged IS
+'failed attempts that do not count for their message, because the queue was paused or throttled';
+COMMENT ON COLUMN @extschema@.sqs_stats.held IS
+'how often a message was kept in hand until it was to be handled again, which costs no receive';
+COMMENT ON COLUMN @extschema@.sqs_stats.given_back IS
+'messages that were made visible again without having been handled, because an earlier one of their message group has failed, or because they would have had to wait for long; each costs a receive';
 COMMENT ON COLUMN @extschema@.sqs_stats.heartbeats IS
 'renewals of a lease';
 COMMENT ON COLUMN @extschema@.sqs_stats.poll_failures IS
@@ -2253,7 +2273,7 @@ COMMENT ON COLUMN @extschema@.sqs_stats.error_since IS
 COMMENT ON COLUMN @extschema@.sqs_stats.consecutive_errors IS
 'length of the current series of errors; 0: there is none';
 COMMENT ON COLUMN @extschema@.sqs_stats.next_poll_at IS
-'when SQS will be called again after errors; NULL: there is no delay';
+'when SQS will be called again after errors, or, if the queue is paused or throttled, a message is tried again; NULL: there is no delay';
 COMMENT ON COLUMN @extschema@.sqs_stats.oldest_dead_letter_at IS
 'when the oldest dead letter that has been neither redriven nor discarded became one; NULL: there is none';
 COMMENT ON COLUMN @extschema@.sqs_stats.stats_reset IS

@@ -388,7 +388,8 @@ sqs_stats_set_state(SqsQueueStats *stats, SqsQueueState state)
 		stats->state = state;
 		stats->state_since = now;
 	}
-	if (state != SQS_QUEUE_BACKING_OFF)
+	if (state != SQS_QUEUE_BACKING_OFF && state != SQS_QUEUE_PAUSED &&
+		state != SQS_QUEUE_THROTTLED)
 		stats->next_poll_at = 0;
 	SpinLockRelease(&stats->mutex);
 	return changed;
@@ -440,6 +441,10 @@ sqs_queue_state_name(SqsQueueState state)
 			return "polling";
 		case SQS_QUEUE_BACKING_OFF:
 			return "backing off";
+		case SQS_QUEUE_PAUSED:
+			return "paused";
+		case SQS_QUEUE_THROTTLED:
+			return "throttled";
 		case SQS_QUEUE_NO_WORKER_SLOT:
 			return "waiting for worker slot";
 		case SQS_QUEUE_NO_ROOM:

@@ -102,6 +102,8 @@ typedef enum SqsQueueState
 	SQS_QUEUE_POLLING,			/* working normally */
 	SQS_QUEUE_BACKING_OFF,		/* SQS refuses or is unreachable; see
 								 * last_error */
+	SQS_QUEUE_PAUSED,			/* handlers fail for want of something */
+	SQS_QUEUE_THROTTLED,		/* too many messages in a row have failed */
 	SQS_QUEUE_NO_WORKER_SLOT,	/* out of background worker slots */
 	SQS_QUEUE_NO_ROOM,			/* max_queues queues are running already */
 	SQS_QUEUE_ERROR,			/* needs an administrator; see last_error */
@@ -125,6 +127,11 @@ typedef enum SqsCounter
 	SQS_UNROUTABLE,
 	SQS_RELEASED,
 	SQS_LOST,
+	SQS_RETRIED,				/* failures that lead to another attempt */
+	SQS_RETRIED_NOW,			/* attempts that were made at once */
+	SQS_UNCHARGED,				/* failures that are not the message's */
+	SQS_HELD,					/* for their delay */
+	SQS_GIVEN_BACK,
 	SQS_HEARTBEATS,
 	SQS_POLL_FAILURES,
 	SQS_DELETE_FAILURES,

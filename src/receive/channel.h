@@ -74,7 +74,9 @@ typedef struct SqsResult
 	SqsOutcome	outcome;
 	uint32		micros;			/* the handler's time */
 	XLogRecPtr	lsn;
-	SqsErrorAction	action;			/* FAILED: RETRY or PAUSE */
+	SqsErrorAction action;		/* FAILED: RETRY, PAUSE, THROTTLE, or KILLED */
+	bool		is_verdict;		/* FAILED: the handler has said so */
+	int			sqlstate;		/* FAILED: of the error */
 	int32		delay;			/* FAILED: s; -1: when the lease ends */
 	int32		attempt;		/* FAILED: which one; 0: it does not count */
 	int32		route;			/* number of the route; -1: none */
@@ -159,6 +161,8 @@ typedef struct SqsChannel
 #define SQS_FRAME_ALONE			0x10	/* a suspect, and nothing else runs */
 #define SQS_FRAME_PARKS			0x80	/* its message group may be parked */
 #define SQS_FRAME_ROUTED		0x100	/* see routing.h */
+#define SQS_FRAME_BLAME			0x200	/* an error that pauses the queue is this
+										 * message's own */
 #define SQS_FRAME_UNWRAP_SHIFT	16
 
 /*

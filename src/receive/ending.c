@@ -7,7 +7,8 @@
  *
  *	- The transaction is tried again at once, as after a serialization failure.
  *	- The message has failed and will be tried again later.  That is recorded
- *	  (sqs_failures, attempts) in a transaction of its own.
+ *	  (sqs_failures, attempts) in a transaction of its own.  It counts as an
+ *	  attempt, unless something else is to blame (route_state.c).
  *	- The message is at its end: discarded, or a dead letter.  That is recorded
  *	  in a transaction, too, which also inserts the message into the inbox, as
  *	  a handler's transaction would have.  It has an LSN like that one, and the
@@ -41,6 +42,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -51,6 +53,7 @@
 #include "base/sqlstates.h"
 #include "base/worker.h"
 #include "config/parked_groups.h"
+#include "config/retry.h"
 #include "receive/dead_letters.h"
 #include "receive/ending.h"
 #include "receive/failures.h"
@@ -72,7 +75,9 @@ typedef struct Fate
 	const SqsHandling *handling;
 	ErrorData  *edata;
 	SqsErrorAction action;
-	int			delay;			/* s; -1: as the queue's options say */
+	bool		is_verdict;
+	int			delay;			/* s; -1: not known yet, or when the lease ends */
+	int			base_delay;		/* s; of the rule; -1: the queue's retry_delay */
 	bool		charged;		/* it counts as an attempt */
 	const char *reason;			/* DEAD_LETTER: why */
 	bool		parked;			/* DEAD_LETTER: not run, its group is parked */
@@ -93,7 +98,10 @@ is_end(const Fate *fate)
 	return fate->action == SQS_ACTION_DEAD_LETTER || fate->action == SQS_ACTION_DISCARD;
 }
 
-/* What was to be recorded about the message could not be: clean up the error. */
+/*
+ * What was to be recorded about the message could not be: clean up the error.  If
+ * the disk is full, say, others would meet the same, so the queue pauses.
+ */
 static void
 not_recorded(SqsResult *result)
 {
@@ -102,6 +110,9 @@ not_recorded(SqsResult *result)
 	MemoryContextSwitchTo(sqs_session.message_context);
 	why = CopyErrorData();
 	result->unrecorded = true;
+	result->sqlstate = why->sqlerrcode;
+	if (sqs_error_rule(NULL, why->sqlerrcode).action == SQS_ACTION_PAUSE)
+		result->action = SQS_ACTION_PAUSE;
 	sqs_copy_text(result->text, why->message, sizeof(result->text));
 	HOLD_INTERRUPTS();
 	EmitErrorReport();
@@ -179,6 +190,34 @@ look_for_expiry(Fate *fate)
 }
 
 /*
+ * An error that says "pause", or any error while the queue is throttled, does not
+ * count, and the message is tried again when the route goes on.  It does count if
+ * the queue worker says that this message is to blame; or if that was so before.
+ */
+static void
+find_culprit(Fate *fate)
+{
+	uint32		flags = fate->task->delivery->frame.flags;
+	const SqsAttempts *attempts = &fate->task->attempts;
+
+	if (fate->is_verdict)
+		return;
+	if (fate->action == SQS_ACTION_PAUSE)
+	{
+		if ((flags & SQS_FRAME_BLAME) != 0 ||
+			(attempts->attempts > 0 && attempts->last_sqlstate == fate->edata->sqlerrcode))
+			fate->action = SQS_ACTION_RETRY;
+		else
+			fate->charged = false;
+	}
+	else if (fate->action == SQS_ACTION_RETRY && (flags & SQS_FRAME_UNCHARGED) != 0)
+	{
+		fate->action = SQS_ACTION_THROTTLE;
+		fate->charged = false;
+	}
+}
+
+/*
  * In a transaction of our own: look up how often the message has failed, and
  * change what is to become of it accordingly.
  */
@@ -190,6 +229,7 @@ decide(Fate *fate)
 
 	if (!task->attempts.found)
 		sqs_attempts_read(config->queue_id, task->delivery->message.message_id, &task->attempts);
+	find_culprit(fate);
 	if (fate->action == SQS_ACTION_RETRY && fate->charged &&
 		is_spent(config, task->attempts.attempts + 1))
 	{
@@ -200,7 +240,15 @@ decide(Fate *fate)
 		!fate->parked && task->attempts.marks < MAX_MARKS)
 		fate->action = SQS_ACTION_RETRY;
 	if (fate->action == SQS_ACTION_RETRY && fate->delay < 0)
-		fate->delay = config->retry_delay;
+	{
+		SqsQueueConfig options = *config;
+
+		if (fate->base_delay >= 0)
+			options.retry_delay = fate->base_delay;
+		fate->delay = sqs_retry_delay(&options,
+									  Max(task->attempts.attempts + (fate->charged ? 1 : 0), 1),
+									  pg_prng_uint64(&pg_global_prng_state));
+	}
 	if (!is_end(fate))
 		look_for_expiry(fate);
 }
@@ -242,6 +290,39 @@ record_failure(const Fate *fate)
 	sqs_failure_insert(&failure);
 }
 
+/*
+ * A failure that does not count is one of many.  There is a row for each SQLSTATE
+ * and minute, so that a long outage does not fill sqs_failures.  (Each handler
+ * worker of the queue knows of its own only.)
+ */
+static bool
+is_news(const Fate *fate)
+{
+	static struct
+	{
+		int			sqlstate;
+		TimestampTz at;
+	}			told[8];
+	static int	next = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (fate->is_verdict)
+		return true;
+	for (int i = 0; i < lengthof(told); i++)
+	{
+		if (told[i].sqlstate != fate->edata->sqlerrcode || told[i].at == 0)
+			continue;
+		if (now < told[i].at + USECS_PER_MINUTE && now >= told[i].at)
+			return false;
+		told[i].at = now;
+		return true;
+	}
+	told[next].sqlstate = fate->edata->sqlerrcode;
+	told[next].at = now;
+	next = (next + 1) % lengthof(told);
+	return true;
+}
+
 /* Everything that is to be recorded, in the current transaction. */
 static void
 record_fate(void *arg)
@@ -273,7 +354,8 @@ record_fate(void *arg)
 	}
 	else
 	{
-		record_failure(fate);
+		if (fate->charged || is_news(fate))
+			record_failure(fate);
 		sqs_attempts_failed(fate->handling->config->queue_id, delivery->message.message_id,
 							delivery->message.receive_count, fate->edata->sqlerrcode,
 							fate->charged, &task->attempts);
@@ -291,6 +373,8 @@ carry_out(Fate *fate, SqsResult *result)
 
 	result->outcome = SQS_OUTCOME_FAILED;
 	result->action = SQS_ACTION_RETRY;
+	result->is_verdict = fate->is_verdict;
+	result->sqlstate = fate->edata->sqlerrcode;
 	result->delay = -1;
 	PG_TRY();
 	{
@@ -441,7 +525,7 @@ end_unrun(SqsTask *task, const SqsHandling *handling, ErrorData *edata, const ch
 	fate.action = SQS_ACTION_DEAD_LETTER;
 	fate.reason = reason;
 	fate.parked = strcmp(reason, "parked") == 0;
-	fate.delay = -1;
+	fate.delay = fate.base_delay = -1;
 	carry_out(&fate, result);
 }
 
@@ -642,6 +726,21 @@ set_cannot_run(SqsResult *result, const ErrorData *edata)
 	sqs_copy_text(result->text, edata->message, sizeof(result->text));
 }
 
+/*
+ * Before another try at once: none, then about 20 ms, then about 100.  Whoever
+ * was in the way needs some time.  An interrupt ends it, and is dealt with when
+ * the next transaction begins.
+ */
+static void
+pause_before_try(int tries)
+{
+	static const int pauses[] = {0, 20, 100};
+	int			ms = pauses[Min(tries, (int) lengthof(pauses)) - 1];
+
+	if (ms > 0)
+		sqs_session_nap(ms / 2 + (int) pg_prng_uint64_range(&pg_global_prng_state, 0, ms));
+}
+
 /* What the error is, and what the rules say about it. */
 bool
 sqs_task_failed(SqsTask *task, ErrorData *edata, const SqsVerdict *verdict,
@@ -668,7 +767,7 @@ sqs_task_failed(SqsTask *task, ErrorData *edata, const SqsVerdict *verdict,
 
 	fate.task = task;
 	fate.edata = edata;
-	fate.delay = -1;
+	fate.delay = fate.base_delay = -1;
 	fate.charged = true;
 	fate.handling = get_handling(task, result);
 	if (fate.handling == NULL)
@@ -679,6 +778,7 @@ sqs_task_failed(SqsTask *task, ErrorData *edata, const SqsVerdict *verdict,
 		apply_verdict(verdict, edata);
 		fate.action = verdict->kind == SQS_VERDICT_RETRY ? SQS_ACTION_RETRY :
 			verdict->kind == SQS_VERDICT_DISCARD ? SQS_ACTION_DISCARD : SQS_ACTION_DEAD_LETTER;
+		fate.is_verdict = true;
 		fate.delay = verdict->delay;
 		fate.charged = verdict->charge;
 		fate.reason = "verdict";
@@ -704,7 +804,12 @@ sqs_task_failed(SqsTask *task, ErrorData *edata, const SqsVerdict *verdict,
 		if (rule.action == SQS_ACTION_RETRY_NOW)
 		{
 			if (task->tries < MAX_TRIES && !sqs_session.timed_out && !sqs_session.term_seen)
-				return false;
+			{
+				sqs_session_count(SQS_RETRIED_NOW);
+				pause_before_try(task->tries);
+				result->outcome = sqs_session_interrupted(SQS_OUTCOME_DONE);
+				return result->outcome != SQS_OUTCOME_DONE;
+			}
 			rule.action = SQS_ACTION_RETRY;
 		}
 		else if (phase < SQS_PHASE_RUN && edata->sqlerrcode != ERRCODE_QUERY_CANCELED)
@@ -713,11 +818,8 @@ sqs_task_failed(SqsTask *task, ErrorData *edata, const SqsVerdict *verdict,
 			return true;
 		}
 		fate.action = rule.action;
-		fate.delay = rule.delay;
+		fate.base_delay = rule.delay;
 	}
-	if (delivery->frame.flags & SQS_FRAME_UNCHARGED)
-		fate.charged = false;
-
 	sqs_copy_text(result->text, edata->message, sizeof(result->text));
 	carry_out(&fate, result);
 	return true;

@@ -16,6 +16,7 @@
 
 #include <signal.h>
 
+#include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "storage/ipc.h"
@@ -25,6 +26,7 @@
 #include "base/queue_stats.h"
 #include "base/settings.h"
 #include "base/wakeup.h"
+#include "config/retry.h"
 #include "receive/attempts.h"
 #include "receive/failures.h"
 #include "receive/handler_pool.h"
@@ -175,7 +177,7 @@ sqs_pool_prepare(QueueWorker *qw)
 
 /* The handler died with this message, so we record the failed attempt for it. */
 static void
-record_death(QueueWorker *qw, Lease *lease, Handler *handler, const char *text)
+record_death(QueueWorker *qw, Lease *lease, Handler *handler, SqsResult *result)
 {
 	bool		overran = pg_atomic_read_u32(&handler->channel->shared->overran) != 0;
 
@@ -188,7 +190,7 @@ record_death(QueueWorker *qw, Lease *lease, Handler *handler, const char *text)
 		sqs_begin();
 		edata = palloc0(sizeof(ErrorData));
 		edata->sqlerrcode = overran ? ERRCODE_QUERY_CANCELED : ERRCODE_ADMIN_SHUTDOWN;
-		edata->message = pstrdup(text);
+		edata->message = pstrdup(result->text);
 		if (!overran)
 			edata->hint = "The server log says why.";
 		memset(&attempts, 0, sizeof(attempts));
@@ -202,6 +204,12 @@ record_death(QueueWorker *qw, Lease *lease, Handler *handler, const char *text)
 		failure.edata = edata;
 		failure.handler_pid = handler->pid;
 		failure.attempt = attempts.attempts;
+		result->sqlstate = edata->sqlerrcode;
+		result->attempt = attempts.attempts;
+		result->delay = sqs_retry_delay(qw->config, attempts.attempts,
+										pg_prng_uint64(&pg_global_prng_state));
+		if (result->delay >= 0)
+			failure.retry_at = GetCurrentTimestamp() + result->delay * USECS_PER_SEC;
 		failure.action = SQS_ACTION_KILLED;
 		sqs_failure_insert(&failure);
 		sqs_commit();
@@ -251,7 +259,8 @@ handler_has_exited(QueueWorker *qw, Handler *handler)
 		else
 		{
 			result.outcome = SQS_OUTCOME_FAILED;
-			result.delay = qw->config->retry_delay;
+			result.action = SQS_ACTION_KILLED;
+			result.delay = -1;
 			if (pg_atomic_read_u32(&shared->overran) != 0)
 				snprintf(result.text, sizeof(result.text),
 						 "handler ran longer than its handler_timeout of %d ms and went on when it was canceled",
@@ -260,7 +269,7 @@ handler_has_exited(QueueWorker *qw, Handler *handler)
 				snprintf(result.text, sizeof(result.text),
 						 "handler worker (PID %d) exited while it handled the message",
 						 (int) handler->pid);
-			record_death(qw, lease, handler, result.text);
+			record_death(qw, lease, handler, &result);
 		}
 		sqs_results_apply(qw, lease, &result);
 	}

@@ -38,6 +38,7 @@
 #include "miscadmin.h"
 #include "replication/message.h"
 #include "storage/ipc.h"
+#include "storage/latch.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "utils/guc.h"
@@ -46,6 +47,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timeout.h"
+#include "utils/wait_event.h"
 
 #include "base/compat.h"
 #include "base/queue_stats.h"
@@ -152,6 +154,32 @@ sqs_session_is_over(void)
 	return sqs_session.over ||
 		(stats != NULL &&
 		 pg_atomic_read_u64(&stats->handler_settings) != session_settings);
+}
+
+/*
+ * The caller checks for interrupts; what is sent to this process meanwhile sets
+ * the latch, too.
+ */
+void
+sqs_session_nap(int ms)
+{
+	int64		until = sqs_now_ms() + ms;
+	int64		now;
+
+	while ((now = sqs_now_ms()) < until && !sqs_session.term_seen && !InterruptPending &&
+		   sqs_session_cancel() == SQS_CANCEL_NONE)
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 (long) (until - now), PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+}
+
+void
+sqs_session_count(SqsCounter counter)
+{
+	if (stats != NULL)
+		sqs_count(stats, counter, 1);
 }
 
 /* Has the lease of the current message ended, by either clock? */

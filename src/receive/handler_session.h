@@ -51,6 +51,12 @@ extern SqsCancel sqs_session_cancel(void);
 /* The outcome, if the transaction was aborted for a reason of ours. */
 extern SqsOutcome sqs_session_interrupted(SqsOutcome otherwise);
 
+/* Wait for so long, or until the current message is canceled or the last one. */
+extern void sqs_session_nap(int ms);
+
+/* Count something for the queue. */
+extern void sqs_session_count(SqsCounter counter);
+
 /* The last check before a commit. */
 extern void sqs_session_fence(const SqsDelivery *delivery);
 
