@@ -261,7 +261,7 @@ delete_done(SqsCall *call, void *arg)
 			ereport(LOG,
 					(errmsg("sqsbridge queue \"%s\": %s", qw->config->name, text)));
 	}
-	else if (qw->polling.failures == 0 && qw->cannot_run == 0)
+	else if (qw->polling.failures == 0 && qw->cannot_run == 0 && !sqs_queue_is_held(qw))
 		sqs_stats_clear_error(qw->stats);
 	sqs_call_free(call);
 	pfree(batch);

@@ -47,6 +47,7 @@
 #define SQS_CHANNEL_DEPTH		32	/* messages outstanding at most */
 #define SQS_CHANNEL_QUEUE_SIZE	((Size) 256 * 1024)
 #define SQS_RESULT_TEXT			256
+#define SQS_CHANNEL_ROUTES		32	/* of those held, the handler knows so many */
 
 typedef enum SqsOutcome
 {
@@ -62,6 +63,7 @@ typedef enum SqsOutcome
 	SQS_OUTCOME_SKIPPED,		/* not run: an earlier one of its group failed */
 	SQS_OUTCOME_CANNOT_RUN,		/* not run: there is no handler to call */
 	SQS_OUTCOME_LOCKED,			/* not run: the inbox is locked */
+	SQS_OUTCOME_HELD,			/* not run: its route is held */
 	SQS_OUTCOME_NOT_RUN,		/* not run, or rolled back for no reason of
 								 * its own: to be handed out again */
 	SQS_OUTCOME_ALONE			/* not run: to be handed out when nothing else
@@ -117,13 +119,15 @@ typedef struct SqsChannelShared
 	PGPROC	   *leader;
 	char		queue[96];		/* local name of the queue */
 
-	slock_t		mutex;			/* guards the six below */
+	slock_t		mutex;			/* guards the eight below */
 	uint64		current;		/* seq being handled; 0: none */
 	int64		current_since;	/* its start, monotonic µs */
 	uint64		taken;			/* highest seq taken or skipped over */
 	uint64		revoked_to;		/* seqs > taken and <= this are not to be run */
 	SqsCancel	cancel;			/* for the current one */
 	SqsLeaseEnd lease_ends[SQS_CHANNEL_DEPTH];	/* by seq */
+	int			nheld;			/* routes that are held: */
+	int16		held[SQS_CHANNEL_ROUTES];	/* their numbers, as in SqsResult */
 
 	/*
 	 * The queue worker is about to signal the handler because of the current
@@ -163,6 +167,7 @@ typedef struct SqsChannel
 #define SQS_FRAME_ROUTED		0x100	/* see routing.h */
 #define SQS_FRAME_BLAME			0x200	/* an error that pauses the queue is this
 										 * message's own */
+#define SQS_FRAME_PROBE			0x400	/* to be run although its route is held */
 #define SQS_FRAME_UNWRAP_SHIFT	16
 
 /*

@@ -10,6 +10,8 @@
  * skips the rest of the chain, because the next may have been sent to it
  * already, and they are released.
  *
+ * Of a route that is held (route_state.c), one message at a time is handed out.
+ *
  * So that quick handlers never wait for this process, a handler is given about
  * 10 ms of work in advance, according to the average time of a message.  If its
  * current message takes longer than expected, those sent after it are taken
@@ -24,6 +26,7 @@
 #include "receive/in_hand.h"
 #include "receive/lease.h"
 #include "receive/marks.h"
+#include "receive/route_state.h"
 #include "receive/waiting.h"
 
 #define AHEAD_US			10000	/* work given ahead to a handler */
@@ -66,7 +69,7 @@ send_frame(QueueWorker *qw, Handler *handler)
 
 /* May raise an error, so it comes before the lease is taken off its list. */
 static void
-prepare_frame(QueueWorker *qw, Handler *handler, Lease *lease)
+prepare_frame(QueueWorker *qw, Handler *handler, Lease *lease, bool is_probe)
 {
 	sqs_frame_encode(&handler->frame, handler->last_seq + 1,
 					 lease->group != NULL ? lease->group->chain : 0,
@@ -74,6 +77,7 @@ prepare_frame(QueueWorker *qw, Handler *handler, Lease *lease)
 					 (sqs_queue_parks_groups(qw->config) ? SQS_FRAME_PARKS : 0) |
 					 (qw->config->route_by != NULL || qw->config->dedup_key != NULL ?
 					  SQS_FRAME_ROUTED : 0) |
+					 sqs_route_frame_flags(qw, lease, is_probe) |
 					 qw->config->unwrap << SQS_FRAME_UNWRAP_SHIFT,
 					 qw->config->handler_timeout,
 					 qw->config->exactly_once ? sqs_marks_stamp(qw, lease) : 0,
@@ -93,7 +97,7 @@ hand_out(QueueWorker *qw, Handler *handler, Lease *lease)
 	handler->by_seq[lease->seq % SQS_CHANNEL_DEPTH] = lease;
 	handler->outstanding++;
 	qw->handed++;
-	qw->waiting.n--;
+	lease->is_probe = false;
 	sqs_lease_mirror(qw, lease);
 	sqs_in_hand_tell_lease_end(lease);
 
@@ -123,26 +127,23 @@ least_busy(QueueWorker *qw)
 	return best;
 }
 
-/*
- * Give waiting messages to the handlers that can take them, and start
- * another handler if some are left.
- */
-void
-sqs_dispatch(QueueWorker *qw)
+/* The first message of a group that a handler gets begins a chain. */
+static void
+begin_chain(QueueWorker *qw, MessageGroup *group, Handler *handler)
+{
+	if (group->handed > 0)
+		return;
+	group->handler = handler;
+	group->chain = ++qw->chains;
+	if (group->chain == 0)
+		group->chain = ++qw->chains;
+}
+
+/* Give waiting messages to the handlers that can take them. */
+static void
+hand_out_waiting(QueueWorker *qw)
 {
 	Handler    *handler;
-
-	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
-		if (qw->pool.handlers[i].used && qw->pool.handlers[i].sending)
-			(void) send_frame(qw, &qw->pool.handlers[i]);
-
-	if (qw->waiting.n == 0 || qw->stopping)
-		return;
-	if (qw->now < qw->paused_until)
-	{
-		sqs_wake_at(qw, qw->paused_until);
-		return;
-	}
 
 	if (!qw->config->fifo)
 	{
@@ -150,8 +151,8 @@ sqs_dispatch(QueueWorker *qw)
 		{
 			Lease	   *lease = dlist_head_element(Lease, node, &qw->waiting.list);
 
-			prepare_frame(qw, handler, lease);
-			dlist_delete(&lease->node);
+			prepare_frame(qw, handler, lease, false);
+			sqs_waiting_remove(qw, lease);
 			hand_out(qw, handler, lease);
 		}
 	}
@@ -163,7 +164,7 @@ sqs_dispatch(QueueWorker *qw)
 		{
 			MessageGroup *group = dlist_container(MessageGroup, node, iter.cur);
 
-			while (group->nwaiting > 0 && !group->failed)
+			while (group->nwaiting > 0 && !group->failed && !sqs_group_is_held(group))
 			{
 				Lease	   *lease = dlist_head_element(Lease, node, &group->waiting);
 
@@ -173,23 +174,91 @@ sqs_dispatch(QueueWorker *qw)
 					handler = least_busy(qw);
 				if (handler == NULL)
 					break;
-				if (group->handed == 0)
-				{
-					group->handler = handler;
-					group->chain = ++qw->chains;
-					if (group->chain == 0)
-						group->chain = ++qw->chains;
-				}
-				prepare_frame(qw, handler, lease);
+				begin_chain(qw, group, handler);
+				prepare_frame(qw, handler, lease, false);
+				sqs_waiting_remove(qw, lease);
 				group->handed++;
-				group->nwaiting--;
-				dlist_delete(&lease->node);
 				hand_out(qw, handler, lease);
 			}
 		}
 	}
+}
 
-	if (qw->waiting.n > 0 && qw->pool.n < qw->config->concurrency)
+/*
+ * Of each route that is held, try a message if it is time.  Returns whether one is
+ * to be tried, and there is no handler for it.
+ */
+static bool
+hand_out_probes(QueueWorker *qw)
+{
+	bool		waits = false;
+
+	for (int i = 0; i < qw->routes.size; i++)
+	{
+		RouteState *route = qw->routes.states[i];
+		Lease	   *lease;
+		Handler    *handler;
+
+		if (route == NULL || route->hold == ROUTE_RUNS ||
+			(lease = sqs_route_probe(qw, route)) == NULL)
+			continue;
+		handler = least_busy(qw);
+		if (handler == NULL)
+		{
+			waits = true;
+			continue;
+		}
+		if (lease->group != NULL)
+			begin_chain(qw, lease->group, handler);
+		prepare_frame(qw, handler, lease, true);
+		sqs_waiting_remove(qw, lease);
+		if (lease->group != NULL)
+		{
+			lease->group->aside = false;
+			lease->group->handed++;
+		}
+		hand_out(qw, handler, lease);
+		lease->is_probe = true;
+		route->probing = true;
+		route->fresh_next = !route->fresh_next;
+	}
+	return waits;
+}
+
+/*
+ * Give messages to the handlers that can take them, and start another handler if
+ * some are left.
+ */
+void
+sqs_dispatch(QueueWorker *qw)
+{
+	bool		more = false;
+
+	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
+		if (qw->pool.handlers[i].used && qw->pool.handlers[i].sending)
+			(void) send_frame(qw, &qw->pool.handlers[i]);
+
+	if (qw->routes.take_back)
+	{
+		qw->routes.take_back = false;
+		sqs_pool_take_back(qw);
+	}
+	if (qw->waiting.n + qw->holding.n == 0 || qw->stopping)
+		return;
+	if (qw->now < qw->paused_until)
+	{
+		sqs_wake_at(qw, qw->paused_until);
+		return;
+	}
+
+	if (qw->routes.nheld > 0)
+		more = hand_out_probes(qw) && qw->pool.n == 0;
+	if (!sqs_queue_is_held(qw))
+	{
+		hand_out_waiting(qw);
+		more |= qw->waiting.n > 0;
+	}
+	if (more && qw->pool.n < qw->config->concurrency)
 	{
 		if (qw->now >= qw->pool.next_start)
 			sqs_pool_start_handler(qw);

@@ -367,6 +367,15 @@ call_handler(SqsTask *task)
 	return true;
 }
 
+/* Must the message wait until its route goes on?  See route_state.c. */
+static bool
+is_held(const SqsTask *task)
+{
+	return task->routing->route_by != NULL &&
+		(task->delivery->frame.flags & SQS_FRAME_PROBE) == 0 &&
+		sqs_session_route_is_held(task->routed.route != NULL ? task->routed.route->number : -1);
+}
+
 /*
  * One attempt to handle the message, in a transaction.  Sets the result's outcome
  * and LSN.  Errors are caught by the caller; between the commit and the return
@@ -398,6 +407,14 @@ run_message(SqsTask *task, SqsResult *result, volatile SqsPhase *phase)
 	{
 		*phase = SQS_PHASE_RUN;
 		open_message(task);
+		if (is_held(task))
+		{
+			disable_timeout(handler_timeout_id, false);
+			PopActiveSnapshot();
+			CommitTransactionCommand();
+			result->outcome = SQS_OUTCOME_HELD;
+			return;
+		}
 		if (task->routed.route != NULL && task->routed.route->handler_timeout > 0)
 		{
 			delivery->frame.handler_timeout = task->routed.route->handler_timeout;
@@ -642,6 +659,7 @@ handle_frame(const char *data, Size len)
 			case SQS_OUTCOME_FAILED:
 			case SQS_OUTCOME_LOST:
 			case SQS_OUTCOME_STOPPED:
+			case SQS_OUTCOME_HELD:
 				failed_chain = delivery->frame.chain;
 				break;
 			case SQS_OUTCOME_CANNOT_RUN:

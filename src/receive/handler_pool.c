@@ -32,6 +32,7 @@
 #include "receive/handler_pool.h"
 #include "receive/in_hand.h"
 #include "receive/results.h"
+#include "receive/route_state.h"
 #include "receive/waiting.h"
 
 #define STUCK_MS			50	/* the messages after the current are taken
@@ -119,6 +120,8 @@ sqs_pool_start_handler(QueueWorker *qw)
 			sqs_slot_wanted(&qw->stats->waits_since, false);
 		handler->used = true;
 		handler->idle_since = qw->now;
+		if (qw->routes.nheld > 0)
+			sqs_routes_tell(qw, handler);
 		set_nhandlers(qw, qw->pool.n + 1);
 		return;
 	}
@@ -222,6 +225,7 @@ record_death(QueueWorker *qw, Lease *lease, Handler *handler, SqsResult *result)
 		EmitErrorReport();
 		sqs_queue_catch(qw, reason, sizeof(reason));
 		sqs_results_not_recorded(qw, reason);
+		result->delay = qw->config->retry_delay;
 	}
 	PG_END_TRY();
 }
@@ -252,6 +256,7 @@ handler_has_exited(QueueWorker *qw, Handler *handler)
 			continue;
 		}
 		memset(&result, 0, sizeof(result));
+		result.route = lease->route;
 		if (shared->cancel == SQS_CANCEL_SHUTDOWN || qw->stopping)
 			result.outcome = SQS_OUTCOME_STOPPED;
 		else if (shared->cancel == SQS_CANCEL_LEASE_LOST)

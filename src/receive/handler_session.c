@@ -156,6 +156,20 @@ sqs_session_is_over(void)
 		 pg_atomic_read_u64(&stats->handler_settings) != session_settings);
 }
 
+/* The queue worker decides that; it does not know which route a message takes. */
+bool
+sqs_session_route_is_held(int route)
+{
+	SqsChannelShared *shared = sqs_session.channel->shared;
+	bool		held = false;
+
+	SpinLockAcquire(&shared->mutex);
+	for (int i = 0; i < shared->nheld; i++)
+		held |= shared->held[i] == route;
+	SpinLockRelease(&shared->mutex);
+	return held;
+}
+
 /*
  * The caller checks for interrupts; what is sent to this process meanwhile sets
  * the latch, too.

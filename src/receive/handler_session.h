@@ -51,6 +51,9 @@ extern SqsCancel sqs_session_cancel(void);
 /* The outcome, if the transaction was aborted for a reason of ours. */
 extern SqsOutcome sqs_session_interrupted(SqsOutcome otherwise);
 
+/* Is nothing of this route (-1: none) to be run for the present? */
+extern bool sqs_session_route_is_held(int route);
+
 /* Wait for so long, or until the current message is canceled or the last one. */
 extern void sqs_session_nap(int ms);
 

@@ -18,6 +18,7 @@
 #include "receive/in_hand.h"
 #include "receive/lease.h"
 #include "receive/marks.h"
+#include "receive/route_state.h"
 #include "receive/waiting.h"
 
 /*
@@ -31,6 +32,8 @@ sqs_in_hand_remove(QueueWorker *qw, Handler *handler, Lease *lease)
 	handler->by_seq[lease->seq % SQS_CHANNEL_DEPTH] = NULL;
 	handler->outstanding--;
 	qw->handed--;
+	if (lease->is_probe)
+		sqs_route_state(qw, lease->route)->probing = false;
 	if (handler->outstanding == 0)
 		handler->idle_since = qw->now;
 }
@@ -156,13 +159,7 @@ sqs_in_hand_lease_lost(QueueWorker *qw, Lease *lease)
 	if (lease->state != LEASE_WAITING)
 		return;
 
-	dlist_delete(&lease->node);
-	if (group == NULL || !group->failed)
-	{
-		qw->waiting.n--;
-		if (group != NULL)
-			group->nwaiting--;
-	}
+	sqs_waiting_remove(qw, lease);
 	sqs_count(qw->stats, SQS_LOST, 1);
 	sqs_lease_free(qw, lease);
 	if (group != NULL)

@@ -168,6 +168,7 @@ sqs_leases_init(QueueWorker *qw, const SqsLeaseEvents *events)
 	dlist_init(&qw->table.free);
 	dlist_init(&qw->table.renewals);
 	dlist_init(&qw->waiting.list);
+	dlist_init(&qw->holding.list);
 	dlist_init(&qw->ack.committed);
 	dlist_init(&qw->ack.deletes);
 	dlist_init(&qw->table.releases);
@@ -288,6 +289,7 @@ sqs_lease_add(QueueWorker *qw, Reply *reply, const SqsReceivedMessage *message,
 	lease->reply = reply;
 	lease->message = message;
 	lease->order = ++qw->table.order;
+	lease->route = -1;
 
 	/*
 	 * A long poll may have been open for a long time before SQS returned the
@@ -348,7 +350,8 @@ sqs_lease_release(QueueWorker *qw, Lease *lease, int after)
 	lease->state = LEASE_RELEASING;
 	lease->handler = NULL;
 	lease->group = NULL;
-	lease->release_after = after;
+	/* SQS permits no more than 12 hours in all */
+	lease->release_after = (int) Min(after, Max((lease->received_at + LEASE_TOTAL_MS - qw->now) / 1000, 0));
 	lease->since = qw->now;
 	sqs_lease_mirror(qw, lease);
 	dlist_push_tail(&qw->table.releases, &lease->node);
@@ -390,7 +393,8 @@ note_outcome(QueueWorker *qw, SqsCall *call)
 
 	if (code == NULL)
 	{
-		if (qw->polling.failures == 0 && qw->ack.failures == 0 && qw->cannot_run == 0)
+		if (qw->polling.failures == 0 && qw->ack.failures == 0 && qw->cannot_run == 0 &&
+			!sqs_queue_is_held(qw))
 			sqs_stats_clear_error(qw->stats);
 		return;
 	}

@@ -36,6 +36,7 @@
 #include "receive/marks.h"
 #include "receive/pace.h"
 #include "receive/polling.h"
+#include "receive/route_state.h"
 #include "receive/waiting.h"
 
 #define POLL_BACKOFF_MIN_MS		500
@@ -142,6 +143,23 @@ url_done(SqsCall *call, void *arg)
 	sqs_call_free(call);
 }
 
+/*
+ * Say so if the queue at AWS may give up on messages before we do.  A message is
+ * received more often than it is tried.
+ */
+static void
+compare_limits(QueueWorker *qw, int max_receives)
+{
+	if (qw->config->max_attempts == 0 || max_receives == 0 ||
+		max_receives > 2 * qw->config->max_attempts)
+		return;
+	ereport(LOG,
+			(errmsg("sqsbridge queue \"%s\": SQS may move messages to its own dead-letter queue before they have had %d attempts",
+					qw->config->name, qw->config->max_attempts),
+			 errdetail("The redrive policy of the queue at AWS has a maxReceiveCount of %d.", max_receives),
+			 errhint("Increase it to more than twice the option max_attempts.")));
+}
+
 /* The queue's own visibility timeout is known, or may not be read: start polling. */
 static void
 attributes_done(SqsCall *call, void *arg)
@@ -187,6 +205,8 @@ attributes_done(SqsCall *call, void *arg)
 		qw->visibility = own >= 0 ? Max(own, 1) : SQS_DEFAULT_VISIBILITY;
 	qw->attributes_known = true;
 	qw->polling.failures = 0;
+	if (error == NULL)
+		compare_limits(qw, sqs_call_queue_attributes(call)->max_receives);
 	sqs_queue_is_well(qw);
 	sqs_call_free(call);
 }
@@ -252,8 +272,10 @@ receive_succeeded(QueueWorker *qw, const Poll *poll)
 		(qw->polling.failures > 0 || qw->stats->state != SQS_QUEUE_POLLING))
 	{
 		qw->polling.failures = 0;
-		if (!qw->stopping && qw->paused_until <= qw->now &&
-			(qw->pool.n > 0 || qw->pool.start_failures == 0))
+		if (sqs_queue_is_held(qw))
+			sqs_routes_show(qw);
+		else if (!qw->stopping && qw->paused_until <= qw->now &&
+				 (qw->pool.n > 0 || qw->pool.start_failures == 0))
 			sqs_queue_is_well(qw);
 	}
 	received_at = GetCurrentTimestamp();
@@ -390,6 +412,7 @@ start_polls(QueueWorker *qw)
 	int			all;
 	int			blocked;
 	int			finished;
+	int			held;
 	int64		not_before = Max(Max(qw->polling.next, qw->polling.retry_at), qw->paused_until);
 	int			most = Min(qw->polling.width, Min(SQS_MAX_POLLS, qw->max_calls));
 
@@ -402,9 +425,15 @@ start_polls(QueueWorker *qw)
 		most = Min(most, MISSES_IN_A_ROW - qw->polling.misses);
 	if (!sqs_dispatch_is_possible(qw))
 		return;
+	if (sqs_queue_is_held(qw))
+	{
+		if (sqs_route_wants_message(qw) && sqs_leases_room(qw, 1) > 0)
+			start_poll(qw, 1);
+		return;
+	}
 	sqs_pace_aim(qw, &aim);
-	blocked = sqs_waiting_blocked(qw);
-	finished = qw->table.n - qw->waiting.n - qw->handed;
+	blocked = sqs_waiting_blocked(qw, &held);
+	finished = qw->table.n - qw->waiting.n - qw->holding.n - qw->handed;
 
 	while (qw->polling.n < most && sqs_calls_room(qw) > 0)
 	{
@@ -422,7 +451,7 @@ start_polls(QueueWorker *qw)
 			if (n <= 0 || (qw->polling.n > 0 && n < aim.batch))
 				break;
 		}
-		else if (all - blocked + n > aim.in_hand || all + n > aim.at_most ||
+		else if (all - blocked + n > aim.in_hand || all - held + n > aim.at_most ||
 				 qw->polling.asked + n > aim.asked)
 			break;
 
@@ -487,10 +516,11 @@ surplus_begins(QueueWorker *qw)
 static void
 give_back_surplus(QueueWorker *qw)
 {
-	int			waiting = qw->waiting.n - sqs_waiting_blocked(qw);
+	int			held;
+	int			waiting = qw->waiting.n - sqs_waiting_blocked(qw, &held);
 	int			surplus;
 
-	if (qw->waiting.n == 0 || qw->paused_until > qw->now)
+	if (qw->waiting.n == 0 || qw->paused_until > qw->now || sqs_queue_is_held(qw))
 	{
 		qw->polling.surplus_since = 0;
 		return;

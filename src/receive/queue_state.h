@@ -10,6 +10,8 @@
  *		results.c		what handlers report
  *		ack.c			durability, then deletion
  *		in_hand.c		what a handler has been given
+ *		holding.c		what waits for its delay, in hand or at SQS
+ *		route_state.c	routes whose handler fails again and again
  *		waiting.c		what waits, and message groups
  *		lease.c			the table of messages in hand; renewing and releasing
  *		pace.c			what is measured, and how much is wanted in hand
@@ -22,7 +24,9 @@
  * A lease goes through these states:
  *
  *		WAITING	  in a list of waiting leases: the queue's, its group's, or
- *				  the tail of a group that failed
+ *				  the tail of a group that failed; or put aside: in
+ *				  Holding.list, or RouteState.aside (not on FIFO queues,
+ *				  where the group has a mark instead)
  *		HANDED	  in Handler.by_seq, by its seq
  *		COMMITTED in Acks.committed
  *		DELETING  in Acks.deletes, or in the batch of an open call
@@ -122,6 +126,19 @@ typedef struct Lease
 								 * resolved */
 	dlist_node	stamp_node;		/* marks.c: unresolved, while it has a stamp */
 	bool		deletion_counts;	/* no sign yet that the lease is lost */
+
+	/* for a message that has failed in our hands; see holding.c, route_state.c */
+	bool		tried;
+	bool		aside;			/* WAITING: put aside, */
+	struct RouteState *aside_of;	/* there; NULL: in Holding.list */
+	bool		is_probe;		/* HANDED: of its route, which is held */
+	bool		blamed;			/* HANDED: was sent with SQS_FRAME_BLAME */
+	bool		paused;			/* has failed and was not blamed, */
+	uint64		paused_at;		/* when so many others had succeeded */
+	int16		route;			/* -1: none, or not known */
+	int			holds;			/* how often it was held for its delay */
+	int64		due;			/* in Holding.list: handed out from then on */
+	int64		tried_at;		/* ms */
 } Lease;
 
 /* What sqs_stats_in_flight shows; guarded by the slot's lock. */
@@ -153,6 +170,9 @@ typedef struct MessageGroup
 	int			nwaiting;
 	int			handed;
 	bool		failed;			/* run nothing more, release the rest */
+	int64		held_until;		/* its first message has failed: not handed
+								 * out before; 0: it has not */
+	bool		aside;			/* it waits for its route */
 	struct Handler *handler;	/* while handed > 0 */
 	uint32		chain;			/* see dispatch.c */
 	dlist_head	tail;			/* failed: to be released, any order */
@@ -278,6 +298,53 @@ typedef struct Waiting			/* waiting.c, and dispatch.c takes from it */
 	dlist_head	groups_ready;
 } Waiting;
 
+typedef struct Holding			/* holding.c */
+{
+	dlist_head	list;			/* standard queues: by the time due */
+	int			n;				/* in it, and in RouteState.aside */
+	int			nheld;			/* of these, in it */
+	int64		next;			/* when to look at FIFO queues' groups; 0: none
+								 * is held */
+} Holding;
+
+/* Why a route is held. */
+typedef enum RouteHold
+{
+	ROUTE_RUNS,
+	ROUTE_PAUSED,				/* something that its handler needs is missing */
+	ROUTE_THROTTLED				/* many messages in a row have failed */
+} RouteHold;
+
+/* A queue without routes has one. */
+typedef struct RouteState		/* route_state.c */
+{
+	int16		route;			/* -1: the queue's handler */
+	uint64		successes;
+	uint32	   *failed;			/* hashes of the ids of messages that have
+								 * failed since the last success */
+	int			nfailed;
+	int			failed_size;	/* room for so many */
+
+	RouteHold	hold;
+	int64		since;			/* it is held */
+	int			steps;			/* probes that have failed */
+	int64		next_probe;		/* not before */
+	bool		probing;		/* a handler has one */
+	bool		fresh_next;		/* the next one is one that was not tried */
+	dlist_head	aside;			/* standard queues: tried, the least recently
+								 * first */
+	int			naside;
+} RouteState;
+
+typedef struct Routes			/* route_state.c */
+{
+	RouteState **states;		/* by number, plus 1; NULL: nothing is known */
+	int			size;
+	int			nheld;
+	bool		take_back;		/* one was just held: take back what handlers
+								 * have not begun */
+} Routes;
+
 /* So many tenths of a second pace.c looks back. */
 #define SQS_PACE_WINDOWS	50
 
@@ -374,6 +441,8 @@ typedef struct QueueWorker
 	LeaseTable	table;
 	Pace		pace;
 	Waiting		waiting;
+	Holding		holding;
+	Routes		routes;
 	HandlerPool pool;
 	Acks		ack;
 	Stop		stop;
@@ -384,6 +453,13 @@ sqs_wake_at(QueueWorker *qw, int64 at)
 {
 	if (at < qw->wake_at)
 		qw->wake_at = at;
+}
+
+/* Is nothing handed out but probes, because the queue's one route is held? */
+static inline bool
+sqs_queue_is_held(const QueueWorker *qw)
+{
+	return qw->routes.nheld > 0 && qw->config->route_by == NULL;
 }
 
 /*

@@ -14,6 +14,8 @@
  *	starting		finding out the queue's URL and attributes
  *	polling			at least one receive is open, or handlers are busy
  *	backing off		nothing gets through; the next poll is at next_poll_at
+ *	paused, throttled	handlers fail; one message is tried at next_poll_at
+ *					(route_state.c)
  *	error			needs an administrator; retried with a growing delay
  *	waiting for worker slot		no handler worker can be started: this process
  *					exits to free its own slot, and its successor starts
@@ -64,6 +66,7 @@
 #include "receive/ack.h"
 #include "receive/dispatch.h"
 #include "receive/handler_pool.h"
+#include "receive/holding.h"
 #include "receive/in_hand.h"
 #include "receive/lease.h"
 #include "receive/marks.h"
@@ -71,6 +74,7 @@
 #include "receive/polling.h"
 #include "receive/queue_state.h"
 #include "receive/results.h"
+#include "receive/route_state.h"
 #include "receive/waiting.h"
 
 #define IDLE_WAKE_MS			10000
@@ -329,7 +333,7 @@ stop_turn(QueueWorker *qw)
 		sqs_wake_at(qw, qw->now);
 		return false;
 	}
-	if (qw->waiting.n > 0)
+	if (qw->waiting.n + qw->holding.n > 0)
 		release_all(qw);		/* messages that were put back since */
 
 	/* do not wait for a standby that stalls: the inbox recognizes the message */
@@ -430,6 +434,7 @@ look_around(QueueWorker *qw)
 		qw->reload.change = newest;
 		qw->reload.look_again = false;
 		qw->paused_until = 0;
+		sqs_routes_try_now(qw);
 		if (load == CONFIG_GONE)
 			begin_stop(qw, false);
 		else if (qw->stopping && !qw->stop.hurry)
@@ -492,6 +497,8 @@ static Part parts[] = {
 	{sqs_pool_supervise, "supervising handlers"},
 	{sqs_pace_turn, "measuring the pace"},
 	{sqs_ack_flush, "making results durable"},
+	{sqs_holding_turn, "taking up messages that were held"},
+	{sqs_routes_turn, "giving back what a route that is held does not need"},
 	{sqs_dispatch, "handing messages out"},
 	{sqs_leases_renew, "renewing leases"},
 	{sqs_leases_shrink, "returning memory"},

@@ -13,11 +13,13 @@
 
 #include "base/queue_stats.h"
 #include "receive/ack.h"
+#include "receive/holding.h"
 #include "receive/in_hand.h"
 #include "receive/lease.h"
 #include "receive/marks.h"
 #include "receive/pace.h"
 #include "receive/results.h"
+#include "receive/route_state.h"
 #include "receive/waiting.h"
 
 #define CANNOT_RUN_RETRY_MS	300000
@@ -41,19 +43,6 @@ count_handler_time(QueueWorker *qw, uint32 micros)
 		SpinLockRelease(&qw->stats->mutex);
 	}
 	sqs_pace_handled(qw, micros);
-}
-
-/*
- * Give up a message that has failed: make it visible after so many seconds or,
- * if negative, when its visibility timeout ends.
- */
-static void
-end_failed(QueueWorker *qw, Lease *lease, int release_after)
-{
-	if (release_after >= 0)
-		sqs_lease_release(qw, lease, release_after);
-	else
-		sqs_lease_free(qw, lease);
 }
 
 /* Only in the view; the error has been logged already. */
@@ -86,6 +75,46 @@ pause_queue(QueueWorker *qw, const SqsResult *result)
 }
 
 /*
+ * A message has failed.  It is tried again by this process, or given up: SQS will
+ * deliver it again.  The lease is in no list.
+ */
+static void
+apply_failure(QueueWorker *qw, Lease *lease, const SqsResult *result)
+{
+	MessageGroup *group = lease->group;
+	int			delay = result->unrecorded ? qw->config->retry_delay : result->delay;
+
+	/* what went wrong is in sqs_failures; last_error is the bridge's own */
+	sqs_count(qw->stats, SQS_FAILED, 1);
+	if (result->unrecorded)
+		sqs_results_not_recorded(qw, result->text);
+	else if (result->attempt == 0)
+		sqs_count(qw->stats, SQS_UNCHARGED, 1);
+
+	sqs_route_failed(qw, lease, result);
+	if (result->action == SQS_ACTION_PAUSE || result->action == SQS_ACTION_THROTTLE)
+	{
+		sqs_route_keep(qw, lease);
+		return;
+	}
+	sqs_count(qw->stats, SQS_RETRIED, 1);
+	if (delay >= 0 && sqs_hold(qw, lease, delay, result->attempt > 0 || result->unrecorded))
+		return;
+
+	if (group != NULL)
+	{
+		group->handed--;
+		sqs_group_fail(qw, group);
+	}
+	if (delay >= 0)
+		sqs_lease_release(qw, lease, delay);
+	else
+		sqs_lease_free(qw, lease);
+	if (group != NULL)
+		sqs_group_settle(qw, group);
+}
+
+/*
  * The lease has been taken off the handler, and is in no list.  Afterwards it is
  * in the list of its new state, or free.
  */
@@ -98,6 +127,14 @@ sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result)
 							   result->outcome == SQS_OUTCOME_FAILED))
 		sqs_count(qw->stats, SQS_UNROUTABLE, 1);
 
+	if (result->outcome == SQS_OUTCOME_DONE || result->outcome == SQS_OUTCOME_FAILED ||
+		result->outcome == SQS_OUTCOME_HELD)
+		lease->route = (int16) result->route;
+	if (result->outcome == SQS_OUTCOME_HELD)
+	{
+		sqs_route_keep(qw, lease);
+		return;
+	}
 	if (result->outcome == SQS_OUTCOME_CANNOT_RUN ||
 		result->outcome == SQS_OUTCOME_LOCKED)
 	{
@@ -119,6 +156,19 @@ sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result)
 
 	if (result->outcome != SQS_OUTCOME_SKIPPED)
 		sqs_pace_done(qw);
+	if (result->outcome == SQS_OUTCOME_FAILED)
+	{
+		count_handler_time(qw, result->micros);
+		apply_failure(qw, lease, result);
+		return;
+	}
+	/* the message before it in its group is held */
+	if (result->outcome == SQS_OUTCOME_SKIPPED && !group->failed)
+	{
+		sqs_waiting_put_back(qw, lease);
+		return;
+	}
+
 	if (group != NULL)
 	{
 		group->handed--;
@@ -133,6 +183,8 @@ sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result)
 		case SQS_OUTCOME_DEAD:
 			count_handler_time(qw, result->micros);
 			qw->cannot_run = 0;
+			if (result->outcome == SQS_OUTCOME_DONE)
+				sqs_route_succeeded(qw, lease);
 			if (result->outcome == SQS_OUTCOME_DISCARDED)
 				sqs_count(qw->stats, SQS_DISCARDED, 1);
 			else if (result->outcome == SQS_OUTCOME_DEAD)
@@ -143,19 +195,6 @@ sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result)
 		case SQS_OUTCOME_DUPLICATE:
 			sqs_count(qw->stats, SQS_DUPLICATES, 1);
 			sqs_ack_committed(qw, lease, result->lsn);
-			break;
-
-		case SQS_OUTCOME_FAILED:
-			count_handler_time(qw, result->micros);
-
-			/*
-			 * what went wrong is in sqs_failures; last_error is the bridge's
-			 * own
-			 */
-			sqs_count(qw->stats, SQS_FAILED, 1);
-			if (result->unrecorded)
-				sqs_results_not_recorded(qw, result->text);
-			end_failed(qw, lease, result->unrecorded ? qw->config->retry_delay : result->delay);
 			break;
 
 		case SQS_OUTCOME_LOST:
@@ -173,6 +212,8 @@ sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result)
 			dlist_push_tail(&group->tail, &lease->node);
 			break;
 
+		case SQS_OUTCOME_FAILED:
+		case SQS_OUTCOME_HELD:
 		case SQS_OUTCOME_CANNOT_RUN:
 		case SQS_OUTCOME_LOCKED:
 		case SQS_OUTCOME_NOT_RUN:
@@ -207,7 +248,7 @@ sqs_results_collect(QueueWorker *qw)
 			{
 				qw->pool.start_failures = 0;
 				if (qw->attributes_known && qw->polling.failures == 0 &&
-					qw->cannot_run == 0 && !qw->stopping)
+					qw->cannot_run == 0 && !sqs_queue_is_held(qw) && !qw->stopping)
 					sqs_queue_is_well(qw);
 			}
 		}

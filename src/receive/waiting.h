@@ -18,6 +18,13 @@ extern void sqs_waiting_add(QueueWorker *qw, Lease *lease);
 /* Put back a message that was handed out and has not run. */
 extern void sqs_waiting_put_back(QueueWorker *qw, Lease *lease);
 
+/* Put aside a message that was handed out and has failed, or take it up again. */
+extern void sqs_waiting_put_aside(QueueWorker *qw, Lease *lease, RouteState *route);
+extern void sqs_waiting_take_up(QueueWorker *qw, Lease *lease);
+
+/* Take a message that waits out of its list. */
+extern void sqs_waiting_remove(QueueWorker *qw, Lease *lease);
+
 /* Release all waiting messages. */
 extern void sqs_waiting_release(QueueWorker *qw);
 
@@ -25,7 +32,7 @@ extern void sqs_waiting_release(QueueWorker *qw);
 extern int	sqs_waiting_give_back(QueueWorker *qw, int n);
 
 /* How many messages wait for an earlier one of their group. */
-extern int	sqs_waiting_blocked(QueueWorker *qw);
+extern int	sqs_waiting_blocked(QueueWorker *qw, int *held);
 
 /*
  * After a failure in a group; and after a change of what handlers have of
@@ -33,5 +40,12 @@ extern int	sqs_waiting_blocked(QueueWorker *qw);
  */
 extern void sqs_group_fail(QueueWorker *qw, MessageGroup *group);
 extern void sqs_group_settle(QueueWorker *qw, MessageGroup *group);
+
+/* Is nothing of the group handed out for the present? */
+static inline bool
+sqs_group_is_held(const MessageGroup *group)
+{
+	return group->held_until != 0 || group->aside;
+}
 
 #endif							/* SQSBRIDGE_WAITING_H */
