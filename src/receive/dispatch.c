@@ -26,6 +26,7 @@
 #include "receive/in_hand.h"
 #include "receive/lease.h"
 #include "receive/marks.h"
+#include "receive/suspects.h"
 #include "receive/route_state.h"
 #include "receive/waiting.h"
 
@@ -78,6 +79,7 @@ prepare_frame(QueueWorker *qw, Handler *handler, Lease *lease, bool is_probe)
 					 (qw->config->route_by != NULL || qw->config->dedup_key != NULL ?
 					  SQS_FRAME_ROUTED : 0) |
 					 sqs_route_frame_flags(qw, lease, is_probe) |
+					 sqs_suspect_frame_flags(qw, lease) |
 					 qw->config->unwrap << SQS_FRAME_UNWRAP_SHIFT,
 					 qw->config->handler_timeout,
 					 qw->config->exactly_once ? sqs_marks_stamp(qw, lease) : 0,
@@ -92,6 +94,7 @@ static void
 hand_out(QueueWorker *qw, Handler *handler, Lease *lease)
 {
 	lease->state = LEASE_HANDED;
+	sqs_suspects_handed(qw, lease);
 	lease->handler = handler;
 	lease->seq = ++handler->last_seq;
 	handler->by_seq[lease->seq % SQS_CHANNEL_DEPTH] = lease;
@@ -139,6 +142,22 @@ begin_chain(QueueWorker *qw, MessageGroup *group, Handler *handler)
 		group->chain = ++qw->chains;
 }
 
+/* The message of a standard queue that comes next, or NULL. */
+static Lease *
+first_permitted(QueueWorker *qw)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &qw->waiting.list)
+	{
+		Lease	   *lease = dlist_container(Lease, node, iter.cur);
+
+		if (sqs_suspects_permit(qw, lease))
+			return lease;
+	}
+	return NULL;
+}
+
 /* Give waiting messages to the handlers that can take them. */
 static void
 hand_out_waiting(QueueWorker *qw)
@@ -147,10 +166,12 @@ hand_out_waiting(QueueWorker *qw)
 
 	if (!qw->config->fifo)
 	{
-		while (!dlist_is_empty(&qw->waiting.list) && (handler = least_busy(qw)) != NULL)
+		while ((handler = least_busy(qw)) != NULL)
 		{
-			Lease	   *lease = dlist_head_element(Lease, node, &qw->waiting.list);
+			Lease	   *lease = first_permitted(qw);
 
+			if (lease == NULL)
+				break;
 			prepare_frame(qw, handler, lease, false);
 			sqs_waiting_remove(qw, lease);
 			hand_out(qw, handler, lease);
@@ -168,6 +189,8 @@ hand_out_waiting(QueueWorker *qw)
 			{
 				Lease	   *lease = dlist_head_element(Lease, node, &group->waiting);
 
+				if (!sqs_suspects_permit(qw, lease))
+					break;
 				if (group->handed > 0)
 					handler = can_take(qw, group->handler) ? group->handler : NULL;
 				else
@@ -200,7 +223,8 @@ hand_out_probes(QueueWorker *qw)
 		Handler    *handler;
 
 		if (route == NULL || route->hold == ROUTE_RUNS ||
-			(lease = sqs_route_probe(qw, route)) == NULL)
+			(lease = sqs_route_probe(qw, route)) == NULL ||
+			!sqs_suspects_permit(qw, lease))
 			continue;
 		handler = least_busy(qw);
 		if (handler == NULL)

@@ -19,6 +19,7 @@
 #include "receive/lease.h"
 #include "receive/marks.h"
 #include "receive/route_state.h"
+#include "receive/suspects.h"
 #include "receive/waiting.h"
 
 /*
@@ -32,6 +33,7 @@ sqs_in_hand_remove(QueueWorker *qw, Handler *handler, Lease *lease)
 	handler->by_seq[lease->seq % SQS_CHANNEL_DEPTH] = NULL;
 	handler->outstanding--;
 	qw->handed--;
+	sqs_suspects_back(qw, lease);
 	if (lease->is_probe)
 		sqs_route_state(qw, lease->route)->probing = false;
 	if (handler->outstanding == 0)

@@ -26,6 +26,7 @@
 
 #include "base/queue_stats.h"
 #include "receive/lease.h"
+#include "receive/suspects.h"
 #include "receive/marks.h"
 
 /* SQS: 12 hours in all since the receive; less a margin for the clocks. */
@@ -289,6 +290,7 @@ sqs_lease_add(QueueWorker *qw, Reply *reply, const SqsReceivedMessage *message,
 	lease->reply = reply;
 	lease->message = message;
 	lease->order = ++qw->table.order;
+	lease->is_suspect = sqs_is_suspect(message);
 	lease->route = -1;
 
 	/*
@@ -326,6 +328,7 @@ sqs_lease_free(QueueWorker *qw, Lease *lease)
 
 	Assert(lease->state != LEASE_FREE);
 	sqs_marks_let_go(qw, lease);
+	sqs_suspects_gone(qw, lease);
 	sqs_lease_stop_renewing(qw, lease);
 	lease->state = LEASE_FREE;
 	lease->generation++;
@@ -346,6 +349,7 @@ sqs_lease_free(QueueWorker *qw, Lease *lease)
 void
 sqs_lease_release(QueueWorker *qw, Lease *lease, int after)
 {
+	sqs_suspects_gone(qw, lease);
 	sqs_lease_stop_renewing(qw, lease);
 	lease->state = LEASE_RELEASING;
 	lease->handler = NULL;

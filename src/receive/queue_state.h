@@ -10,6 +10,7 @@
  *		results.c		what handlers report
  *		ack.c			durability, then deletion
  *		in_hand.c		what a handler has been given
+ *		suspects.c		what may have made the server crash
  *		holding.c		what waits for its delay, in hand or at SQS
  *		route_state.c	routes whose handler fails again and again
  *		waiting.c		what waits, and message groups
@@ -112,6 +113,7 @@ typedef struct Lease
 	int64		until;			/* end of the lease */
 	SqsLeaseEnd fence;			/* the handler may not commit from then on */
 	int64		renew_at;
+	bool		is_suspect;		/* see suspects.c */
 	struct Handler *handler;	/* HANDED */
 	uint64		seq;			/* HANDED */
 	struct MessageGroup *group; /* FIFO */
@@ -290,6 +292,13 @@ typedef struct LeaseTable		/* lease.c */
 	SharedLeases *shared;		/* as many places */
 } LeaseTable;
 
+typedef struct Suspects			/* suspects.c */
+{
+	Lease	   *handed;			/* with a handler; NULL: none */
+	Lease	   *alone;			/* to be handed out when nothing else is; NULL:
+								 * none */
+} Suspects;
+
 typedef struct Waiting			/* waiting.c, and dispatch.c takes from it */
 {
 	dlist_head	list;			/* standard queues */
@@ -441,6 +450,7 @@ typedef struct QueueWorker
 	LeaseTable	table;
 	Pace		pace;
 	Waiting		waiting;
+	Suspects	suspects;
 	Holding		holding;
 	Routes		routes;
 	HandlerPool pool;

@@ -20,6 +20,7 @@
 #include "receive/pace.h"
 #include "receive/results.h"
 #include "receive/route_state.h"
+#include "receive/suspects.h"
 #include "receive/waiting.h"
 
 #define CANNOT_RUN_RETRY_MS	300000
@@ -123,6 +124,10 @@ sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result)
 {
 	MessageGroup *group = lease->group;
 
+	if (result->outcome == SQS_OUTCOME_ALONE)
+		sqs_suspects_wait_alone(qw, lease);
+	else
+		sqs_suspects_gone(qw, lease);
 	if (result->unroutable && (sqs_outcome_is_end(result->outcome) ||
 							   result->outcome == SQS_OUTCOME_FAILED))
 		sqs_count(qw->stats, SQS_UNROUTABLE, 1);
