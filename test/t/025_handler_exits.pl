@@ -27,7 +27,7 @@ $node->safe_psql('postgres', <<'EOQ');
 CREATE TABLE got (queue text, message_id text, body text, receive_count int, pid int);
 CREATE FUNCTION store(m sqs_message) RETURNS void LANGUAGE sql AS $$
   INSERT INTO got VALUES (m.queue, m.message_id, m.body, m.receive_count, pg_backend_pid()) $$;
-SELECT sqs_register_queue('brief', server => 'aws', handler => 'store', concurrency => 8);
+SELECT sqs_register_queue('brief', server => 'aws', handler => 'store', concurrency => 8, retry_delay => '0 s');
 EOQ
 
 # Processes of the server's whose title contains the text.  They do not live
@@ -77,11 +77,16 @@ sub keep_busy
 
 my $signals = 0;
 my $goal = $long ? 3000 : 300;
-my $until = time() + 600;
+my $until = time() + ($long ? 10_000 : 1_500);
 while ($signals < $goal && time() < $until)
 {
-	keep_busy(4);
-	foreach my $pid (pids('sqsbridge handler worker'))
+	my @handlers = pids('sqsbridge handler worker');
+	if (!@handlers)
+	{
+		keep_busy(4);
+		usleep(500);
+	}
+	foreach my $pid (@handlers)
 	{
 		usleep(rand(2000));
 		# some twice: the second is PostgreSQL's own die()
@@ -183,7 +188,7 @@ query_is($node, q{SELECT acked, failed, duplicates FROM sqs_stats WHERE queue = 
 
 my $dir = $node->data_dir . '/pg_dynshmem';
 $node->safe_psql('postgres', q{SELECT sqs_register_queue('ticker', server => 'aws', handler => 'store', wait_time => '1 s');
-	SELECT sqs_register_queue('memory', server => 'aws', handler => 'store')});
+	SELECT sqs_register_queue('memory', server => 'aws', handler => 'store', wait_time => '1 s')});
 query_is($node, q{SELECT state FROM sqs_stats WHERE queue = 'memory'}, 'polling', 'a queue polls');
 query_is($node, q{SELECT count(*) FROM sqs_stats_workers WHERE kind = 'handler worker'}, '0', 'no handler is there');
 $pid = $node->safe_psql('postgres', "$queue_worker 'memory'");
@@ -200,7 +205,7 @@ query_is($node, q{SELECT state FROM sqs_stats WHERE queue = 'memory'}, 'polling'
 is($node->safe_psql('postgres', "$queue_worker 'memory'"), $pid, 'its queue worker is the one it was');
 
 # nor for the queue worker
-$node->safe_psql('postgres', q{SELECT sqs_alter_queue('memory', wait_time => '1 s'); SELECT sqs_disable_queue('memory')});
+$node->safe_psql('postgres', q{SELECT sqs_disable_queue('memory')});
 query_is($node, q{SELECT state FROM sqs_stats WHERE queue = 'memory'}, 'disabled', 'disabled');
 chmod(0500, $dir);
 $node->safe_psql('postgres', q{SELECT sqs_enable_queue('memory')});
