@@ -109,6 +109,7 @@ if ($sqsd)
 }
 
 # pause and go on; many times in one transaction and rolled back too
+$node->safe_psql('postgres', q{SELECT sqs_alter_queue('orders', wait_time => '1 s')});
 $node->safe_psql('postgres', q{BEGIN; SELECT sqs_disable_queue('orders'); ROLLBACK});
 $sqs->send_messages('orders', 'after rollback');
 query_true($node, q{EXISTS (SELECT FROM got WHERE body = 'after rollback')},

@@ -105,7 +105,7 @@ BEGIN
   INSERT INTO got SELECT 'activity', usename FROM pg_stat_activity WHERE pid = pg_backend_pid();
   INSERT INTO got VALUES ('done', '');
 END $$;
-SELECT sqs_register_queue('app', server => 'aws', handler => 'app_schema.who');
+SELECT sqs_register_queue('app', server => 'aws', handler => 'app_schema.who', wait_time => '1 s');
 EOQ
 $sqs->fill('app', 1);
 query_is($node, q{SELECT count(*) FROM app_schema.got WHERE body = 'done'}, '1', 'a handler of a plain role runs');
@@ -162,7 +162,7 @@ BEGIN
 EXCEPTION WHEN object_not_in_prerequisite_state THEN
   RETURN;
 END $$;
-SELECT sqs_register_queue('clean', server => 'aws', handler => 'app_schema.infect');
+SELECT sqs_register_queue('clean', server => 'aws', handler => 'app_schema.infect', wait_time => '1 s');
 EOQ
 $sqs->fill('clean', 1, body => 'look 1');
 query_is($node, 'SELECT count(*) FROM app_schema.seen', '1', 'a first look');
@@ -191,7 +191,7 @@ BEGIN
     SET ROLE app;
   END IF;
 END $$;
-SELECT sqs_register_queue('super', server => 'aws', handler => 'boss_handle');
+SELECT sqs_register_queue('super', server => 'aws', handler => 'boss_handle', wait_time => '1 s');
 EOQ
 like($notice, qr/NOTICE:.*rights of a superuser/, 'a superuser as owner: allowed, with a notice');
 $sqs->fill('super', 1, start => 1);
@@ -204,7 +204,7 @@ query_is($node, q{SELECT body, who FROM boss_got ORDER BY 1}, "1|boss boss\n2|bo
 
 as('app', q{CREATE FUNCTION fails(m sqs_message) RETURNS void LANGUAGE plpgsql AS
 	$$ BEGIN RAISE 'private: %', m.body; END $$;
-	SELECT sqs_register_queue('bad', server => 'aws', handler => 'fails')});
+	SELECT sqs_register_queue('bad', server => 'aws', handler => 'fails', wait_time => '1 s')});
 $sqs->fill('bad', 1);
 query_is($node, q{SELECT count(*) > 0 FROM sqs_failures WHERE queue = 'bad'}, 't', 'a failure');
 as('app', q{CREATE FUNCTION naps(m sqs_message) RETURNS void LANGUAGE plpgsql AS
@@ -259,7 +259,7 @@ foreach my $role (qw(other app))
 }
 
 # last_error may quote what is only the owner's
-as('app', q{SELECT sqs_register_queue('missing', server => 'aws', handler => 'who')});
+as('app', q{SELECT sqs_register_queue('missing', server => 'aws', handler => 'who', wait_time => '1 s')});
 query_is($node, q{SELECT last_error IS NOT NULL FROM sqs_stats WHERE queue = 'missing'}, 't', 'a queue that is not there');
 is(as('app', q{SELECT last_error ~ 'NonExistentQueue|QueueDoesNotExist' FROM sqs_stats WHERE queue = 'missing'}), 't',
 	'its owner sees the error');

@@ -182,7 +182,7 @@ $node->safe_psql('postgres', 'ALTER DATABASE postgres RESET lock_timeout');
 
 $fault = $sqs->fault(kind => 'error', status => 503, action => 'DeleteMessageBatch', queue => 'hour');
 $sqs->fill('hour', 5);
-$node->safe_psql('postgres', q{SELECT sqs_register_queue('hour', server => 'aws', handler => 'handle')});
+$node->safe_psql('postgres', q{SELECT sqs_register_queue('hour', server => 'aws', handler => 'handle', wait_time => '1 s')});
 query_is($node, q{SELECT count(*), count(DISTINCT body) FROM got WHERE queue = 'hour'}, '5|5', 'an hour later: they are handled');
 $node->safe_psql('postgres', q{SELECT sqs_disable_queue('hour')});
 query_is($node, q{SELECT count(*) FROM sqs_stats_workers WHERE queue = 'hour'}, '0', 'an hour later: the queue rests');

@@ -23,7 +23,7 @@ CREATE FUNCTION handle(m sqs_message) RETURNS void LANGUAGE sql AS $$
   SELECT m.queue, m.body, m.message_id, m.group_id, m.deduplication_id, m.attributes,
     m.system_attributes $$;
 SELECT sqs_register_queue(q, server => 'aws') FROM unnest(ARRAY['out', 'other']) q;
-SELECT sqs_register_queue(q, server => 'aws', handler => 'handle', visibility_timeout => '3 s')
+SELECT sqs_register_queue(q, server => 'aws', handler => 'handle', visibility_timeout => '3 s', wait_time => '1 s')
   FROM unnest(ARRAY['in', 'in.fifo', 'ord.fifo']) q;
 EOQ
 

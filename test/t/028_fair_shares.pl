@@ -51,12 +51,12 @@ $node->safe_psql('postgres', $functions);
 
 my $messages = 20_000;
 $sqs->fill('greedy', $messages);
-$node->safe_psql('postgres', q{SELECT sqs_register_queue('greedy', server => 'aws', handler => 'nap', concurrency => 64)});
+$node->safe_psql('postgres', q{SELECT sqs_register_queue('greedy', server => 'aws', handler => 'nap', concurrency => 64, wait_time => '1 s')});
 query_is($node, q{SELECT count(*) FROM sqs_stats_workers}, '10', 'a queue with much to do takes all slots');
 foreach my $queue (@small)
 {
 	$sqs->send_messages($queue, map { "m$_" } 1 .. 3);
-	$node->safe_psql('postgres', "SELECT sqs_register_queue('$queue', server => 'aws', handler => 'handle', concurrency => 4)");
+	$node->safe_psql('postgres', "SELECT sqs_register_queue('$queue', server => 'aws', handler => 'handle', concurrency => 4, wait_time => '1 s')");
 }
 handled($_, 3, "$_ comes later, and is worked on") foreach @small;
 cmp_ok($node->safe_psql('postgres', q{SELECT count(*) FROM got WHERE queue = 'greedy'}), '<', $messages - 100,
@@ -65,7 +65,7 @@ cmp_ok($node->safe_psql('postgres', q{SELECT count(*) FROM got WHERE queue = 'gr
 $node->safe_psql('postgres', 'CREATE DATABASE other');
 $node->safe_psql('postgres', join(';', map { "SELECT sqs_disable_queue('$_')" } @small[ 1, 2 ]));
 setup_database($node, $sqs, dbname => 'other');
-$node->safe_psql('other', "$functions SELECT sqs_register_queue('other', server => 'aws', handler => 'handle')");
+$node->safe_psql('other', "$functions SELECT sqs_register_queue('other', server => 'aws', handler => 'handle', wait_time => '1 s')");
 $sqs->send_messages('other', 'm1');
 handled('other', 1, 'so is one of another database', dbname => 'other');
 my $failures = $node->safe_psql('postgres', 'SELECT count(*) FROM sqs_failures');
@@ -86,7 +86,7 @@ SELECT sqs_send('out' || i, 'x') FROM generate_series(1, 5) i;
 INSERT INTO sqs_outbox (queue, body) SELECT 'out' || i, 'y' FROM generate_series(1, 5) i;
 EOQ
 query_is($node, 'SELECT count(*) FROM sqs_outbox', '0', 'five queues send, with statistics for two');
-$node->safe_psql('postgres', "SELECT sqs_register_queue('$_', server => 'aws', handler => 'handle')") foreach @small;
+$node->safe_psql('postgres', "SELECT sqs_register_queue('$_', server => 'aws', handler => 'handle', wait_time => '1 s')") foreach @small;
 state_is($_, 'state', 'polling', "five more are disabled: $_ runs") foreach @small[ 0, 1 ];
 state_is($small[2], 'state, last_error', 'waiting for room|as many queues run as sqsbridge.max_queues allows', 'one too many says so');
 $sqs->send_messages($_, 'again') foreach @small[ 0, 1 ];
