@@ -1245,6 +1245,7 @@ CREATE TABLE sqsbridge_internal.dead_letters (
 		WHEN 'parked'::text THEN resolved_at IS NULL
 		WHEN 'redriven'::text THEN resolved_at IS NOT NULL
 		WHEN 'discarded'::text THEN resolved_at IS NOT NULL
+		WHEN 'handled'::text THEN resolved_at IS NOT NULL
 		ELSE false
 		END)
 ) USING heap;
@@ -1406,7 +1407,7 @@ COMMENT ON COLUMN @extschema@.sqs_dead_letters.queue IS
 COMMENT ON COLUMN @extschema@.sqs_dead_letters.queue_owner IS
 'owner that the queue had';
 COMMENT ON COLUMN @extschema@.sqs_dead_letters.state IS
-'dead; parked: not handled because its message group is parked; redriven, or discarded, by a person';
+'dead; parked: not handled because its message group is parked; redriven, discarded, or handled (by sqs_release_group())';
 COMMENT ON COLUMN @extschema@.sqs_dead_letters.message_id IS
 'SQS''s id of the message';
 COMMENT ON COLUMN @extschema@.sqs_dead_letters.group_id IS
@@ -1545,14 +1546,46 @@ COMMENT ON COLUMN @extschema@.sqs_parked_groups.dead_letter IS
 COMMENT ON COLUMN @extschema@.sqs_parked_groups.messages IS
 'dead letters of the group that have been neither redriven nor discarded';
 
-CREATE FUNCTION @extschema@.sqs_release_group(queue text, group_id text)
-RETURNS void
+CREATE FUNCTION @extschema@.sqs_release_group(
+	queue text,
+	group_id text,
+	most integer DEFAULT NULL,
+	OUT handled integer,
+	OUT remaining integer,
+	OUT failed_id bigint,
+	OUT outcome text,
+	OUT error text)
+RETURNS record
 AS 'MODULE_PATHNAME', 'sqs_release_group'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-REVOKE ALL ON FUNCTION @extschema@.sqs_release_group(text, text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.sqs_release_group(text, text) TO PUBLIC;
-COMMENT ON FUNCTION @extschema@.sqs_release_group(text, text) IS
-'ends the parking of a message group: messages that come after the commit are handled. Requires the privileges of the queue''s owner. Errors: the queue does not exist, the group is not parked, it has dead letters that nobody has dealt with';
+REVOKE ALL ON FUNCTION @extschema@.sqs_release_group(text, text, integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_release_group(text, text, integer) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_release_group(text, text, integer) IS
+'handles the messages of a parked group, in their order and in the caller''s transaction, as sqs_deliver() does, up to the first that fails, and "most" of them at most. If none remains, the group is released: messages that come after the commit are handled by the queue. Returns how many were handled or discarded, how many remain, and of the one that failed its id in sqs_dead_letters, what the error would lead to, and the error. The caller must be the queue''s owner, or, if there is nothing to be handled, have its privileges. Errors: the queue does not exist, the group is not parked';
+
+CREATE FUNCTION @extschema@.sqs_deliver(
+	queue text,
+	body text,
+	attributes jsonb DEFAULT NULL,
+	group_id text DEFAULT NULL,
+	message_id text DEFAULT NULL,
+	system_attributes jsonb DEFAULT NULL,
+	receive_count integer DEFAULT 1,
+	OUT outcome text,
+	OUT route text,
+	OUT sqlstate text,
+	OUT message text,
+	OUT detail text,
+	OUT hint text,
+	OUT context text,
+	OUT delay interval)
+RETURNS record
+AS 'MODULE_PATHNAME', 'sqs_deliver'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE ALL ON FUNCTION @extschema@.sqs_deliver(text, text, jsonb, text, text, jsonb, integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_deliver(text, text, jsonb, text, text, jsonb, integer) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_deliver(text, text, jsonb, text, text, jsonb, integer) IS
+'has a queue''s handler handle a message in the caller''s transaction, without SQS: for tests and repairs. Envelopes and routes are as for a message that SQS delivers; handler_timeout is not, and deferred constraints are checked at the commit. Arguments as in sqs_message; if message_id is given, the message is recorded as handled, and not handled again. outcome: done; duplicate; or what an error or verdict leads to: retry, retry_now, pause, dead_letter, discard (then the handler has had no effect). route: key of the route, or NULL. The others: the error, and the delay that the verdict or rule says. current_user must be the queue''s owner (SET ROLE). Errors: the queue does not exist, there is no handler to call, SQS would not accept the message';
 
 
 /* ------------------------------------------------------------------------

@@ -82,7 +82,7 @@ sqs_group_is_parked(int32 queue_id, Datum group)
 }
 
 bool
-sqs_group_keep_parked(int32 queue_id, Datum group)
+sqs_group_lock(int32 queue_id, Datum group)
 {
 	SqsWriter  *writer = sqs_writer_open(SQS_TABLE_PARKED_GROUPS);
 	ItemPointerData tid;

@@ -23,16 +23,13 @@ extern void sqs_group_park(int32 queue_id, Datum group, int64 dead_letter);
 extern bool sqs_group_is_parked(int32 queue_id, Datum group);
 
 /*
- * The same, and nobody can release the group before this transaction has ended.
- * Waits for who is doing that.
+ * Keep it from being released, and messages from being parked, until the end of
+ * the transaction.  False: it is not parked.  Waits for transactions that park
+ * messages of it, which are to be looked for with a newer snapshot then.
  */
-extern bool sqs_group_keep_parked(int32 queue_id, Datum group);
+extern bool sqs_group_lock(int32 queue_id, Datum group);
 
-/*
- * Release the group at the end of the transaction.  False: it is not parked.
- * Waits for transactions that park messages of it, which are to be looked for
- * with a newer snapshot then.
- */
+/* Release the group at the end of the transaction.  False: it is not parked. */
 extern bool sqs_group_release(int32 queue_id, Datum group);
 
 /* A queue is unregistered. */

@@ -39,6 +39,7 @@
 #include "base/table_writer.h"
 #include "config/parked_groups.h"
 #include "config/queues.h"
+#include "control/deliver.h"
 #include "send/outbox.h"
 #include "send/outbox_failures.h"
 
@@ -225,7 +226,7 @@ sqs_redrive(PG_FUNCTION_ARGS)
 				 errmsg("dead letter %lld cannot be redriven: its message group is parked",
 						(long long) letter.id),
 				 errdetail("Sent again, it would come after messages of its group that SQS has already."),
-				 errhint("Do what is to be done with the messages of the group, in the order of sequence_number, call sqs_discard_dead_letter() for them, and then sqs_release_group().")));
+				 errhint("Call sqs_release_group(), which handles the messages of the group in their order.")));
 	sqs_check_same_queue(TextDatumGetCString(letter.values[DEAD_QUEUE]),
 						 DatumGetInt32(letter.values[DEAD_QUEUE_ID]));
 	if (lock_dead_letter(&letter))
@@ -269,45 +270,130 @@ scan_unresolved(Relation rel, Relation index, int32 queue_id)
 	return systable_beginscan_ordered(rel, index, GetActiveSnapshot(), 2, keys);
 }
 
-/* How many of a group are not resolved. */
-static int64
-count_unresolved(int32 queue_id, const char *group)
+/* A dead letter of a group, to be handled in order. */
+typedef struct GroupMember
+{
+	int64		id;
+	Datum		sequence_number;	/* numeric; 0: none */
+} GroupMember;
+
+static int
+compare_members(const ListCell *a, const ListCell *b)
+{
+	const GroupMember *left = lfirst(a);
+	const GroupMember *right = lfirst(b);
+	int			cmp = 0;
+
+	if (left->sequence_number != (Datum) 0 && right->sequence_number != (Datum) 0)
+		cmp = DatumGetInt32(DirectFunctionCall2(numeric_cmp, left->sequence_number,
+												right->sequence_number));
+	return cmp != 0 ? cmp : (left->id > right->id) - (left->id < right->id);
+}
+
+/* Those of a group that are not resolved, in the order of their messages. */
+static List *
+unresolved_members(int32 queue_id, const char *group)
 {
 	Relation	rel = sqs_table_open(SQS_TABLE_DEAD_LETTERS, AccessShareLock);
 	Relation	index = index_open(sqs_index_oid(SQS_INDEX_DEAD_LETTERS_TIME), AccessShareLock);
 	SysScanDesc scan = scan_unresolved(rel, index, queue_id);
 	HeapTuple	tuple;
-	int64		n = 0;
+	List	   *members = NIL;
 
 	while (HeapTupleIsValid(tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
 	{
+		TupleDesc	desc = RelationGetDescr(rel);
+		GroupMember *member;
 		bool		isnull;
-		Datum		value = sqs_getattr(tuple, DEAD_GROUP_ID + 1, RelationGetDescr(rel), &isnull);
+		Datum		value = sqs_getattr(tuple, DEAD_GROUP_ID + 1, desc, &isnull);
 
 		CHECK_FOR_INTERRUPTS();
-		if (!isnull && strcmp(TextDatumGetCString(value), group) == 0)
-			n++;
+		if (isnull || strcmp(TextDatumGetCString(value), group) != 0)
+			continue;
+		member = palloc0(sizeof(GroupMember));
+		member->id = DatumGetInt64(sqs_getattr(tuple, DEAD_ID + 1, desc, &isnull));
+		value = sqs_getattr(tuple, DEAD_SEQUENCE_NUMBER + 1, desc, &isnull);
+		if (!isnull)
+			member->sequence_number = PointerGetDatum(PG_DETOAST_DATUM_COPY(value));
+		members = lappend(members, member);
 	}
 	systable_endscan_ordered(scan);
 	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);
-	return n;
+	list_sort(members, compare_members);
+	return members;
 }
 
 /*
- * sqs_release_group(queue, group_id): messages of the group that come from now on
- * are handled.  An ERROR as long as there are some that have not been dealt with,
- * because they would be overtaken.
+ * Handle a dead letter in this session.  It is resolved if its handler has not
+ * failed, or wants it discarded.  The inbox has had it since it died, so it is not
+ * recorded there again.
+ */
+static bool
+handle_dead_letter(SqsQueueConfig *queue, int64 id, SqsDelivered *delivered)
+{
+	DeadLetter	letter;
+	SqsDeliverable message = {0};
+	bool		handled;
+
+	find_dead_letter(id, "handle", &letter);
+	if (!lock_dead_letter(&letter))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("dead letter %lld was resolved concurrently", (long long) id)));
+	if (letter.nulls[DEAD_BODY])
+		ereport(ERROR,
+				(errcode(ERRCODE_UNTRANSLATABLE_CHARACTER),
+				 errmsg("dead letter %lld cannot be handled", (long long) id),
+				 errdetail("The encoding of the database cannot represent the message."),
+				 errhint("When you have dealt with it by other means, call sqs_discard_dead_letter().")));
+	message.message_id = letter.values[DEAD_MESSAGE_ID];
+	message.body = letter.values[DEAD_BODY];
+	message.attributes = letter.values[DEAD_ATTRIBUTES];
+	message.system_attributes = letter.values[DEAD_SYSTEM_ATTRIBUTES];
+	message.group_id = letter.values[DEAD_GROUP_ID];
+	message.deduplication_id = letter.nulls[DEAD_DEDUPLICATION_ID] ? (Datum) 0 :
+		letter.values[DEAD_DEDUPLICATION_ID];
+	message.sequence_number = letter.nulls[DEAD_SEQUENCE_NUMBER] ? (Datum) 0 :
+		letter.values[DEAD_SEQUENCE_NUMBER];
+	message.receive_count = letter.nulls[DEAD_RECEIVE_COUNT] ? 1 :
+		DatumGetInt32(letter.values[DEAD_RECEIVE_COUNT]);
+	sqs_deliver_message(queue, &message, delivered);
+
+	handled = strcmp(delivered->outcome, "done") == 0;
+	if (handled || strcmp(delivered->outcome, "discard") == 0)
+		resolve_dead_letter(&letter, handled ? "handled" : "discarded", 0);
+	sqs_writer_close(letter.writer);
+	return !letter.nulls[DEAD_RESOLVED_AT];
+}
+
+/*
+ * sqs_release_group(queue, group_id, most): handle the messages of a parked group
+ * in their order, in this session and transaction, up to the first that fails.
+ * When there is none left, messages of the group that come after the commit are
+ * handled by the queue again.
+ *
+ * The group's row is locked first, so that no message is parked meanwhile.
  */
 Datum
 sqs_release_group(PG_FUNCTION_ARGS)
 {
 	char	   *name = sqs_queue_argument(fcinfo);
+	int32		most = PG_ARGISNULL(2) ? PG_INT32_MAX : PG_GETARG_INT32(2);
+	int32		done = 0;
+	int64		failed = 0;
+	SqsDelivered delivered = {0};
 	SqsQueueConfig *queue;
+	TupleDesc	desc;
 	char	   *group;
-	int64		left;
+	List	   *members;
+	ListCell   *lc;
+	Datum		values[5] = {0};
+	bool		nulls[5] = {false, false, true, true, true};
 
 	PreventCommandIfReadOnly("sqs_release_group()");
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE || desc->natts != 5)
+		elog(ERROR, "sqs_release_group() does not return the row that this version of sqsbridge expects");
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -323,7 +409,7 @@ sqs_release_group(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of queue \"%s\"", name)));
-	if (!sqs_group_release(queue->queue_id, PG_GETARG_DATUM(1)))
+	if (!sqs_group_lock(queue->queue_id, PG_GETARG_DATUM(1)))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("message group \"%s\" of queue \"%s\" is not parked", group, name),
@@ -331,17 +417,44 @@ sqs_release_group(PG_FUNCTION_ARGS)
 
 	/* a message that was parked while we waited counts, too */
 	PushActiveSnapshot(GetLatestSnapshot());
-	left = count_unresolved(queue->queue_id, group);
+	members = unresolved_members(queue->queue_id, group);
 	PopActiveSnapshot();
-	if (left > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("message group \"%s\" of queue \"%s\" cannot be released", group, name),
-				 errdetail_plural("There is %lld dead letter of it that nobody has dealt with.",
-								  "There are %lld dead letters of it that nobody has dealt with.",
-								  left, (long long) left),
-				 errhint("Do what is to be done with them, in the order of sequence_number, and call sqs_discard_dead_letter() for them.")));
-	PG_RETURN_VOID();
+	foreach(lc, members)
+	{
+		const GroupMember *member = lfirst(lc);
+
+		CHECK_FOR_INTERRUPTS();
+		if (done >= most)
+			break;
+
+		/* what those before it have written is to be seen */
+		CommandCounterIncrement();
+		PushActiveSnapshot(GetLatestSnapshot());
+		if (handle_dead_letter(queue, member->id, &delivered))
+			done++;
+		else
+			failed = member->id;
+		PopActiveSnapshot();
+		if (failed != 0)
+			break;
+	}
+	if (done == list_length(members))
+		(void) sqs_group_release(queue->queue_id, PG_GETARG_DATUM(1));
+
+	values[0] = Int32GetDatum(done);
+	values[1] = Int32GetDatum(list_length(members) - done);
+	if (failed != 0)
+	{
+		values[2] = Int64GetDatum(failed);
+		values[3] = CStringGetTextDatum(delivered.outcome);
+		nulls[2] = nulls[3] = false;
+		nulls[4] = delivered.edata == NULL;
+		if (delivered.edata != NULL)
+			values[4] = CStringGetTextDatum(psprintf("%s: %s",
+													 unpack_sql_state(delivered.edata->sqlerrcode),
+													 delivered.edata->message));
+	}
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }
 
 /*

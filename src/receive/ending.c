@@ -331,7 +331,7 @@ record_fate(void *arg)
 	SqsTask    *task = fate->task;
 	SqsDelivery *delivery = task->delivery;
 
-	if (fate->parked && !sqs_group_keep_parked(fate->handling->config->queue_id, group_of(task)))
+	if (fate->parked && !sqs_group_lock(fate->handling->config->queue_id, group_of(task)))
 	{
 		fate->released = true;
 		return;

@@ -57,6 +57,20 @@ sqs_verdict_end(void)
 	return given;
 }
 
+void
+sqs_verdict_save(SqsVerdictState *state)
+{
+	state->context = verdict_context;
+	state->verdict = verdict;
+}
+
+void
+sqs_verdict_restore(const SqsVerdictState *state)
+{
+	verdict_context = state->context;
+	verdict = state->verdict;
+}
+
 int
 sqs_verdict_sqlstate(SqsVerdictKind kind)
 {

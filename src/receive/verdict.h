@@ -33,6 +33,19 @@ extern void sqs_verdict_begin(MemoryContext context);
 extern SqsVerdict sqs_verdict_end(void);
 
 /*
+ * While a handler delivers another message itself (sqs_deliver()), its own verdict
+ * is kept here.
+ */
+typedef struct SqsVerdictState
+{
+	MemoryContext context;
+	SqsVerdict	verdict;
+} SqsVerdictState;
+
+extern void sqs_verdict_save(SqsVerdictState *state);
+extern void sqs_verdict_restore(const SqsVerdictState *state);
+
+/*
  * Raise the verdict's error again.  It is called when the handler has returned,
  * so that a handler that catches errors cannot get past its own verdict.
  */

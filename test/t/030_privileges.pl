@@ -501,6 +501,8 @@ my @in_general = (
 	"SELECT sqs_drop_route('orders', 'key')",
 	"SELECT sqs_redrive(id) FROM (SELECT 1::bigint AS id) x",
 	"SELECT sqs_discard_dead_letter(id) FROM (SELECT 1::bigint AS id) x",
+	"SELECT sqs_deliver('orders', 'forged')",
+	"SELECT sqs_release_group('orders', 'g')",
 	"SET sqsbridge.databases = ''",
 	"SET sqsbridge.ca_file = '/tmp/x'",
 	"ALTER SYSTEM SET sqsbridge.databases = ''",

@@ -92,22 +92,30 @@ sub refused
 }
 refused("SELECT sqs_redrive(id) FROM sqs_dead_letters WHERE body = '$_'", qr/55000: .*its message group is parked/, "$_ cannot be sent again")
   foreach ('2 bad', '3');
-refused("SELECT sqs_release_group('park.fifo', 'g')", qr/55000: .*cannot be released.*There are 6 dead letters/s, 'the group cannot be released');
-refused("SELECT sqs_release_group('park.fifo', 'h')", qr/42704: .*is not parked/, 'nor one that is not parked');
+refused("SELECT sqs_release_group('park.fifo', 'h')", qr/42704: .*is not parked/, 'a group cannot be released that is not parked');
 refused("SELECT sqs_release_group('park.fifo', NULL)", qr/22004:/, 'nor none');
 refused("SELECT sqs_release_group('nowhere', 'g')", qr/42704: .*does not exist/, 'nor one of no queue');
 refused("SELECT sqs_release_group('park.fifo', 'g')", qr/42501: .*must be owner/, 'nor by another role', '-U', 'other');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM sqs_parked_groups'), '1', 'it is still parked');
+my $release = q{SELECT handled, remaining, (SELECT body FROM sqs_dead_letters WHERE id = failed_id), outcome, error FROM sqs_release_group('park.fifo', 'g'};
+is($node->safe_psql('postgres', "$release)"), '0|6|2 bad|retry|P0001: bad', 'releasing it handles its messages, up to the first that fails');
+is($node->safe_psql('postgres', done('g')), '1', 'and none after it');
+$node->safe_psql('postgres', "SELECT sqs_discard_dead_letter(id) FROM sqs_dead_letters WHERE body = '2 bad'");
+is($node->safe_psql('postgres', "BEGIN; $release); ROLLBACK;"), '3|2|6 bad|retry|P0001: bad', 'it can be rolled back');
+is($node->safe_psql('postgres', "$release, 1)"), '1|4|||', 'not more than are asked for');
+is($node->safe_psql('postgres', "$release)"), '2|2|6 bad|retry|P0001: bad', 'they are handled once');
+is($node->safe_psql('postgres', done('g')), '1,3,4,5', 'in order');
+is($node->safe_psql('postgres', "SELECT string_agg(body, ',' ORDER BY body) FROM sqs_dead_letters WHERE state = 'handled'"), '3,4,5', 'which is known');
+is($node->safe_psql('postgres', 'SELECT group_id, messages FROM sqs_parked_groups'), 'g|2', 'the group is still parked');
 
 # a message that comes while it is being released: parked before, or handled after
 {
 	my $session = $node->background_psql('postgres');
-	$session->query_safe("BEGIN; SELECT sqs_discard_dead_letter(id) FROM sqs_dead_letters WHERE group_id = 'g'; SELECT sqs_release_group('park.fifo', 'g')");
+	$session->query_safe("BEGIN; SELECT sqs_discard_dead_letter(id) FROM sqs_dead_letters WHERE body = '6 bad'; SELECT sqs_release_group('park.fifo', 'g')");
 	send_all('g', '8');
-	query_true($node, "(SELECT in_flight > 0 OR failed > 0 FROM sqs_stats)", 'a message comes while the group is being released');
+	query_true($node, "(SELECT in_flight > 0 OR failed > 1 FROM sqs_stats)", 'a message comes while the group is being released');
 	$session->query_safe('COMMIT');
 	$session->quit;
-	query_is($node, done('g'), '1,8', 'and is handled when it has been');
+	query_is($node, done('g'), '1,3,4,5,7,8', 'and is handled when it has been');
 	$sqs->is_empty('park.fifo');
 }
 is($node->safe_psql('postgres', 'SELECT count(*) FROM sqs_parked_groups'), '0', 'it is not parked any more');
@@ -117,7 +125,7 @@ send_all('g', '9 bad', '10');
 query_is($node, $kept, '9 bad dead max_attempts P0001 1,10 parked parked SQ104 0', 'parked again');
 $node->safe_psql('postgres', "SELECT sqs_alter_queue('park.fifo', on_dead_letter => 'skip')");
 send_all('g', '11');
-query_is($node, done('g'), '1,8,11', 'without the option, messages are handled');
+query_is($node, done('g'), '1,3,4,5,7,8,11', 'without the option, messages are handled');
 $node->safe_psql('postgres', "SELECT sqs_unregister_queue('park.fifo')");
 is($node->safe_psql('postgres', 'SELECT count(*) FROM sqsbridge_internal.parked_groups'), '0', 'a queue that is unregistered has no parked groups');
 is($node->safe_psql('postgres', "SELECT count(*) FROM sqs_dead_letters WHERE group_id = 'g' AND state IN ('dead', 'parked')"), '2', 'but its dead letters');
