@@ -537,8 +537,9 @@ index_matches(Relation index, const IndexSpec *spec)
 }
 
 /*
- * The first index that serves, whatever its name.  The locks on the table and
- * its indexes are kept, for the caller will open them.
+ * The first index that serves, whatever its name.  No lock is kept: a view that
+ * is read in a transaction that lasts must keep nobody from maintenance.  The
+ * caller has the table open, so that the index cannot be dropped.
  */
 Oid
 sqs_index_oid(SqsIndex which)
@@ -562,7 +563,7 @@ sqs_index_oid(SqsIndex which)
 
 		if (!OidIsValid(found) && index_matches(index, spec))
 			found = RelationGetRelid(index);
-		index_close(index, NoLock);
+		index_close(index, AccessShareLock);
 	}
 	list_free(indexes);
 	if (!OidIsValid(found))
@@ -571,7 +572,7 @@ sqs_index_oid(SqsIndex which)
 							 RelationGetRelationName(rel), spec->description),
 			   "it has no %sindex on (%s)",
 			   spec->unique ? "unique, not deferrable " : "", spec->description);
-	table_close(rel, NoLock);
+	table_close(rel, AccessShareLock);
 	if (forgotten == before)
 		index_oids[which] = found;
 	return found;

@@ -264,7 +264,9 @@ EOQ
 		# so that it is looked at anew
 		$node->safe_psql('postgres', "ANALYZE $table");
 	}
+	$node->safe_psql('postgres', "SELECT sqs_register_queue('routed', server => 'aws', route_by => '\$.type')");
 	$reader->query_safe('BEGIN; SELECT count(*) FROM sqs_queues, sqs_stats, sqs_stats_outbox; SELECT count(*) FROM sqs_failures;
+		SELECT count(*) FROM sqs_routes;
 		SELECT count(*) FROM sqs_outbox; SELECT count(*) FROM sqs_outbox_failures; SELECT sqs_get_remark()');
 	my ($rc, undef, $stderr) = $node->psql('postgres', join('', "SET lock_timeout = '30 s';\n", map { "VACUUM FULL $_;\n" } @tables));
 	is($stderr, '', 'views are read in a transaction that lasts: tables can be rewritten meanwhile');
