@@ -212,13 +212,17 @@ GRANT ALL ON SCHEMA app TO somebody;
 SET ROLE app;
 CREATE FUNCTION app.mine(m public.sqs_message) RETURNS void LANGUAGE sql AS $$ SELECT public.note('mine', m) $$;
 SELECT sqs_register_queue('own', server => 'aws', route_by => '$.type', wait_time => '1 s');
-SELECT sqs_add_route('own', 'mine', 'app.mine');
+CREATE FUNCTION app.second(m public.sqs_message) RETURNS void LANGUAGE sql AS $$ SELECT public.note('second', m) $$;
+SELECT sqs_add_route('own', 'mine', 'app.mine'), sqs_add_route('own', 'second', 'app.second');
 EOQ
 routed_to('own', [ '{"type":"mine"}', 'mine', 'the owner is another role' ]);
 $node->safe_psql('postgres', 'ALTER FUNCTION app.mine RENAME TO renamed');
-$sqs->send_messages('own', '{"type":"mine"}');
+$sqs->send_messages('own', '{"type":"mine","n":2}', map { qq({"type":"second","n":$_}) } 1 .. 10);
+query_is($node, "SELECT count(*) FROM got WHERE who = 'second'", '10', 'other routes go on');
 query_is($node, "SELECT last_error FROM sqs_stats WHERE queue = 'own'", 'function app.mine(sqs_message) does not exist', 'a renamed function');
-query_is($node, "SELECT problem FROM sqs_routes WHERE queue = 'own'", 'function app.mine(sqs_message) does not exist', 'the route says so');
+query_is($node, "SELECT key, problem FROM sqs_routes WHERE queue = 'own' ORDER BY key", "mine|function app.mine(sqs_message) does not exist\nsecond|",
+	'the route says so');
+routed_to('own', [ '{"type":"second"}', 'second', 'other routes go on later, too' ]);
 $node->safe_psql('postgres', 'ALTER FUNCTION app.renamed RENAME TO mine');
 query_is($node, "SELECT count(*) FROM got WHERE who = 'mine'", '2', 'it is found again');
 
