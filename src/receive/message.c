@@ -7,9 +7,11 @@
  * server's own routines convert and verify it.  An error raised here is
  * recorded as a failure of the message.
  *
- * The jsonb values are built as JSON text and converted by jsonb_in(),
- * because the C functions that build jsonb differ between major versions.  A
- * message has few attributes, so this is fast enough.
+ * Attributes are put together as JSON text and converted by jsonb_in(), because
+ * the C functions that build jsonb differ between major versions.  Few messages
+ * have attributes, so this is fast enough.  But every message has system
+ * attributes, which are just strings.  For these, a sorted object is passed to
+ * JsonbValueToJsonb().
  *
  *-------------------------------------------------------------------------
  */
@@ -28,6 +30,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
+#include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
@@ -468,24 +471,60 @@ attributes_jsonb(const SqsReceivedMessage *message)
 		DirectFunctionCall1(jsonb_in, CStringGetDatum(buf.data));
 }
 
-/* SQS's system attributes as jsonb. */
+/* A slice as a string in jsonb; it may point to the slice. */
+static void
+slice_to_jsonb_string(SqsSlice slice, JsonbValue *value)
+{
+	char	   *converted = slice.len == 0 ? "" : pg_any_to_server(slice.data, slice.len, PG_UTF8);
+
+	value->type = jbvString;
+	value->val.string.val = converted;
+	value->val.string.len = converted == slice.data ? slice.len : strlen(converted);
+}
+
+/* The order of keys in jsonb. */
+static int
+compare_keys(const JsonbValue *a, const JsonbValue *b)
+{
+	if (a->val.string.len != b->val.string.len)
+		return a->val.string.len > b->val.string.len ? 1 : -1;
+	return memcmp(a->val.string.val, b->val.string.val, a->val.string.len);
+}
+
+/*
+ * SQS's system attributes as jsonb.  Of two with the same name, the last one
+ * counts, as jsonb_in() has it.
+ */
 static Datum
 system_jsonb(const SqsReceivedMessage *message)
 {
-	StringInfoData buf;
+	JsonbPair	pairs[SQS_PARSE_MAX_SYSTEM_ATTRIBUTES];
+	JsonbValue	object;
+	int			n = 0;
 
-	initStringInfo(&buf);
-	appendStringInfoChar(&buf, '{');
 	for (int i = 0; i < message->nsystem; i++)
 	{
-		if (i > 0)
-			appendStringInfoChar(&buf, ',');
-		escape_json(&buf, slice_to_cstring(message->system[i].name));
-		appendStringInfoChar(&buf, ':');
-		escape_json(&buf, slice_to_cstring(message->system[i].value));
+		JsonbPair	pair;
+		int			at = n;
+
+		slice_to_jsonb_string(message->system[i].name, &pair.key);
+		slice_to_jsonb_string(message->system[i].value, &pair.value);
+		pair.order = i;
+		while (at > 0 && compare_keys(&pairs[at - 1].key, &pair.key) > 0)
+			at--;
+		if (at > 0 && compare_keys(&pairs[at - 1].key, &pair.key) == 0)
+		{
+			pairs[at - 1] = pair;
+			continue;
+		}
+		memmove(&pairs[at + 1], &pairs[at], (n - at) * sizeof(JsonbPair));
+		pairs[at] = pair;
+		n++;
 	}
-	appendStringInfoChar(&buf, '}');
-	return DirectFunctionCall1(jsonb_in, CStringGetDatum(buf.data));
+	object.type = jbvObject;
+	object.val.object.nPairs = n;
+	object.val.object.pairs = pairs;
+	return JsonbPGetDatum(JsonbValueToJsonb(&object));
 }
 
 /* Convert milliseconds since 1970. */
