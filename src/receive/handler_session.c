@@ -101,6 +101,7 @@ sqs_session_start(Oid dboid, int32 queue_id)
 	if (stats != NULL)
 		session_settings = pg_atomic_read_u64(&stats->handler_settings);
 	sqs_worker_connect(dboid, sqs_session.owner, SQS_BYPASS_ROLELOGINCHECK);
+	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_OVERRIDE);
 
 	CacheRegisterSyscacheCallback(AUTHOID, rights_invalidated, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, rights_invalidated, (Datum) 0);
@@ -221,6 +222,21 @@ sqs_session_cancel(void)
 }
 
 /*
+ * Commit the current transaction asynchronously.  The session has
+ * synchronous_commit off, and it is set only if the handler has changed it: when
+ * a transaction that has set a variable ends, PostgreSQL 15 looks at all of them.
+ */
+static void
+commit_asynchronously(void)
+{
+	if (synchronous_commit != SYNCHRONOUS_COMMIT_OFF)
+		(void) set_config_option("synchronous_commit", "off",
+								 PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, 0, false);
+	CommitTransactionCommand();
+}
+
+/*
  * Commit the current transaction asynchronously, and return the LSN that
  * must be durable before anyone may rely on what it did or saw.
  */
@@ -233,10 +249,7 @@ sqs_session_commit(const SqsDelivery *delivery)
 											   delivery->message.message_id.data,
 											   delivery->message.message_id.len);
 
-	(void) set_config_option("synchronous_commit", "off",
-							 PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_LOCAL, true, 0, false);
-	CommitTransactionCommand();
+	commit_asynchronously();
 	return XactLastCommitEnd;
 }
 
@@ -360,10 +373,7 @@ sqs_session_clean(void)
 			if (++temp_cleans % TEMP_CLEANS_PER_RESET == 0)
 				InvalidateSystemCaches();
 			PopActiveSnapshot();
-			(void) set_config_option("synchronous_commit", "off",
-									 PGC_USERSET, PGC_S_SESSION,
-									 GUC_ACTION_LOCAL, true, 0, false);
-			CommitTransactionCommand();
+			commit_asynchronously();
 		}
 	}
 	PG_CATCH();

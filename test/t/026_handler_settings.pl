@@ -92,6 +92,21 @@ query_is($node, q{SELECT count(*) FROM got WHERE queue = 'settings'}, '3',
 	'when it is reset busy handlers are replaced, and the messages handled');
 $node->safe_psql('postgres', 'TRUNCATE got');
 
+# whatever the role has, and whatever a message sets, the next one does not see
+$node->safe_psql('postgres', <<'EOQ');
+ALTER ROLE app SET synchronous_commit = local;
+CREATE FUNCTION sets(m sqs_message) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO got VALUES (m.queue, current_setting('synchronous_commit') || ' ' || current_setting('work_mem'));
+  SET synchronous_commit = on;
+  SET work_mem = '1MB';
+END $$;
+EOQ
+as('app', q{SELECT sqs_alter_queue('settings', handler => 'sets')});
+$sqs->fill('settings', 3);
+query_is($node, q{SELECT body, count(*) FROM got GROUP BY 1}, 'off 4MB|3', 'handlers see that they commit asynchronously, and nothing that another has set');
+$node->safe_psql('postgres', 'ALTER ROLE app RESET synchronous_commit; TRUNCATE got');
+
 # ---- rights
 
 as('boss', q{SELECT sqs_register_queue('rights', server => 'aws', handler => 'gated')});
