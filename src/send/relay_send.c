@@ -25,9 +25,10 @@
  *	 - They take half as long again as they did when there were fewer.  Then
  *	   it is the other side that they wait for, and each further one would
  *	   only cost a connection, which over TLS is as much work as some forty
- *	   messages.  Means of 32 are compared with the least such mean of the last
- *	   10 to 20 s: single ones vary too much, and a network may become slower.
- *	   Up to 32 requests are not worth the question.
+ *	   messages.  Means of 32 are compared, because single ones vary too much,
+ *	   and up to 32 requests the question is not worth asking.  It may be the
+ *	   network that has become slower: after ten seconds the queue begins
+ *	   again with few requests, and sees how long these take.
  *
  * Identification.  A message carries its row's token: as attribute
  * sqsbridge-id if there is room for one more attribute, and on FIFO queues
@@ -62,7 +63,7 @@
 /* Concurrent requests of a queue; the number grows by one with each success. */
 #define FIRST_REQUESTS		4
 #define ROUND_REPLIES		32
-#define ROUND_WINDOW_MS		10000
+#define BEGIN_AGAIN_MS		10000
 
 /* So much longer they may take, and by so much: a turn of this process. */
 #define SLOWER_TIMES		1.5
@@ -275,32 +276,51 @@ sqs_relay_may_start(const Relay *relay, const RelayQueue *queue, int64 now)
 
 /* A request of the queue has succeeded, after so long. */
 static void
-note_round_trip(RelayPace *pace, long ms, int64 now)
+note_round_trip(RelayPace *pace, long ms)
 {
+	if (pace->unsettled > 0)
+	{
+		pace->unsettled--;
+		return;
+	}
 	pace->sum_ms += ms;
 	if (++pace->replies < ROUND_REPLIES)
 		return;
-	pace->mean_ms = (double) pace->sum_ms / pace->replies;
+	/* what takes no measurable time was quick, not unknown */
+	pace->mean_ms = Max((double) pace->sum_ms / pace->replies, 0.1);
+	pace->least_ms = pace->least_ms == 0 ? pace->mean_ms : Min(pace->least_ms, pace->mean_ms);
 	pace->sum_ms = 0;
 	pace->replies = 0;
-	if (now >= pace->window_ends)
-	{
-		pace->least_before_ms = pace->window_ends > 0 ? pace->least_ms : pace->mean_ms;
-		pace->least_ms = pace->mean_ms;
-		pace->window_ends = now + ROUND_WINDOW_MS;
-	}
-	pace->least_ms = Min(pace->least_ms, pace->mean_ms);
 }
 
-/* Would messages be sent sooner if the queue had another request? */
-static bool
-more_would_help(const Relay *relay, const RelayQueue *queue)
+/* A request has succeeded: give the queue another one, if that is of use. */
+static void
+grow(Relay *relay, RelayQueue *queue, int64 now)
 {
-	const RelayPace *pace = &queue->pace;
+	Sender	   *sender = queue->sender;
+	RelayPace  *pace = &queue->pace;
 
-	return relay->waited && pace->held_back &&
-		(queue->sender->max_requests < ROUND_REPLIES ||
-		 pace->mean_ms <= Min(pace->least_ms, pace->least_before_ms) * SLOWER_TIMES + SLOWER_MS);
+	if (!relay->waited || !pace->held_back || pace->unsettled > 0)
+		return;
+	if (sender->max_requests >= ROUND_REPLIES)
+	{
+		if (pace->mean_ms == 0)
+			return;
+		if (pace->mean_ms > pace->least_ms * SLOWER_TIMES + SLOWER_MS)
+		{
+			if (pace->longer_since == 0)
+				pace->longer_since = now;
+			else if (now >= pace->longer_since + BEGIN_AGAIN_MS)
+			{
+				memset(pace, 0, sizeof(*pace));
+				pace->unsettled = sender->requests;
+				sender->max_requests = FIRST_REQUESTS;
+			}
+			return;
+		}
+		pace->longer_since = 0;
+	}
+	sender->max_requests = Min(sender->max_requests + 1, relay->request_limit);
 }
 
 /* sqs_relay_may_start(); if not, remember the queue: it comes first next time. */
@@ -432,9 +452,8 @@ send_done(SqsCall *call, void *arg)
 	}
 	else
 	{
-		note_round_trip(&queue->pace, sqs_call_elapsed_ms(call), now);
-		if (more_would_help(relay, queue))
-			sender->max_requests = Min(sender->max_requests + 1, relay->request_limit);
+		note_round_trip(&queue->pace, sqs_call_elapsed_ms(call));
+		grow(relay, queue, now);
 		relay->max_requests = Min(relay->max_requests + 1, relay->request_limit);
 		sqs_relay_queue_well(relay, queue);
 	}

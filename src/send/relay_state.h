@@ -91,12 +91,13 @@ typedef enum BatchStreamId
 /* How long the requests of a queue take; see relay_send.c. */
 typedef struct RelayPace
 {
+	int			unsettled;		/* replies that are not to be counted */
 	int			replies;		/* of this round */
 	int64		sum_ms;			/* that they took */
 	double		mean_ms;		/* of the last round; 0: there was none */
-	double		least_ms;		/* the least mean in this window, */
-	double		least_before_ms;	/* and in the one before */
-	int64		window_ends;	/* ms */
+	double		least_ms;		/* the least of these */
+	int64		longer_since;	/* ms: requests take too much longer than
+								 * that; 0: they do not */
 	bool		held_back;		/* messages wait only because there are no
 								 * more requests */
 } RelayPace;
