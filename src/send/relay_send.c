@@ -16,8 +16,8 @@
  *
  * Pace.  How many requests a queue needs follows from how long they take, and
  * from how many this process and SQS can deal with in that time.  So a queue
- * that could use more gets one more with each success, which doubles their
- * number in a round trip, until one of these is true:
+ * that uses at least half of what it may have gets one more with each success,
+ * which doubles their number in a round trip, until one of these is true:
  *
  *	 - This process has no time to spare.  Further requests would not be
  *	   answered any sooner, and other queues would have to wait for longer
@@ -300,7 +300,8 @@ grow(Relay *relay, RelayQueue *queue, int64 now)
 	Sender	   *sender = queue->sender;
 	RelayPace  *pace = &queue->pace;
 
-	if (!relay->waited || !pace->held_back || pace->unsettled > 0)
+	/* if not even half of them are needed, more are not */
+	if (!relay->waited || 2 * pace->under_way < sender->max_requests || pace->unsettled > 0)
 		return;
 	if (sender->max_requests >= ROUND_REPLIES)
 	{
@@ -687,7 +688,7 @@ send_messages(Relay *relay, RelayQueue *queue, int64 now)
 			sqs_begin();
 		send_taken(relay, queue, now);
 	}
-	queue->pace.held_back = sender->nready > 0 && sender->requests >= sender->max_requests;
+	queue->pace.under_way = sender->requests;
 	if (IsTransactionState())
 	{
 		sqs_commit();

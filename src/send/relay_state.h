@@ -98,8 +98,7 @@ typedef struct RelayPace
 	double		least_ms;		/* the least of these */
 	int64		longer_since;	/* ms: requests take too much longer than
 								 * that; 0: they do not */
-	bool		held_back;		/* messages wait only because there are no
-								 * more requests */
+	int			under_way;		/* requests, when the last were started */
 } RelayPace;
 
 /*
