@@ -2256,7 +2256,7 @@ COMMENT ON COLUMN @extschema@.sqs_stats.retried IS
 COMMENT ON COLUMN @extschema@.sqs_stats.retried_now IS
 'attempts that were made at once after one that failed, as by the action retry_now';
 COMMENT ON COLUMN @extschema@.sqs_stats.uncharged IS
-'failed attempts that do not count for their message, because the queue was paused or throttled';
+'failed attempts that do not count for their message: the queue was paused or throttled, or the handler has said so';
 COMMENT ON COLUMN @extschema@.sqs_stats.held IS
 'how often a message was kept in hand until it was to be handled again, which costs no receive';
 COMMENT ON COLUMN @extschema@.sqs_stats.given_back IS

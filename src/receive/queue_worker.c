@@ -594,6 +594,7 @@ begin_work(void)
 	SpinLockRelease(&qw->stats->mutex);
 	make_leases(qw);
 	sqs_waiting_init(qw);
+	sqs_routes_init(qw);
 	/* "starting" until it has a handler, if it has been out of slots */
 	qw->pool.starved = qw->stats->state == SQS_QUEUE_NO_WORKER_SLOT;
 	if (!qw->pool.starved)

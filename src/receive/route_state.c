@@ -50,6 +50,17 @@
 #define GIVEN_BACK_S	30		/* if other routes run: at least, so that they
 								 * do not come back at once */
 
+/* Out of memory?  Then this process must not lose its grip on a message. */
+static void *
+alloc_or_null(QueueWorker *qw, Size size)
+{
+	return MemoryContextAllocExtended(qw->context, size, MCXT_ALLOC_ZERO | MCXT_ALLOC_NO_OOM);
+}
+
+/*
+ * The states are made when they are first needed.  If there is no memory for one,
+ * the route counts as the queue's handler, whose state is made at the start.
+ */
 RouteState *
 sqs_route_state(QueueWorker *qw, int16 route)
 {
@@ -58,8 +69,10 @@ sqs_route_state(QueueWorker *qw, int16 route)
 
 	if (n >= routes->size)
 	{
-		RouteState **states = MemoryContextAllocZero(qw->context, (n + 1) * sizeof(RouteState *));
+		RouteState **states = alloc_or_null(qw, (n + 1) * sizeof(RouteState *));
 
+		if (states == NULL)
+			return routes->states[0];
 		if (routes->size > 0)
 		{
 			memcpy(states, routes->states, routes->size * sizeof(RouteState *));
@@ -70,13 +83,28 @@ sqs_route_state(QueueWorker *qw, int16 route)
 	}
 	if (routes->states[n] == NULL)
 	{
-		RouteState *state = MemoryContextAllocZero(qw->context, sizeof(RouteState));
+		RouteState *state = alloc_or_null(qw, sizeof(RouteState));
 
+		if (state == NULL)
+			return routes->states[0];
 		state->route = route;
 		dlist_init(&state->aside);
 		routes->states[n] = state;
 	}
 	return routes->states[n];
+}
+
+/* Raises an error if there is no memory. */
+void
+sqs_routes_init(QueueWorker *qw)
+{
+	RouteState *state = MemoryContextAllocZero(qw->context, sizeof(RouteState));
+
+	state->route = -1;
+	dlist_init(&state->aside);
+	qw->routes.states = MemoryContextAllocZero(qw->context, sizeof(RouteState *));
+	qw->routes.states[0] = state;
+	qw->routes.size = 1;
 }
 
 /* It is to blame if others have succeeded since it failed. */
@@ -94,6 +122,13 @@ sqs_route_frame_flags(QueueWorker *qw, Lease *lease, bool is_probe)
 		(is_probe ? SQS_FRAME_PROBE : 0) |
 		(is_probe && route->hold == ROUTE_THROTTLED ? SQS_FRAME_UNCHARGED : 0) |
 		(lease->blamed ? SQS_FRAME_BLAME : 0);
+}
+
+/* The route of a group's first message; there is one. */
+static RouteState *
+route_of_head(QueueWorker *qw, MessageGroup *group)
+{
+	return sqs_route_state(qw, dlist_head_element(Lease, node, &group->waiting)->route);
 }
 
 /* ---- holding a route ---- */
@@ -199,7 +234,7 @@ release_route(QueueWorker *qw, RouteState *route)
 	{
 		MessageGroup *group = dlist_container(MessageGroup, node, group_iter.cur);
 
-		if (group->aside && dlist_head_element(Lease, node, &group->waiting)->route == route->route)
+		if (group->aside && route_of_head(qw, group)->hold == ROUTE_RUNS)
 			group->aside = false;
 	}
 	if (qw->attributes_known && qw->polling.failures == 0 && qw->cannot_run == 0 &&
@@ -234,8 +269,10 @@ is_one_too_many(QueueWorker *qw, RouteState *route, const Lease *lease)
 			return false;
 	if (route->nfailed >= route->failed_size)
 	{
-		uint32	   *failed = MemoryContextAlloc(qw->context, (route->nfailed + limit) * sizeof(uint32));
+		uint32	   *failed = alloc_or_null(qw, (route->nfailed + limit) * sizeof(uint32));
 
+		if (failed == NULL)
+			return false;
 		if (route->failed != NULL)
 		{
 			memcpy(failed, route->failed, route->nfailed * sizeof(uint32));
@@ -337,7 +374,7 @@ sqs_route_keep(QueueWorker *qw, Lease *lease)
 
 /* The first message of the group that was tried least recently; NULL: none. */
 static Lease *
-tried_head(QueueWorker *qw, const RouteState *route)
+tried_head(QueueWorker *qw, RouteState *route)
 {
 	Lease	   *least = NULL;
 	dlist_iter	iter;
@@ -350,7 +387,7 @@ tried_head(QueueWorker *qw, const RouteState *route)
 		if (!group->aside || group->handed > 0)
 			continue;
 		head = dlist_head_element(Lease, node, &group->waiting);
-		if (head->route == route->route && (least == NULL || head->tried_at < least->tried_at))
+		if (route_of_head(qw, group) == route && (least == NULL || head->tried_at < least->tried_at))
 			least = head;
 	}
 	return least;

@@ -10,6 +10,8 @@
 
 #include "receive/queue_state.h"
 
+extern void sqs_routes_init(QueueWorker *qw);
+
 /* The state of a route; -1: the queue's handler. */
 extern RouteState *sqs_route_state(QueueWorker *qw, int16 route);
 
