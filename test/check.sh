@@ -29,7 +29,7 @@ FAUXQS_VERSION=1.9.2
 # What takes longest begins first, and what works beside what waits.
 LONGEST="031_restore.pl 041_table_locks.pl 030_privileges.pl 042_relay_bounds.pl 039_credentials.pl compile
 	035_shared_entries.pl 015_stop_any_time.pl 025_handler_exits.pl 043_shared_credentials.pl fuzz unit sdk
-	012_faults.pl 018_limits.pl 021_outbox_faults.pl 034_exactly_once.pl 022_outbox_kill.pl 038_pace.pl
+	056_holds.pl 012_faults.pl 018_limits.pl 021_outbox_faults.pl 034_exactly_once.pl 022_outbox_kill.pl 038_pace.pl
 	033_relay.pl 032_internal_tables.pl 019_send.pl 027_discovery.pl 017_handlers.pl 024_outbox_database.pl"
 
 usage="usage: check.sh [--long] [-j N] [layout|compile|unit|fuzz|sqsd|sdk|regress|tap|fauxqs|part of a TAP file's name]..."

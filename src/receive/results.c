@@ -140,6 +140,13 @@ sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result)
 		sqs_route_keep(qw, lease);
 		return;
 	}
+	if (result->outcome == SQS_OUTCOME_CANNOT_RUN && result->route >= 0)
+	{
+		lease->route = (int16) result->route;
+		sqs_route_broken(qw, lease, result);
+		sqs_route_keep(qw, lease);
+		return;
+	}
 	if (result->outcome == SQS_OUTCOME_CANNOT_RUN ||
 		result->outcome == SQS_OUTCOME_LOCKED)
 	{

@@ -7,8 +7,9 @@
  * fails.  To go on as usual would use up attempts and receives of all of them,
  * and end in the dead-letter queue.  So a route is held
  *
- *	- when a message has failed by an error for which the rule is "pause", or
- *	- when throttle_after messages, different ones, have failed in a row.
+ *	- when a message has failed by an error for which the rule is "pause",
+ *	- when throttle_after messages, different ones, have failed in a row, or
+ *	- if the queue has routes, when the function of this one cannot be called.
  *
  * Then nothing of the route is handed out but one message at a time, a probe,
  * after 1 s, doubling up to a minute.  The first that succeeds ends it, and the
@@ -37,6 +38,7 @@
 
 #include "common/hashfn.h"
 
+#include "base/errors.h"
 #include "base/queue_stats.h"
 #include "receive/lease.h"
 #include "receive/pace.h"
@@ -194,7 +196,10 @@ report(QueueWorker *qw, RouteState *route, const SqsResult *result)
 	char		text[SQS_ERROR_TEXT];
 	SqsQueueState state = route->hold == ROUTE_PAUSED ? SQS_QUEUE_PAUSED : SQS_QUEUE_THROTTLED;
 
-	snprintf(text, sizeof(text), "handler: %s: %s", unpack_sql_state(result->sqlstate), result->text);
+	if (result->outcome == SQS_OUTCOME_CANNOT_RUN)
+		sqs_copy_text(text, result->text, sizeof(text));
+	else
+		snprintf(text, sizeof(text), "handler: %s: %s", unpack_sql_state(result->sqlstate), result->text);
 	if (sqs_queue_is_held(qw) && !qw->stopping)
 		sqs_queue_error(qw, state, text);
 	else if (sqs_stats_error(qw->stats, text))
@@ -325,6 +330,23 @@ sqs_route_failed(QueueWorker *qw, Lease *lease, const SqsResult *result)
 		result->action != SQS_ACTION_KILLED && !lease->blamed)
 		release_route(qw, route);
 	else if (!result->is_verdict)
+	{
+		route->steps++;
+		next_probe(qw, route);
+		report(qw, route, result);
+	}
+}
+
+/* The function of a route cannot be called: that is no other route's problem. */
+void
+sqs_route_broken(QueueWorker *qw, Lease *lease, const SqsResult *result)
+{
+	RouteState *route = sqs_route_state(qw, lease->route);
+
+	lease->tried_at = qw->now;
+	if (route->hold == ROUTE_RUNS)
+		hold_route(qw, route, ROUTE_PAUSED, result);
+	else if (lease->is_probe)
 	{
 		route->steps++;
 		next_probe(qw, route);

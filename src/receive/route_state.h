@@ -27,6 +27,9 @@ extern void sqs_route_succeeded(QueueWorker *qw, const Lease *lease);
 /* A message has failed; afterwards its route may be held. */
 extern void sqs_route_failed(QueueWorker *qw, Lease *lease, const SqsResult *result);
 
+/* A message was not run, because the function of its route cannot be called. */
+extern void sqs_route_broken(QueueWorker *qw, Lease *lease, const SqsResult *result);
+
 /*
  * Keep a message in hand that has failed, or is due, until its route goes on.  If
  * it was handed out, the lease is in no list.

@@ -221,6 +221,17 @@ query_is($node, q{SELECT grp, count(*), count(DISTINCT body), max(receive_count)
 	"a|50|50|t\nb|50|50|t", 'routes: then its messages are handled', timeout => 120);
 $sqs->is_empty('routes');
 
+# so it is if the function of a route is gone
+$node->safe_psql('postgres', 'ALTER FUNCTION handle_a RENAME TO handle_x');
+$sqs->send_messages('routes', map { (qq({"kind": "a", "n": $_}), qq({"kind": "b", "n": $_})) } 51 .. 55);
+query_is($node, q{SELECT grp, count(*) FROM got WHERE queue = 'routes' GROUP BY 1 ORDER BY 1}, "a|50\nb|55",
+	'routes: a function that is gone concerns its route only');
+query_is($node, q{SELECT state, last_error FROM sqs_stats WHERE queue = 'routes'}, 'polling|function public.handle_a(sqs_message) does not exist',
+	'routes: the error says so');
+$node->safe_psql('postgres', 'ALTER FUNCTION handle_x RENAME TO handle_a');
+query_is($node, q{SELECT grp, count(*) FROM got WHERE queue = 'routes' GROUP BY 1 ORDER BY 1}, "a|55\nb|55",
+	'routes: it is found again', timeout => 120);
+
 # ---- stop while messages are held
 
 register('hold', q{retry_delay => '40 s', retry_jitter => 0, max_attempts => 10});
