@@ -316,8 +316,9 @@ SKIP:
 	close($status);
 	system('prlimit', '--pid', $pid, '--as=' . ($size + 100 * 1024) * 1024) == 0 or die 'prlimit failed';
 	$sqs->send_messages('limited', 'eat', 'modest');
-	query_is($node, q{SELECT sqlstate, message, handler_pid FROM sqs_failures WHERE queue = 'limited'}, "53200|out of memory|$pid",
-		'a handler that gets no more memory: its message fails');
+	query_is($node, q{SELECT sqlstate, message, handler_pid, action, attempt FROM sqs_failures WHERE queue = 'limited' ORDER BY failed_at},
+		"53200|out of memory|$pid|pause|\n53200|out of memory|$pid|retry|1",
+		'a handler that gets no more memory: its message fails, and is to blame when another has succeeded');
 	$sqs->is_empty('limited');
 	is( $node->safe_psql('postgres', q{SELECT string_agg(body || '/' || receive_count, ',' ORDER BY body), count(DISTINCT pid), min(pid)
 		FROM got WHERE queue = 'limited'}), "eat/2,modest/1,small/1|1|$pid",
