@@ -84,7 +84,7 @@ COMMENT ON FOREIGN DATA WRAPPER sqsbridge IS
 
 
 /* ------------------------------------------------------------------------
- * The handler's argument
+ * The handler's argument and result
  * ------------------------------------------------------------------------ */
 
 CREATE TYPE @extschema@.sqs_message AS (
@@ -106,7 +106,7 @@ CREATE TYPE @extschema@.sqs_message AS (
 REVOKE ALL ON TYPE @extschema@.sqs_message FROM PUBLIC;
 GRANT USAGE ON TYPE @extschema@.sqs_message TO PUBLIC;
 COMMENT ON TYPE @extschema@.sqs_message IS
-'a message received from SQS; the one argument of a handler function';
+'a message received from SQS; the one argument of a handler function, which may also be an array of them';
 COMMENT ON COLUMN @extschema@.sqs_message.queue IS
 'name of the queue in sqs_queues';
 COMMENT ON COLUMN @extschema@.sqs_message.message_id IS
@@ -135,6 +135,25 @@ COMMENT ON COLUMN @extschema@.sqs_message.attempt IS
 'which attempt to handle the message this is, as this database counts them: 1 at first; failures that were not the message''s fault do not count';
 COMMENT ON COLUMN @extschema@.sqs_message.envelope IS
 'what was written on the envelope that the option unwrap of the queue has taken off: an object with the key kind (sns, eventbridge, s3, or s3_pointer) and others; NULL if there was none';
+
+CREATE TYPE @extschema@.sqs_verdict AS (
+	message_id text,
+	action text,
+	delay interval,
+	reason text
+);
+REVOKE ALL ON TYPE @extschema@.sqs_verdict FROM PUBLIC;
+GRANT USAGE ON TYPE @extschema@.sqs_verdict TO PUBLIC;
+COMMENT ON TYPE @extschema@.sqs_verdict IS
+'what is to become of a message of a batch; a handler that takes sqs_message[] may return a set or an array of them, and messages that are not mentioned are done';
+COMMENT ON COLUMN @extschema@.sqs_verdict.message_id IS
+'the message, as in sqs_message';
+COMMENT ON COLUMN @extschema@.sqs_verdict.action IS
+'retry, dead_letter, or discard';
+COMMENT ON COLUMN @extschema@.sqs_verdict.delay IS
+'for a retry: when, 0 to 12 hours from now, rounded up to seconds; NULL: as the queue''s options say';
+COMMENT ON COLUMN @extschema@.sqs_verdict.reason IS
+'message of the row in sqs_failures; may be NULL';
 
 
 /* ------------------------------------------------------------------------
@@ -310,7 +329,7 @@ COMMENT ON COLUMN sqsbridge_internal.queues.server_owner IS
 COMMENT ON COLUMN sqsbridge_internal.queues.queue_name IS
 'as in the view sqs_queues';
 COMMENT ON COLUMN sqsbridge_internal.queues.handler IS
-'function that is called once per message, schema-qualified and quoted as necessary; NULL: nothing is received, and the queue is for sending only, unless it has the option route_by';
+'function that is called with each message or, if (sqs_message[]) follows, with batches of them, schema-qualified and quoted as necessary; NULL: nothing is received, and the queue is for sending only, unless it has the option route_by';
 COMMENT ON COLUMN sqsbridge_internal.queues.handler_oid IS
 'that function, by OID';
 COMMENT ON COLUMN sqsbridge_internal.queues.handler_owner_oid IS
@@ -527,7 +546,7 @@ COMMENT ON COLUMN @extschema@.sqs_queues.server IS
 COMMENT ON COLUMN @extschema@.sqs_queues.queue_name IS
 'name of the queue at AWS, or its URL or ARN';
 COMMENT ON COLUMN @extschema@.sqs_queues.handler IS
-'function that is called once per message, schema-qualified and quoted as necessary; NULL: nothing is received, and the queue is for sending only, unless it has the option route_by';
+'function that is called with each message or, if (sqs_message[]) follows, with batches of them, schema-qualified and quoted as necessary; NULL: nothing is received, and the queue is for sending only, unless it has the option route_by';
 COMMENT ON COLUMN @extschema@.sqs_queues.concurrency IS
 'number of handlers that run at the same time: 1 to 64';
 COMMENT ON COLUMN @extschema@.sqs_queues.batch_size IS
@@ -635,7 +654,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE ALL ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, integer, double precision, interval, double precision, integer, text, text, text, text, text, text, integer, interval, interval, interval, boolean, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, integer, double precision, interval, double precision, integer, text, text, text, text, text, text, integer, interval, interval, interval, boolean, boolean) TO PUBLIC;
 COMMENT ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, integer, double precision, interval, double precision, integer, text, text, text, text, text, text, integer, interval, interval, interval, boolean, boolean) IS
-'registers an SQS queue, owned by the current role; takes effect at commit. queue: its name here; server: foreign server, on which the role needs USAGE; handler: function that takes one sqs_message, NULL to send only; queue_name: name, URL or ARN at AWS, if different; for the other arguments, see the columns of sqs_queues. NULL stands for the default. Errors: the name is in use, the server or handler does not exist or may not be used, a value is out of range';
+'registers an SQS queue, owned by the current role; takes effect at commit. queue: its name here; server: foreign server, on which the role needs USAGE; handler: function that takes one sqs_message, or sqs_message[], NULL to send only; queue_name: name, URL or ARN at AWS, if different; for the other arguments, see the columns of sqs_queues. NULL stands for the default. Errors: the name is in use, the server or handler does not exist or may not be used, a value is out of range';
 
 CREATE FUNCTION @extschema@.sqs_alter_queue(
 	queue text,
@@ -2027,6 +2046,7 @@ CREATE FUNCTION @extschema@.sqs_get_queue_stats(
 	OUT discarded bigint,
 	OUT dead_letters bigint,
 	OUT unroutable bigint,
+	OUT batch_splits bigint,
 	OUT released bigint,
 	OUT lost bigint,
 	OUT retried bigint,
@@ -2170,6 +2190,7 @@ SELECT
 	s.discarded,
 	s.dead_letters,
 	s.unroutable,
+	s.batch_splits,
 	s.released,
 	s.lost,
 	s.retried,
@@ -2247,6 +2268,8 @@ COMMENT ON COLUMN @extschema@.sqs_stats.dead_letters IS
 'messages that were moved to sqs_dead_letters; those that are then deleted count as acked, too';
 COMMENT ON COLUMN @extschema@.sqs_stats.unroutable IS
 'messages that no route was for; one that fails for that counts each time';
+COMMENT ON COLUMN @extschema@.sqs_stats.batch_splits IS
+'how often messages of a batch were run again in parts, because the handler had failed with them together';
 COMMENT ON COLUMN @extschema@.sqs_stats.released IS
 'messages made visible again: not handled, as at a shutdown, or failed with a retry_delay';
 COMMENT ON COLUMN @extschema@.sqs_stats.lost IS

@@ -203,12 +203,39 @@ RESET search_path;
 SELECT name, handler FROM sqs_queues ORDER BY queue_id;
 SELECT sqs_unregister_queue(name) FROM sqs_queues;
 
+-- Batch handlers: one that takes a single message comes first.
+CREATE FUNCTION in_batches(sqs_message[]) RETURNS void LANGUAGE sql AS '';
+CREATE FUNCTION with_verdicts(VARIADIC sqs_message[]) RETURNS SETOF sqs_verdict LANGUAGE sql AS 'SELECT NULL::sqs_verdict';
+CREATE FUNCTION "Sqs Schema"."(sqs_message[])"(sqs_message[]) RETURNS sqs_verdict[] LANGUAGE sql AS 'SELECT NULL::sqs_verdict[]';
+CREATE FUNCTION both(sqs_message[]) RETURNS void LANGUAGE sql AS '';
+CREATE FUNCTION both(sqs_message) RETURNS void LANGUAGE sql AS '';
+SELECT sqs_register_queue('b1', 'sqs_local', 'in_batches', enabled => false);
+SELECT sqs_register_queue('b2', 'sqs_local', 'public.with_verdicts ( public.sqs_message[] ) ', enabled => false);
+SELECT sqs_register_queue('b3', 'sqs_local', '"Sqs Schema"."(sqs_message[])"', enabled => false);
+SELECT sqs_register_queue('b4', 'sqs_local', 'both', enabled => false);
+SELECT sqs_register_queue('b5', 'sqs_local', 'both(sqs_message[])', enabled => false);
+SELECT name, handler FROM sqs_queues ORDER BY queue_id;
+-- what is stored can be given again
+SELECT sqs_alter_queue(name, handler => handler) FROM sqs_queues;
+SELECT count(*) FILTER (WHERE handler ~ '\(sqs_message\[\]\)$') FROM sqs_queues;
+SELECT sqs_alter_queue('b5', handler => 'both(sqs_message)');
+SELECT handler FROM sqs_queues WHERE name = 'b5';
+-- a function of another kind in its place
+DROP FUNCTION in_batches(sqs_message[]);
+CREATE FUNCTION in_batches(sqs_message[]) RETURNS int LANGUAGE sql AS 'SELECT 1';
+SELECT problem FROM sqs_get_queues() WHERE name = 'b1';
+SELECT sqs_unregister_queue(name) FROM sqs_queues;
+
 -- Functions that cannot be handlers.
 CREATE FUNCTION wrong_args(text) RETURNS void LANGUAGE sql AS '';
 CREATE FUNCTION too_many(sqs_message, int DEFAULT 1) RETURNS void LANGUAGE sql AS '';
 CREATE FUNCTION returns_set(sqs_message) RETURNS SETOF int LANGUAGE sql AS 'SELECT 1';
 CREATE FUNCTION polymorphic(anyelement) RETURNS void LANGUAGE sql AS '';
-CREATE FUNCTION many(VARIADIC sqs_message[]) RETURNS void LANGUAGE sql AS '';
+CREATE FUNCTION many(VARIADIC text[]) RETURNS void LANGUAGE sql AS '';
+CREATE FUNCTION returns_int(sqs_message[]) RETURNS int LANGUAGE sql AS 'SELECT 1';
+CREATE FUNCTION returns_ints(sqs_message[]) RETURNS SETOF int LANGUAGE sql AS 'SELECT 1';
+CREATE FUNCTION returns_one(sqs_message[]) RETURNS sqs_verdict LANGUAGE sql AS 'SELECT NULL';
+CREATE FUNCTION returns_table(sqs_message[]) RETURNS TABLE (message_id text, action text) LANGUAGE sql AS 'SELECT NULL, NULL';
 CREATE PROCEDURE a_procedure(sqs_message) LANGUAGE sql AS '';
 CREATE FUNCTION transition(int, sqs_message) RETURNS int LANGUAGE sql AS 'SELECT 1';
 CREATE AGGREGATE an_aggregate(sqs_message) (SFUNC = transition, STYPE = int);
@@ -231,6 +258,14 @@ SELECT sqs_register_queue('q', 'sqs_local', 'too_many');
 SELECT sqs_register_queue('q', 'sqs_local', 'returns_set');
 SELECT sqs_register_queue('q', 'sqs_local', 'polymorphic');
 SELECT sqs_register_queue('q', 'sqs_local', 'many');
+SELECT sqs_register_queue('q', 'sqs_local', 'returns_int');
+SELECT sqs_register_queue('q', 'sqs_local', 'returns_int(sqs_message)');
+SELECT sqs_register_queue('q', 'sqs_local', 'returns_ints');
+SELECT sqs_register_queue('q', 'sqs_local', 'returns_one');
+SELECT sqs_register_queue('q', 'sqs_local', 'returns_table');
+SELECT sqs_register_queue('q', 'sqs_local', 'wrong_args(sqs_message[])');
+SELECT sqs_register_queue('q', 'sqs_local', 'handle([])');
+SELECT sqs_register_queue('q', 'sqs_local', 'handle(sqs_message[][])');
 SELECT sqs_register_queue('q', 'sqs_local', 'a_procedure');
 SELECT sqs_register_queue('q', 'sqs_local', 'an_aggregate');
 SELECT sqs_register_queue('q', 'sqs_local', 'temporary');

@@ -104,19 +104,33 @@ sqs_view_oid(const char *relname)
 	return relid;
 }
 
-/* The OID of type sqs_message.  Raises an ERROR if it does not exist. */
-Oid
-sqs_message_type_oid(void)
+/* The OID of a type of the extension.  Raises an ERROR if it does not exist. */
+static Oid
+type_oid(const char *name)
 {
 	Oid			schema = sqs_extension_schema();
 	Oid			type = InvalidOid;
 
 	if (OidIsValid(schema))
 		type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
-							   CStringGetDatum("sqs_message"), ObjectIdGetDatum(schema));
+							   CStringGetDatum(name), ObjectIdGetDatum(schema));
 	if (!OidIsValid(type))
-		missing_object("type", "sqs_message");
+		missing_object("type", name);
 	return type;
+}
+
+/* The type of a handler's argument, or of its elements. */
+Oid
+sqs_message_type_oid(void)
+{
+	return type_oid("sqs_message");
+}
+
+/* The type of what a batch handler may return. */
+Oid
+sqs_verdict_type_oid(void)
+{
+	return type_oid("sqs_verdict");
 }
 
 /*

@@ -17,9 +17,10 @@ extern Oid	sqs_extension_oid(void);
 extern Oid	sqs_extension_schema(void);
 extern Oid	sqs_extension_owner(void);
 
-/* OID of a view, and of type sqs_message; an ERROR if it does not exist. */
+/* OID of a view or of a type; an ERROR if it does not exist. */
 extern Oid	sqs_view_oid(const char *relname);
 extern Oid	sqs_message_type_oid(void);
+extern Oid	sqs_verdict_type_oid(void);
 
 /* Where a queue's row is registered: cluster, database, and extension. */
 extern char *sqs_home(void);

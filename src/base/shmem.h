@@ -125,6 +125,7 @@ typedef enum SqsCounter
 	SQS_DISCARDED,
 	SQS_DEAD_LETTERS,
 	SQS_UNROUTABLE,
+	SQS_BATCH_SPLITS,
 	SQS_RELEASED,
 	SQS_LOST,
 	SQS_RETRIED,				/* failures that lead to another attempt */

@@ -21,6 +21,7 @@
 #define ERRCODE_SQS_UNROUTABLE	MAKE_SQLSTATE('S', 'Q', '1', '0', '1')
 
 /* Of dead letters: the handler worker or the server died again and again. */
+#define ERRCODE_SQS_ORDER			MAKE_SQLSTATE('S', 'Q', '1', '0', '2')
 #define ERRCODE_SQS_KILLED		MAKE_SQLSTATE('S', 'Q', '1', '0', '3')
 
 /* Of dead letters: the message's group is parked; SQS is about to delete it. */

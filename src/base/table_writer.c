@@ -272,14 +272,10 @@ end_row(SqsWriter *writer)
 	ExecClearTuple(writer->slot);
 }
 
-/* Insert a row into a table that is plain. */
+/* Index a row that has just been inserted into a table that is plain. */
 static void
-insert_plain(SqsWriter *writer, const Datum *values, const bool *nulls)
+index_plain(SqsWriter *writer, const Datum *values, const bool *nulls, ItemPointer tid)
 {
-	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(writer->rel),
-										unconstify(Datum *, values), unconstify(bool *, nulls));
-
-	simple_heap_insert(writer->rel, tuple);
 	for (int i = 0; i < writer->rri->ri_NumIndices; i++)
 	{
 		IndexInfo  *info = writer->rri->ri_IndexRelationInfo[i];
@@ -294,10 +290,51 @@ insert_plain(SqsWriter *writer, const Datum *values, const bool *nulls)
 			index_nulls[k] = nulls[info->ii_IndexAttrNumbers[k] - 1];
 		}
 		(void) index_insert(writer->rri->ri_IndexRelationDescs[i], index_values, index_nulls,
-							&tuple->t_self, writer->rel,
+							tid, writer->rel,
 							info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, info);
 	}
+}
+
+/* Insert a row into a table that is plain. */
+static void
+insert_plain(SqsWriter *writer, const Datum *values, const bool *nulls)
+{
+	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(writer->rel),
+										unconstify(Datum *, values), unconstify(bool *, nulls));
+
+	simple_heap_insert(writer->rel, tuple);
+	index_plain(writer, values, nulls, &tuple->t_self);
 	heap_freetuple(tuple);
+}
+
+/* All rows have the same nulls. */
+bool
+sqs_writer_insert_many(SqsWriter *writer, Datum *const *rows, int n, const bool *nulls,
+					   ItemPointerData *tids)
+{
+	TupleDesc	desc = RelationGetDescr(writer->rel);
+	TupleTableSlot **slots;
+
+	if (!writer->plain || has_forbidden_null(desc, nulls))
+		return false;
+	slots = palloc(n * sizeof(TupleTableSlot *));
+	for (int i = 0; i < n; i++)
+	{
+		slots[i] = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
+		memcpy(slots[i]->tts_values, rows[i], desc->natts * sizeof(Datum));
+		memcpy(slots[i]->tts_isnull, nulls, desc->natts * sizeof(bool));
+		ExecStoreVirtualTuple(slots[i]);
+	}
+	table_multi_insert(writer->rel, slots, n, GetCurrentCommandId(true), 0, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		tids[i] = slots[i]->tts_tid;
+		index_plain(writer, rows[i], nulls, &tids[i]);
+		ExecDropSingleTupleTableSlot(slots[i]);
+	}
+	pfree(slots);
+	return true;
 }
 
 /* Add what it takes to look for conflicts before a row is inserted. */
@@ -384,7 +421,7 @@ insert_speculative_index_tuples(SqsWriter *writer, List *arbiters)
  */
 bool
 sqs_writer_insert_new(SqsWriter *writer, const Datum *values, const bool *nulls,
-					  List *arbiters, bool likely_new, ItemPointer conflict)
+					  List *arbiters, bool likely_new, ItemPointer tid)
 {
 	bool		inserted = false;
 
@@ -403,8 +440,8 @@ sqs_writer_insert_new(SqsWriter *writer, const Datum *values, const bool *nulls,
 			if (!sqs_check_index_constraints(writer->rri, writer->slot, get_estate(writer),
 											 &conflict_tid, arbiters))
 			{
-				if (conflict != NULL)
-					*conflict = conflict_tid;
+				if (tid != NULL)
+					*tid = conflict_tid;
 				break;
 			}
 		}
@@ -417,7 +454,11 @@ sqs_writer_insert_new(SqsWriter *writer, const Datum *values, const bool *nulls,
 		table_tuple_complete_speculative(writer->rel, writer->slot, token, inserted);
 		SpeculativeInsertionLockRelease(GetCurrentTransactionId());
 		if (inserted)
+		{
+			if (tid != NULL)
+				*tid = writer->slot->tts_tid;
 			break;
+		}
 		likely_new = false;
 	}
 	end_row(writer);

@@ -43,15 +43,23 @@ extern Relation sqs_writer_relation(SqsWriter *writer);
 extern void sqs_writer_insert(SqsWriter *writer, const Datum *values, const bool *nulls);
 
 /*
+ * Insert many rows, for less than one by one.  In each unique index, they must be
+ * in the order in which all transactions insert, or they may deadlock.  Returns
+ * false, and inserts nothing, if that is not possible for this table.
+ */
+extern bool sqs_writer_insert_many(SqsWriter *writer, Datum *const *rows, int n,
+								   const bool *nulls, ItemPointerData *tids);
+
+/*
  * Insert a row, unless one of these unique indexes (OIDs; NIL: any) has its key
- * already: then return false, and set *conflict (if not NULL) to the row that
- * has it.  Waits for a transaction that has inserted the same key and is still
+ * already: then return false.  Sets *tid (if not NULL) to the row that has the
+ * key now.  Waits for a transaction that has inserted the same key and is still
  * running.  A conflict in another unique index is an ERROR.  likely_new says that
  * a conflict is not expected, which saves a look-up if there is none.
  */
 extern bool sqs_writer_insert_new(SqsWriter *writer, const Datum *values, const bool *nulls,
 								  List *arbiters, bool likely_new,
-								  ItemPointer conflict);
+								  ItemPointer tid);
 
 /* Read a row version, whether or not a snapshot sees it. */
 extern bool sqs_writer_read(SqsWriter *writer, ItemPointer tid, Datum *values, bool *nulls);

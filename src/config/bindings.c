@@ -17,10 +17,12 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
@@ -45,15 +47,47 @@ sqs_role_name(Oid role)
 	return name != NULL ? name : psprintf("%u", role);
 }
 
+bool
+sqs_handler_takes_batches(const char *handler)
+{
+	size_t		len = strlen(handler);
+	size_t		args = strlen(SQS_BATCH_HANDLER_ARGS);
+
+	/* a quoted name ends with a quote */
+	return len > args && strcmp(handler + len - args, SQS_BATCH_HANDLER_ARGS) == 0;
+}
+
+/* A handler with its argument's type, palloc'd. */
+static char *
+signature(const char *handler)
+{
+	return psprintf("%s%s", handler, sqs_handler_takes_batches(handler) ? "" : "(sqs_message)");
+}
+
+/* Does it return nothing, or verdicts? */
+static bool
+returns_verdicts(Oid type, bool is_set)
+{
+	Oid			verdict_type;
+
+	if (type == VOIDOID)
+		return !is_set;
+	verdict_type = sqs_verdict_type_oid();
+	return type == (is_set ? verdict_type : get_array_type(verdict_type));
+}
+
 /*
- * Find the function that a handler "schema.name" means: it takes one
- * sqs_message, and the role may execute it.  Returns its OID.  If it cannot
- * be called, returns InvalidOid, and the reason in *why, palloc'd.
+ * Find the function that a handler means: it takes one sqs_message, or an array
+ * of them, and the role may execute it.  Returns its OID.  If it cannot be
+ * called, returns InvalidOid, and the reason in *why, palloc'd.
  */
 Oid
 sqs_resolve_handler(const char *handler, Oid role, char **why)
 {
-	Oid			message_type = sqs_message_type_oid();
+	bool		takes_batches = sqs_handler_takes_batches(handler);
+	Oid			argument_type = sqs_message_type_oid();
+	const char *function = signature(handler);
+	char	   *name = pstrdup(handler);
 	List	   *names;
 	char	   *nspname;
 	char	   *proname;
@@ -63,6 +97,7 @@ sqs_resolve_handler(const char *handler, Oid role, char **why)
 	Oid			funcid;
 	char		prokind;
 	bool		retset;
+	Oid			rettype;
 
 	*why = NULL;
 	/* a session outlives its role; privileges granted to PUBLIC must not do */
@@ -71,7 +106,12 @@ sqs_resolve_handler(const char *handler, Oid role, char **why)
 		*why = psprintf("its owner, the role with OID %u, does not exist", role);
 		return InvalidOid;
 	}
-	if (!SplitIdentifierString(pstrdup(handler), '.', &names) || list_length(names) != 2)
+	if (takes_batches)
+	{
+		argument_type = get_array_type(argument_type);
+		name[strlen(name) - strlen(SQS_BATCH_HANDLER_ARGS)] = '\0';
+	}
+	if (!SplitIdentifierString(name, '.', &names) || list_length(names) != 2)
 	{
 		*why = psprintf("\"%s\" is not the name of a function with its schema", handler);
 		return InvalidOid;
@@ -87,36 +127,40 @@ sqs_resolve_handler(const char *handler, Oid role, char **why)
 	}
 	if (isAnyTempNamespace(nsp))
 	{
-		*why = psprintf("function %s is temporary, and other sessions cannot call it", handler);
+		*why = psprintf("function %s is temporary, and other sessions cannot call it", function);
 		return InvalidOid;
 	}
 
 	tuple = SearchSysCache3(PROCNAMEARGSNSP, CStringGetDatum(proname),
-							PointerGetDatum(buildoidvector(&message_type, 1)),
+							PointerGetDatum(buildoidvector(&argument_type, 1)),
 							ObjectIdGetDatum(nsp));
 	if (!HeapTupleIsValid(tuple))
 	{
-		*why = psprintf("function %s(sqs_message) does not exist", handler);
+		*why = psprintf("function %s does not exist", function);
 		return InvalidOid;
 	}
 	form = (Form_pg_proc) GETSTRUCT(tuple);
 	funcid = form->oid;
 	prokind = form->prokind;
 	retset = form->proretset;
+	rettype = form->prorettype;
 	ReleaseSysCache(tuple);
 
 	if (prokind != PROKIND_FUNCTION)
-		*why = psprintf("%s(sqs_message) is %s, not a function", handler,
+		*why = psprintf("%s is %s, not a function", function,
 						prokind == PROKIND_PROCEDURE ? "a procedure" :
 						prokind == PROKIND_AGGREGATE ? "an aggregate" : "a window function");
-	else if (retset)
-		*why = psprintf("function %s(sqs_message) returns a set", handler);
+	else if (!takes_batches && retset)
+		*why = psprintf("function %s returns a set", function);
+	else if (takes_batches && !returns_verdicts(rettype, retset))
+		*why = psprintf("function %s returns %s%s, not void, SETOF sqs_verdict, or sqs_verdict[]",
+						function, retset ? "SETOF " : "", format_type_be(rettype));
 	else if (object_aclcheck(NamespaceRelationId, nsp, role, ACL_USAGE) != ACLCHECK_OK)
 		*why = psprintf("role \"%s\" has no USAGE privilege on schema \"%s\"",
 						sqs_role_name(role), nspname);
 	else if (object_aclcheck(ProcedureRelationId, funcid, role, ACL_EXECUTE) != ACLCHECK_OK)
-		*why = psprintf("role \"%s\" has no EXECUTE privilege on function %s(sqs_message)",
-						sqs_role_name(role), handler);
+		*why = psprintf("role \"%s\" has no EXECUTE privilege on function %s",
+						sqs_role_name(role), function);
 
 	return *why == NULL ? funcid : InvalidOid;
 }
@@ -175,7 +219,7 @@ sqs_bound_handler(const SqsBinding *handler, Oid role, char **why)
 	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(found));
 	if (!HeapTupleIsValid(tuple))
 	{
-		*why = psprintf("function %s(sqs_message) does not exist", handler->name);
+		*why = psprintf("function %s does not exist", signature(handler->name));
 		return InvalidOid;
 	}
 	owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
@@ -183,10 +227,10 @@ sqs_bound_handler(const SqsBinding *handler, Oid role, char **why)
 	if (owner == handler->owner_oid && strcmp(sqs_role_name(owner), handler->owner) == 0)
 		return found;
 	if (found != handler->oid)
-		*why = psprintf("function %s(sqs_message) was dropped, and role \"%s\" has created another one" CONFIRM,
-						handler->name, sqs_role_name(owner));
+		*why = psprintf("function %s was dropped, and role \"%s\" has created another one" CONFIRM,
+						signature(handler->name), sqs_role_name(owner));
 	else
-		*why = psprintf("function %s(sqs_message) belonged to role \"%s\", and now belongs to role \"%s\"" CONFIRM,
-						handler->name, handler->owner, sqs_role_name(owner));
+		*why = psprintf("function %s belonged to role \"%s\", and now belongs to role \"%s\"" CONFIRM,
+						signature(handler->name), handler->owner, sqs_role_name(owner));
 	return InvalidOid;
 }

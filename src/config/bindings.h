@@ -24,7 +24,15 @@ typedef struct SqsBinding
 	char	   *owner;
 } SqsBinding;
 
-/* The OID of the handler "schema.name"; InvalidOid if it cannot be called. */
+/*
+ * A handler is written "schema.name" if it takes one sqs_message, and
+ * "schema.name(sqs_message[])" if it takes an array of them, a batch.
+ */
+#define SQS_BATCH_HANDLER_ARGS	"(sqs_message[])"
+
+extern bool sqs_handler_takes_batches(const char *handler);
+
+/* The OID of a handler; InvalidOid if it cannot be called. */
 extern Oid	sqs_resolve_handler(const char *handler, Oid role, char **why);
 
 /* The same, but it must be the function that was bound, with its owner. */

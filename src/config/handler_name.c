@@ -46,14 +46,25 @@ function_name_exists(const char *proname, List *namespaces)
 	return found;
 }
 
-/* Does this text name the type sqs_message, in the caller's search path? */
+/*
+ * Does this text name the type sqs_message, or with "[]" after it an array of
+ * them, in the caller's search path?
+ */
 static bool
-is_message_type(const char *given)
+is_message_type(const char *given, bool *is_array)
 {
 	Oid			message_type = sqs_message_type_oid();
+	char	   *name = pstrdup(given);
+	char	   *end = name + strlen(name);
 	List	   *names;
 
-	if (!SplitIdentifierString(pstrdup(given), '.', &names) || names == NIL ||
+	while (end > name && scanner_isspace(end[-1]))
+		end--;
+	*is_array = end - name > 2 && end[-1] == ']' && end[-2] == '[';
+	if (*is_array)
+		end -= 2;
+	*end = '\0';
+	if (!SplitIdentifierString(name, '.', &names) || names == NIL ||
 		strcmp(llast(names), "sqs_message") != 0)
 		return false;
 	if (list_length(names) == 1)
@@ -95,20 +106,32 @@ split_handler(const char *given, List **names, char **type)
 		(list_length(*names) == 1 || list_length(*names) == 2);
 }
 
+/* Is there a function of this name, with one argument of this type? */
+static bool
+function_exists(const char *proname, Oid argument_type, Oid namespace)
+{
+	return SearchSysCacheExists3(PROCNAMEARGSNSP, CStringGetDatum(proname),
+								 PointerGetDatum(buildoidvector(&argument_type, 1)),
+								 ObjectIdGetDatum(namespace));
+}
+
 /*
- * Find the function that the caller means by "name" or "schema.name", with
- * or without "(sqs_message)", in the caller's search path, and make sure
- * that the queue's owner can call it.  Returns its qualified name, palloc'd,
- * and sets *funcid.  Raises an ERROR if there is no such function.
+ * Find the function that the caller means by "name" or "schema.name", with or
+ * without "(sqs_message)" or "(sqs_message[])", in the caller's search path, and
+ * make sure that the queue's owner can call it.  If the type is not given, and a
+ * schema has both, the one that takes a single message is meant.  Returns the
+ * handler as it is stored, palloc'd, and sets *funcid.  Raises an ERROR if there
+ * is no such function.
  */
 char *
 sqs_find_handler(const char *given, Oid owner, Oid *funcid)
 {
 	Oid			message_type = sqs_message_type_oid();
-	oidvector  *args = buildoidvector(&message_type, 1);
+	Oid			array_type = get_array_type(message_type);
 	const char *message_type_name = format_type_be(message_type);
 	List	   *names;
 	char	   *type;
+	bool		is_array = false;
 	char	   *proname;
 	List	   *namespaces;
 	ListCell   *lc;
@@ -118,10 +141,10 @@ sqs_find_handler(const char *given, Oid owner, Oid *funcid)
 	if (!split_handler(given, &names, &type))
 		sqs_option_refuse(OPT_HANDLER, sqs_option_quoted(given),
 						  "must be the name of a function, with or without its schema");
-	if (type != NULL && !is_message_type(type))
+	if (type != NULL && !is_message_type(type, &is_array))
 		sqs_option_refuse(OPT_HANDLER, sqs_option_quoted(given),
-						  psprintf("must be a function with one argument, of type %s",
-								   message_type_name));
+						  psprintf("must be a function with one argument, of type %s or %s[]",
+								   message_type_name, message_type_name));
 
 	proname = llast(names);
 	if (list_length(names) == 2)
@@ -143,12 +166,15 @@ sqs_find_handler(const char *given, Oid owner, Oid *funcid)
 		/* a temporary schema in the search path is not searched for functions */
 		if (list_length(names) == 1 && isAnyTempNamespace(lfirst_oid(lc)))
 			continue;
-		if (SearchSysCacheExists3(PROCNAMEARGSNSP, CStringGetDatum(proname),
-								  PointerGetDatum(args), ObjectIdGetDatum(lfirst_oid(lc))))
-		{
+		if (!is_array && function_exists(proname, message_type, lfirst_oid(lc)))
 			handler = quote_qualified_identifier(get_namespace_name(lfirst_oid(lc)), proname);
-			break;
-		}
+		else if ((is_array || type == NULL) &&
+				 function_exists(proname, array_type, lfirst_oid(lc)))
+			handler = psprintf("%s" SQS_BATCH_HANDLER_ARGS,
+							   quote_qualified_identifier(get_namespace_name(lfirst_oid(lc)), proname));
+		else
+			continue;
+		break;
 	}
 
 	if (handler == NULL)
@@ -159,12 +185,13 @@ sqs_find_handler(const char *given, Oid owner, Oid *funcid)
 
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("function %s(%s) does not exist", name, message_type_name),
+				 errmsg("function %s(%s%s) does not exist", name, message_type_name,
+						is_array ? "[]" : ""),
 				 others ?
-				 errdetail("Option \"handler\" must be a function with one argument, of type %s; there is one of this name with other arguments.",
-						   message_type_name) :
-				 errdetail("Option \"handler\" must be a function with one argument, of type %s.",
-						   message_type_name),
+				 errdetail("Option \"handler\" must be a function with one argument, of type %s or %s[]; there is one of this name with other arguments.",
+						   message_type_name, message_type_name) :
+				 errdetail("Option \"handler\" must be a function with one argument, of type %s or %s[].",
+						   message_type_name, message_type_name),
 				 errhint("Create it: CREATE FUNCTION %s(msg %s) RETURNS void LANGUAGE plpgsql AS $$ BEGIN ... END $$;",
 						 name, message_type_name)));
 	}
@@ -175,7 +202,7 @@ sqs_find_handler(const char *given, Oid owner, Oid *funcid)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid value for option \"handler\": \"%s\"", given),
 				 errdetail("It cannot be called: %s.", why),
-				 errhint("A handler is a function with one argument, of type %s, that the queue's owner may execute.",
-						 message_type_name)));
+				 errhint("A handler is a function with one argument, of type %s or %s[], that the queue's owner may execute.",
+						 message_type_name, message_type_name)));
 	return handler;
 }

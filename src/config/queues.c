@@ -92,18 +92,26 @@ set_server(SqsQueueConfig *queue, ForeignServer *server)
 }
 
 static bool
-has_routes(int32 queue_id)
+has_routes(int32 queue_id, bool *takes_batches)
 {
 	Relation	rel = sqs_table_open(SQS_TABLE_ROUTES, AccessShareLock);
 	SysScanDesc scan;
 	ScanKeyData key;
-	bool		result;
+	HeapTuple	tuple;
+	bool		result = false;
 
 	ScanKeyInit(&key, ROUTE_QUEUE_ID + 1, BTEqualStrategyNumber, F_INT4EQ,
 				Int32GetDatum(queue_id));
 	scan = systable_beginscan(rel, sqs_index_oid(SQS_INDEX_ROUTES_PKEY), true,
 							  GetActiveSnapshot(), 1, &key);
-	result = HeapTupleIsValid(systable_getnext(scan));
+	while (!*takes_batches && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		bool		isnull;
+		Datum		handler = sqs_getattr(tuple, ROUTE_HANDLER + 1, RelationGetDescr(rel), &isnull);
+
+		result = true;
+		*takes_batches = !isnull && sqs_handler_takes_batches(TextDatumGetCString(handler));
+	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return result;
@@ -174,7 +182,7 @@ resolve_queue(SqsQueueConfig *queue)
 		(void) sqs_bound_handler(&queue->bound_handler, queue->owner, &queue->problem);
 
 	/* if a function is gone, messages of other routes can be handled */
-	else if (queue->handler == NULL && !has_routes(queue->queue_id))
+	else if (!has_routes(queue->queue_id, &queue->takes_batches) && queue->handler == NULL)
 		queue->problem = pstrdup("it has neither a handler nor a route; add one with sqs_add_route()");
 }
 
@@ -375,6 +383,7 @@ read_queue(HeapTuple tuple, TupleDesc desc)
 		queue->bound_handler.name = queue->handler;
 		queue->bound_handler.owner_oid = get_oid(tuple, desc, "handler_owner_oid");
 		queue->bound_handler.owner = get_name(tuple, desc, "handler_owner");
+		queue->takes_batches = sqs_handler_takes_batches(queue->handler);
 	}
 	queue->enabled = get_bool(tuple, desc, "enabled", true);
 	queue->concurrency = get_int(tuple, desc, "concurrency", 1);

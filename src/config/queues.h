@@ -40,7 +40,9 @@ typedef struct SqsQueueConfig
 	char	   *name;			/* in this database */
 	Oid			owner;			/* role the handler runs as */
 	char	   *queue_name;		/* at AWS: name, URL or ARN */
-	char	   *handler;		/* schema-qualified, quoted; NULL: send only */
+	char	   *handler;		/* see bindings.h; NULL: send only */
+	bool		takes_batches;	/* the handler, or that of a route, takes arrays
+								 * of messages */
 	bool		enabled;
 	int			concurrency;
 	int			batch_size;

@@ -20,6 +20,12 @@
 #define CHANNEL_MAGIC		0x53515342
 #define KEY_SHARED			1
 #define KEY_MESSAGES		2
+#define KEY_LEASE_ENDS		3
+#define KEY_RESULTS			4
+
+/* Room for about a batch of small messages; larger ones go through bit by bit. */
+#define QUEUE_SIZE_MIN		((Size) 256 * 1024)
+#define QUEUE_SIZE_PER_MESSAGE	1024
 
 /*
  * Runs when the queue worker detaches the segment, explicitly or because it
@@ -36,7 +42,7 @@ channel_abandoned(dsm_segment *segment, Datum arg)
 
 /* Memory comes from TopMemoryContext; see channel.h. */
 SqsChannel *
-sqs_channel_create(int32 queue_id, const char *queue_name)
+sqs_channel_create(int32 queue_id, const char *queue_name, int depth)
 {
 	MemoryContext old;
 	dsm_segment *segment;
@@ -44,13 +50,16 @@ sqs_channel_create(int32 queue_id, const char *queue_name)
 	shm_toc_estimator e;
 	shm_toc    *toc;
 	Size		size;
+	Size		queue_size = Max(QUEUE_SIZE_MIN, depth * QUEUE_SIZE_PER_MESSAGE);
 	SqsChannelShared *shared;
 	shm_mq	   *mq;
 
 	shm_toc_initialize_estimator(&e);
 	shm_toc_estimate_chunk(&e, sizeof(SqsChannelShared));
-	shm_toc_estimate_chunk(&e, SQS_CHANNEL_QUEUE_SIZE);
-	shm_toc_estimate_keys(&e, 2);
+	shm_toc_estimate_chunk(&e, queue_size);
+	shm_toc_estimate_chunk(&e, depth * sizeof(SqsLeaseEnd));
+	shm_toc_estimate_chunk(&e, depth * sizeof(SqsResult));
+	shm_toc_estimate_keys(&e, 4);
 	size = shm_toc_estimate(&e);
 
 	segment = sqs_segment_create(size);
@@ -62,11 +71,13 @@ sqs_channel_create(int32 queue_id, const char *queue_name)
 	shared = shm_toc_allocate(toc, sizeof(SqsChannelShared));
 	memset(shared, 0, sizeof(*shared));
 	shared->queue_id = queue_id;
+	shared->depth = depth;
 	shared->leader = MyProc;
 	strlcpy(shared->queue, queue_name, sizeof(shared->queue));
 	SpinLockInit(&shared->mutex);
 	pg_atomic_init_u32(&shared->signaling, 0);
 	pg_atomic_init_u32(&shared->stop, 0);
+	pg_atomic_init_u32(&shared->stopping, 0);
 	pg_atomic_init_u32(&shared->abandoned, 0);
 	pg_atomic_init_u32(&shared->ready, 0);
 	pg_atomic_init_u32(&shared->retention, 0);
@@ -76,7 +87,12 @@ sqs_channel_create(int32 queue_id, const char *queue_name)
 	pg_atomic_init_u64(&shared->results_read, 0);
 	shm_toc_insert(toc, KEY_SHARED, shared);
 
-	mq = shm_mq_create(shm_toc_allocate(toc, SQS_CHANNEL_QUEUE_SIZE), SQS_CHANNEL_QUEUE_SIZE);
+	channel->lease_ends = shm_toc_allocate(toc, depth * sizeof(SqsLeaseEnd));
+	shm_toc_insert(toc, KEY_LEASE_ENDS, channel->lease_ends);
+	channel->results = shm_toc_allocate(toc, depth * sizeof(SqsResult));
+	shm_toc_insert(toc, KEY_RESULTS, channel->results);
+
+	mq = shm_mq_create(shm_toc_allocate(toc, queue_size), queue_size);
 	shm_mq_set_sender(mq, MyProc);
 	shm_toc_insert(toc, KEY_MESSAGES, mq);
 	channel->messages = shm_mq_attach(mq, channel->segment, NULL);
@@ -120,6 +136,8 @@ sqs_channel_attach(dsm_handle handle)
 	channel = palloc0(sizeof(SqsChannel));
 	channel->segment = segment;
 	channel->shared = shm_toc_lookup(toc, KEY_SHARED, false);
+	channel->lease_ends = shm_toc_lookup(toc, KEY_LEASE_ENDS, false);
+	channel->results = shm_toc_lookup(toc, KEY_RESULTS, false);
 	mq = shm_toc_lookup(toc, KEY_MESSAGES, false);
 	shm_mq_set_receiver(mq, MyProc);
 	channel->messages = shm_mq_attach(mq, segment, NULL);
@@ -223,6 +241,17 @@ sqs_frame_encode(StringInfo buf, uint64 seq, uint32 chain, uint32 flags,
 	enlargeStringInfo(buf, VARHDRSZ);
 	SET_VARSIZE(buf->data + buf->len, VARHDRSZ + message->body.len);
 	buf->len += VARHDRSZ;
+}
+
+void
+sqs_frame_run(StringInfo buf)
+{
+	SqsFrame	frame;
+
+	memset(&frame, 0, sizeof(frame));
+	frame.flags = SQS_FRAME_RUN;
+	resetStringInfo(buf);
+	appendBinaryStringInfo(buf, (char *) &frame, sizeof(frame));
 }
 
 typedef struct Cursor

@@ -12,6 +12,11 @@
  * not taken yet ("revoked"), so that it can limit how long a message waits for a
  * slow one that was sent before it.
  *
+ * A handler that takes batches gets them in the same way.  It collects messages
+ * that have SQS_FRAME_BATCH until a frame with SQS_FRAME_RUN comes, which is no
+ * message and has no number.  Then it takes all of them at once, and "current"
+ * to "current_to" is the batch.
+ *
  * Results come back through a ring in the segment.  It has room for one
  * result per message that can be outstanding, so it is never full.  A result
  * that is there survives the death of the handler that wrote it.
@@ -44,8 +49,12 @@
 #include "aws/sqs_protocol.h"
 #include "config/error_rules.h"
 
-#define SQS_CHANNEL_DEPTH		32	/* messages outstanding at most */
-#define SQS_CHANNEL_QUEUE_SIZE	((Size) 256 * 1024)
+/* Messages outstanding at most, if the handler takes them one by one. */
+#define SQS_CHANNEL_DEPTH		32
+
+/* If it takes batches: bytes of bodies in one; into how many parts it is split. */
+#define SQS_BATCH_PARTS			8
+#define SQS_BATCH_BYTES			((Size) 8 * 1024 * 1024)
 #define SQS_RESULT_TEXT			256
 #define SQS_CHANNEL_ROUTES		32	/* of those held, the handler knows so many */
 
@@ -119,13 +128,15 @@ typedef struct SqsChannelShared
 	PGPROC	   *leader;
 	char		queue[96];		/* local name of the queue */
 
-	slock_t		mutex;			/* guards the eight below */
+	uint32		depth;			/* messages outstanding at most */
+
+	slock_t		mutex;			/* guards these, and lease_ends */
 	uint64		current;		/* seq being handled; 0: none */
-	int64		current_since;	/* its start, monotonic µs */
+	uint64		current_to;		/* the last of its batch; else the same */
+	int64		current_since;	/* start of the call, monotonic µs */
 	uint64		taken;			/* highest seq taken or skipped over */
 	uint64		revoked_to;		/* seqs > taken and <= this are not to be run */
-	SqsCancel	cancel;			/* for the current one */
-	SqsLeaseEnd lease_ends[SQS_CHANNEL_DEPTH];	/* by seq */
+	SqsCancel	cancel;			/* for the current one, or its batch */
 	int			nheld;			/* routes that are held: */
 	int16		held[SQS_CHANNEL_ROUTES];	/* their numbers, as in SqsResult */
 
@@ -138,6 +149,7 @@ typedef struct SqsChannelShared
 	pg_atomic_uint32 signaling;
 
 	pg_atomic_uint32 stop;		/* exit when there is nothing more to do */
+	pg_atomic_uint32 stopping;	/* begin no further part of a batch */
 	pg_atomic_uint32 abandoned; /* the queue worker is gone: begin no message */
 	pg_atomic_uint32 ready;		/* the handler has connected */
 	pg_atomic_uint32 retention; /* s that SQS keeps a message; 0: unknown */
@@ -146,15 +158,23 @@ typedef struct SqsChannelShared
 
 	pg_atomic_uint64 results_written;	/* by the handler */
 	pg_atomic_uint64 results_read;	/* by the queue worker */
-	SqsResult	results[SQS_CHANNEL_DEPTH];
 } SqsChannelShared;
 
 typedef struct SqsChannel
 {
 	dsm_segment *segment;
 	SqsChannelShared *shared;
+	SqsLeaseEnd *lease_ends;	/* shared, too; by seq, sqs_channel_place() */
+	SqsResult  *results;		/* shared, by results_written */
 	shm_mq_handle *messages;
 } SqsChannel;
+
+/* Where in an array with a place for each message outstanding. */
+static inline uint32
+sqs_channel_place(const SqsChannel *channel, uint64 n)
+{
+	return (uint32) (n % channel->shared->depth);
+}
 
 /* Flags of a frame; the rest of them is an SqsUnwrap. */
 #define SQS_FRAME_EXACTLY_ONCE	0x01
@@ -163,6 +183,8 @@ typedef struct SqsChannel
 #define SQS_FRAME_SUSPECT		0x08	/* was in somebody's hand when the server
 										 * crashed; the only one that runs */
 #define SQS_FRAME_ALONE			0x10	/* a suspect, and nothing else runs */
+#define SQS_FRAME_BATCH			0x20	/* collect it, ... */
+#define SQS_FRAME_RUN			0x40	/* ... and run what was collected */
 #define SQS_FRAME_PARKS			0x80	/* its message group may be parked */
 #define SQS_FRAME_ROUTED		0x100	/* see routing.h */
 #define SQS_FRAME_BLAME			0x200	/* an error that pauses the queue is this
@@ -213,7 +235,7 @@ typedef struct SqsFrameAttribute
  * The queue worker's end.  Creation raises an error if no shared memory is
  * available, and then leaves nothing behind.
  */
-extern SqsChannel *sqs_channel_create(int32 queue_id, const char *queue_name);
+extern SqsChannel *sqs_channel_create(int32 queue_id, const char *queue_name, int depth);
 extern void sqs_channel_destroy(SqsChannel *channel);
 
 /* Encode the frame without the body, which need not be copied to be sent. */
@@ -221,6 +243,9 @@ extern void sqs_frame_encode(StringInfo buf, uint64 seq, uint32 chain,
 							 uint32 flags, int handler_timeout,
 							 int64 stamp, uint64 change, const char *handler, Oid handler_owner,
 							 const SqsReceivedMessage *message);
+
+/* Encode the frame that says to run what was collected. */
+extern void sqs_frame_run(StringInfo buf);
 
 /* The handler worker's end; NULL if the queue worker is gone. */
 extern SqsChannel *sqs_channel_attach(dsm_handle handle);

@@ -17,6 +17,10 @@
  * current message takes longer than expected, those sent after it are taken
  * back and go to others (handler_pool.c).
  *
+ * A handler that takes arrays is given batches: as many messages as wait, up to
+ * handler_batch_size, as soon as it is idle, or a full batch ahead if batches take
+ * little time.  If fewer wait, they wait for more, up to handler_batch_wait.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -31,6 +35,8 @@
 #include "receive/waiting.h"
 
 #define AHEAD_US			10000	/* work given ahead to a handler */
+#define BATCH_AHEAD_US		25000	/* length of batches that are given ahead */
+#define RETRIED_LIMIT		16	/* messages in a batch that have failed before */
 
 /* How many messages a handler may have, the current one included. */
 static int
@@ -45,23 +51,34 @@ depth_ahead(QueueWorker *qw)
 static bool
 has_room(Handler *handler)
 {
-	return handler->by_seq[(handler->last_seq + 1) % SQS_CHANNEL_DEPTH] == NULL;
+	return handler->by_seq[sqs_channel_place(handler->channel, handler->last_seq + 1)] == NULL;
 }
 
+/* Can anything be sent to it, one message or a batch? */
 static bool
-can_take(QueueWorker *qw, Handler *handler)
+is_open_to(Handler *handler)
 {
 	return handler->used && handler->ready && !handler->stopping &&
 		!handler->giving_back && !handler->sending && handler->term_seen_at == 0 &&
-		handler->outstanding < depth_ahead(qw) && has_room(handler);
+		!handler->batch_open && has_room(handler);
+}
+
+/* Can it take a message?  Not while it has batches from before a change. */
+static bool
+can_take(QueueWorker *qw, Handler *handler)
+{
+	return is_open_to(handler) &&
+		(handler->outstanding == 0 ||
+		 (handler->batch_from == 0 && handler->outstanding < depth_ahead(qw)));
 }
 
 /* Send (the rest of) the frame; false if the handler cannot take all of it now. */
 static bool
 send_frame(QueueWorker *qw, Handler *handler)
 {
+	/* no need to wake the handler before its batch is complete */
 	shm_mq_result res = shm_mq_sendv(handler->channel->messages, handler->iov, 2,
-									 true, true);
+									 true, !handler->batch_open);
 
 	/* DETACHED: it is exiting; supervision will take everything back from it */
 	handler->sending = res == SHM_MQ_WOULD_BLOCK;
@@ -75,6 +92,7 @@ prepare_frame(QueueWorker *qw, Handler *handler, Lease *lease, bool is_probe)
 	sqs_frame_encode(&handler->frame, handler->last_seq + 1,
 					 lease->group != NULL ? lease->group->chain : 0,
 					 (qw->config->exactly_once ? SQS_FRAME_EXACTLY_ONCE : 0) |
+					 (handler->batch_open ? SQS_FRAME_BATCH : 0) |
 					 (sqs_queue_parks_groups(qw->config) ? SQS_FRAME_PARKS : 0) |
 					 (qw->config->route_by != NULL || qw->config->dedup_key != NULL ?
 					  SQS_FRAME_ROUTED : 0) |
@@ -93,11 +111,13 @@ prepare_frame(QueueWorker *qw, Handler *handler, Lease *lease, bool is_probe)
 static void
 hand_out(QueueWorker *qw, Handler *handler, Lease *lease)
 {
+	if (!handler->batch_open)
+		handler->batch_from = 0;
 	lease->state = LEASE_HANDED;
 	sqs_suspects_handed(qw, lease);
 	lease->handler = handler;
 	lease->seq = ++handler->last_seq;
-	handler->by_seq[lease->seq % SQS_CHANNEL_DEPTH] = lease;
+	handler->by_seq[sqs_channel_place(handler->channel, lease->seq)] = lease;
 	handler->outstanding++;
 	qw->handed++;
 	lease->is_probe = false;
@@ -158,7 +178,7 @@ first_permitted(QueueWorker *qw)
 	return NULL;
 }
 
-/* Give waiting messages to the handlers that can take them. */
+/* Give waiting messages to the handlers that take them one by one. */
 static void
 hand_out_waiting(QueueWorker *qw)
 {
@@ -207,6 +227,228 @@ hand_out_waiting(QueueWorker *qw)
 	}
 }
 
+/* ---- batches ---- */
+
+/*
+ * How many messages may be in a batch with this one.  What has failed before may
+ * fail again, and should not take many others with it.
+ */
+static int
+limit_of(QueueWorker *qw, const Lease *lease)
+{
+	int			limit = qw->config->handler_batch_size;
+
+	if (lease->is_suspect)
+		return 1;
+	if (lease->batch_limit > 0)
+		limit = Min(limit, lease->batch_limit);
+	return lease->holds > 0 ? Min(limit, RETRIED_LIMIT) : limit;
+}
+
+/*
+ * May messages of the group be added to the handler's batch?  A group is in one
+ * batch at a time, so that nothing of it is on the way when one of them fails.
+ */
+static bool
+may_join(const MessageGroup *group, const Handler *handler)
+{
+	return group->nwaiting > 0 && !group->failed && !sqs_group_is_held(group) &&
+		(group->handed == 0 ||
+		 (handler != NULL && group->handler == handler &&
+		  group->batch_from == handler->batch_from));
+}
+
+/* How many messages could be in a batch now, and when the oldest was received. */
+static int
+count_ready(QueueWorker *qw, int64 *oldest)
+{
+	int			n = 0;
+	dlist_iter	iter;
+
+	*oldest = qw->now;
+	if (!qw->config->fifo)
+	{
+		if (!dlist_is_empty(&qw->waiting.list))
+			*oldest = dlist_head_element(Lease, node, &qw->waiting.list)->received_at;
+		return qw->waiting.n;
+	}
+	dlist_foreach(iter, &qw->waiting.groups_ready)
+	{
+		MessageGroup *group = dlist_container(MessageGroup, node, iter.cur);
+
+		if (!may_join(group, NULL))
+			continue;
+		n += group->nwaiting;
+		*oldest = Min(*oldest, dlist_head_element(Lease, node, &group->waiting)->received_at);
+	}
+	return n;
+}
+
+/*
+ * The message that is to be added next to the handler's batch; NULL if that is as
+ * large as it may become.  Of a FIFO queue, all of a group come in succession.
+ */
+static Lease *
+next_of_batch(QueueWorker *qw, Handler *handler)
+{
+	Lease	   *lease = NULL;
+	dlist_iter	iter;
+
+	if (!has_room(handler))
+		return NULL;
+	if (!qw->config->fifo)
+		lease = first_permitted(qw);
+	else
+		dlist_foreach(iter, &qw->waiting.groups_ready)
+		{
+			MessageGroup *group = dlist_container(MessageGroup, node, iter.cur);
+
+			if (may_join(group, handler) &&
+				sqs_suspects_permit(qw, dlist_head_element(Lease, node, &group->waiting)))
+			{
+				lease = dlist_head_element(Lease, node, &group->waiting);
+				break;
+			}
+		}
+	if (lease == NULL || handler->batch_n == 0)
+		return lease;
+	return handler->batch_n < handler->batch_limit &&
+		handler->batch_limit == limit_of(qw, lease) &&
+		handler->batch_bytes + lease->message->body.len <= SQS_BATCH_BYTES ? lease : NULL;
+}
+
+/* Begin a batch for the handler. */
+static void
+begin_batch(QueueWorker *qw, Handler *handler)
+{
+	handler->batch_from = handler->last_seq + 1;
+	handler->batch_n = 0;
+	handler->batch_options = qw->config->changed_at;
+	handler->batch_open = true;
+}
+
+/* Add a message to the handler's batch. */
+static void
+add_to_batch(QueueWorker *qw, Handler *handler, Lease *lease, bool is_probe)
+{
+	MessageGroup *group = lease->group;
+
+	if (group != NULL)
+	{
+		begin_chain(qw, group, handler);
+		group->batch_from = handler->batch_from;
+	}
+	prepare_frame(qw, handler, lease, is_probe);
+	if (handler->batch_n == 0)
+	{
+		handler->batch_limit = is_probe ? 1 : limit_of(qw, lease);
+		handler->batch_bytes = 0;
+	}
+	handler->batch_n++;
+	handler->batch_bytes += lease->message->body.len;
+	sqs_waiting_remove(qw, lease);
+	if (group != NULL)
+	{
+		group->aside = false;
+		group->handed++;
+		if (group->nwaiting == 0)
+		{
+			/* the others come first next time */
+			dlist_delete(&group->node);
+			dlist_push_tail(&qw->waiting.groups_ready, &group->node);
+		}
+	}
+	hand_out(qw, handler, lease);
+}
+
+/*
+ * Fill the batch that was begun, as far as the handler can take it now, and when
+ * it is complete, let the handler run it.
+ */
+static void
+fill_batch(QueueWorker *qw, Handler *handler)
+{
+	Lease	   *lease;
+
+	if (!qw->stopping && qw->now >= qw->paused_until && qw->config->takes_batches &&
+		!sqs_queue_is_held(qw) && handler->batch_options == qw->config->changed_at)
+	{
+		while (!handler->sending && (lease = next_of_batch(qw, handler)) != NULL)
+			add_to_batch(qw, handler, lease, false);
+	}
+	if (handler->sending)
+		return;
+	sqs_frame_run(&handler->frame);
+	handler->iov[0].data = handler->frame.data;
+	handler->iov[0].len = handler->frame.len;
+	handler->iov[1].data = NULL;
+	handler->iov[1].len = 0;
+	handler->batch_open = false;
+	(void) send_frame(qw, handler);
+}
+
+/*
+ * A handler for a batch: one that has nothing to do or, if the batch is full and
+ * batches take little time, one that will soon be done with another.
+ */
+static Handler *
+batch_taker(QueueWorker *qw, bool ahead)
+{
+	Handler    *best = NULL;
+
+	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
+	{
+		Handler    *handler = &qw->pool.handlers[i];
+
+		if (!is_open_to(handler))
+			continue;
+		if (handler->outstanding == 0)
+			return handler;
+		if (ahead && handler->outstanding == handler->batch_n &&
+			(best == NULL || handler->outstanding < best->outstanding))
+			best = handler;
+	}
+	return best;
+}
+
+/*
+ * Give batches of waiting messages to handlers.  A batch that is not full waits
+ * for handler_batch_wait.  Returns whether more handlers would be of use.
+ */
+static bool
+hand_out_batches(QueueWorker *qw)
+{
+	int			size = qw->config->handler_batch_size;
+	int64		wait = Min(qw->config->handler_batch_wait, (int64) qw->visibility * 250);
+	bool		quick = qw->pace.mean_us > 0 && qw->pace.mean_us * size <= BATCH_AHEAD_US;
+	int64		oldest;
+	int			n;
+
+	while ((n = count_ready(qw, &oldest)) > 0)
+	{
+		Handler    *handler;
+
+		if (n < size && qw->now < oldest + wait)
+		{
+			sqs_wake_at(qw, oldest + wait);
+			return false;
+		}
+		handler = batch_taker(qw, n >= size && quick);
+		if (handler == NULL)
+			return n >= size || !quick || qw->pool.n == 0;
+		begin_batch(qw, handler);
+		if (next_of_batch(qw, handler) == NULL)
+		{
+			handler->batch_open = false;
+			return false;		/* suspects wait for their turn */
+		}
+		fill_batch(qw, handler);
+	}
+	return false;
+}
+
+/* ---- routes that are held ---- */
+
 /*
  * Of each route that is held, try a message if it is time.  Returns whether one is
  * to be tried, and there is no handler for it.
@@ -226,25 +468,35 @@ hand_out_probes(QueueWorker *qw)
 			(lease = sqs_route_probe(qw, route)) == NULL ||
 			!sqs_suspects_permit(qw, lease))
 			continue;
-		handler = least_busy(qw);
+		handler = qw->config->takes_batches ? batch_taker(qw, false) : least_busy(qw);
 		if (handler == NULL)
 		{
 			waits = true;
 			continue;
 		}
-		if (lease->group != NULL)
-			begin_chain(qw, lease->group, handler);
-		prepare_frame(qw, handler, lease, true);
-		sqs_waiting_remove(qw, lease);
-		if (lease->group != NULL)
+		if (qw->config->takes_batches)
 		{
-			lease->group->aside = false;
-			lease->group->handed++;
+			begin_batch(qw, handler);
+			add_to_batch(qw, handler, lease, true);
 		}
-		hand_out(qw, handler, lease);
+		else
+		{
+			if (lease->group != NULL)
+				begin_chain(qw, lease->group, handler);
+			prepare_frame(qw, handler, lease, true);
+			sqs_waiting_remove(qw, lease);
+			if (lease->group != NULL)
+			{
+				lease->group->aside = false;
+				lease->group->handed++;
+			}
+			hand_out(qw, handler, lease);
+		}
 		lease->is_probe = true;
 		route->probing = true;
 		route->fresh_next = !route->fresh_next;
+		if (handler->batch_open && !handler->sending)
+			fill_batch(qw, handler);
 	}
 	return waits;
 }
@@ -259,8 +511,14 @@ sqs_dispatch(QueueWorker *qw)
 	bool		more = false;
 
 	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
-		if (qw->pool.handlers[i].used && qw->pool.handlers[i].sending)
-			(void) send_frame(qw, &qw->pool.handlers[i]);
+	{
+		Handler    *handler = &qw->pool.handlers[i];
+
+		if (handler->used && handler->sending)
+			(void) send_frame(qw, handler);
+		if (handler->used && handler->batch_open && !handler->sending)
+			fill_batch(qw, handler);
+	}
 
 	if (qw->routes.take_back)
 	{
@@ -277,7 +535,11 @@ sqs_dispatch(QueueWorker *qw)
 
 	if (qw->routes.nheld > 0)
 		more = hand_out_probes(qw) && qw->pool.n == 0;
-	if (!sqs_queue_is_held(qw))
+	if (sqs_queue_is_held(qw))
+		 /* nothing but probes */ ;
+	else if (qw->config->takes_batches)
+		more |= hand_out_batches(qw);
+	else
 	{
 		hand_out_waiting(qw);
 		more |= qw->waiting.n > 0;

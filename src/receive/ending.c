@@ -217,18 +217,13 @@ find_culprit(Fate *fate)
 	}
 }
 
-/*
- * In a transaction of our own: look up how often the message has failed, and
- * change what is to become of it accordingly.
- */
+/* Change what is to become of the message by how often it has failed. */
 static void
 decide(Fate *fate)
 {
 	SqsTask    *task = fate->task;
 	const SqsQueueConfig *config = fate->handling->config;
 
-	if (!task->attempts.found)
-		sqs_attempts_read(config->queue_id, task->delivery->message.message_id, &task->attempts);
 	find_culprit(fate);
 	if (fate->action == SQS_ACTION_RETRY && fate->charged &&
 		is_spent(config, task->attempts.attempts + 1))
@@ -323,7 +318,7 @@ is_news(const Fate *fate)
 	return true;
 }
 
-/* Everything that is to be recorded, in the current transaction. */
+/* Everything that is to be recorded, in the current transaction, which is ours. */
 static void
 record_fate(void *arg)
 {
@@ -336,6 +331,9 @@ record_fate(void *arg)
 		fate->released = true;
 		return;
 	}
+	if (!task->attempts.found)
+		sqs_attempts_read(fate->handling->config->queue_id, delivery->message.message_id,
+						  &task->attempts);
 	decide(fate);
 	if (is_end(fate))
 	{
@@ -390,7 +388,7 @@ carry_out(Fate *fate, SqsResult *result)
 		{
 			/* the handler was canceled, but this is not the handler */
 			sqs_session.timed_out = false;
-			sqs_session_fence(delivery);
+			sqs_session_fence(&fate->task->delivery, 1);
 			result->lsn = sqs_session_commit(delivery);
 			result->outcome = !fate->is_new ? SQS_OUTCOME_DUPLICATE :
 				fate->action == SQS_ACTION_DISCARD ? SQS_OUTCOME_DISCARDED : SQS_OUTCOME_DEAD;
@@ -415,8 +413,8 @@ carry_out(Fate *fate, SqsResult *result)
  * The configuration; NULL if there is none, and then the result says what
  * becomes of the message.
  */
-static const SqsHandling *
-get_handling(SqsTask *task, SqsResult *result)
+const SqsHandling *
+sqs_task_handling(SqsTask *task, SqsResult *result)
 {
 	const SqsHandling *volatile handling = NULL;
 
@@ -541,7 +539,7 @@ begin_suspect(SqsTask *task, SqsResult *result)
 	if (task->attempts.marks >= MAX_MARKS)
 	{
 		ErrorData  *edata;
-		const SqsHandling *handling = get_handling(task, result);
+		const SqsHandling *handling = sqs_task_handling(task, result);
 
 		if (handling == NULL)
 			return true;
@@ -605,7 +603,7 @@ park(SqsTask *task, SqsResult *result)
 	if (!group.is_parked)
 		return false;
 
-	handling = get_handling(task, result);
+	handling = sqs_task_handling(task, result);
 	if (handling == NULL)
 		return true;
 	edata = palloc0(sizeof(ErrorData));
@@ -635,7 +633,7 @@ sqs_task_begin(SqsTask *task, SqsResult *result)
 	task->routing = NULL;
 	if (delivery->frame.flags & SQS_FRAME_ROUTED)
 	{
-		handling = get_handling(task, result);
+		handling = sqs_task_handling(task, result);
 		if (handling == NULL)
 		{
 			/* what cannot be read is not the message's fault */
@@ -662,7 +660,7 @@ sqs_task_begin(SqsTask *task, SqsResult *result)
 	if (task->attempts.attempts == 0)
 		return false;
 
-	handling = get_handling(task, result);
+	handling = sqs_task_handling(task, result);
 	if (handling == NULL)
 		return true;
 	if (!is_spent(handling->config, task->attempts.attempts) || !has_dead_letters(handling->config))
@@ -718,6 +716,82 @@ apply_verdict(const SqsVerdict *verdict, ErrorData *edata)
 	edata->message = verdict->reason;
 }
 
+static void
+set_verdict(Fate *fate, const SqsVerdict *verdict)
+{
+	fate->action = verdict->kind == SQS_VERDICT_RETRY ? SQS_ACTION_RETRY :
+		verdict->kind == SQS_VERDICT_DISCARD ? SQS_ACTION_DISCARD : SQS_ACTION_DEAD_LETTER;
+	fate->is_verdict = true;
+	fate->delay = verdict->delay;
+	fate->charged = verdict->charge;
+	fate->reason = "verdict";
+}
+
+/* In the handler's transaction; see sqs_task_record_verdict(). */
+static void
+record_verdict(void *arg)
+{
+	Fate	   *fate = arg;
+	SqsTask    *task = fate->task;
+
+	decide(fate);
+	if (is_end(fate))
+	{
+		/* with exactly_once, it is in the inbox already, or is a duplicate */
+		fate->is_new = (task->delivery->frame.flags & SQS_FRAME_EXACTLY_ONCE) ||
+			sqs_task_insert_into_inbox(task);
+		if (fate->is_new)
+		{
+			record_failure(fate);
+			if (fate->action == SQS_ACTION_DEAD_LETTER)
+				sqs_dead_letter_insert(fate->handling->config, task->delivery, fate->edata,
+									   fate->reason,
+									   task->attempts.attempts + (fate->charged ? 1 : 0),
+									   task_route(task));
+		}
+		sqs_attempts_remove(&task->attempts);
+	}
+	else
+	{
+		record_failure(fate);
+		sqs_attempts_failed(fate->handling->config->queue_id, task->delivery->message.message_id,
+							task->delivery->message.receive_count, fate->edata->sqlerrcode,
+							fate->charged, &task->attempts);
+	}
+}
+
+/*
+ * A verdict that the handler has returned for one message of a batch does not
+ * undo anything; it is recorded in the same transaction.  What was recorded of the
+ * message before has been looked up: nothing is read here, because that could
+ * make a serializable transaction fail.
+ */
+void
+sqs_task_record_verdict(SqsTask *task, const SqsHandling *handling, const SqsVerdict *verdict,
+						SqsResult *result)
+{
+	Fate		fate = {0};
+
+	fate.task = task;
+	fate.handling = handling;
+	fate.edata = palloc0(sizeof(ErrorData));
+	fate.edata->sqlerrcode = sqs_verdict_sqlstate(verdict->kind);
+	fate.edata->message = verdict->reason;
+	fate.base_delay = -1;
+	set_verdict(&fate, verdict);
+	sqs_session_with_lock_timeout(SQS_TABLE_LOCK_TIMEOUT_MS, record_verdict, &fate);
+
+	result->outcome = !is_end(&fate) ? SQS_OUTCOME_FAILED :
+		!fate.is_new ? SQS_OUTCOME_DUPLICATE :
+		fate.action == SQS_ACTION_DISCARD ? SQS_OUTCOME_DISCARDED : SQS_OUTCOME_DEAD;
+	result->action = fate.action;
+	result->delay = fate.delay;
+	result->attempt = fate.charged ? task->attempts.attempts : 0;
+	result->is_verdict = true;
+	result->sqlstate = fate.edata->sqlerrcode;
+	sqs_copy_text(result->text, verdict->reason, sizeof(result->text));
+}
+
 /* The error is not due to the message, so the message has not failed. */
 static void
 set_cannot_run(SqsResult *result, const ErrorData *edata)
@@ -731,8 +805,8 @@ set_cannot_run(SqsResult *result, const ErrorData *edata)
  * was in the way needs some time.  An interrupt ends it, and is dealt with when
  * the next transaction begins.
  */
-static void
-pause_before_try(int tries)
+void
+sqs_task_pause_before_try(int tries)
 {
 	static const int pauses[] = {0, 20, 100};
 	int			ms = pauses[Min(tries, (int) lengthof(pauses)) - 1];
@@ -769,19 +843,14 @@ sqs_task_failed(SqsTask *task, ErrorData *edata, const SqsVerdict *verdict,
 	fate.edata = edata;
 	fate.delay = fate.base_delay = -1;
 	fate.charged = true;
-	fate.handling = get_handling(task, result);
+	fate.handling = sqs_task_handling(task, result);
 	if (fate.handling == NULL)
 		return true;
 
 	if (verdict->kind != SQS_VERDICT_NONE && !sqs_session.timed_out)
 	{
 		apply_verdict(verdict, edata);
-		fate.action = verdict->kind == SQS_VERDICT_RETRY ? SQS_ACTION_RETRY :
-			verdict->kind == SQS_VERDICT_DISCARD ? SQS_ACTION_DISCARD : SQS_ACTION_DEAD_LETTER;
-		fate.is_verdict = true;
-		fate.delay = verdict->delay;
-		fate.charged = verdict->charge;
-		fate.reason = "verdict";
+		set_verdict(&fate, verdict);
 	}
 	else
 	{
@@ -806,7 +875,7 @@ sqs_task_failed(SqsTask *task, ErrorData *edata, const SqsVerdict *verdict,
 			if (task->tries < MAX_TRIES && !sqs_session.timed_out && !sqs_session.term_seen)
 			{
 				sqs_session_count(SQS_RETRIED_NOW);
-				pause_before_try(task->tries);
+				sqs_task_pause_before_try(task->tries);
 				result->outcome = sqs_session_interrupted(SQS_OUTCOME_DONE);
 				return result->outcome != SQS_OUTCOME_DONE;
 			}

@@ -11,6 +11,7 @@
 #include "receive/attempts.h"
 #include "receive/channel.h"
 #include "receive/routing.h"
+#include "receive/handling.h"
 #include "receive/verdict.h"
 
 /* A message in the hand of a handler worker. */
@@ -50,6 +51,22 @@ extern bool sqs_task_begin(SqsTask *task, SqsResult *result);
 
 /* When the result is known: it has not made the server crash. */
 extern void sqs_task_end(SqsTask *task, const SqsResult *result);
+
+/*
+ * The configuration, read in a transaction of its own if it has changed.  NULL:
+ * there is none, or it cannot be read; then the result says what that means.
+ */
+extern const SqsHandling *sqs_task_handling(SqsTask *task, SqsResult *result);
+
+/* Before a message is run again at once: wait for a short time. */
+extern void sqs_task_pause_before_try(int tries);
+
+/*
+ * Record in the current transaction, which is the handler's, a verdict that the
+ * handler has returned for the message, and fill in the result.
+ */
+extern void sqs_task_record_verdict(SqsTask *task, const SqsHandling *handling,
+									const SqsVerdict *verdict, SqsResult *result);
 
 /*
  * Decide what an error means for the message, record it, and fill in the result.

@@ -14,6 +14,7 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -199,7 +200,13 @@ sqs_failure_insert(const SqsFailure *failure)
 	sqs_set_error_text(&values[FAILED_ROUTE], &nulls[FAILED_ROUTE], failure->route);
 
 	writer = sqs_writer_open(SQS_TABLE_FAILURES);
-	if (stats != NULL)
+	if (IsolationUsesXactSnapshot())
+	{
+		/* a handler's transaction: what is read here could make it fail */
+		if (stats != NULL && sqs_failures_known(stats) >= 0)
+			sqs_failures_added(stats, 1);
+	}
+	else if (stats != NULL)
 		make_room_for_failure(writer, stats, failure->queue_id);
 	sqs_writer_insert(writer, values, nulls);
 	sqs_writer_close(writer);

@@ -68,8 +68,11 @@
 #include "base/route_stats.h"
 #include "base/sqlstates.h"
 #include "base/worker.h"
+#include "config/bindings.h"
+#include "receive/batch.h"
 #include "receive/channel.h"
 #include "receive/ending.h"
+#include "receive/handler.h"
 #include "receive/handler_function.h"
 #include "receive/handler_session.h"
 #include "receive/inbox.h"
@@ -227,8 +230,8 @@ commit_duplicate(SqsTask *task, SqsResult *result)
 }
 
 /* Look at what is in the message, once.  An ERROR if it is damaged. */
-static void
-open_message(SqsTask *task)
+void
+sqs_handler_open_message(SqsTask *task)
 {
 	SqsDelivery *delivery = task->delivery;
 	const char *damage;
@@ -314,6 +317,13 @@ arm_timeout(SqsDelivery *delivery, TimestampTz start)
 							 CANCEL_GRACE_MS);
 }
 
+/* From now on, as for a try with this message. */
+void
+sqs_handler_limit_time(SqsDelivery *delivery)
+{
+	arm_timeout(delivery, GetCurrentTimestamp());
+}
+
 /* There is no route for the message. */
 static void
 refuse_unroutable(const SqsTask *task)
@@ -329,6 +339,13 @@ refuse_unroutable(const SqsTask *task)
 					   pnstrdup(key, pg_mbcliplen(key, strlen(key), CLIPPED_KEY))) : 0));
 }
 
+/* The function that the transaction has been begun for. */
+SqsHandlerFunction *
+sqs_handler_current_function(void)
+{
+	return function;
+}
+
 /*
  * Call the function with the message, under the session's statement_timeout.
  * Returns false if the message is none for handlers.
@@ -339,7 +356,7 @@ call_handler(SqsTask *task)
 	LOCAL_FCINFO(fcinfo, 1);
 	MemoryContext old;
 
-	open_message(task);
+	sqs_handler_open_message(task);
 	if (task->content.for_nobody)
 		return false;
 	if (is_unroutable(task))
@@ -377,16 +394,15 @@ is_held(const SqsTask *task)
 }
 
 /*
- * One attempt to handle the message, in a transaction.  Sets the result's outcome
- * and LSN.  Errors are caught by the caller; between the commit and the return
- * none can be raised, nor an interrupt be processed.
+ * Begin the transaction of a message, or of a batch with this message, with a
+ * snapshot, a time limit, and the function that the message is for.  Returns
+ * false, and there is no transaction, if its route is held.
  */
-static void
-run_message(SqsTask *task, SqsResult *result, volatile SqsPhase *phase)
+bool
+sqs_handler_begin(SqsTask *task, volatile SqsPhase *phase)
 {
 	SqsDelivery *delivery = task->delivery;
 	TimestampTz start;
-	bool		handled;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -406,14 +422,13 @@ run_message(SqsTask *task, SqsResult *result, volatile SqsPhase *phase)
 	if (task->routing != NULL)
 	{
 		*phase = SQS_PHASE_RUN;
-		open_message(task);
+		sqs_handler_open_message(task);
 		if (is_held(task))
 		{
 			disable_timeout(handler_timeout_id, false);
 			PopActiveSnapshot();
 			CommitTransactionCommand();
-			result->outcome = SQS_OUTCOME_HELD;
-			return;
+			return false;
 		}
 		if (task->routed.route != NULL && task->routed.route->handler_timeout > 0)
 		{
@@ -423,7 +438,53 @@ run_message(SqsTask *task, SqsResult *result, volatile SqsPhase *phase)
 	}
 	*phase = SQS_PHASE_RESOLVE;
 	find_function(task);
+	return true;
+}
 
+/*
+ * The handler has returned.  Do now, under handler_timeout, what the commit would
+ * do on its behalf: deferred constraints and triggers.  Also drop cursors WITH
+ * HOLD, which the commit would run to completion for nothing.
+ */
+void
+sqs_handler_returned(void)
+{
+	PopActiveSnapshot();
+	AfterTriggerFireDeferred();
+	PortalHashTableDeleteAll();
+
+	sqs_verdict_raise();
+	(void) sqs_verdict_end();
+}
+
+/* The transaction has committed: its time is not limited any more. */
+void
+sqs_handler_committed(void)
+{
+	disable_timeout(handler_timeout_id, false);
+}
+
+/*
+ * One attempt to handle the message, in a transaction.  Sets the result's outcome
+ * and LSN.  Errors are caught by the caller; between the commit and the return
+ * none can be raised, nor an interrupt be processed.
+ */
+static void
+run_message(SqsTask *task, SqsResult *result, volatile SqsPhase *phase)
+{
+	SqsDelivery *delivery = task->delivery;
+	bool		handled;
+
+	if (!sqs_handler_begin(task, phase))
+	{
+		result->outcome = SQS_OUTCOME_HELD;
+		return;
+	}
+	if (function->found_at != 0 && sqs_handler_takes_batches(function->name))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("function %s takes batches of messages, and this is not one",
+						function->name)));
 	*phase = SQS_PHASE_LOCK;
 	sqs_session_with_lock_timeout(SQS_TABLE_LOCK_TIMEOUT_MS, lock_tables, task);
 	if (delivery->frame.flags & SQS_FRAME_EXACTLY_ONCE)
@@ -445,22 +506,45 @@ run_message(SqsTask *task, SqsResult *result, volatile SqsPhase *phase)
 	*phase = SQS_PHASE_RUN;
 	sqs_verdict_begin(sqs_session.message_context);
 	handled = call_handler(task);
-	PopActiveSnapshot();
-
-	/*
-	 * Do now, under handler_timeout, what the commit would do on behalf of
-	 * the handler: deferred constraints and triggers.  Also drop cursors WITH
-	 * HOLD, which the commit would run to completion for nothing.
-	 */
-	AfterTriggerFireDeferred();
-	PortalHashTableDeleteAll();
-
-	sqs_verdict_raise();
-	(void) sqs_verdict_end();
-	sqs_session_fence(delivery);
+	sqs_handler_returned();
+	sqs_session_fence(&task->delivery, 1);
 	result->lsn = sqs_session_commit(delivery);
 	result->outcome = handled ? SQS_OUTCOME_DONE : SQS_OUTCOME_DISCARDED;
-	disable_timeout(handler_timeout_id, false);
+	sqs_handler_committed();
+}
+
+/* Before each attempt: nothing of the one before may affect it. */
+void
+sqs_handler_forget_attempt(void)
+{
+	function = &queue_handler;
+	sqs_session.timed_out = false;
+	sqs_session.lease_over = false;
+	QueryCancelPending = false;
+}
+
+/*
+ * In PG_CATCH(): abort the transaction, and return the error, in the message's
+ * context, and the verdict that was given.
+ */
+ErrorData *
+sqs_handler_catch(SqsVerdict *verdict)
+{
+	ErrorData  *edata;
+
+	*verdict = sqs_verdict_end();
+	disable_all_timeouts(false);
+	MemoryContextSwitchTo(sqs_session.message_context);
+	edata = CopyErrorData();
+	HOLD_INTERRUPTS();
+	AbortOutOfAnyTransaction();
+	FlushErrorState();
+	QueryCancelPending = false;
+	RESUME_INTERRUPTS();
+	MemoryContextSwitchTo(sqs_session.message_context);
+
+	sqs_handler_function_forget(function);
+	return edata;
 }
 
 /*
@@ -480,11 +564,7 @@ try_message(SqsTask *task, SqsResult *result)
 	callback.previous = previous;
 
 	task->tries++;
-	function = &queue_handler;
-	sqs_session.timed_out = false;
-	sqs_session.lease_over = false;
-	QueryCancelPending = false;
-
+	sqs_handler_forget_attempt();
 	PG_TRY();
 	{
 		error_context_stack = &callback;
@@ -493,21 +573,11 @@ try_message(SqsTask *task, SqsResult *result)
 	}
 	PG_CATCH();
 	{
+		SqsVerdict	verdict;
 		ErrorData  *edata;
-		SqsVerdict	verdict = sqs_verdict_end();
 
-		disable_all_timeouts(false);
 		error_context_stack = previous;
-		MemoryContextSwitchTo(sqs_session.message_context);
-		edata = CopyErrorData();
-		HOLD_INTERRUPTS();
-		AbortOutOfAnyTransaction();
-		FlushErrorState();
-		QueryCancelPending = false;
-		RESUME_INTERRUPTS();
-		MemoryContextSwitchTo(sqs_session.message_context);
-
-		sqs_handler_function_forget(function);
+		edata = sqs_handler_catch(&verdict);
 		final = sqs_task_failed(task, edata, &verdict, phase, result);
 	}
 	PG_END_TRY();
@@ -515,21 +585,47 @@ try_message(SqsTask *task, SqsResult *result)
 	return final;
 }
 
+void
+sqs_result_init(SqsResult *result)
+{
+	memset(result, 0, offsetof(SqsResult, text));
+	result->delay = -1;
+	result->route = -1;
+	result->text[0] = '\0';
+}
+
 /*
  * Put the result into the ring, which has room for as many as messages can be
- * outstanding.  Returns whether the queue worker wanted the message canceled.
+ * outstanding.
+ */
+static void
+post_result(const SqsResult *result)
+{
+	SqsChannel *channel = sqs_session.channel;
+	uint64		written = pg_atomic_read_u64(&channel->shared->results_written);
+
+	Assert(written - pg_atomic_read_u64(&channel->shared->results_read) < channel->shared->depth);
+	channel->results[sqs_channel_place(channel, written)] = *result;
+	pg_write_barrier();
+	pg_atomic_write_u64(&channel->shared->results_written, written + 1);
+}
+
+/* Wake the queue worker for results that it may not know of. */
+void
+sqs_results_announce(void)
+{
+	SetLatch(&sqs_session.channel->shared->leader->procLatch);
+}
+
+/*
+ * All results of the message, or of the batch, are in the ring.  Returns whether
+ * the queue worker wanted it canceled.
  */
 static bool
-post_result(const SqsResult *result)
+finish_current(void)
 {
 	SqsChannelShared *shared = sqs_session.channel->shared;
 	bool		canceled;
-	uint64		written = pg_atomic_read_u64(&shared->results_written);
-
-	Assert(written - pg_atomic_read_u64(&shared->results_read) < SQS_CHANNEL_DEPTH);
-	shared->results[written % SQS_CHANNEL_DEPTH] = *result;
-	pg_write_barrier();
-	pg_atomic_write_u64(&shared->results_written, written + 1);
 
 	SpinLockAcquire(&shared->mutex);
 	shared->current = 0;
@@ -554,25 +650,71 @@ outlive_cancel(void)
 	} while (pg_atomic_read_u32(&sqs_session.channel->shared->signaling) != 0);
 }
 
-/* Take a message, unless the queue worker has taken it back. */
-static bool
-take_message(uint64 seq)
+/*
+ * Take these messages, except those that the queue worker has taken back.  Returns
+ * the first that is ours, 0 if none is.
+ */
+static uint64
+take_messages(uint64 from, uint64 to)
 {
 	SqsChannelShared *shared = sqs_session.channel->shared;
 	int64		now = monotonic_us();
-	bool		mine;
+	uint64		mine;
 
 	SpinLockAcquire(&shared->mutex);
-	mine = seq > shared->revoked_to;
-	shared->taken = seq;
-	if (mine)
+	mine = Max(from, shared->revoked_to + 1);
+	shared->taken = to;
+	if (mine <= to)
 	{
-		shared->current = seq;
+		shared->current = mine;
+		shared->current_to = to;
 		shared->current_since = now;
 		shared->cancel = SQS_CANCEL_NONE;
 	}
 	SpinLockRelease(&shared->mutex);
-	return mine;
+	return mine <= to ? mine : 0;
+}
+
+/* A part of the batch is about to be run. */
+void
+sqs_handler_begin_part(char *activity)
+{
+	SqsChannelShared *shared = sqs_session.channel->shared;
+	int64		now = monotonic_us();
+
+	SpinLockAcquire(&shared->mutex);
+	shared->current_since = now;
+	SpinLockRelease(&shared->mutex);
+
+	debug_query_string = activity;
+	pgstat_report_activity(STATE_RUNNING, activity);
+}
+
+/*
+ * The leases of some messages of the batch have been lost, which has canceled it.
+ * The queue worker has marked them, so the others can go on.
+ */
+void
+sqs_handler_outlive_lost_leases(void)
+{
+	SqsChannelShared *shared = sqs_session.channel->shared;
+
+	outlive_cancel();
+	SpinLockAcquire(&shared->mutex);
+	if (shared->cancel == SQS_CANCEL_LEASE_LOST)
+		shared->cancel = SQS_CANCEL_NONE;
+	SpinLockRelease(&shared->mutex);
+}
+
+/* Is the rest of a batch not to be begun? */
+bool
+sqs_handler_must_stop(void)
+{
+	SqsChannelShared *shared = sqs_session.channel->shared;
+
+	return ShutdownRequestPending || sqs_session_is_over() ||
+		pg_atomic_read_u32(&shared->stopping) != 0 ||
+		pg_atomic_read_u32(&shared->abandoned) != 0;
 }
 
 /* The statistics of the message's route. */
@@ -600,6 +742,56 @@ count_for_route(const SqsTask *task, const SqsResult *result)
 					task->routed.route->key, counter, result->micros);
 }
 
+/* Run a message that is not in a batch, and fill in the result. */
+void
+sqs_handler_run_alone(SqsTask *task, SqsResult *result)
+{
+	report_activity(task->delivery, task->delivery->handler.data, task->delivery->handler.len);
+	while (!try_message(task, result))
+		CHECK_FOR_INTERRUPTS();
+}
+
+/*
+ * Report what has become of a message, before anything else that can fail: it may
+ * be committed.
+ */
+void
+sqs_handler_settle(SqsTask *task, SqsResult *result)
+{
+	sqs_task_end(task, result);
+	result->seq = task->delivery->frame.seq;
+	result->route = task->routed.route != NULL ? task->routed.route->number : -1;
+	result->unroutable = task->routed.unroutable;
+	post_result(result);
+	if (task->routed.route != NULL)
+		count_for_route(task, result);
+}
+
+/* A message of a batch has come, or the order to run the batch. */
+static void
+handle_batch_frame(uint32 flags, const char *data, Size len)
+{
+	uint64		from;
+	uint64		to;
+
+	if (flags & SQS_FRAME_BATCH)
+	{
+		sqs_batch_collect(data, len);
+		return;
+	}
+	if (sqs_batch_range(&from, &to) && (from = take_messages(from, to)) != 0)
+	{
+		sqs_set_worker_state(SQS_WORKER_RUNNING);
+		pg_atomic_fetch_add_u64(&MySlot->messages, sqs_batch_run(from));
+		debug_query_string = NULL;
+		if (finish_current())
+			outlive_cancel();
+	}
+	sqs_batch_reset();
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextReset(sqs_session.message_context);
+}
+
 /* A message has come: run it, unless it was taken back, and report. */
 static void
 handle_frame(const char *data, Size len)
@@ -611,17 +803,22 @@ handle_frame(const char *data, Size len)
 	SqsResult	result;
 	int64		start;
 	bool		canceled;
+	SqsFrame	frame;
+
+	memcpy(&frame, data, sizeof(frame));
+	if (frame.flags & (SQS_FRAME_BATCH | SQS_FRAME_RUN))
+	{
+		handle_batch_frame(frame.flags, data, len);
+		return;
+	}
 
 	MemoryContextSwitchTo(sqs_session.message_context);
 	delivery = palloc(sizeof(SqsDelivery));
 	sqs_frame_decode(data, len, delivery);
-	if (!take_message(delivery->frame.seq))
+	if (take_messages(frame.seq, frame.seq) == 0)
 		return;
 
-	memset(&result, 0, offsetof(SqsResult, text));
-	result.delay = -1;
-	result.route = -1;
-	result.text[0] = '\0';
+	sqs_result_init(&result);
 	result.seq = delivery->frame.seq;
 	start = monotonic_us();
 
@@ -631,27 +828,19 @@ handle_frame(const char *data, Size len)
 	{
 		result.outcome = delivery->frame.chain == failed_chain ?
 			SQS_OUTCOME_SKIPPED : SQS_OUTCOME_NOT_RUN;
-		canceled = post_result(&result);
+		post_result(&result);
+		canceled = finish_current();
 	}
 	else
 	{
-		report_activity(delivery, delivery->handler.data, delivery->handler.len);
 		sqs_set_worker_state(SQS_WORKER_RUNNING);
-
 		task.delivery = delivery;
 		if (!sqs_task_begin(&task, &result))
-			while (!try_message(&task, &result))
-				CHECK_FOR_INTERRUPTS();
-		sqs_task_end(&task, &result);
-
-		/* it may be committed: report that before anything else that can fail */
-		result.route = task.routed.route != NULL ? task.routed.route->number : -1;
-		result.unroutable = task.routed.unroutable;
+			sqs_handler_run_alone(&task, &result);
 		result.micros = (uint32) Min(monotonic_us() - start, PG_UINT32_MAX);
-		canceled = post_result(&result);
+		sqs_handler_settle(&task, &result);
+		canceled = finish_current();
 
-		if (task.routed.route != NULL)
-			count_for_route(&task, &result);
 		sqs_session_clean();
 		debug_query_string = NULL;
 		switch (result.outcome)
@@ -720,6 +909,7 @@ start_handler_worker(void)
 	sqs_session.message_context = AllocSetContextCreate(TopMemoryContext, "sqsbridge message",
 											ALLOCSET_DEFAULT_SIZES);
 	sqs_handler_functions_init();
+	sqs_batch_init();
 }
 
 /* Entry point of the process. */

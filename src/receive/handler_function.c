@@ -10,8 +10,10 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/inval.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
@@ -72,6 +74,7 @@ sqs_handler_function_find(SqsHandlerFunction *function, MemoryContext parent,
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FUNCTION), errmsg("%s", why)));
 	fmgr_info_cxt(funcid, &function->flinfo, function->context);
+	function->returns_value = get_func_rettype(funcid) != VOIDOID;
 	function->found_at = now;
 }
 

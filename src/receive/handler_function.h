@@ -17,6 +17,7 @@ typedef struct SqsHandlerFunction
 	char	   *name;
 	Oid			owner;			/* role that it must belong to */
 	uint64		found_at;		/* 0: not found, or to be looked up again */
+	bool		returns_value;	/* not void */
 	FmgrInfo	flinfo;
 } SqsHandlerFunction;
 

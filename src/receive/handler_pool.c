@@ -31,6 +31,7 @@
 #include "receive/failures.h"
 #include "receive/handler_pool.h"
 #include "receive/in_hand.h"
+#include "receive/marks.h"
 #include "receive/results.h"
 #include "receive/route_state.h"
 #include "receive/waiting.h"
@@ -52,6 +53,14 @@ set_nhandlers(QueueWorker *qw, int n)
 {
 	qw->pool.n = n;
 	pg_atomic_write_u32(&MySlot->handlers, (uint32) n);
+}
+
+/* How many messages a handler may have, so that one batch can wait for another. */
+static int
+channel_depth(QueueWorker *qw)
+{
+	return qw->config->takes_batches ?
+		Max(2 * qw->config->handler_batch_size, SQS_CHANNEL_DEPTH) : SQS_CHANNEL_DEPTH;
 }
 
 /*
@@ -97,7 +106,9 @@ sqs_pool_start_handler(QueueWorker *qw)
 		if (may)
 		{
 			initStringInfo(&handler->frame);
-			handler->channel = sqs_channel_create(qw->config->queue_id, qw->config->name);
+			handler->by_seq = palloc0(channel_depth(qw) * sizeof(Lease *));
+			handler->channel = sqs_channel_create(qw->config->queue_id, qw->config->name,
+												  channel_depth(qw));
 			launched = sqs_worker_launch(SQS_HANDLER_WORKER, MyDatabaseId, qw->config->queue_id,
 										 qw->config->owner,
 										 dsm_segment_handle(handler->channel->segment),
@@ -130,6 +141,8 @@ sqs_pool_start_handler(QueueWorker *qw)
 		sqs_channel_destroy(handler->channel);
 	if (handler->frame.data != NULL)
 		pfree(handler->frame.data);
+	if (handler->by_seq != NULL)
+		pfree(handler->by_seq);
 	if (failed)
 	{
 		start_failed(qw, SQS_QUEUE_ERROR, text);
@@ -232,7 +245,9 @@ record_death(QueueWorker *qw, Lease *lease, Handler *handler, SqsResult *result)
 
 /*
  * The handler's process is gone, and its results have been collected.  If it was
- * running a message, that message has failed; the others are put back.
+ * running a message, that message has failed; the others are put back.  Of a
+ * batch nobody knows which message it was, so they are run again, an eighth of
+ * them at a time, until it stands alone.
  */
 static void
 handler_has_exited(QueueWorker *qw, Handler *handler)
@@ -241,17 +256,23 @@ handler_has_exited(QueueWorker *qw, Handler *handler)
 	uint64		current = shared->current;	/* no lock: the only writer is
 											 * gone */
 	uint64		taken = shared->taken;
+	int			nrunning = 0;
+
+	for (uint64 seq = handler->last_seq; current != 0 && seq >= current; seq--)
+		if (seq <= taken && sqs_in_hand_lease(handler, seq) != NULL)
+			nrunning++;
 
 	for (uint64 seq = handler->last_seq; seq > 0 && handler->outstanding > 0; seq--)
 	{
-		Lease	   *lease = handler->by_seq[seq % SQS_CHANNEL_DEPTH];
+		Lease	   *lease = sqs_in_hand_lease(handler, seq);
 		SqsResult	result;
 
-		if (lease == NULL || lease->seq != seq)
+		if (lease == NULL)
 			continue;
 		sqs_in_hand_remove(qw, handler, lease);
 		if (seq > taken || (seq == taken && current == 0))
 		{
+			sqs_marks_not_done(qw, lease);
 			sqs_waiting_put_back(qw, lease);
 			continue;
 		}
@@ -259,8 +280,13 @@ handler_has_exited(QueueWorker *qw, Handler *handler)
 		result.route = lease->route;
 		if (shared->cancel == SQS_CANCEL_SHUTDOWN || qw->stopping)
 			result.outcome = SQS_OUTCOME_STOPPED;
-		else if (shared->cancel == SQS_CANCEL_LEASE_LOST)
+		else if (lease->lost)
 			result.outcome = SQS_OUTCOME_LOST;
+		else if (nrunning > 1)
+		{
+			lease->batch_limit = (nrunning + SQS_BATCH_PARTS - 1) / SQS_BATCH_PARTS;
+			result.outcome = SQS_OUTCOME_NOT_RUN;
+		}
 		else
 		{
 			result.outcome = SQS_OUTCOME_FAILED;
@@ -289,6 +315,7 @@ handler_has_exited(QueueWorker *qw, Handler *handler)
 	}
 	sqs_channel_destroy(handler->channel);
 	pfree(handler->frame.data);
+	pfree(handler->by_seq);
 	handler->used = false;
 	set_nhandlers(qw, qw->pool.n - 1);
 }
@@ -357,17 +384,22 @@ watch_current(QueueWorker *qw, Handler *handler, int64 now_us)
 	SqsChannelShared *shared = handler->channel->shared;
 	int64		since;
 	uint64		current;
+	uint64		current_to;
 
 	handler->age_us = 0;
 	if (handler->outstanding == 0)
 		return;
 	SpinLockAcquire(&shared->mutex);
 	current = shared->current;
+	current_to = shared->current_to;
 	since = current != 0 ? shared->current_since : now_us;
 	SpinLockRelease(&shared->mutex);
 	handler->age_us = Max(now_us - since, 0);
+	if (current != 0)
+		handler->age_us /= current_to - current + 1;
 
-	if (handler->outstanding > 1 && !handler->sending)
+	if (handler->outstanding > 1 && !handler->sending &&
+		(current == 0 || handler->last_seq > current_to))
 	{
 		if (now_us - since > STUCK_MS * 1000)
 			(void) sqs_in_hand_take_back(qw, handler);
@@ -385,12 +417,9 @@ watch_current(QueueWorker *qw, Handler *handler, int64 now_us)
 static void
 watch_cancel(QueueWorker *qw, Handler *handler)
 {
-	Lease	   *lease;
-
 	if (handler->canceled_seq == 0)
 		return;
-	lease = handler->by_seq[handler->canceled_seq % SQS_CHANNEL_DEPTH];
-	if (lease == NULL || lease->seq != handler->canceled_seq)
+	if (sqs_in_hand_lease(handler, handler->canceled_seq) == NULL)
 		handler->canceled_seq = 0;
 	else if (qw->now < handler->canceled_at + CANCEL_GRACE_MS)
 		sqs_wake_at(qw, handler->canceled_at + CANCEL_GRACE_MS);
@@ -496,10 +525,31 @@ sqs_pool_supervise(QueueWorker *qw)
 			sqs_wake_at(qw, qw->now + 100);
 			continue;
 		}
+		/* its channel may be too small for what the queue's options are now */
+		if (handler->channel->shared->depth < channel_depth(qw))
+			handler->giving_back = true;
 		watch_current(qw, handler, now_us);
 		watch_cancel(qw, handler);
 		watch_sigterm(qw, handler);
 		watch_idleness(qw, handler);
+	}
+}
+
+/*
+ * The queue stops: take back the messages that the handlers have not started.  Of
+ * a batch, they return what they have not started.
+ */
+void
+sqs_pool_stop(QueueWorker *qw)
+{
+	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
+	{
+		Handler    *handler = &qw->pool.handlers[i];
+
+		if (!handler->used)
+			continue;
+		pg_atomic_write_u32(&handler->channel->shared->stopping, 1);
+		(void) sqs_in_hand_take_back(qw, handler);
 	}
 }
 
@@ -510,6 +560,15 @@ sqs_pool_take_back(QueueWorker *qw)
 	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
 		if (qw->pool.handlers[i].used)
 			(void) sqs_in_hand_take_back(qw, &qw->pool.handlers[i]);
+}
+
+/* The queue goes on before they have ended. */
+void
+sqs_pool_go_on(QueueWorker *qw)
+{
+	for (int i = 0; i < SQS_CONCURRENCY_MAX; i++)
+		if (qw->pool.handlers[i].used)
+			pg_atomic_write_u32(&qw->pool.handlers[i].channel->shared->stopping, 0);
 }
 
 /*
@@ -528,10 +587,7 @@ sqs_pool_cancel(QueueWorker *qw, bool hard)
 		if (hard)
 			sqs_handler_signal(handler, SIGTERM);
 		else
-			for (int j = 0; j < SQS_CHANNEL_DEPTH; j++)
-				if (handler->by_seq[j] != NULL)
-					(void) sqs_in_hand_cancel(handler, handler->by_seq[j]->seq,
-											  SQS_CANCEL_SHUTDOWN);
+			(void) sqs_in_hand_cancel(handler, 0, SQS_CANCEL_SHUTDOWN);
 	}
 }
 

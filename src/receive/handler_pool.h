@@ -25,6 +25,12 @@ extern void sqs_pool_supervise(QueueWorker *qw);
 /* Take back from the handlers what they have not begun with. */
 extern void sqs_pool_take_back(QueueWorker *qw);
 
+/*
+ * The same, and let them begin nothing more, until the queue goes on.
+ */
+extern void sqs_pool_stop(QueueWorker *qw);
+extern void sqs_pool_go_on(QueueWorker *qw);
+
 /* Cancel the messages that run; with "hard", terminate the handlers. */
 extern void sqs_pool_cancel(QueueWorker *qw, bool hard);
 

@@ -197,16 +197,30 @@ sqs_session_count(SqsCounter counter)
 		sqs_count(stats, counter, 1);
 }
 
-/* Has the lease of the current message ended, by either clock? */
+/* Has the lease of one of these messages ended, by either clock? */
 static bool
-lease_has_ended(uint64 seq)
+lease_has_ended(SqsDelivery *const *deliveries, int n)
 {
-	SqsLeaseEnd end;
+	SqsChannel *channel = sqs_session.channel;
+	int64		now = sqs_now_ms();
+	int64		wall = sqs_wall_ms();
+	bool		ended = false;
 
-	SpinLockAcquire(&sqs_session.channel->shared->mutex);
-	end = sqs_session.channel->shared->lease_ends[seq % SQS_CHANNEL_DEPTH];
-	SpinLockRelease(&sqs_session.channel->shared->mutex);
-	return sqs_now_ms() >= end.uptime || sqs_wall_ms() >= end.wall;
+	SpinLockAcquire(&channel->shared->mutex);
+	for (int i = 0; i < n; i++)
+	{
+		SqsLeaseEnd *end = &channel->lease_ends[sqs_channel_place(channel, deliveries[i]->frame.seq)];
+
+		ended |= now >= end->uptime || wall >= end->wall;
+	}
+	SpinLockRelease(&channel->shared->mutex);
+	return ended;
+}
+
+bool
+sqs_session_lease_has_ended(SqsDelivery *delivery)
+{
+	return lease_has_ended(&delivery, 1);
 }
 
 /* Whether, and why, the queue worker wants the current message canceled. */
@@ -254,19 +268,19 @@ sqs_session_commit(const SqsDelivery *delivery)
 }
 
 /*
- * The last check before the commit: is the lease still ours, and does the session
- * still have the rights that a new one would have?  A handler can catch
+ * The last check before the commit: are the leases still ours, and does the
+ * session still have the rights that a new one would have?  A handler can catch
  * query_canceled and go on; it cannot get past this.
  */
 void
-sqs_session_fence(const SqsDelivery *delivery)
+sqs_session_fence(SqsDelivery *const *deliveries, int n)
 {
 	CHECK_FOR_INTERRUPTS();
 	if (sqs_session.timed_out || sqs_session_cancel() != SQS_CANCEL_NONE)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
 				 errmsg("handler continued after it had been canceled")));
-	if (lease_has_ended(delivery->frame.seq))
+	if (lease_has_ended(deliveries, n))
 	{
 		sqs_session.lease_over = true;
 		ereport(ERROR,

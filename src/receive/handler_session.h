@@ -60,8 +60,11 @@ extern void sqs_session_nap(int ms);
 /* Count something for the queue. */
 extern void sqs_session_count(SqsCounter counter);
 
-/* The last check before a commit. */
-extern void sqs_session_fence(const SqsDelivery *delivery);
+/* Has the lease of this message ended? */
+extern bool sqs_session_lease_has_ended(SqsDelivery *delivery);
+
+/* The last check before a commit, for all messages of a transaction. */
+extern void sqs_session_fence(SqsDelivery *const *deliveries, int n);
 
 /* Commit asynchronously; returns what must be durable. */
 extern XLogRecPtr sqs_session_commit(const SqsDelivery *delivery);

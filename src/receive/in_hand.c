@@ -29,15 +29,28 @@
 void
 sqs_in_hand_remove(QueueWorker *qw, Handler *handler, Lease *lease)
 {
-	Assert(handler->by_seq[lease->seq % SQS_CHANNEL_DEPTH] == lease);
-	handler->by_seq[lease->seq % SQS_CHANNEL_DEPTH] = NULL;
+	uint32		place = sqs_channel_place(handler->channel, lease->seq);
+
+	Assert(handler->by_seq[place] == lease);
+	handler->by_seq[place] = NULL;
 	handler->outstanding--;
+	if (handler->batch_n > 0 && lease->seq >= handler->batch_from)
+		handler->batch_n--;
 	qw->handed--;
 	sqs_suspects_back(qw, lease);
 	if (lease->is_probe)
 		sqs_route_state(qw, lease->route)->probing = false;
 	if (handler->outstanding == 0)
 		handler->idle_since = qw->now;
+}
+
+/* The lease with this seq; NULL if the handler does not have it any more. */
+Lease *
+sqs_in_hand_lease(Handler *handler, uint64 seq)
+{
+	Lease	   *lease = handler->by_seq[sqs_channel_place(handler->channel, seq)];
+
+	return lease != NULL && lease->seq == seq ? lease : NULL;
 }
 
 /*
@@ -60,11 +73,12 @@ sqs_in_hand_take_back(QueueWorker *qw, Handler *handler)
 
 	for (uint64 seq = handler->last_seq; seq > taken; seq--)
 	{
-		Lease	   *lease = handler->by_seq[seq % SQS_CHANNEL_DEPTH];
+		Lease	   *lease = sqs_in_hand_lease(handler, seq);
 
-		if (lease == NULL || lease->seq != seq)
+		if (lease == NULL)
 			continue;
 		sqs_in_hand_remove(qw, handler, lease);
+		sqs_marks_not_done(qw, lease);
 		sqs_waiting_put_back(qw, lease);
 	}
 	return taken;
@@ -82,6 +96,12 @@ sqs_handler_signal(Handler *handler, int signal)
 }
 
 /*
+ * Cancel what the handler runs: whatever it is (seq 0), or only if this message
+ * is it, or belongs to its batch.  Returns whether there was something to cancel.
+ *
+ * If the lease is lost, a batch may go on without the message, so it is marked
+ * for the handler by an end of its lease in the past.
+ *
  * As long as "signaling" is set the handler does not begin its next message, so
  * the signal cannot hit the wrong one.
  */
@@ -89,13 +109,19 @@ bool
 sqs_in_hand_cancel(Handler *handler, uint64 seq, SqsCancel reason)
 {
 	SqsChannelShared *shared = handler->channel->shared;
+	SqsLeaseEnd *lease_end = &handler->channel->lease_ends[sqs_channel_place(handler->channel, seq)];
 	bool		running;
 
 	SpinLockAcquire(&shared->mutex);
-	running = shared->current == seq;
+	running = shared->current != 0 &&
+		(seq == 0 || (seq >= shared->current && seq <= shared->current_to));
+	if (reason == SQS_CANCEL_LEASE_LOST)
+		lease_end->uptime = lease_end->wall = 0;
 	if (running)
 	{
-		shared->cancel = reason;
+		/* a shutdown is for all of a batch, a lost lease for one */
+		if (shared->cancel != SQS_CANCEL_SHUTDOWN)
+			shared->cancel = reason;
 		pg_atomic_write_u32(&shared->signaling, 1);
 	}
 	SpinLockRelease(&shared->mutex);
@@ -113,11 +139,11 @@ sqs_in_hand_cancel(Handler *handler, uint64 seq, SqsCancel reason)
 void
 sqs_in_hand_tell_lease_end(Lease *lease)
 {
-	SqsChannelShared *shared = lease->handler->channel->shared;
+	SqsChannel *channel = lease->handler->channel;
 
-	SpinLockAcquire(&shared->mutex);
-	shared->lease_ends[lease->seq % SQS_CHANNEL_DEPTH] = lease->fence;
-	SpinLockRelease(&shared->mutex);
+	SpinLockAcquire(&channel->shared->mutex);
+	channel->lease_ends[sqs_channel_place(channel, lease->seq)] = lease->fence;
+	SpinLockRelease(&channel->shared->mutex);
 }
 
 /* A lease has been renewed: tell the handler, if one has the message. */
@@ -142,11 +168,18 @@ sqs_in_hand_lease_lost(QueueWorker *qw, Lease *lease)
 
 	if (lease->state == LEASE_HANDED)
 	{
+		Handler    *handler = lease->handler;
+
 		/* running: its result says how that ended */
-		if (sqs_in_hand_cancel(lease->handler, lease->seq, SQS_CANCEL_LEASE_LOST))
+		lease->lost = true;
+		if (sqs_in_hand_cancel(handler, lease->seq, SQS_CANCEL_LEASE_LOST))
 		{
-			lease->handler->canceled_seq = lease->seq;
-			lease->handler->canceled_at = qw->now;
+			if (handler->canceled_seq == 0 ||
+				sqs_in_hand_lease(handler, handler->canceled_seq) == NULL)
+			{
+				handler->canceled_seq = lease->seq;
+				handler->canceled_at = qw->now;
+			}
 			return;
 		}
 

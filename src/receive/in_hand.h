@@ -19,7 +19,10 @@ extern void sqs_in_hand_remove(QueueWorker *qw, Handler *handler, Lease *lease);
  */
 extern uint64 sqs_in_hand_take_back(QueueWorker *qw, Handler *handler);
 
-/* Cancel the message if it is being run; true if it is. */
+/* The message with this number, while the handler has it; else NULL. */
+extern Lease *sqs_in_hand_lease(Handler *handler, uint64 seq);
+
+/* Cancel the message, or whatever is run (seq 0); true if it is run. */
 extern bool sqs_in_hand_cancel(Handler *handler, uint64 seq, SqsCancel reason);
 
 /* A signal to the handler's process, if that is still there. */

@@ -39,19 +39,15 @@ sqs_inbox_lock(void)
 }
 
 /*
- * Record in the current transaction that this message is handled.  Waits for
- * a concurrent transaction that does the same.  Returns false if the message
- * has been handled before; its row then gets the newer stamp.  likely_new: it
- * probably has not.
+ * Insert a row; see sqs_inbox_insert().  "key" is the table's own key, "tid" is
+ * set to the new row.
  */
-bool
-sqs_inbox_insert(int32 queue_id, const char *message_key, TimestampTz stamp,
-				 bool likely_new)
+static bool
+insert(SqsWriter *writer, List *key, int32 queue_id, const char *message_key,
+	   TimestampTz stamp, bool likely_new, ItemPointer new_tid)
 {
-	SqsWriter  *writer = sqs_writer_open(SQS_TABLE_INBOX);
 	Datum		values[INBOX_NATTS];
 	bool		nulls[INBOX_NATTS] = {false};
-	List	   *key = list_make1_oid(sqs_index_oid(SQS_INDEX_INBOX_PKEY));
 	ItemPointerData tid;
 	bool		inserted;
 
@@ -81,6 +77,25 @@ sqs_inbox_insert(int32 queue_id, const char *message_key, TimestampTz stamp,
 			sqs_writer_update(writer, &tid, values, nulls, false) != SQS_WRITE_GONE)
 			break;
 	}
+	*new_tid = tid;
+	return inserted;
+}
+
+/*
+ * Record in the current transaction that this message is handled.  Waits for
+ * a concurrent transaction that does the same.  Returns false if the message
+ * has been handled before; its row then gets the newer stamp.  likely_new: it
+ * probably has not.
+ */
+bool
+sqs_inbox_insert(int32 queue_id, const char *message_key, TimestampTz stamp,
+				 bool likely_new)
+{
+	SqsWriter  *writer = sqs_writer_open(SQS_TABLE_INBOX);
+	List	   *key = list_make1_oid(sqs_index_oid(SQS_INDEX_INBOX_PKEY));
+	ItemPointerData tid;
+	bool		inserted = insert(writer, key, queue_id, message_key, stamp, likely_new, &tid);
+
 	sqs_writer_close(writer);
 	return inserted;
 }
@@ -107,4 +122,69 @@ sqs_inbox_insert_key(int32 queue_id, const char *key, TimestampTz stamp)
 									 true, NULL);
 	sqs_writer_close(writer);
 	return inserted;
+}
+
+/* Insert messages that are all new; false if that is not possible at once. */
+static bool
+insert_all(SqsWriter *writer, int32 queue_id, SqsInboxEntry *const *entries, int n)
+{
+	Datum	   *values = palloc(n * INBOX_NATTS * sizeof(Datum));
+	Datum	  **rows = palloc(n * sizeof(Datum *));
+	ItemPointerData *tids = palloc(n * sizeof(ItemPointerData));
+	bool		nulls[INBOX_NATTS] = {false};
+
+	for (int i = 0; i < n; i++)
+	{
+		rows[i] = values + i * INBOX_NATTS;
+		rows[i][INBOX_QUEUE_ID] = Int32GetDatum(queue_id);
+		rows[i][INBOX_MESSAGE_KEY] = CStringGetTextDatum(entries[i]->key);
+		rows[i][INBOX_STAMP] = TimestampTzGetDatum(entries[i]->stamp);
+	}
+	if (!sqs_writer_insert_many(writer, rows, n, nulls, tids))
+		return false;
+	for (int i = 0; i < n; i++)
+		entries[i]->tid = tids[i];
+	return true;
+}
+
+/*
+ * A message that is twice in the batch, because SQS has delivered it twice, is
+ * new once, and its row has the newer stamp.
+ */
+void
+sqs_inbox_insert_batch(int32 queue_id, SqsInboxEntry *const *entries, int n, bool all_new)
+{
+	SqsWriter  *writer = sqs_writer_open(SQS_TABLE_INBOX);
+	List	   *key = list_make1_oid(sqs_index_oid(SQS_INDEX_INBOX_PKEY));
+	SqsInboxEntry **distinct = palloc(n * sizeof(SqsInboxEntry *));
+	int			ndistinct = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		SqsInboxEntry *last = ndistinct > 0 ? distinct[ndistinct - 1] : NULL;
+
+		entries[i]->is_new = last == NULL || strcmp(last->key, entries[i]->key) != 0;
+		if (entries[i]->is_new)
+			distinct[ndistinct++] = entries[i];
+		else
+			last->stamp = Max(last->stamp, entries[i]->stamp);
+	}
+	if (!all_new || !insert_all(writer, queue_id, distinct, ndistinct))
+	{
+		for (int i = 0; i < ndistinct; i++)
+			distinct[i]->is_new = insert(writer, key, queue_id, distinct[i]->key,
+										 distinct[i]->stamp, all_new, &distinct[i]->tid);
+	}
+	sqs_writer_close(writer);
+}
+
+/* The row is of this transaction, but of an earlier command. */
+void
+sqs_inbox_delete(ItemPointer tid)
+{
+	SqsWriter  *writer = sqs_writer_open(SQS_TABLE_INBOX);
+
+	if (sqs_writer_delete(writer, tid, false) != SQS_WRITTEN)
+		elog(ERROR, "could not take a message out of the inbox");
+	sqs_writer_close(writer);
 }

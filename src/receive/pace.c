@@ -45,6 +45,9 @@
  * While S is not known, and if it is more than a second, nothing is received
  * ahead: a message for each handler.
  *
+ * A handler that takes batches has a batch where others have a message: C is then
+ * the concurrency times handler_batch_size.
+ *
  * If P falls, what waits may be more than the handlers begin with soon.  Then
  * what would wait for longer than 5 s, or a quarter of the visibility timeout if
  * that is longer, is surplus: other consumers may have time for it.  The gap
@@ -226,13 +229,15 @@ sqs_pace_aim(QueueWorker *qw, SqsAim *aim)
 	double		ahead_s = ROUND_TRIPS * qw->pace.round_trip / 1000;
 	double		refill_s;
 	double		low;
+	int			each = qw->config->takes_batches ? qw->config->handler_batch_size : 1;
+	int			at_work = qw->config->concurrency * each;
 	int			limit = qw->config->fifo ? FIFO_MAX : SQS_MAX_LEASES;
 
 	aim->measured = qw->pace.mean_us > 0 && qw->pace.mean_us <= AHEAD_MAX_US && pace > 0;
 	if (!aim->measured)
 	{
 		aim->batch = qw->config->batch_size;
-		aim->in_hand = qw->config->concurrency;
+		aim->in_hand = Min(at_work, limit);
 		aim->asked = INT_MAX;
 		low = qw->config->concurrency;
 	}
@@ -240,7 +245,7 @@ sqs_pace_aim(QueueWorker *qw, SqsAim *aim)
 	{
 		refill_s = Min(Max(10 / pace, REFILL_MIN_S), REFILL_MAX_S);
 		aim->batch = (int) Min(Max(ceil(pace), 1), qw->config->batch_size);
-		low = qw->config->concurrency + floor(pace * ahead_s);
+		low = at_work + floor(pace * ahead_s);
 		aim->in_hand = (int) Min(Max(low + aim->batch, ceil(pace * (refill_s + ahead_s))), limit);
 		aim->asked = (int) Min(Max(pace * ahead_s, aim->batch), limit);
 	}
@@ -253,8 +258,9 @@ int
 sqs_pace_keep(QueueWorker *qw)
 {
 	double		seconds = Max(KEEP_MIN_S, qw->visibility / 4.0);
+	int			each = qw->config->takes_batches ? qw->config->handler_batch_size : 1;
 
 	if (qw->pace.per_second <= 0)
 		return INT_MAX;
-	return (int) Min(Max(ceil(qw->pace.per_second * seconds), qw->config->concurrency), INT_MAX);
+	return (int) Min(Max(ceil(qw->pace.per_second * seconds), qw->config->concurrency * each), INT_MAX);
 }

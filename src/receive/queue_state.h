@@ -124,6 +124,8 @@ typedef struct Lease
 	int			attempts;		/* DELETING: failures of this entry alone */
 	int			release_after;	/* RELEASING: visible so long after the call
 								 * (s) */
+	int			batch_limit;	/* goes into no larger batch; 0: no limit */
+	bool		lost;			/* HANDED: while its handler was at it */
 	TimestampTz stamp;			/* of its row in the inbox; 0: none, or
 								 * resolved */
 	dlist_node	stamp_node;		/* marks.c: unresolved, while it has a stamp */
@@ -177,6 +179,7 @@ typedef struct MessageGroup
 	bool		aside;			/* it waits for its route */
 	struct Handler *handler;	/* while handed > 0 */
 	uint32		chain;			/* see dispatch.c */
+	uint64		batch_from;		/* first seq of the batch it is in */
 	dlist_head	tail;			/* failed: to be released, any order */
 } MessageGroup;
 
@@ -189,7 +192,13 @@ typedef struct Handler
 	pid_t		pid;
 	uint64		last_seq;
 	int			outstanding;
-	Lease	   *by_seq[SQS_CHANNEL_DEPTH];
+	Lease	  **by_seq;			/* as many as the channel is deep */
+	uint64		batch_from;		/* first seq of its last batch */
+	int			batch_n;		/* outstanding messages of that */
+	int			batch_limit;	/* messages that it may have */
+	Size		batch_bytes;	/* of their bodies */
+	TimestampTz batch_options;	/* SqsQueueConfig.changed_at when it was begun */
+	bool		batch_open;		/* it is not told yet to run that */
 	bool		stopping;
 	bool		giving_back;	/* its slot, once its message is finished */
 	int64		idle_since;

@@ -267,7 +267,7 @@ begin_stop(QueueWorker *qw, bool hurry)
 		sqs_set_worker_state(SQS_WORKER_STOPPING);
 		if (!qw->pool.no_slot && !qw->reload.has_problem)
 			sqs_stats_set_state(qw->stats, SQS_QUEUE_STOPPING);
-		sqs_pool_take_back(qw);
+		sqs_pool_stop(qw);
 	}
 	if (hurry && !qw->stop.hurry)
 	{
@@ -284,6 +284,7 @@ go_on(QueueWorker *qw)
 {
 	qw->stopping = false;
 	qw->stop.canceled = false;
+	sqs_pool_go_on(qw);
 	sqs_set_worker_state(SQS_WORKER_RUNNING);
 	if (qw->attributes_known && qw->polling.failures == 0)
 		sqs_queue_is_well(qw);
@@ -296,7 +297,7 @@ go_on(QueueWorker *qw)
 static void
 release_all(QueueWorker *qw)
 {
-	sqs_pool_take_back(qw);
+	sqs_pool_stop(qw);
 	sqs_waiting_release(qw);
 }
 

@@ -237,7 +237,7 @@ sqs_results_apply(QueueWorker *qw, Lease *lease, const SqsResult *result)
 		sqs_group_settle(qw, group);
 }
 
-/* A ring has at most SQS_CHANNEL_DEPTH results, so this does not take long. */
+/* A ring has at most as many results as its channel is deep: this is soon over. */
 void
 sqs_results_collect(QueueWorker *qw)
 {
@@ -270,11 +270,11 @@ sqs_results_collect(QueueWorker *qw)
 		pg_read_barrier();
 		for (; read < written; read++)
 		{
-			SqsResult	result = shared->results[read % SQS_CHANNEL_DEPTH];
-			Lease	   *lease = handler->by_seq[result.seq % SQS_CHANNEL_DEPTH];
+			SqsResult	result = handler->channel->results[sqs_channel_place(handler->channel, read)];
+			Lease	   *lease = sqs_in_hand_lease(handler, result.seq);
 
 			pg_atomic_write_u64(&shared->results_read, read + 1);
-			if (lease == NULL || lease->seq != result.seq)
+			if (lease == NULL)
 				continue;
 			sqs_in_hand_remove(qw, handler, lease);
 			if (!sqs_outcome_is_end(result.outcome))

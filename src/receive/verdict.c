@@ -19,13 +19,17 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "common/int.h"
 #include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
+#include "utils/typcache.h"
 
 #include "base/compat.h"
+#include "base/extension.h"
 #include "base/sqlstates.h"
 #include "receive/verdict.h"
 
@@ -109,6 +113,120 @@ give(const char *function, SqsVerdictKind kind, int delay, bool charge, const te
 	sqs_verdict_raise();
 }
 
+/* A delay in seconds, rounded up.  Raises an ERROR if it is out of range. */
+static int
+retry_delay(const Interval *interval, const char *where)
+{
+	int64		micros;
+	bool		legal;
+
+	/* months have no fixed length; an infinite interval has months, too */
+	legal = interval->month == 0 &&
+		!pg_mul_s64_overflow(interval->day, USECS_PER_DAY, &micros) &&
+		!pg_add_s64_overflow(micros, interval->time, &micros) &&
+		micros >= 0 && micros <= RETRY_DELAY_MAX * USECS_PER_SEC;
+	if (!legal)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid delay for %s: \"%s\"", where,
+						DatumGetCString(DirectFunctionCall1(interval_out,
+															IntervalPGetDatum(interval)))),
+				 errdetail("The delay must be 0 to 12 hours.")));
+	return (int) ((micros + USECS_PER_SEC - 1) / USECS_PER_SEC);
+}
+
+/* ---- verdicts that a batch handler returns ---- */
+
+/* Columns of type sqs_verdict. */
+enum
+{
+	VERDICT_MESSAGE_ID, VERDICT_ACTION, VERDICT_DELAY, VERDICT_REASON, VERDICT_NATTS
+};
+
+/* The columns of type sqs_verdict. */
+TupleDesc
+sqs_verdict_tupdesc(void)
+{
+	static TupleDesc tupdesc = NULL;
+
+	if (tupdesc == NULL)
+	{
+		TupleDesc	found = lookup_rowtype_tupdesc_copy(sqs_verdict_type_oid(), -1);
+		MemoryContext old;
+
+		if (found->natts != VERDICT_NATTS)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("type \"sqs_verdict\" does not have the attributes this version of sqsbridge expects"),
+					 errhint("Run ALTER EXTENSION sqsbridge UPDATE.")));
+		old = MemoryContextSwitchTo(TopMemoryContext);
+		tupdesc = CreateTupleDescCopy(found);
+		MemoryContextSwitchTo(old);
+	}
+	return tupdesc;
+}
+
+SqsVerdict *
+sqs_verdict_from_row(const Datum *values, const bool *nulls)
+{
+	SqsVerdict *given = palloc0(sizeof(SqsVerdict));
+	char	   *action;
+
+	if (nulls[VERDICT_MESSAGE_ID])
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("message_id of a verdict of the handler is null")));
+	given->message_id = TextDatumGetCString(values[VERDICT_MESSAGE_ID]);
+	action = nulls[VERDICT_ACTION] ? NULL : TextDatumGetCString(values[VERDICT_ACTION]);
+	if (action != NULL && strcmp(action, "retry") == 0)
+		given->kind = SQS_VERDICT_RETRY;
+	else if (action != NULL && strcmp(action, "discard") == 0)
+		given->kind = SQS_VERDICT_DISCARD;
+	else if (action != NULL && strcmp(action, "dead_letter") == 0)
+		given->kind = SQS_VERDICT_DEAD_LETTER;
+	else
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid action in the verdict of the handler for message \"%s\": %s",
+						given->message_id, action == NULL ? "null" : psprintf("\"%s\"", action)),
+				 errdetail("The action must be retry, dead_letter, or discard.")));
+	given->delay = -1;
+	given->charge = true;
+	if (!nulls[VERDICT_DELAY])
+	{
+		if (given->kind != SQS_VERDICT_RETRY)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("delay in the verdict of the handler for message \"%s\", whose action is %s",
+							given->message_id, action),
+					 errdetail("Only a retry can have a delay.")));
+		given->delay = retry_delay(DatumGetIntervalP(values[VERDICT_DELAY]),
+								   psprintf("message \"%s\"", given->message_id));
+	}
+	given->reason = nulls[VERDICT_REASON] ?
+		psprintf("the handler returned %s for the message", action) :
+		TextDatumGetCString(values[VERDICT_REASON]);
+	return given;
+}
+
+SqsVerdict *
+sqs_verdict_from_datum(Datum value)
+{
+	HeapTupleHeader header = DatumGetHeapTupleHeader(value);
+	HeapTupleData tuple;
+	Datum		values[VERDICT_NATTS];
+	bool		nulls[VERDICT_NATTS];
+
+	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	tuple.t_data = header;
+	heap_deform_tuple(&tuple, sqs_verdict_tupdesc(), values, nulls);
+	return sqs_verdict_from_row(values, nulls);
+}
+
+/* ---- SQL functions ---- */
+
 /*
  * sqs_retry(delay, reason, charge): never returns.  The delay is rounded up to
  * whole seconds; NULL stands for the queue's.
@@ -119,25 +237,7 @@ sqs_retry(PG_FUNCTION_ARGS)
 	int			delay = -1;
 
 	if (!PG_ARGISNULL(0))
-	{
-		Interval   *interval = PG_GETARG_INTERVAL_P(0);
-		int64		micros;
-		bool		legal;
-
-		/* months have no fixed length; an infinite interval has months, too */
-		legal = interval->month == 0 &&
-			!pg_mul_s64_overflow(interval->day, USECS_PER_DAY, &micros) &&
-			!pg_add_s64_overflow(micros, interval->time, &micros) &&
-			micros >= 0 && micros <= RETRY_DELAY_MAX * USECS_PER_SEC;
-		if (!legal)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("invalid delay for sqs_retry(): \"%s\"",
-							DatumGetCString(DirectFunctionCall1(interval_out,
-																IntervalPGetDatum(interval)))),
-					 errdetail("The delay must be 0 to 12 hours.")));
-		delay = (int) ((micros + USECS_PER_SEC - 1) / USECS_PER_SEC);
-	}
+		delay = retry_delay(PG_GETARG_INTERVAL_P(0), "sqs_retry()");
 	give("sqs_retry", SQS_VERDICT_RETRY, delay, PG_ARGISNULL(2) || PG_GETARG_BOOL(2),
 		 PG_ARGISNULL(1) ? NULL : PG_GETARG_TEXT_PP(1));
 	PG_RETURN_VOID();

@@ -8,6 +8,7 @@
 #ifndef SQSBRIDGE_VERDICT_H
 #define SQSBRIDGE_VERDICT_H
 
+#include "access/tupdesc.h"
 #include "utils/palloc.h"
 
 typedef enum SqsVerdictKind
@@ -24,6 +25,7 @@ typedef struct SqsVerdict
 	int			delay;			/* s; -1: not given.  For a retry */
 	bool		charge;			/* this counts as an attempt.  For a retry */
 	char	   *reason;			/* in the context given at the beginning */
+	char	   *message_id;		/* only of one that a batch handler returns */
 } SqsVerdict;
 
 /* From now on, until the end, this process may give one verdict. */
@@ -50,6 +52,14 @@ extern void sqs_verdict_restore(const SqsVerdictState *state);
  * so that a handler that catches errors cannot get past its own verdict.
  */
 extern void sqs_verdict_raise(void);
+
+/*
+ * A verdict that a batch handler returns, from the columns of type sqs_verdict or
+ * a value of it; an ERROR if it is not valid.  Palloc'd.
+ */
+extern TupleDesc sqs_verdict_tupdesc(void);
+extern SqsVerdict *sqs_verdict_from_row(const Datum *values, const bool *nulls);
+extern SqsVerdict *sqs_verdict_from_datum(Datum value);
 
 /* The SQLSTATE of such an error. */
 extern int	sqs_verdict_sqlstate(SqsVerdictKind kind);

@@ -16,7 +16,6 @@
 
 #include "base/queue_stats.h"
 #include "receive/lease.h"
-#include "receive/marks.h"
 #include "receive/waiting.h"
 
 #define MAX_GROUP_ID		128 /* SQS's limit */
@@ -185,8 +184,8 @@ insert_in_order(dlist_head *list, Lease *lease)
 }
 
 /*
- * Put back a message that was handed out and has not run.  Its lease is in
- * no list.  If its group has failed and this was the last message handed
+ * Put back a message that was handed out and is to be handed out again.  Its
+ * lease is in no list.  If its group has failed and this was the last message handed
  * out, the group is settled: then the lease is RELEASING, and the group may
  * be gone.
  */
@@ -195,7 +194,6 @@ sqs_waiting_put_back(QueueWorker *qw, Lease *lease)
 {
 	MessageGroup *group = lease->group;
 
-	sqs_marks_not_done(qw, lease);
 	lease->state = LEASE_WAITING;
 	lease->handler = NULL;
 	if (group != NULL)
@@ -226,8 +224,6 @@ sqs_waiting_put_aside(QueueWorker *qw, Lease *lease, RouteState *route)
 
 	if (lease->state == LEASE_WAITING)
 		sqs_waiting_remove(qw, lease);
-	else
-		sqs_marks_not_done(qw, lease);
 	lease->state = LEASE_WAITING;
 	lease->handler = NULL;
 	lease->aside = true;

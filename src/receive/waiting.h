@@ -15,7 +15,7 @@ extern void sqs_waiting_init(QueueWorker *qw);
 /* Add a message that was just received. */
 extern void sqs_waiting_add(QueueWorker *qw, Lease *lease);
 
-/* Put back a message that was handed out and has not run. */
+/* Put back a message that was handed out and is to be handed out again. */
 extern void sqs_waiting_put_back(QueueWorker *qw, Lease *lease);
 
 /* Put aside a message that was handed out and has failed, or take it up again. */

@@ -113,10 +113,22 @@ sub stop_bridge
 
 # ---- measurements ----
 
+# With $bad_of, one of so many is a message that its handler discards.
+our $bad_of;
+
 sub fill
 {
 	my ($queue, $count, $body) = @_;
-	admin('POST', 'fill', { queue => $queue, count => $count + 0, body => $body || '{i}' });
+	if (!$bad_of)
+	{
+		admin('POST', 'fill', { queue => $queue, count => $count + 0, body => $body || '{i}' });
+		return;
+	}
+	for (my $i = 0; $i < $count; $i += $bad_of)
+	{
+		admin('POST', 'fill', { queue => $queue, count => $bad_of - 1, body => '{i}', start => $i + 1 });
+		admin('POST', 'fill', { queue => $queue, count => 1, body => 'bad {i}', start => $i + $bad_of });
+	}
 	return;
 }
 
@@ -143,7 +155,9 @@ sub check_once
 	my $books = books($queue);
 	my $left = $books->{visible} + $books->{in_flight} + $books->{delayed};
 
-	return $rows == $count && $distinct == $count && $books->{deleted} == $count && $left == 0
+	my $effects = $bad_of ? $count - $count / $bad_of : $count;
+
+	return $rows == $effects && $distinct == $effects && $books->{deleted} == $count && $left == 0
 	  ? 'yes'
 	  : "NO: $count messages, $rows rows, $distinct distinct, $left left";
 }
@@ -510,6 +524,11 @@ CREATE FUNCTION handle_0(msg sqs_message) RETURNS void LANGUAGE plpgsql AS 'BEGI
 CREATE FUNCTION handle_1(msg sqs_message) RETURNS void LANGUAGE plpgsql AS 'BEGIN INSERT INTO seen (body) VALUES (msg.body); PERFORM pg_sleep(0.001); END';
 CREATE FUNCTION handle_20(msg sqs_message) RETURNS void LANGUAGE plpgsql AS 'BEGIN INSERT INTO seen (body) VALUES (msg.body); PERFORM pg_sleep(0.02); END';
 CREATE FUNCTION handle_200(msg sqs_message) RETURNS void LANGUAGE plpgsql AS 'BEGIN INSERT INTO seen (body) VALUES (msg.body); PERFORM pg_sleep(0.2); END';
+CREATE FUNCTION handle_batch(msgs sqs_message[]) RETURNS void LANGUAGE plpgsql AS \$\$
+BEGIN
+    INSERT INTO seen (body) SELECT m.body FROM unnest(msgs) m;
+    PERFORM sqs_discard() FROM unnest(msgs) m WHERE m.body LIKE 'bad%';
+END \$\$;
 CREATE FUNCTION handle_start(msg sqs_message) RETURNS void LANGUAGE plpgsql AS 'BEGIN INSERT INTO seen (body) VALUES (left(msg.body, 20)); END';
 RESET ROLE;
 CREATE SERVER secure FOREIGN DATA WRAPPER sqsbridge OPTIONS (region 'us-east-1', endpoint '$tls_endpoint');
@@ -586,6 +605,38 @@ if ($only{drain})
 		$m{'bridge 1 1'}{server_cpu}, '<=', 50, '%.1f');
 	target('messages/s : peer, exactly_once on, best of each',
 		$best{on}{rate} / $best{peer}{rate}, '>=', 5, '%.1f') if $with_peer;
+}
+
+if ($only{batches})
+{
+	my @cases = map { my $size = $_; map { [ $size, $_ ] } 1, 2 } 10, 100, 1000;
+	my (%m, %bad);
+	my $count = ceil($messages / 1000) * 1000;
+
+	sql("SELECT sqs_alter_queue('bridge', handler => 'handle_batch')");
+	foreach my $run (1 .. $runs)
+	{
+		foreach my $case (@cases)
+		{
+			my ($size, $concurrency) = @$case;
+			sql("SELECT sqs_alter_queue('bridge', handler_batch_size => $size)");
+			push @{ $m{"@$case"} }, drain('bridge', $count, $concurrency, 1);
+			local $bad_of = 1000;
+			push @{ $bad{"@$case"} }, drain('bridge', $count, $concurrency, 1);
+		}
+	}
+	sql("SELECT sqs_alter_queue('bridge', handler => 'handle')");
+	head('batch handlers, exactly_once on');
+	foreach my $case (@cases)
+	{
+		$_->{"@$case"} = medians(@{ $_->{"@$case"} }) foreach \%m, \%bad;
+		row("$case->[0] messages, conc. $case->[1]", $m{"@$case"});
+		row('  one in 1,000 is bad', $bad{"@$case"});
+	}
+	target('messages/s in batches of up to 1,000', max(map { $_->{rate} } values %m), '>=', 100000);
+	target('server CPU µs/message in batches of 100', $m{'100 1'}{server_cpu}, '<=', 10, '%.1f');
+	target("messages/s, one bad in 1,000 : none, @$_", $bad{"@$_"}{rate} / $m{"@$_"}{rate}, '>=', 0.67, '%.2f')
+	  foreach @cases;
 }
 
 if ($only{distance})

@@ -14,7 +14,7 @@
 #   --peer-messages N  per drain by the peer, default a fifth of that
 #   --runs N           drains of each kind, default 3: medians are printed
 #   --quick            one run of 10000 messages, short waits: to try it out
-#   --only LIST        of drain,distance,tls,bodies,failures,calls,delay,latency,
+#   --only LIST        of drain,batches,distance,tls,bodies,failures,calls,delay,latency,
 #                      idle,many: these only; many is not among them otherwise
 #   --queues N         for many, default 1000, which takes about 4 GB
 #   --without-peer     sqsbridge alone; needs no npm
@@ -25,7 +25,7 @@ MESSAGES=
 PEER_MESSAGES=
 RUNS=
 QUICK=
-ONLY=drain,distance,tls,bodies,failures,calls,delay,latency,idle
+ONLY=drain,batches,distance,tls,bodies,failures,calls,delay,latency,idle
 QUEUES=1000
 PEER=1
 while [ $# -gt 0 ]; do

@@ -1,0 +1,48 @@
+/*-------------------------------------------------------------------------
+ *
+ * handler.h
+ *	  What handler.c does for a single message, and batch.c needs for many.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SQSBRIDGE_HANDLER_H
+#define SQSBRIDGE_HANDLER_H
+
+#include "utils/elog.h"
+
+#include "receive/channel.h"
+#include "receive/ending.h"
+#include "receive/handler_function.h"
+#include "receive/verdict.h"
+
+/*
+ * An attempt: "forget" the last one; "begin" a transaction with a snapshot, a time
+ * limit, and the function that the message is for; insert into the inbox; open
+ * messages; call the function; say that it has "returned"; fence; commit;
+ * "committed".
+ */
+extern void sqs_handler_forget_attempt(void);
+extern bool sqs_handler_begin(SqsTask *task, volatile SqsPhase *phase);
+extern SqsHandlerFunction *sqs_handler_current_function(void);
+extern void sqs_handler_open_message(SqsTask *task);
+extern void sqs_handler_limit_time(SqsDelivery *delivery);
+extern void sqs_handler_returned(void);
+extern void sqs_handler_committed(void);
+
+/* In PG_CATCH(): abort the transaction. */
+extern ErrorData *sqs_handler_catch(SqsVerdict *verdict);
+
+/* All attempts for a message that has a transaction to itself. */
+extern void sqs_handler_run_alone(SqsTask *task, SqsResult *result);
+
+/* Results go to the queue worker, which may be asleep. */
+extern void sqs_result_init(SqsResult *result);
+extern void sqs_handler_settle(SqsTask *task, SqsResult *result);
+extern void sqs_results_announce(void);
+
+/* Between the parts of a batch. */
+extern void sqs_handler_begin_part(char *activity);
+extern bool sqs_handler_must_stop(void);
+extern void sqs_handler_outlive_lost_leases(void);
+
+#endif							/* SQSBRIDGE_HANDLER_H */
