@@ -13,7 +13,7 @@ need_sqsd();
 
 my @queues = qw(attribute path envelope fail dead discard own busy);
 my $sqs = start_sqs(queues => [ (map { "$_,VisibilityTimeout=30" } @queues), 'order.fifo,VisibilityTimeout=30', 'slow,VisibilityTimeout=3' ]);
-my $node = new_node('main');
+my $node = new_node('main', conf => "max_worker_processes = 60\nsqsbridge.max_workers = 60\n");
 setup_database($node, $sqs);
 
 $node->safe_psql('postgres', <<'EOQ');
@@ -219,7 +219,7 @@ routed_to('own', [ '{"type":"mine"}', 'mine', 'the owner is another role' ]);
 $node->safe_psql('postgres', 'ALTER FUNCTION app.mine RENAME TO renamed');
 $sqs->send_messages('own', '{"type":"mine","n":2}', map { qq({"type":"second","n":$_}) } 1 .. 10);
 query_is($node, "SELECT count(*) FROM got WHERE who = 'second'", '10', 'other routes go on');
-query_is($node, "SELECT last_error FROM sqs_stats WHERE queue = 'own'", 'function app.mine(sqs_message) does not exist', 'a renamed function');
+query_is($node, "SELECT state, last_error FROM sqs_stats WHERE queue = 'own'", 'polling|function app.mine(sqs_message) does not exist', 'a renamed function');
 query_is($node, "SELECT key, problem FROM sqs_routes WHERE queue = 'own' ORDER BY key", "mine|function app.mine(sqs_message) does not exist\nsecond|",
 	'the route says so');
 routed_to('own', [ '{"type":"second"}', 'second', 'other routes go on later, too' ]);

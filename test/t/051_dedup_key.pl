@@ -13,7 +13,7 @@ need_sqsd();
 my $rounds = $ENV{SQSBRIDGE_LONG} ? 10 : 2;
 my $sqs = start_sqs(
 	queues => [ 'keys,VisibilityTimeout=30', 'gate,VisibilityTimeout=60', 'ends,VisibilityTimeout=30', 'lost,VisibilityTimeout=3600', 'kill,VisibilityTimeout=3' ]);
-my $node = new_node('main', conf => "wal_writer_delay = 10s\nrestart_after_crash = on\n");
+my $node = new_node('main', conf => "max_worker_processes = 60\nsqsbridge.max_workers = 60\nwal_writer_delay = 10s\nrestart_after_crash = on\n");
 setup_database($node, $sqs);
 
 $node->safe_psql('postgres', <<'EOQ');
