@@ -10,7 +10,7 @@ OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c)))
 PG_CPPFLAGS = -I$(srcdir)/src -D_GNU_SOURCE $(shell $(CURL_CONFIG) --cflags)
 PG_CFLAGS = -fvisibility=hidden -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers
-SHLIB_LINK = $(shell $(CURL_CONFIG) --libs)
+SHLIB_LINK = $(shell $(CURL_CONFIG) --libs) $(if $(filter openssl,$(with_ssl)),-lcrypto)
 CURL_CONFIG = curl-config
 
 # regression tests that need no network; the server has to preload sqsbridge

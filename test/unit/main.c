@@ -111,6 +111,7 @@ static const struct
 	{"credentials", test_credentials},
 	{"retry_budget", test_retry_budget},
 	{"key_reply", test_key_reply},
+	{"sns_signature", test_sns_signature},
 	{"fetch", test_fetch},
 	{"client", test_client},
 	{"client_send", test_client_send},

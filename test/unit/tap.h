@@ -53,6 +53,7 @@ extern void test_tls(void);
 extern void test_proxies(void);
 extern void test_fetch(void);
 extern void test_key_reply(void);
+extern void test_sns_signature(void);
 extern void test_sender(void);
 extern void test_starts(void);
 extern void test_pace(void);
