@@ -598,7 +598,7 @@ COMMENT ON COLUMN @extschema@.sqs_queues.keep_handled IS
 COMMENT ON COLUMN @extschema@.sqs_queues.keep_sent IS
 'how long messages are kept in sqs_sent after the outbox has sent them: 1 minute to 365 days; NULL: they are not kept';
 COMMENT ON COLUMN @extschema@.sqs_queues.verify_sns IS
-'whether the signature of messages from SNS is verified';
+'true: only what SNS has signed is handled';
 COMMENT ON COLUMN @extschema@.sqs_queues.enabled IS
 'false: paused, no message is received, and rows of the outbox wait';
 COMMENT ON COLUMN @extschema@.sqs_queues.created_at IS

@@ -28,4 +28,7 @@
 #define ERRCODE_SQS_PARKED		MAKE_SQLSTATE('S', 'Q', '1', '0', '4')
 #define ERRCODE_SQS_EXPIRING	MAKE_SQLSTATE('S', 'Q', '1', '0', '5')
 
+/* The queue takes only what SNS has signed. */
+#define ERRCODE_SQS_NOT_SNS		MAKE_SQLSTATE('S', 'Q', '1', '0', '6')
+
 #endif							/* SQSBRIDGE_SQLSTATES_H */

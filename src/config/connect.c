@@ -139,6 +139,14 @@ static int	shared_connections = 64;
 
 static const char user_agent[] = "sqsbridge/" SQSBRIDGE_VERSION " PostgreSQL/" PG_VERSION;
 
+/* The caller's own; see http_pool_create(). */
+HttpPool *
+sqs_http_pool_create(int connections, AwsError *error)
+{
+	aws_set_fd_hooks(&fd_hooks);
+	return http_pool_create(user_agent, connections, error);
+}
+
 /*
  * Make a client, and the provider of its keys, which the caller frees after it.
  * Returns NULL, with *error filled in, for options that cannot work, and when
@@ -278,8 +286,7 @@ sqs_shared_client_acquire(const SqsQueueConfig *queue, const SqsKeys *keys, AwsE
 
 	if (shared_pool == NULL)
 	{
-		aws_set_fd_hooks(&fd_hooks);
-		shared_pool = http_pool_create(user_agent, shared_connections, error);
+		shared_pool = sqs_http_pool_create(shared_connections, error);
 		if (shared_pool == NULL)
 			return NULL;
 	}

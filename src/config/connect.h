@@ -41,6 +41,9 @@ extern uint64 sqs_fingerprint_text(uint64 seed, const char *text);
 /* The file of certificate authorities; NULL: the system's. */
 extern const char *sqs_ca_file_in_use(void);
 
+/* A pool of the caller's own, for requests that are not SQS's. */
+extern HttpPool *sqs_http_pool_create(int connections, AwsError *error);
+
 /* Set how many connections this process has at most, idle ones included. */
 extern void sqs_shared_clients_keep(int connections);
 

@@ -24,6 +24,7 @@
 #include "utils/timestamp.h"
 
 #include "aws/endpoint.h"
+#include "aws/sns_signature.h"
 #include "config/key_source.h"
 #include "config/queue_options.h"
 #include "config/queues.h"
@@ -427,6 +428,23 @@ is_null(SqsQueueRow *row, SqsOptionId id)
 	return row->nulls[SPI_fnumber(row->desc, queue_options[id].name) - 1];
 }
 
+/* The option verify_sns is true: raise an ERROR if that cannot work. */
+static void
+check_verify_sns(const char *unwrap)
+{
+	if (!aws_sns_is_supported())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("option \"verify_sns\" is not supported by this server"),
+				 errdetail("It was built without OpenSSL.")));
+	if (unwrap == NULL || (strcmp(unwrap, "sns") != 0 && strcmp(unwrap, "auto") != 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"verify_sns\" cannot be true while option \"unwrap\" is \"%s\"",
+						unwrap != NULL ? unwrap : "none"),
+				 errhint("Set option \"unwrap\" to \"sns\" or \"auto\".")));
+}
+
 /* Raise an ERROR if options contradict each other. */
 static void
 check_together(SqsQueueRow *row)
@@ -434,6 +452,8 @@ check_together(SqsQueueRow *row)
 	char	   *dead_letter = text_option(row, OPT_DEAD_LETTER);
 	char	   *unroutable = text_option(row, OPT_UNROUTABLE);
 	int			exactly_once = SPI_fnumber(row->desc, queue_options[OPT_EXACTLY_ONCE].name);
+	int			verify_sns = SPI_fnumber(row->desc, queue_options[OPT_VERIFY_SNS].name);
+	char	   *unwrap = text_option(row, OPT_UNWRAP);
 
 	if (dead_letter != NULL && strcmp(dead_letter, "none") == 0 &&
 		!is_null(row, OPT_MAX_ATTEMPTS))
@@ -461,6 +481,8 @@ check_together(SqsQueueRow *row)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("option \"unroutable\" cannot be \"dead_letter\" while option \"dead_letter\" is \"none\"")));
+	if (DatumGetBool(row->values[verify_sns - 1]))
+		check_verify_sns(unwrap);
 }
 
 /*

@@ -190,6 +190,7 @@ sqs_channel_place(const SqsChannel *channel, uint64 n)
 #define SQS_FRAME_BLAME			0x200	/* an error that pauses the queue is this
 										 * message's own */
 #define SQS_FRAME_PROBE			0x400	/* to be run although its route is held */
+#define SQS_FRAME_VERIFY_SNS	0x1000	/* only if SNS has signed it */
 #define SQS_FRAME_UNWRAP_SHIFT	16
 
 /*

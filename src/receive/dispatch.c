@@ -98,6 +98,7 @@ prepare_frame(QueueWorker *qw, Handler *handler, Lease *lease, bool is_probe)
 					  SQS_FRAME_ROUTED : 0) |
 					 sqs_route_frame_flags(qw, lease, is_probe) |
 					 sqs_suspect_frame_flags(qw, lease) |
+					 (qw->config->verify_sns ? SQS_FRAME_VERIFY_SNS : 0) |
 					 qw->config->unwrap << SQS_FRAME_UNWRAP_SHIFT,
 					 qw->config->handler_timeout,
 					 qw->config->exactly_once ? sqs_marks_stamp(qw, lease) : 0,

@@ -61,6 +61,7 @@
 #include "receive/handling.h"
 #include "receive/inbox.h"
 #include "receive/message.h"
+#include "receive/verify_sns.h"
 
 /* For errors that pass by themselves: tries inside one delivery. */
 #define MAX_TRIES	4
@@ -231,6 +232,9 @@ decide(Fate *fate)
 		fate->action = SQS_ACTION_DEAD_LETTER;
 		fate->reason = "max_attempts";
 	}
+	if (fate->action == SQS_ACTION_DEAD_LETTER && fate->edata->sqlerrcode == ERRCODE_SQS_NOT_SNS &&
+		(task->delivery->frame.flags & SQS_FRAME_VERIFY_SNS))
+		fate->reason = "verify_sns";
 	if (fate->action == SQS_ACTION_DEAD_LETTER && !has_dead_letters(config) &&
 		!fate->parked && task->attempts.marks < MAX_MARKS)
 		fate->action = SQS_ACTION_RETRY;
@@ -617,8 +621,8 @@ park(SqsTask *task, SqsResult *result)
  * It may have failed as often as it may and still come back, if its handler
  * worker was killed (then nobody could end it), or if max_attempts was lowered.
  */
-bool
-sqs_task_begin(SqsTask *task, SqsResult *result)
+static bool
+begin(SqsTask *task, SqsResult *result)
 {
 	SqsDelivery *delivery = task->delivery;
 	const SqsHandling *handling;
@@ -629,6 +633,7 @@ sqs_task_begin(SqsTask *task, SqsResult *result)
 	task->tries = 0;
 	task->is_duplicate = false;
 	task->is_marked = false;
+	task->has_envelope = false;
 	task->is_open = false;
 	task->routing = NULL;
 	if (delivery->frame.flags & SQS_FRAME_ROUTED)
@@ -681,6 +686,65 @@ sqs_task_begin(SqsTask *task, SqsResult *result)
 							 task->attempts.attempts, handling->config->max_attempts);
 	end_unrun(task, handling, edata, "max_attempts", result);
 	return true;
+}
+
+/* Is the message not as SQS has it?  Needs a transaction, since hashes do. */
+static bool
+is_damaged(const SqsDelivery *delivery)
+{
+	bool		damaged;
+
+	sqs_session_begin();
+	damaged = sqs_message_damage(&delivery->message) != NULL;
+	sqs_session_end();
+	return damaged;
+}
+
+/*
+ * Has SNS signed the message?  Otherwise it has failed.  A damaged one fails when
+ * it is opened.
+ */
+static bool
+is_from_sns(SqsTask *task, SqsResult *result)
+{
+	SqsDelivery *delivery = task->delivery;
+	SqsVerdict	none = {SQS_VERDICT_NONE};
+	ErrorData  *volatile edata = NULL;
+
+	if (delivery->damage.data != NULL)
+		return true;
+	sqs_session.timed_out = false;
+	sqs_session.lease_over = false;
+	QueryCancelPending = false;
+
+	PG_TRY();
+	{
+		sqs_verify_sns(&delivery->message, &task->has_envelope);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(sqs_session.message_context);
+		edata = CopyErrorData();
+		HOLD_INTERRUPTS();
+		FlushErrorState();
+		QueryCancelPending = false;
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+
+	if (edata == NULL ||
+		(edata->sqlerrcode == ERRCODE_SQS_NOT_SNS && is_damaged(delivery)))
+		return true;
+	task->tries = MAX_TRIES;	/* not again at once */
+	(void) sqs_task_failed(task, edata, &none, SQS_PHASE_RUN, result);
+	return false;
+}
+
+bool
+sqs_task_begin(SqsTask *task, SqsResult *result)
+{
+	return begin(task, result) ||
+		((task->delivery->frame.flags & SQS_FRAME_VERIFY_SNS) && !is_from_sns(task, result));
 }
 
 /*

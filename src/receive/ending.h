@@ -22,6 +22,7 @@ typedef struct SqsTask
 	int			tries;			/* transactions begun in this delivery */
 	bool		is_duplicate;	/* the inbox has it already */
 	bool		is_marked;		/* it may be what made the server crash */
+	bool		has_envelope;	/* SNS has signed it, envelope and all */
 	const SqsRouting *routing;	/* NULL: the queue does not ask for keys */
 	bool		is_open;		/* the following two are known */
 	SqsContent	content;
@@ -44,8 +45,9 @@ typedef enum SqsPhase
 extern bool sqs_task_insert_into_inbox(SqsTask *task);
 
 /*
- * Before a message is run: look up what is recorded of it, if that is necessary.
- * Returns true if it has been ended here, because it has no attempts left.
+ * Before a message is run: look up what is recorded of it, if that is necessary,
+ * and verify its signature, if the queue asks for that.  Returns true if it has
+ * been ended here, because it has no attempts left, or has failed.
  */
 extern bool sqs_task_begin(SqsTask *task, SqsResult *result);
 

@@ -252,6 +252,10 @@ sqs_handler_open_message(SqsTask *task)
 	old = MemoryContextSwitchTo(sqs_session.message_context);
 	sqs_message_open(&delivery->message, delivery->body,
 					 delivery->frame.flags >> SQS_FRAME_UNWRAP_SHIFT, &task->content);
+	if (task->has_envelope && task->content.envelope == (Datum) 0 && !task->content.for_nobody)
+		ereport(ERROR,
+				(errcode(ERRCODE_SQS_NOT_SNS),
+				 errmsg("message is not as SNS sends it: its envelope cannot be taken off")));
 	if (task->routing != NULL && !task->content.for_nobody)
 		sqs_route_message(task->routing, &task->content, &task->routed);
 	MemoryContextSwitchTo(old);
