@@ -210,8 +210,6 @@ CREATE TABLE sqsbridge_internal.queues (
 	dedup_key text COLLATE "C",
 	handler_batch_size integer NOT NULL,
 	handler_batch_wait interval NOT NULL,
-	keep_handled interval,
-	keep_sent interval,
 	verify_sns boolean NOT NULL,
 	enabled boolean NOT NULL,
 	created_at timestamp with time zone NOT NULL,
@@ -280,13 +278,7 @@ CREATE TABLE sqsbridge_internal.queues (
 		handler_batch_size OPERATOR(pg_catalog.<=) 1000),
 	CONSTRAINT queues_handler_batch_wait_check CHECK (
 		handler_batch_wait OPERATOR(pg_catalog.>=) '0'::interval AND
-		handler_batch_wait OPERATOR(pg_catalog.<=) '10 s'::interval),
-	CONSTRAINT queues_keep_handled_check CHECK (
-		keep_handled OPERATOR(pg_catalog.>=) '1 min'::interval AND
-		keep_handled OPERATOR(pg_catalog.<=) '365 d'::interval),
-	CONSTRAINT queues_keep_sent_check CHECK (
-		keep_sent OPERATOR(pg_catalog.>=) '1 min'::interval AND
-		keep_sent OPERATOR(pg_catalog.<=) '365 d'::interval)
+		handler_batch_wait OPERATOR(pg_catalog.<=) '10 s'::interval)
 ) USING heap;
 
 /*
@@ -382,10 +374,6 @@ COMMENT ON COLUMN sqsbridge_internal.queues.handler_batch_size IS
 'as in the view sqs_queues';
 COMMENT ON COLUMN sqsbridge_internal.queues.handler_batch_wait IS
 'as in the view sqs_queues';
-COMMENT ON COLUMN sqsbridge_internal.queues.keep_handled IS
-'as in the view sqs_queues';
-COMMENT ON COLUMN sqsbridge_internal.queues.keep_sent IS
-'as in the view sqs_queues';
 COMMENT ON COLUMN sqsbridge_internal.queues.verify_sns IS
 'as in the view sqs_queues';
 COMMENT ON COLUMN sqsbridge_internal.queues.enabled IS
@@ -477,8 +465,6 @@ CREATE FUNCTION @extschema@.sqs_get_queues(
 	OUT dedup_key text,
 	OUT handler_batch_size integer,
 	OUT handler_batch_wait interval,
-	OUT keep_handled interval,
-	OUT keep_sent interval,
 	OUT verify_sns boolean,
 	OUT enabled boolean,
 	OUT created_at timestamp with time zone,
@@ -524,8 +510,6 @@ SELECT
 	q.dedup_key,
 	q.handler_batch_size,
 	q.handler_batch_wait,
-	q.keep_handled,
-	q.keep_sent,
 	q.verify_sns,
 	q.enabled,
 	q.created_at,
@@ -593,10 +577,6 @@ COMMENT ON COLUMN @extschema@.sqs_queues.handler_batch_size IS
 'maximum number of messages per call of a handler that takes an array: 1 to 1000';
 COMMENT ON COLUMN @extschema@.sqs_queues.handler_batch_wait IS
 'how long a handler that takes an array waits for more messages: 0 to 10 s, whole milliseconds';
-COMMENT ON COLUMN @extschema@.sqs_queues.keep_handled IS
-'how long messages are kept in sqs_handled after they have been handled: 1 minute to 365 days; NULL: they are not kept';
-COMMENT ON COLUMN @extschema@.sqs_queues.keep_sent IS
-'how long messages are kept in sqs_sent after the outbox has sent them: 1 minute to 365 days; NULL: they are not kept';
 COMMENT ON COLUMN @extschema@.sqs_queues.verify_sns IS
 'true: only what SNS has signed is handled';
 COMMENT ON COLUMN @extschema@.sqs_queues.enabled IS
@@ -644,16 +624,14 @@ CREATE FUNCTION @extschema@.sqs_register_queue(
 	dedup_key text DEFAULT NULL,
 	handler_batch_size integer DEFAULT 100,
 	handler_batch_wait interval DEFAULT '0'::interval,
-	keep_handled interval DEFAULT NULL,
-	keep_sent interval DEFAULT NULL,
 	verify_sns boolean DEFAULT false,
 	enabled boolean DEFAULT true)
 RETURNS void
 AS 'MODULE_PATHNAME', 'sqs_register_queue'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-REVOKE ALL ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, integer, double precision, interval, double precision, integer, text, text, text, text, text, text, integer, interval, interval, interval, boolean, boolean) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, integer, double precision, interval, double precision, integer, text, text, text, text, text, text, integer, interval, interval, interval, boolean, boolean) TO PUBLIC;
-COMMENT ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, integer, double precision, interval, double precision, integer, text, text, text, text, text, text, integer, interval, interval, interval, boolean, boolean) IS
+REVOKE ALL ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, integer, double precision, interval, double precision, integer, text, text, text, text, text, text, integer, interval, boolean, boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, integer, double precision, interval, double precision, integer, text, text, text, text, text, text, integer, interval, boolean, boolean) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_register_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, integer, double precision, interval, double precision, integer, text, text, text, text, text, text, integer, interval, boolean, boolean) IS
 'registers an SQS queue, owned by the current role; takes effect at commit. queue: its name here; server: foreign server, on which the role needs USAGE; handler: function that takes one sqs_message, or sqs_message[], NULL to send only; queue_name: name, URL or ARN at AWS, if different; for the other arguments, see the columns of sqs_queues. NULL stands for the default. Errors: the name is in use, the server or handler does not exist or may not be used, a value is out of range';
 
 CREATE FUNCTION @extschema@.sqs_alter_queue(
@@ -684,8 +662,6 @@ CREATE FUNCTION @extschema@.sqs_alter_queue(
 	dedup_key text DEFAULT NULL,
 	handler_batch_size integer DEFAULT NULL,
 	handler_batch_wait interval DEFAULT NULL,
-	keep_handled interval DEFAULT NULL,
-	keep_sent interval DEFAULT NULL,
 	verify_sns boolean DEFAULT NULL,
 	enabled boolean DEFAULT NULL,
 	reset text[] DEFAULT NULL,
@@ -693,9 +669,9 @@ CREATE FUNCTION @extschema@.sqs_alter_queue(
 RETURNS void
 AS 'MODULE_PATHNAME', 'sqs_alter_queue'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-REVOKE ALL ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, integer, double precision, interval, double precision, integer, text, text, text, text, text, text, integer, interval, interval, interval, boolean, boolean, text[], name) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, integer, double precision, interval, double precision, integer, text, text, text, text, text, text, integer, interval, interval, interval, boolean, boolean, text[], name) TO PUBLIC;
-COMMENT ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, integer, double precision, interval, double precision, integer, text, text, text, text, text, text, integer, interval, interval, interval, boolean, boolean, text[], name) IS
+REVOKE ALL ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, integer, double precision, interval, double precision, integer, text, text, text, text, text, text, integer, interval, boolean, boolean, text[], name) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, integer, double precision, interval, double precision, integer, text, text, text, text, text, text, integer, interval, boolean, boolean, text[], name) TO PUBLIC;
+COMMENT ON FUNCTION @extschema@.sqs_alter_queue(text, name, text, text, integer, integer, interval, interval, interval, interval, boolean, interval, integer, text, integer, double precision, interval, double precision, integer, text, text, text, text, text, text, integer, interval, boolean, boolean, text[], name) IS
 'changes options of a registered queue; takes effect at commit. Options as in sqs_register_queue(); NULL leaves an option unchanged. reset: names of options to set to their defaults, such as ARRAY[''visibility_timeout'']. owner: role that the handler is to run as, for superusers. Without any option, the function confirms the current owner, server, handler, and routes of a queue that has stopped because one of them has changed. Requires the privileges of the queue''s owner, or a superuser if that role has changed. Errors: the queue does not exist, the server or handler does not exist or may not be used, a value is out of range';
 
 CREATE FUNCTION @extschema@.sqs_unregister_queue(queue text)

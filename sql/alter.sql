@@ -21,7 +21,7 @@ CREATE VIEW options AS
          handler_timeout, retry_delay, exactly_once, dedup_retention, group_batch_size, unwrap,
          max_attempts, retry_factor, retry_max_delay, retry_jitter, throttle_after,
          dead_letter, dead_letter_queue, on_dead_letter, route_by, unroutable, dedup_key,
-         handler_batch_size, handler_batch_wait, keep_handled, keep_sent, verify_sns,
+         handler_batch_size, handler_batch_wait, verify_sns,
          enabled
   FROM sqs_queues;
 
@@ -48,8 +48,6 @@ SELECT sqs_alter_queue('orders', on_dead_letter => 'park_group');
 SELECT sqs_alter_queue('orders', unroutable => 'fail');
 SELECT sqs_alter_queue('orders', handler_batch_size => 20);
 SELECT sqs_alter_queue('orders', handler_batch_wait => '20 ms');
-SELECT sqs_alter_queue('orders', keep_handled => '1 d');
-SELECT sqs_alter_queue('orders', keep_sent => '2 d');
 SELECT sqs_alter_queue('orders', verify_sns => true);
 SELECT sqs_alter_queue('orders', dead_letter => 'none');
 SELECT sqs_alter_queue('orders', dedup_key => 'attribute:order');
@@ -75,7 +73,7 @@ SELECT sqs_alter_queue('orders', server => 'sqs_local', reset => ARRAY['handler'
   'batch_size', 'wait_time', 'visibility_timeout', 'handler_timeout', 'retry_delay', 'exactly_once', 'dedup_retention',
   'group_batch_size', 'unwrap', 'max_attempts', 'retry_factor', 'retry_max_delay', 'retry_jitter',
   'throttle_after', 'dead_letter', 'dead_letter_queue', 'on_dead_letter', 'route_by', 'unroutable', 'dedup_key',
-  'handler_batch_size', 'handler_batch_wait', 'keep_handled', 'keep_sent', 'verify_sns']);
+  'handler_batch_size', 'handler_batch_wait', 'verify_sns']);
 SELECT * FROM options \gx
 SELECT sqs_alter_queue('orders', unroutable => 'handler');
 SELECT sqs_alter_queue('orders', unroutable => 'handler', handler => 'handle');

@@ -26,7 +26,7 @@ SELECT count(*), concurrency, batch_size, wait_time, visibility_timeout, handler
        retry_delay, exactly_once, dedup_retention, group_batch_size, unwrap,
        max_attempts, retry_factor, retry_max_delay, retry_jitter, throttle_after,
        dead_letter, dead_letter_queue, on_dead_letter, route_by, unroutable, dedup_key,
-       handler_batch_size, handler_batch_wait, keep_handled, keep_sent, verify_sns
+       handler_batch_size, handler_batch_wait, verify_sns
   FROM sqs_queues GROUP BY 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27 \gx
 SELECT sqs_unregister_queue(name) FROM sqs_queues;
 
@@ -37,7 +37,7 @@ SELECT sqs_register_queue('all', server => 'sqs_local', handler => 'handle',
   exactly_once => false, dedup_retention => '365 d', group_batch_size => 10, unwrap => 'auto',
   max_attempts => 1000, retry_factor => 10, retry_max_delay => '12 h', retry_jitter => 1, throttle_after => 1000,
   dead_letter => 'table', on_dead_letter => 'park_group', unroutable => 'discard',
-  handler_batch_size => 1000, handler_batch_wait => '10 s', keep_handled => '365 d', keep_sent => '365 d', verify_sns => true,
+  handler_batch_size => 1000, handler_batch_wait => '10 s', verify_sns => true,
   enabled => false);
 BEGIN;
 SELECT sqs_register_queue('min', server => 'sqs_local', handler => 'handle',
@@ -45,13 +45,13 @@ SELECT sqs_register_queue('min', server => 'sqs_local', handler => 'handle',
   visibility_timeout => '1 s', handler_timeout => '12 h', retry_delay => '12:00', dedup_retention => '1 min', group_batch_size => 1,
   max_attempts => 1, retry_factor => 1, retry_max_delay => '1 s', retry_jitter => 0, throttle_after => 0,
   dead_letter => 'table', on_dead_letter => 'skip', unroutable => 'handler',
-  handler_batch_size => 1, handler_batch_wait => '0', keep_handled => '1 min', keep_sent => '1 min', verify_sns => false);
+  handler_batch_size => 1, handler_batch_wait => '0', verify_sns => false);
 SELECT created_at = now() AS now FROM sqs_queues ORDER BY queue_id;
 SELECT name, queue_name, handler, concurrency, batch_size, wait_time, visibility_timeout,
        handler_timeout, retry_delay, exactly_once, dedup_retention, group_batch_size, unwrap,
        max_attempts, retry_factor, retry_max_delay, retry_jitter, throttle_after,
        dead_letter, dead_letter_queue, on_dead_letter, route_by, unroutable, dedup_key,
-       handler_batch_size, handler_batch_wait, keep_handled, keep_sent, verify_sns, enabled
+       handler_batch_size, handler_batch_wait, verify_sns, enabled
   FROM sqs_queues ORDER BY queue_id \gx
 ROLLBACK;
 SELECT sqs_unregister_queue('all');
@@ -128,8 +128,6 @@ SELECT sqs_register_queue('q', 'sqs_local', dedup_key => 'attribute:order', exac
 SELECT sqs_register_queue('q', 'sqs_local', handler_batch_size => 0);
 SELECT sqs_register_queue('q', 'sqs_local', handler_batch_size => 1001);
 SELECT sqs_register_queue('q', 'sqs_local', handler_batch_wait => '10.001 s');
-SELECT sqs_register_queue('q', 'sqs_local', keep_handled => '59 s');
-SELECT sqs_register_queue('q', 'sqs_local', keep_sent => '366 d');
 SELECT sqs_register_queue('q', 'sqs_local', unroutable => 'handler');
 SELECT sqs_register_queue('q', 'sqs_local', unroutable => 'dead_letter', dead_letter => 'none');
 SELECT sqs_register_queue('q', 'sqs_local', route_by => 'attribute:');
@@ -354,8 +352,6 @@ UPDATE sqsbridge_internal.queues SET on_dead_letter = '';
 UPDATE sqsbridge_internal.queues SET unroutable = 'drop';
 UPDATE sqsbridge_internal.queues SET handler_batch_size = 1001;
 UPDATE sqsbridge_internal.queues SET handler_batch_wait = '11 s';
-UPDATE sqsbridge_internal.queues SET keep_handled = '0';
-UPDATE sqsbridge_internal.queues SET keep_sent = '0';
 \set VERBOSITY default
 
 DROP SCHEMA "Sqs Schema" CASCADE;

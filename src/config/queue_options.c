@@ -94,12 +94,6 @@ static const QueueOption queue_options[NUM_OPTIONS] = {
 	"1 to 1000", true, "100"},
 	[OPT_HANDLER_BATCH_WAIT] = {"handler_batch_wait", INTERVALOID, 0, 10 * USECS_PER_SEC, 1000,
 	"0 to 10 seconds, in whole milliseconds", true, "0"},
-	[OPT_KEEP_HANDLED] = {"keep_handled", INTERVALOID,
-		USECS_PER_MINUTE, 365 * USECS_PER_DAY, 1,
-	"1 minute to 365 days, without months and years", true},
-	[OPT_KEEP_SENT] = {"keep_sent", INTERVALOID,
-		USECS_PER_MINUTE, 365 * USECS_PER_DAY, 1,
-	"1 minute to 365 days, without months and years", true},
 	[OPT_VERIFY_SNS] = {"verify_sns", BOOLOID, 0, 0, 0, NULL, true, "false"},
 	[OPT_ENABLED] = {"enabled", BOOLOID, 0, 0, 0, NULL, false, "true"},
 };

@@ -31,7 +31,7 @@
  * extension has added would be left null.  So writing requires exactly the
  * columns known to this version.
  */
-#define QUEUE_COLUMNS	43
+#define QUEUE_COLUMNS	41
 
 /* Open the table of queues and begin an empty row. */
 void

@@ -409,8 +409,6 @@ read_queue(HeapTuple tuple, TupleDesc desc)
 	queue->dedup_key = get_text(tuple, desc, "dedup_key");
 	queue->handler_batch_size = get_int(tuple, desc, "handler_batch_size", 100);
 	queue->handler_batch_wait = get_interval(tuple, desc, "handler_batch_wait", 1000, 0);
-	queue->keep_handled = get_microseconds(tuple, desc, "keep_handled", 0);
-	queue->keep_sent = get_microseconds(tuple, desc, "keep_sent", 0);
 	queue->verify_sns = get_bool(tuple, desc, "verify_sns", false);
 	if (get_column(tuple, desc, "changed_at", TIMESTAMPTZOID, &value))
 		queue->changed_at = DatumGetTimestampTz(value);

@@ -78,8 +78,6 @@ typedef struct SqsQueueConfig
 	char	   *dedup_key;
 	int			handler_batch_size;
 	int			handler_batch_wait; /* ms */
-	int64		keep_handled;	/* microseconds; 0: not kept */
-	int64		keep_sent;
 	bool		verify_sns;
 
 	/* its server */

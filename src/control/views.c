@@ -145,8 +145,8 @@ sqs_get_queues(PG_FUNCTION_ARGS)
 		"exactly_once", "dedup_retention", "group_batch_size", "unwrap",
 		"max_attempts", "retry_factor", "retry_max_delay", "retry_jitter", "throttle_after",
 		"dead_letter", "dead_letter_queue", "on_dead_letter", "route_by", "unroutable",
-		"dedup_key", "handler_batch_size", "handler_batch_wait", "keep_handled", "keep_sent",
-		"verify_sns", "enabled", "created_at", "changed_at"
+		"dedup_key", "handler_batch_size", "handler_batch_wait", "verify_sns", "enabled",
+		"created_at", "changed_at"
 	};
 	enum
 	{
