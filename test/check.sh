@@ -36,7 +36,7 @@ usage="usage: check.sh [--long] [-j N] [layout|compile|unit|fuzz|sqsd|sdk|regres
 PASSED=0
 FAILED=0
 LONG=
-JOBS=${CHECK_JOBS:-$((10 * $(nproc)))}
+JOBS=${CHECK_JOBS:-$((6 * $(nproc)))}
 WORDS=()
 KEPT=
 while [ $# -gt 0 ]; do
