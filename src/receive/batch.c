@@ -41,7 +41,6 @@
 #include "executor/executor.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "portability/instr_time.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
@@ -61,11 +60,11 @@
 #include "receive/attempts.h"
 #include "receive/batch.h"
 #include "receive/ending.h"
-#include "receive/handler.h"
 #include "receive/handler_session.h"
 #include "receive/inbox.h"
 #include "receive/message.h"
 #include "receive/routing.h"
+#include "receive/run.h"
 #include "receive/verdict.h"
 
 /* For errors that pass by themselves: tries inside one delivery. */
@@ -174,15 +173,6 @@ sqs_batch_reset(void)
 
 /* ---- results ---- */
 
-static int64
-now_us(void)
-{
-	instr_time	now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	return (int64) INSTR_TIME_GET_MICROSEC(now);
-}
-
 /* May messages of this group not be run any more? */
 static bool
 has_failed(uint32 chain)
@@ -216,7 +206,7 @@ init_result(SqsResult *result, SqsOutcome outcome)
 static uint32
 micros_each(int n)
 {
-	int64		now = now_us();
+	int64		now = sqs_monotonic_us();
 	int64		each = (now - settled_at) / n;
 
 	settled_at = now;
@@ -1083,7 +1073,7 @@ sqs_batch_run(uint64 from)
 		first++;
 		n--;
 	}
-	settled_at = now_us();
+	settled_at = sqs_monotonic_us();
 	is_over = some_are_known = false;
 	failed_chains = MemoryContextAlloc(batch_context, n * sizeof(uint32));
 	nfailed_chains = 0;

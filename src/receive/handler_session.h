@@ -12,6 +12,7 @@
 #include <signal.h>
 
 #include "access/xlogdefs.h"
+#include "utils/timeout.h"
 
 #include "base/queue_stats.h"
 #include "receive/channel.h"
@@ -25,6 +26,8 @@ typedef struct SqsHandlerSession
 	Oid			owner;			/* of the queue: whose session this is */
 	MemoryContext message_context;	/* reset after each message */
 	bool		over;			/* the owner's rights have changed */
+	TimeoutId	timeout_id;		/* of handler_timeout */
+	uint32		wait_event;
 
 	/* about the current message; handler.c sets and clears them */
 	volatile sig_atomic_t timed_out;	/* its handler_timeout has passed */

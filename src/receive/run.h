@@ -1,13 +1,14 @@
 /*-------------------------------------------------------------------------
  *
- * handler.h
- *	  What handler.c does for a single message, and batch.c needs for many.
+ * run.h
+ *	  Running a message in a handler worker, or a batch of them.
  *
  *-------------------------------------------------------------------------
  */
-#ifndef SQSBRIDGE_HANDLER_H
-#define SQSBRIDGE_HANDLER_H
+#ifndef SQSBRIDGE_RUN_H
+#define SQSBRIDGE_RUN_H
 
+#include "portability/instr_time.h"
 #include "utils/elog.h"
 
 #include "receive/channel.h"
@@ -35,8 +36,16 @@ extern ErrorData *sqs_handler_catch(SqsVerdict *verdict);
 /* All attempts for a message that has a transaction to itself. */
 extern void sqs_handler_run_alone(SqsTask *task, SqsResult *result);
 
+/* Take these messages from the queue worker; the first that is ours, or 0. */
+extern uint64 sqs_handler_take(uint64 from, uint64 to);
+
+/* All results are in the ring; was it to be canceled?  If so, outlive that. */
+extern bool sqs_handler_finish_current(void);
+extern void sqs_handler_outlive_cancel(void);
+
 /* Results go to the queue worker, which may be asleep. */
 extern void sqs_result_init(SqsResult *result);
+extern void sqs_result_post(const SqsResult *result);
 extern void sqs_handler_settle(SqsTask *task, SqsResult *result);
 extern void sqs_results_announce(void);
 
@@ -45,4 +54,13 @@ extern void sqs_handler_begin_part(char *activity);
 extern bool sqs_handler_must_stop(void);
 extern void sqs_handler_outlive_lost_leases(void);
 
-#endif							/* SQSBRIDGE_HANDLER_H */
+static inline int64
+sqs_monotonic_us(void)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return (int64) INSTR_TIME_GET_MICROSEC(now);
+}
+
+#endif							/* SQSBRIDGE_RUN_H */
