@@ -181,17 +181,50 @@ handle_batch_frame(uint32 flags, const char *data, Size len)
 	MemoryContextReset(sqs_session.message_context);
 }
 
+/*
+ * Chains (see dispatch.c) of which a message was not handled.  While one is, the
+ * channel may have more of its chain, and of other chains of which that is so;
+ * but not more of them than it has room for messages.
+ */
+typedef struct StoppedChain
+{
+	uint32		chain;			/* 0: unused */
+	bool		has_failed;		/* else: the rest of it is to be handed out again */
+} StoppedChain;
+
+static StoppedChain stopped_chains[SQS_CHANNEL_DEPTH];
+
+static const StoppedChain *
+find_stopped_chain(uint32 chain)
+{
+	for (int i = 0; chain != 0 && i < SQS_CHANNEL_DEPTH; i++)
+		if (stopped_chains[i].chain == chain)
+			return &stopped_chains[i];
+	return NULL;
+}
+
+static void
+stop_chain(uint32 chain, bool has_failed)
+{
+	static int	next = 0;
+
+	if (chain == 0)
+		return;
+	stopped_chains[next].chain = chain;
+	stopped_chains[next].has_failed = has_failed;
+	next = (next + 1) % SQS_CHANNEL_DEPTH;
+}
+
 /* A message has come: run it, unless it was taken back, and report. */
 static void
 handle_frame(const char *data, Size len)
 {
-	static uint32 failed_chain = 0;
-	static uint32 deferred_chain = 0;
 	SqsDelivery *delivery;
 	SqsTask		task;
 	SqsResult	result;
 	int64		start;
 	bool		canceled;
+	const StoppedChain *stopped;
 	SqsFrame	frame;
 
 	memcpy(&frame, data, sizeof(frame));
@@ -212,11 +245,10 @@ handle_frame(const char *data, Size len)
 	start = sqs_monotonic_us();
 
 	/* FIFO: run nothing of a group after a message that was not handled */
-	if (delivery->frame.chain != 0 &&
-		(delivery->frame.chain == failed_chain || delivery->frame.chain == deferred_chain))
+	stopped = find_stopped_chain(delivery->frame.chain);
+	if (stopped != NULL)
 	{
-		result.outcome = delivery->frame.chain == failed_chain ?
-			SQS_OUTCOME_SKIPPED : SQS_OUTCOME_NOT_RUN;
+		result.outcome = stopped->has_failed ? SQS_OUTCOME_SKIPPED : SQS_OUTCOME_NOT_RUN;
 		sqs_result_post(&result);
 		canceled = sqs_handler_finish_current();
 	}
@@ -238,13 +270,13 @@ handle_frame(const char *data, Size len)
 			case SQS_OUTCOME_LOST:
 			case SQS_OUTCOME_STOPPED:
 			case SQS_OUTCOME_HELD:
-				failed_chain = delivery->frame.chain;
+				stop_chain(delivery->frame.chain, true);
 				break;
 			case SQS_OUTCOME_CANNOT_RUN:
 			case SQS_OUTCOME_LOCKED:
 			case SQS_OUTCOME_NOT_RUN:
 			case SQS_OUTCOME_ALONE:
-				deferred_chain = delivery->frame.chain;
+				stop_chain(delivery->frame.chain, false);
 				break;
 			case SQS_OUTCOME_DONE:
 			case SQS_OUTCOME_DUPLICATE:

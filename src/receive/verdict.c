@@ -212,7 +212,8 @@ sqs_verdict_from_row(const Datum *values, const bool *nulls)
 SqsVerdict *
 sqs_verdict_from_datum(Datum value)
 {
-	HeapTupleHeader header = DatumGetHeapTupleHeader(value);
+	/* as in sqs_send_batch(): DatumGetHeapTupleHeader() came with a minor release */
+	HeapTupleHeader header = (HeapTupleHeader) PG_DETOAST_DATUM(value);
 	HeapTupleData tuple;
 	Datum		values[VERDICT_NATTS];
 	bool		nulls[VERDICT_NATTS];

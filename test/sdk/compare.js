@@ -48,6 +48,7 @@ const errorsOfOurs = [
 	[/there are no AWS credentials/, 'nothing'],
 	[/no region is (configured|given)|(AWS_REGION|region of profile .*) must/, 'region'],
 	[/(AWS_USE_\w+_ENDPOINT|AWS_ENDPOINT_URL_SQS) must|a (FIPS|dual-stack) endpoint is wanted/, 'endpoint'],
+	[/instance metadata at .*nothing else is configured/, 'instance metadata'],
 	[/AssumeRoleWithWebIdentity of|AWS_WEB_IDENTITY_TOKEN_FILE/, 'web identity'],
 	[/AssumeRole of/, 'role'],
 	[/line \d+ of file|could not read file/, 'file'],
