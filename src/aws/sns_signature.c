@@ -59,6 +59,7 @@ static const struct
 	size_t		offset;
 	bool		lines;			/* may have more than one line */
 }			members[] =
+
 {
 	{"Type", offsetof(AwsSnsMessage, type), false},
 	{"MessageId", offsetof(AwsSnsMessage, message_id), false},
@@ -289,7 +290,7 @@ no_password(char *buf, int size, int rwflag, void *arg)
  * there is none.
  */
 static X509 *
-read_certificates(const char *pem, size_t len, STACK_OF(X509) *issuers)
+read_certificates(const char *pem, size_t len, STACK_OF(X509) * issuers)
 {
 	BIO		   *bio = BIO_new_mem_buf(pem, (int) len);
 	X509	   *first;
@@ -354,7 +355,7 @@ load_authorities(X509_STORE *store, const char *ca_file, char *why)
 
 /* See the head of this file. */
 static bool
-is_trusted(X509 *x509, STACK_OF(X509) *issuers, const char *ca_file, char *why)
+is_trusted(X509 *x509, STACK_OF(X509) * issuers, const char *ca_file, char *why)
 {
 	X509_STORE *store = X509_STORE_new();
 	X509_STORE_CTX *chain = X509_STORE_CTX_new();
@@ -380,7 +381,7 @@ is_trusted(X509 *x509, STACK_OF(X509) *issuers, const char *ca_file, char *why)
 }
 
 static AwsSnsResult
-check_certificate(const AwsSnsCertificate *certificate, STACK_OF(X509) *issuers,
+check_certificate(const AwsSnsCertificate *certificate, STACK_OF(X509) * issuers,
 				  const AwsSnsPlace *place, const char *ca_file, char *why)
 {
 	if (!has_name_of_sns(certificate->x509, place))
@@ -409,7 +410,8 @@ aws_sns_certificate_read(const char *pem, size_t len, const AwsSnsPlace *place,
 						 char why[AWS_SNS_WHY_SIZE])
 {
 	AwsSnsCertificate *new = calloc(1, sizeof(AwsSnsCertificate));
-	STACK_OF(X509) *issuers = sk_X509_new_null();
+
+	STACK_OF(X509) * issuers = sk_X509_new_null();
 	AwsSnsResult result = AWS_SNS_UNKNOWN;
 
 	snprintf(why, AWS_SNS_WHY_SIZE, "out of memory");

@@ -59,8 +59,8 @@ typedef enum AwsSnsResult
 {
 	AWS_SNS_GOOD,
 	AWS_SNS_BAD,				/* a message that SNS has sent is not so */
-	AWS_SNS_UNKNOWN				/* may be due to this machine: its authorities,
-								 * its clock, its memory */
+	AWS_SNS_UNKNOWN				/* may be due to this machine: its
+								 * authorities, its clock, its memory */
 } AwsSnsResult;
 
 #define AWS_SNS_WHY_SIZE	256

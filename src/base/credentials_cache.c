@@ -72,7 +72,7 @@
 #define RETRY_MAX_MS		60000
 #define FORCED_PAUSE_MS		10000	/* between refreshes because AWS refused
 									 * the keys */
-#define CLAIMS_IN_VAIN		3		/* from then on, nobody waits for another */
+#define CLAIMS_IN_VAIN		3	/* from then on, nobody waits for another */
 
 /* When to wipe. */
 #define UNUSED_MS			900000
@@ -105,7 +105,8 @@ struct SqsKeysEntry
 	int64		refresh_at;		/* time of day: from then on residents fetch */
 	int64		mandatory_at;	/* likewise: everybody */
 	int64		retry_at;		/* do not fetch before */
-	bool		retry_if_usable;	/* it holds only while the keys can be used */
+	bool		retry_if_usable;	/* it holds only while the keys can be
+									 * used */
 	int64		forced_at;		/* last refresh because AWS refused the keys */
 	bool		refused;		/* that is under way */
 	int			failures;		/* since the last success */

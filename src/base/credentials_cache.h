@@ -60,8 +60,9 @@ typedef struct SqsKeysUser
 	SqsKeysEntry *own;			/* used instead if there is no room */
 	uint64		claim;			/* 0: this user is not fetching */
 	int64		look_again;		/* before, the keys are good as they are */
-	int64		not_before;		/* do not fetch: this process has failed, which
-								 * is its own affair, and so is the error */
+	int64		not_before;		/* do not fetch: this process has failed,
+								 * which is its own affair, and so is the
+								 * error */
 	int			failures;		/* after store and fail: how many, before and
 								 * with it */
 	SqsCachedKeys keys;

@@ -183,8 +183,8 @@ typedef enum ParkedGroupColumn
 	PARKED_QUEUE_ID,			/* integer */
 	PARKED_GROUP_ID,			/* text */
 	PARKED_AT,					/* timestamptz */
-	PARKED_DEAD_LETTER,			/* bigint: id of the dead letter; NULL: it went
-								 * to a queue */
+	PARKED_DEAD_LETTER,			/* bigint: id of the dead letter; NULL: it
+								 * went to a queue */
 	PARKED_NATTS
 } ParkedGroupColumn;
 

@@ -49,9 +49,10 @@
 #include "config/queues.h"
 
 #define DEFAULT_RULE	"default"	/* in the column sqlstate */
-#define ALL_QUEUES		0			/* in the column queue_id */
+#define ALL_QUEUES		0		/* in the column queue_id */
 #define RULE_DELAY_MAX	(12 * SECS_PER_HOUR)	/* SQS: 12 hours */
-#define RULES_MAX		200		/* of a queue; everybody reads them in the view */
+#define RULES_MAX		200		/* of a queue; everybody reads them in the
+								 * view */
 
 PG_FUNCTION_INFO_V1(sqs_set_error_rule);
 PG_FUNCTION_INFO_V1(sqs_get_error_rules);
@@ -102,7 +103,8 @@ static const Entry built_in[] = {
 	{"57P04", SOURCE_BUILT_IN, {SQS_ACTION_PAUSE, -1}}, /* database_dropped */
 	{"57P05", SOURCE_BUILT_IN, {SQS_ACTION_PAUSE, -1}}, /* idle_session_timeout */
 	{"08", SOURCE_BUILT_IN, {SQS_ACTION_PAUSE, -1}},	/* connection exception */
-	{"53", SOURCE_BUILT_IN, {SQS_ACTION_PAUSE, -1}},	/* insufficient resources */
+	{"53", SOURCE_BUILT_IN, {SQS_ACTION_PAUSE, -1}},	/* insufficient
+														 * resources */
 	{"58", SOURCE_BUILT_IN, {SQS_ACTION_PAUSE, -1}},	/* system error */
 	{DEFAULT_RULE, SOURCE_BUILT_IN, {SQS_ACTION_RETRY, -1}},
 };
@@ -260,7 +262,11 @@ read_rules(Relation rel, SqsErrorRules *rules, int32 queue_id)
 			/* the table's constraint excludes months and an overflow */
 			entry.rule.delay = (int) ((interval->day * USECS_PER_DAY + interval->time) / USECS_PER_SEC);
 		}
-		/* a newer version may have stored an action that this one does not know */
+
+		/*
+		 * a newer version may have stored an action that this one does not
+		 * know
+		 */
 		if (action_by_name(TextDatumGetCString(values[RULE_ACTION]), &entry.rule.action))
 			rules = add_entry(rules, entry);
 	}
@@ -355,7 +361,7 @@ check_sqlstate(const char *sqlstate)
 static SqsErrorAction
 check_action(const char *name)
 {
-	SqsErrorAction	action;
+	SqsErrorAction action;
 
 	if (!action_by_name(name, &action))
 		ereport(ERROR,
@@ -442,7 +448,7 @@ sqs_set_error_rule(PG_FUNCTION_ARGS)
 				 errmsg("an error rule without an action has no delay")));
 	if (action != NULL)
 	{
-		SqsErrorAction	checked = check_action(action);
+		SqsErrorAction checked = check_action(action);
 
 		if (!PG_ARGISNULL(3))
 			check_delay(PG_GETARG_INTERVAL_P(3), checked);

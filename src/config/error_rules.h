@@ -25,9 +25,9 @@ typedef enum SqsErrorAction
 
 typedef struct SqsRule
 {
-	SqsErrorAction	action;
-	int			delay;			/* s; instead of the option retry_delay; -1: as
-								 * that says */
+	SqsErrorAction action;
+	int			delay;			/* s; instead of the option retry_delay; -1:
+								 * as that says */
 } SqsRule;
 
 typedef struct SqsErrorRules SqsErrorRules;

@@ -41,8 +41,8 @@ typedef struct SqsQueueConfig
 	Oid			owner;			/* role the handler runs as */
 	char	   *queue_name;		/* at AWS: name, URL or ARN */
 	char	   *handler;		/* see bindings.h; NULL: send only */
-	bool		takes_batches;	/* the handler, or that of a route, takes arrays
-								 * of messages */
+	bool		takes_batches;	/* the handler, or that of a route, takes
+								 * arrays of messages */
 	bool		enabled;
 	int			concurrency;
 	int			batch_size;

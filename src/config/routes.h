@@ -11,7 +11,7 @@
 #include "config/queues.h"
 
 #define SQS_ROUTES_MAX		1000	/* of a queue */
-#define SQS_ROUTE_KEY_MAX	256		/* bytes */
+#define SQS_ROUTE_KEY_MAX	256 /* bytes */
 
 typedef struct SqsRoute
 {

@@ -108,7 +108,7 @@ typedef enum PartEnd
 static SqsSlice handler_of(const BatchItem *item);
 
 static MemoryContext batch_context; /* sqs_session.message_context is a part's */
-static BatchItem *items = NULL;		/* those that have come */
+static BatchItem *items = NULL; /* those that have come */
 static int	nitems = 0;
 static int	max_items = 0;
 
@@ -367,7 +367,7 @@ assign_verdicts(BatchItem **part, int n, List *verdicts)
 	foreach(lc, verdicts)
 	{
 		const SqsVerdict *verdict = lfirst(lc);
-		BatchItem	   *item = find_item(part, n, verdict->message_id);
+		BatchItem  *item = find_item(part, n, verdict->message_id);
 
 		if (item->verdict != NULL)
 			ereport(ERROR,
@@ -455,7 +455,8 @@ record_outcomes(BatchItem **items_run, int n)
 		if (item->result.outcome == SQS_OUTCOME_FAILED && item->inbox.key != NULL)
 			sqs_inbox_delete(&item->inbox.tid);
 		if (item->business.key != NULL)
-			sqs_inbox_delete(&item->business.tid);	/* only handled ones are known by it */
+			sqs_inbox_delete(&item->business.tid);	/* only handled ones are
+													 * known by it */
 	}
 	if (any_attempts)
 		sqs_session_with_lock_timeout(SQS_TABLE_LOCK_TIMEOUT_MS, remove_attempts, &part);
@@ -616,7 +617,8 @@ run_transaction(BatchItem **part, int n, volatile SqsPhase *phase)
 		deliveries[i] = part[i]->task.delivery;
 		part[i]->inbox.key = part[i]->business.key = NULL;
 		part[i]->inbox.is_new = part[i]->business.is_new = true;
-		part[i]->task.is_open = false;	/* that was in the memory of the last part */
+		part[i]->task.is_open = false;	/* that was in the memory of the last
+										 * part */
 		part[i]->task.is_duplicate = false;
 		part[i]->verdict = NULL;
 	}
@@ -898,7 +900,7 @@ check_stop(void)
 static void
 run_part(BatchItem *from, int n)
 {
-	BatchItem	  **part = MemoryContextAlloc(batch_context, n * sizeof(BatchItem *));
+	BatchItem **part = MemoryContextAlloc(batch_context, n * sizeof(BatchItem *));
 	PartEnd		end = PART_AGAIN;
 	int			size;
 

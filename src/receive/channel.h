@@ -56,7 +56,8 @@
 #define SQS_BATCH_PARTS			8
 #define SQS_BATCH_BYTES			((Size) 8 * 1024 * 1024)
 #define SQS_RESULT_TEXT			256
-#define SQS_CHANNEL_ROUTES		32	/* of those held, the handler knows so many */
+#define SQS_CHANNEL_ROUTES		32	/* of those held, the handler knows so
+									 * many */
 
 typedef enum SqsOutcome
 {
@@ -178,18 +179,21 @@ sqs_channel_place(const SqsChannel *channel, uint64 n)
 
 /* Flags of a frame; the rest of them is an SqsUnwrap. */
 #define SQS_FRAME_EXACTLY_ONCE	0x01
-#define SQS_FRAME_TRIED			0x02	/* has failed in this queue worker's hand */
+#define SQS_FRAME_TRIED			0x02	/* has failed in this queue worker's
+										 * hand */
 #define SQS_FRAME_UNCHARGED		0x04	/* a failure does not count */
-#define SQS_FRAME_SUSPECT		0x08	/* was in somebody's hand when the server
-										 * crashed; the only one that runs */
+#define SQS_FRAME_SUSPECT		0x08	/* was in somebody's hand when the
+										 * server crashed; the only one that
+										 * runs */
 #define SQS_FRAME_ALONE			0x10	/* a suspect, and nothing else runs */
 #define SQS_FRAME_BATCH			0x20	/* collect it, ... */
 #define SQS_FRAME_RUN			0x40	/* ... and run what was collected */
 #define SQS_FRAME_PARKS			0x80	/* its message group may be parked */
 #define SQS_FRAME_ROUTED		0x100	/* see routing.h */
-#define SQS_FRAME_BLAME			0x200	/* an error that pauses the queue is this
-										 * message's own */
-#define SQS_FRAME_PROBE			0x400	/* to be run although its route is held */
+#define SQS_FRAME_BLAME			0x200	/* an error that pauses the queue is
+										 * this message's own */
+#define SQS_FRAME_PROBE			0x400	/* to be run although its route is
+										 * held */
 #define SQS_FRAME_VERIFY_SNS	0x1000	/* only if SNS has signed it */
 #define SQS_FRAME_UNWRAP_SHIFT	16
 

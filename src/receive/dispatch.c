@@ -301,16 +301,16 @@ next_of_batch(QueueWorker *qw, Handler *handler)
 		lease = first_permitted(qw);
 	else
 		dlist_foreach(iter, &qw->waiting.groups_ready)
-		{
-			MessageGroup *group = dlist_container(MessageGroup, node, iter.cur);
+	{
+		MessageGroup *group = dlist_container(MessageGroup, node, iter.cur);
 
-			if (may_join(group, handler) &&
-				sqs_suspects_permit(qw, dlist_head_element(Lease, node, &group->waiting)))
-			{
-				lease = dlist_head_element(Lease, node, &group->waiting);
-				break;
-			}
+		if (may_join(group, handler) &&
+			sqs_suspects_permit(qw, dlist_head_element(Lease, node, &group->waiting)))
+		{
+			lease = dlist_head_element(Lease, node, &group->waiting);
+			break;
 		}
+	}
 	if (lease == NULL || handler->batch_n == 0)
 		return lease;
 	return handler->batch_n < handler->batch_limit &&

@@ -77,7 +77,8 @@ typedef struct Fate
 	ErrorData  *edata;
 	SqsErrorAction action;
 	bool		is_verdict;
-	int			delay;			/* s; -1: not known yet, or when the lease ends */
+	int			delay;			/* s; -1: not known yet, or when the lease
+								 * ends */
 	int			base_delay;		/* s; of the rule; -1: the queue's retry_delay */
 	bool		charged;		/* it counts as an attempt */
 	const char *reason;			/* DEAD_LETTER: why */

@@ -24,7 +24,7 @@ typedef struct SqsFailure
 	const ErrorData *edata;
 	int			handler_pid;
 	int			attempt;		/* 0: it does not count */
-	SqsErrorAction	action;			/* what follows */
+	SqsErrorAction action;		/* what follows */
 	TimestampTz retry_at;		/* 0: not known */
 	const char *route;			/* NULL: none */
 } SqsFailure;

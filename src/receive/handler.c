@@ -189,7 +189,8 @@ handle_batch_frame(uint32 flags, const char *data, Size len)
 typedef struct StoppedChain
 {
 	uint32		chain;			/* 0: unused */
-	bool		has_failed;		/* else: the rest of it is to be handed out again */
+	bool		has_failed;		/* else: the rest of it is to be handed out
+								 * again */
 } StoppedChain;
 
 static StoppedChain stopped_chains[SQS_CHANNEL_DEPTH];
@@ -328,7 +329,7 @@ start_handler_worker(void)
 #endif
 
 	sqs_session.message_context = AllocSetContextCreate(TopMemoryContext, "sqsbridge message",
-											ALLOCSET_DEFAULT_SIZES);
+														ALLOCSET_DEFAULT_SIZES);
 	sqs_handler_functions_init();
 	sqs_batch_init();
 }

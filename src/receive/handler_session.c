@@ -260,8 +260,8 @@ sqs_session_commit(const SqsDelivery *delivery)
 	if (XactLastRecEnd == InvalidXLogRecPtr ||
 		!TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		(void) sqs_log_logical_message("sqsbridge",
-											   delivery->message.message_id.data,
-											   delivery->message.message_id.len);
+									   delivery->message.message_id.data,
+									   delivery->message.message_id.len);
 
 	commit_asynchronously();
 	return XactLastCommitEnd;

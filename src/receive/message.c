@@ -42,7 +42,7 @@
 
 #define SQS_MESSAGE_NATTS	14
 
-#define BUSINESS_KEY_MAX	256	/* bytes; a longer one is hashed */
+#define BUSINESS_KEY_MAX	256 /* bytes; a longer one is hashed */
 
 /*
  * Convert a slice of a message to a string in the database's encoding,

@@ -131,7 +131,10 @@ typedef struct Lease
 	dlist_node	stamp_node;		/* marks.c: unresolved, while it has a stamp */
 	bool		deletion_counts;	/* no sign yet that the lease is lost */
 
-	/* for a message that has failed in our hands; see holding.c, route_state.c */
+	/*
+	 * for a message that has failed in our hands; see holding.c,
+	 * route_state.c
+	 */
 	bool		tried;
 	bool		aside;			/* WAITING: put aside, */
 	struct RouteState *aside_of;	/* there; NULL: in Holding.list */
@@ -304,8 +307,8 @@ typedef struct LeaseTable		/* lease.c */
 typedef struct Suspects			/* suspects.c */
 {
 	Lease	   *handed;			/* with a handler; NULL: none */
-	Lease	   *alone;			/* to be handed out when nothing else is; NULL:
-								 * none */
+	Lease	   *alone;			/* to be handed out when nothing else is;
+								 * NULL: none */
 } Suspects;
 
 typedef struct Waiting			/* waiting.c, and dispatch.c takes from it */
@@ -321,8 +324,8 @@ typedef struct Holding			/* holding.c */
 	dlist_head	list;			/* standard queues: by the time due */
 	int			n;				/* in it, and in RouteState.aside */
 	int			nheld;			/* of these, in it */
-	int64		next;			/* when to look at FIFO queues' groups; 0: none
-								 * is held */
+	int64		next;			/* when to look at FIFO queues' groups; 0:
+								 * none is held */
 } Holding;
 
 /* Why a route is held. */

@@ -323,8 +323,8 @@ sqs_route_failed(QueueWorker *qw, Lease *lease, const SqsResult *result)
 
 	/*
 	 * If a route is paused, and its message fails in another way, then the
-	 * handler does not lack what it lacked.  A verdict says nothing about
-	 * a route that is throttled: try the next one.
+	 * handler does not lack what it lacked.  A verdict says nothing about a
+	 * route that is throttled: try the next one.
 	 */
 	if (route->hold == ROUTE_PAUSED && result->action != SQS_ACTION_PAUSE &&
 		result->action != SQS_ACTION_KILLED && !lease->blamed)

@@ -212,7 +212,10 @@ sqs_verdict_from_row(const Datum *values, const bool *nulls)
 SqsVerdict *
 sqs_verdict_from_datum(Datum value)
 {
-	/* as in sqs_send_batch(): DatumGetHeapTupleHeader() came with a minor release */
+	/*
+	 * as in sqs_send_batch(): DatumGetHeapTupleHeader() came with a minor
+	 * release
+	 */
 	HeapTupleHeader header = (HeapTupleHeader) PG_DETOAST_DATUM(value);
 	HeapTupleData tuple;
 	Datum		values[VERDICT_NATTS];
