@@ -87,6 +87,8 @@ typedef struct BatchItem
 	SqsInboxEntry inbox;
 	SqsInboxEntry business;		/* its key, if it has one */
 	const SqsVerdict *verdict;	/* NULL: done */
+	bool		again;			/* a duplicate of one that is not done after
+								 * all */
 	SqsResult	result;			/* of a verdict */
 } BatchItem;
 
@@ -415,8 +417,42 @@ remove_attempts(void *arg)
 
 	for (int i = 0; i < part->n; i++)
 	{
-		if (part->items[i]->verdict == NULL)
+		if (part->items[i]->verdict == NULL && !part->items[i]->again)
 			sqs_attempts_remove(&part->items[i]->task.attempts);
+	}
+}
+
+static bool
+same_key(const SqsInboxEntry *a, const SqsInboxEntry *b)
+{
+	return a->key != NULL && b->key != NULL && strcmp(a->key, b->key) == 0;
+}
+
+/*
+ * Some of the messages have been left out as duplicates of others in this batch.
+ * If a verdict has taken the row of such another one out of the inbox, nothing has
+ * handled them: they are to come again.  To delete one would delete the message
+ * that is to be retried, since it is the same.
+ */
+static void
+find_orphans(BatchItem **part, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		BatchItem  *item = part[i];
+
+		for (int k = 0; item->task.is_duplicate && !item->again && k < n; k++)
+		{
+			const BatchItem *other = part[k];
+
+			if (other->verdict == NULL)
+				continue;
+			item->again = (other->result.outcome == SQS_OUTCOME_FAILED &&
+						   same_key(&other->inbox, &item->inbox)) ||
+				same_key(&other->business, &item->business);
+		}
+		if (item->again && item->inbox.key != NULL && item->inbox.is_new)
+			sqs_inbox_delete(&item->inbox.tid);
 	}
 }
 
@@ -458,6 +494,8 @@ record_outcomes(BatchItem **items_run, int n)
 			sqs_inbox_delete(&item->business.tid);	/* only handled ones are
 													 * known by it */
 	}
+	if (any_verdicts)
+		find_orphans(items_run, n);
 	if (any_attempts)
 		sqs_session_with_lock_timeout(SQS_TABLE_LOCK_TIMEOUT_MS, remove_attempts, &part);
 	PopActiveSnapshot();
@@ -621,6 +659,7 @@ run_transaction(BatchItem **part, int n, volatile SqsPhase *phase)
 										 * part */
 		part[i]->task.is_duplicate = false;
 		part[i]->verdict = NULL;
+		part[i]->again = false;
 	}
 
 	if (!sqs_handler_begin(&part[0]->task, phase))
@@ -659,7 +698,8 @@ run_transaction(BatchItem **part, int n, volatile SqsPhase *phase)
 		if (part[i]->verdict != NULL)
 			result = part[i]->result;
 		else
-			init_result(&result, part[i]->task.is_duplicate ? SQS_OUTCOME_DUPLICATE :
+			init_result(&result, part[i]->again ? SQS_OUTCOME_NOT_RUN :
+						part[i]->task.is_duplicate ? SQS_OUTCOME_DUPLICATE :
 						part[i]->task.content.for_nobody ? SQS_OUTCOME_DISCARDED :
 						SQS_OUTCOME_DONE);
 		result.micros = micros;
