@@ -2,6 +2,7 @@
 use strict;
 use warnings;
 
+use JSON::PP;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -16,9 +17,9 @@ my $sqs = start_sqs(
 		'wait,VisibilityTimeout=3600', 'ordered.fifo,VisibilityTimeout=3600', 'breaks.fifo,VisibilityTimeout=3600',
 		'lost,VisibilityTimeout=5', 'stops,VisibilityTimeout=3600', 'dies,VisibilityTimeout=3600',
 		'slow,VisibilityTimeout=3600', 'twice,VisibilityTimeout=3600', 'changes,VisibilityTimeout=3600',
-		'routed,VisibilityTimeout=3600', 'routed.fifo,VisibilityTimeout=3600'
+		'routed,VisibilityTimeout=3600', 'routed.fifo,VisibilityTimeout=3600', 'twins,VisibilityTimeout=3600'
 	]);
-my $node = new_node('main');
+my $node = new_node('main', conf => "max_worker_processes = 48\n");
 setup_database($node, $sqs);
 
 # A body is what is to become of the message; "runs" has what was tried, too.
@@ -350,8 +351,24 @@ query_is($node, "SELECT count(*), count(DISTINCT body::jsonb->>'key') FROM done 
 	'of messages with the same key, one is handled');
 query_is($node, "SELECT duplicates FROM sqs_stats WHERE queue = 'routed'", '15', 'the others are duplicates');
 
+# ---- SQS delivers messages twice, and the handler has the first copy retried
+
+$node->safe_psql('postgres', <<'EOQ');
+CREATE FUNCTION later(msgs sqs_message[]) RETURNS SETOF sqs_verdict LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO done (queue, message_id, body) SELECT m.queue, m.message_id, m.body FROM unnest(msgs) m WHERE m.attempt > 1;
+  RETURN QUERY SELECT m.message_id, 'retry', '0'::interval, NULL FROM unnest(msgs) m WHERE m.attempt = 1;
+END $$;
+EOQ
+my $fault = $sqs->fault(kind => 'duplicate', same_reply => JSON::PP::true(), queue => 'twins');
+$sqs->fill('twins', 40, body => 'm{i}');
+register('twins', 'later', "retry_delay => '0'", 'throttle_after => 0');
+query_is($node, done('twins'), '40|40', 'messages that come twice and are retried are done, once');
+$sqs->clear_faults($fault);
+$sqs->is_empty('twins');
+
 $sqs->books_agree($_, $node, "books of $_", "SELECT message_id, md5(body) FROM done WHERE queue = '$_'")
-  foreach qw(many odd ordered.fifo wait twice lost stops dies changes routed.fifo);
+  foreach qw(many odd ordered.fifo wait twice lost stops dies changes routed.fifo twins);
 
 $node->stop;
 check_log(
