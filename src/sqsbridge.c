@@ -16,6 +16,7 @@
 #include "base/shmem.h"
 #include "base/wake_at_commit.h"
 #include "control/ddl.h"
+#include "control/dead_letter_queue.h"
 #include "control/launcher.h"
 #include "send/outbox.h"
 
@@ -35,6 +36,7 @@ _PG_init(void)
 	sqs_keys_init();
 	sqs_wake_at_commit_init();
 	sqs_outbox_init();
+	sqs_dead_letter_queue_init();
 	sqs_ddl_init();
 	sqs_launcher_register();
 }

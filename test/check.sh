@@ -12,7 +12,7 @@
 # Words choose parts: layout, compile, unit, fuzz, sqsd, sdk, regress, tap, fauxqs,
 # or what is in the name of a TAP file ("check.sh 013 fifo").  "layout" alone builds
 # and installs nothing.  The parts run side by side, as they mostly wait: N at a
-# time (or $CHECK_JOBS; the default is ten for each processor).  They share
+# time (or $CHECK_JOBS; the default is six for each processor).  They share
 # nothing that one of them writes; each has a directory of its own, and servers
 # of its own that listen on a socket in a directory of their own, or on a port
 # that the system chose.  Nothing is left when all is well, nor after ^C; of a
@@ -169,7 +169,7 @@ count_tap() {
 part_layout() {
 	local up
 	up=$(cd "$TOP/src" && grep -nE '^#include "' -r base aws config receive send admin control | awk -F'[:/"]' '
-		BEGIN { rank["base"] = rank["aws"] = 1; rank["config"] = 2; rank["send"] = 3; rank["receive"] = 4; rank["admin"] = rank["control"] = 5 }
+		BEGIN { rank["base"] = rank["aws"] = 1; rank["config"] = 2; rank["receive"] = rank["send"] = 3; rank["admin"] = rank["control"] = 4 }
 		{ from = $1; to = $5 }
 		to in rank && from != to && rank[to] >= rank[from]')
 	if [ -z "$up" ]; then count 1 0 "includes point down"; else count 0 1 "includes point down"; echo "$up"; fi
@@ -205,9 +205,8 @@ part_compile() {
 	for cc in gcc gcc-{9..20} clang clang-{11..25}; do
 		path=$(command -v "$cc") && path=$(readlink -f "$path") && [[ " $seen " != *" $path "* ]] || continue
 		seen="$seen $path"
-		# flags and printf attributes are those of the compiler that PostgreSQL was built with;
-		# clang's warnings, unlike gcc's, are the same without optimization, which takes half the time
-		[[ $cc = clang* ]] && quiet="-Wno-unknown-warning-option -Wno-ignored-attributes -Wno-ignored-optimization-argument -O0 -g0 -Wno-cpp" || quiet=
+		# flags and printf attributes are those of the compiler that PostgreSQL was built with
+		[[ $cc = clang* ]] && quiet="-Wno-unknown-warning-option -Wno-ignored-attributes -Wno-ignored-optimization-argument" || quiet=
 		compile "$("$cc" --version | head -n 1)" clean ". test/sqsd test/unit" "CC='$cc' COPT='-Werror $quiet' with_llvm=no"
 	done
 	late_symbols

@@ -4,8 +4,9 @@
  *	  Keeping messages that are not handled any more: the rows of
  *	  sqs_dead_letters.
  *
- * A row, or one of the outbox if dead letters go to a queue, is written in the transaction that ends the message, together with the
- * row of the inbox, and SQS is told to delete the message when that is durable.
+ * A row, or one of the outbox if dead letters go to a queue, is written in the
+ * transaction that ends the message, together with the row of the inbox, and SQS
+ * is told to delete the message when that is durable.
  * So a message is with SQS or has a row here, whatever fails, and not twice.
  *
  * For that reason there must be no message that cannot be stored.  One that the
@@ -26,12 +27,13 @@
 #include "base/ids.h"
 #include "base/table_writer.h"
 #include "config/parked_groups.h"
-#include "receive/dead_letter_queue.h"
 #include "receive/dead_letters.h"
 #include "receive/failures.h"
 #include "receive/message.h"
 
 #define YEAR_10000_MS	INT64CONST(253402300800000)
+
+SqsDeadLetterSend sqs_dead_letter_send;
 
 static void
 set_value(Datum *values, bool *nulls, DeadLetterColumn column, Datum value)

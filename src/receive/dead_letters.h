@@ -10,6 +10,7 @@
 
 #include "config/queues.h"
 #include "receive/channel.h"
+#include "receive/message.h"
 
 /*
  * Keep a message that is not handled, in the current transaction, which must have
@@ -21,5 +22,16 @@
 extern void sqs_dead_letter_insert(const SqsQueueConfig *config, const SqsDelivery *delivery,
 								   const ErrorData *edata, const char *reason,
 								   int attempts, const char *route);
+
+/*
+ * Put a message into the outbox of the queue's dead-letter queue, in the current
+ * transaction.  False, without having done anything, if SQS would not accept it
+ * there.  An ERROR if there is no such queue, or its owner may not send to it.
+ * Set by control/dead_letter_queue.c.
+ */
+typedef bool (*SqsDeadLetterSend) (const SqsQueueConfig *config, const SqsKeptMessage *kept,
+								   const ErrorData *edata, const char *reason, int attempts);
+
+extern SqsDeadLetterSend sqs_dead_letter_send;
 
 #endif							/* SQSBRIDGE_DEAD_LETTERS_H */

@@ -9,6 +9,9 @@
  * SQS's limits leave room for that: ten attributes, one of them for the outbox's
  * own, and 1 MiB.
  *
+ * Receiving knows nothing of sending, so receive/dead_letters.c calls this
+ * through a pointer that is set when the library is loaded.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -22,7 +25,8 @@
 #include "utils/jsonb.h"
 
 #include "aws/sqs_protocol.h"
-#include "receive/dead_letter_queue.h"
+#include "control/dead_letter_queue.h"
+#include "receive/dead_letters.h"
 #include "send/outbox.h"
 
 #define PREFIX			"sqsbridge-error-"
@@ -85,9 +89,9 @@ with_error(Datum attributes, const ErrorAttribute *ours, int n)
  * which only somebody's deleting rows of the inbox can bring about, there is still
  * one of it in the queue.
  */
-bool
-sqs_dead_letter_send(const SqsQueueConfig *config, const SqsKeptMessage *kept,
-					 const ErrorData *edata, const char *reason, int attempts)
+static bool
+send_dead_letter(const SqsQueueConfig *config, const SqsKeptMessage *kept,
+				 const ErrorData *edata, const char *reason, int attempts)
 {
 	SqsQueueConfig *target = sqs_catalog_queue_to_send(config->dead_letter_queue, true);
 	ErrorAttribute ours[] = {
@@ -131,4 +135,10 @@ sqs_dead_letter_send(const SqsQueueConfig *config, const SqsKeptMessage *kept,
 		return true;
 	}
 	return false;
+}
+
+void
+sqs_dead_letter_queue_init(void)
+{
+	sqs_dead_letter_send = send_dead_letter;
 }
